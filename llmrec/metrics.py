@@ -1,0 +1,170 @@
+"""Ranking metrics with one relevant item a case: hand-checkable functions of arrays, no model and no config.
+
+Letters: U cases (one user's request and target each), I items of the catalogue, K the cut-off, M metrics.
+
+Every accuracy metric is a function of two numbers a case: how many other items beat the target (`greater`) and how many
+tie with it (`equal`). The value is the expectation over a uniformly random order of the tied items, so a scorer that
+gives every item one score gets recall@K = K / num_items and cannot win by its sorting routine (McSherry and Najork,
+"Computing information retrieval performance measures efficiently in the presence of tied scores", ECIR 2008).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+# ------------------------------------------------------------------------------------------------------------- ranks
+
+
+def ranks_from_scores(
+    scores: np.ndarray, targets: np.ndarray, allowed: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Counts the items that beat and that tie with the target, in one pass and without sorting.
+
+    scores: float (U, I), higher is better, -inf permitted, NaN not; targets: int (U,) in [0, I);
+    allowed: bool (U, I), the items that may be ranked (None: all). A target that is not allowed is a miss.
+    Returns greater, equal: float64 (U,), `equal` without the target itself; `greater` is inf for a miss.
+    """
+    rows = np.arange(len(targets))
+    x = scores[rows, targets][:, None]  # (U, 1)
+    assert not np.isnan(scores).any(), "scores hold NaN; the caller checks them and names the recommender"
+    if allowed is None:
+        greater = np.count_nonzero(scores > x, axis=1).astype(np.float64)
+        equal = np.count_nonzero(scores == x, axis=1) - 1.0
+        return greater, equal
+    greater = np.count_nonzero((scores > x) & allowed, axis=1).astype(np.float64)
+    equal = np.count_nonzero((scores == x) & allowed, axis=1) - 1.0
+    missed = ~allowed[rows, targets]
+    greater[missed], equal[missed] = np.inf, 0.0
+    return greater, equal
+
+
+def ranks_from_ranking(items: np.ndarray, scores: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same two counts from a list of the best k items: what is not in the list is a miss.
+
+    items: int (U, k) padded with -1; scores: float (U, k) padded with -inf; targets: int (U,).
+    Returns greater, equal: float64 (U,). Equal to `ranks_from_scores` wherever no item tied with the target was cut
+    off at the list's end; ties across that end were broken by whoever made the list.
+    """
+    found = items == targets[:, None]  # (U, k)
+    hit = found.any(axis=1)
+    x = np.where(hit, scores[np.arange(len(targets)), found.argmax(axis=1)], np.inf)[:, None]
+    real = items >= 0
+    greater = np.where(hit, np.count_nonzero((scores > x) & real, axis=1), np.inf)
+    equal = np.where(hit, np.count_nonzero((scores == x) & real, axis=1) - 1.0, 0.0)
+    return greater, equal
+
+
+# ---------------------------------------------------------------------------------------------------------- accuracy
+
+
+def _expected_gain(gains: np.ndarray, greater: np.ndarray, equal: np.ndarray) -> np.ndarray:
+    """The mean of `gains` (K,) (what rank 1..K earns, 0 beyond) over ranks greater + 1 .. greater + 1 + equal."""
+    k = len(gains)
+    earned = np.concatenate([[0.0], np.cumsum(gains)])  # (K + 1,): earned[r] = gains of ranks 1..r
+    first = np.minimum(greater, k).astype(np.int64)
+    last = np.minimum(greater + equal + 1, k).astype(np.int64)
+    return (earned[last] - earned[first]) / (equal + 1)
+
+
+def recall(greater: np.ndarray, equal: np.ndarray, k: int) -> np.ndarray:
+    """P(rank of the target <= k), float64 (U,) in [0, 1]. With one target a case, hit@k is the same number."""
+    return _expected_gain(np.ones(k), greater, equal)
+
+
+def ndcg(greater: np.ndarray, equal: np.ndarray, k: int) -> np.ndarray:
+    """E[1 / log2(rank + 1) if rank <= k else 0], float64 (U,). One target, so the ideal DCG is 1.
+
+    Järvelin and Kekäläinen, "Cumulated gain-based evaluation of IR techniques", TOIS 2002.
+    """
+    return _expected_gain(1.0 / np.log2(np.arange(2, k + 2)), greater, equal)
+
+
+def mrr(greater: np.ndarray, equal: np.ndarray, k: int) -> np.ndarray:
+    """E[1 / rank if rank <= k else 0], float64 (U,). The usual uncut MRR is k = num_items."""
+    return _expected_gain(1.0 / np.arange(1, k + 1), greater, equal)
+
+
+ACCURACY = {"recall": recall, "hit": recall, "ndcg": ndcg, "mrr": mrr}
+
+# ---------------------------------------------------------------------------------------------- beyond the one target
+
+
+def coverage(items: np.ndarray, num_items: int) -> float:
+    """The share of the catalogue that at least one case was recommended: items int (U, k) padded -1 -> [0, 1].
+
+    Ge, Delgado-Battenfeld and Jannach, "Beyond accuracy", RecSys 2010 (catalogue coverage).
+    """
+    recommended = np.zeros(num_items, dtype=bool)
+    recommended[items[items >= 0]] = True
+    return float(recommended.mean())
+
+
+def popularity_percentiles(counts: np.ndarray) -> np.ndarray:
+    """Each item's popularity as its mid-rank among all items, float64 (I,) in (0, 1) with mean .5.
+
+    counts: fitted events of each item, int (I,). Items of equal count share one percentile.
+    """
+    ordered = np.sort(counts)
+    below = np.searchsorted(ordered, counts, side="left")
+    up_to = np.searchsorted(ordered, counts, side="right")
+    return (below + up_to) / (2.0 * len(counts))
+
+
+def popularity_bias(
+    items: np.ndarray, history_indptr: np.ndarray, history_items: np.ndarray, percentiles: np.ndarray
+) -> np.ndarray:
+    """How much more popular the recommended items are than those of the user's own history, float64 (U,) in (-1, 1).
+
+    bias_u = mean over recommended i of percentile(i) - mean over i in u's history of percentile(i); 0 is a user served
+    at her own level, above 0 the recommender pushes popular items. It is the lift of "group average popularity"
+    (Abdollahpouri et al., "The unfairness of popularity bias in recommendation", RMSE 2019), on percentiles, so that one
+    blockbuster does not decide it. An empty list or history counts as the catalogue's mean, .5.
+
+    items: int (U, k) padded -1; history_indptr (U + 1,), history_items: CSR; percentiles: from popularity_percentiles.
+    """
+    real = items >= 0
+    sums = np.where(real, percentiles[items], 0.0).sum(axis=1)
+    sizes = real.sum(axis=1)
+    recommended = np.where(sizes > 0, sums / np.maximum(sizes, 1), 0.5)
+    running = np.concatenate([[0.0], np.cumsum(percentiles[history_items])])
+    lengths = np.diff(history_indptr)
+    own = (running[history_indptr[1:]] - running[history_indptr[:-1]]) / np.maximum(lengths, 1)
+    return recommended - np.where(lengths > 0, own, 0.5)
+
+
+# --------------------------------------------------------------------------------------------------------- intervals
+
+
+def bootstrap_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """Means of `values` over users drawn with replacement: values float (U, M) -> float64 (resamples, M).
+
+    The same seed and U draw the same users, whatever the values: resamples of two recommenders can be compared.
+    """
+    num_users = len(values)
+    rng = np.random.default_rng(seed)
+    means = np.empty((resamples, values.shape[1]))
+    rows = max(1, min(resamples, 4_000_000 // max(1, num_users)))  # 32 MB of draws at a time
+    for start in range(0, resamples, rows):
+        size = min(rows, resamples - start)
+        drawn = rng.integers(num_users, size=(size, num_users))
+        drawn += np.arange(size)[:, None] * num_users
+        times = np.bincount(drawn.ravel(), minlength=size * num_users).reshape(size, num_users)
+        means[start : start + size] = times.astype(np.float64) @ values / num_users
+    return means
+
+
+def bootstrap_interval(
+    values: np.ndarray, *, resamples: int = 1000, level: float = 0.95, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Percentile interval of the mean over users (Efron and Tibshirani 1993, chapter 13).
+
+    values: float (U, M), one row a user, one column a metric. Returns low, high: float64 (M,); NaN without users.
+    For a paired difference give the users' differences: the interval is then of the mean difference, and what the two
+    recommenders share (hard users) cancels.
+    """
+    if len(values) == 0:
+        return np.full(values.shape[1], np.nan), np.full(values.shape[1], np.nan)
+    means = bootstrap_means(values, resamples, seed)
+    tail = (1.0 - level) / 2.0
+    low, high = np.quantile(means, [tail, 1.0 - tail], axis=0)
+    return low, high

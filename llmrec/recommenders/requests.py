@@ -1,0 +1,187 @@
+"""What a recommender is asked and what it answers: requests, rankings, and the two kinds of recommender.
+
+Letters: U requests, E their events, I items of the catalogue, C candidates, k the length of the list.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from llmrec.data.interactions import Histories
+from llmrec.data.splits import Cases
+from llmrec.errors import ModelError, RequestError
+
+
+@dataclass(frozen=True, eq=False)
+class Requests:
+    """A batch of U users to recommend for.
+
+    histories: U rows of dense items, oldest first (a row may be empty); users: int32 (U,) dense users of the training
+    data, or None where they are unknown; times: int64 (U,) the moment of asking, in the data's unit, or None;
+    instructions: U free texts ("something light for tonight"), or None.
+    """
+
+    histories: Histories
+    users: np.ndarray | None = None
+    times: np.ndarray | None = None
+    instructions: list[str] | None = None
+
+    def __post_init__(self) -> None:
+        for field in ("users", "times", "instructions"):
+            value = getattr(self, field)
+            if value is not None and len(value) != len(self.histories):
+                raise RequestError(
+                    f"{field} should have one entry for each of the {len(self.histories)} histories but has {len(value)}."
+                )
+
+    @classmethod
+    def from_cases(cls, cases: Cases) -> Requests:
+        """The questions of evaluation cases, without their answers."""
+        return cls(cases.histories, cases.users, cases.times)
+
+    def __len__(self) -> int:
+        return len(self.histories)
+
+    def take(self, rows: np.ndarray) -> Requests:
+        """The given requests, in the given order. rows: integers (M,) in [0, U)."""
+        rows = np.asarray(rows, dtype=np.int64)
+        return Requests(
+            self.histories.take(rows),
+            None if self.users is None else self.users[rows],
+            None if self.times is None else self.times[rows],
+            None if self.instructions is None else [self.instructions[row] for row in rows],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """The best k items of each request, best first, no item twice.
+
+    items: int32 (U, k) padded with -1 where fewer could be recommended; scores: float (U, k), never rising along a row,
+    padded with -inf.
+    """
+
+    items: np.ndarray
+    scores: np.ndarray
+
+
+class Recommender(Protocol):
+    """Anything that ranks items for requests: a generative model, a hybrid, a counter."""
+
+    name: str
+    num_items: int
+
+    @property
+    def card(self) -> dict:
+        """Facts about this recommender that a report prints beside its numbers (JSON values: settings, weights, seed)."""
+
+    def rank(
+        self, requests: Requests, k: int, *, exclude_seen: bool, candidates: np.ndarray | None = None
+    ) -> Ranking:
+        """The best k items of each request. candidates: int32 (C,), or None for the whole catalogue."""
+
+    def score(self, requests: Requests, candidates: np.ndarray) -> np.ndarray:
+        """Scores of the candidates, int32 (U, C) or (C,) for all requests alike -> float32 (U, C), higher is better."""
+
+
+def allowed_items(
+    requests: Requests, num_items: int, *, exclude_seen: bool, candidates: np.ndarray | None = None
+) -> np.ndarray:
+    """The items that may be recommended, bool (U, I): the only place where seen items and candidates are handled.
+
+    exclude_seen takes every item of the history out, the answer too where it is a repeat. candidates: integers (C,), or
+    None for the whole catalogue. Raises RequestError for candidates outside the catalogue.
+    """
+    if candidates is None:
+        allowed = np.ones((len(requests), num_items), dtype=bool)
+    else:
+        candidates = np.asarray(candidates, dtype=np.int64)
+        if candidates.size and not (candidates.min() >= 0 and candidates.max() < num_items):
+            raise RequestError(
+                f"candidates should be items 0..{num_items - 1}, but they reach from {candidates.min()} to "
+                f"{candidates.max()}. Give items of the catalogue this recommender was made for."
+            )
+        allowed = np.zeros((len(requests), num_items), dtype=bool)
+        allowed[:, candidates] = True
+    if exclude_seen:
+        allowed[np.repeat(np.arange(len(requests)), requests.histories.lengths), requests.histories.items] = False
+    return allowed
+
+
+def top_k(scores: np.ndarray, allowed: np.ndarray, k: int) -> Ranking:
+    """The k best allowed items of each row; of equal scores the lower item number comes first.
+
+    scores: float (U, I) without NaN; allowed: bool (U, I). The ranking keeps the dtype of the scores. -inf is a score
+    like any other where the item is allowed.
+    """
+    num_items = scores.shape[1]
+    k_found = min(k, num_items)
+    # Closed items sink below an allowed -inf: they are told apart by `allowed` after the partition.
+    masked = np.where(allowed, scores, -np.inf)
+    threshold = np.partition(masked, num_items - k_found, axis=1)[:, num_items - k_found, None]  # (U, 1) kth best
+    chosen = (masked >= threshold) & allowed
+    surplus = np.count_nonzero(chosen, axis=1) > k_found
+    if surplus.any():  # ties across the end of the list: keep the lowest item numbers
+        above, tied = masked[surplus] > threshold[surplus], chosen[surplus] & (masked[surplus] == threshold[surplus])
+        room = k_found - np.count_nonzero(above, axis=1)[:, None]
+        chosen[surplus] = above | (tied & (np.cumsum(tied, axis=1) <= room))
+    rows, found = np.nonzero(chosen)  # row by row, items rising
+    order = np.lexsort((found, -masked[rows, found], rows))
+    rows, found = rows[order], found[order]
+    places = np.arange(len(rows)) - np.searchsorted(rows, rows)  # position of each within its row
+    items = np.full((len(scores), k), -1, dtype=np.int32)
+    best = np.full((len(scores), k), -np.inf, dtype=scores.dtype)
+    items[rows, places] = found
+    best[rows, places] = masked[rows, found]
+    return Ranking(items, best)
+
+
+class DenseRecommender(ABC):
+    """A recommender that can score the whole catalogue at once; ranking, masks and ties come for free and are exact."""
+
+    name: str
+    num_items: int
+
+    @property
+    def card(self) -> dict:
+        """Facts for the report; see `Recommender.card`."""
+        return {}
+
+    @abstractmethod
+    def scores(self, requests: Requests) -> np.ndarray:
+        """Scores of all items, float (U, I), higher is better, no NaN, whatever was seen. A fresh array."""
+
+    def allowed_scores(
+        self, requests: Requests, *, exclude_seen: bool, candidates: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Scores float (U, I) and the items that may be recommended, bool (U, I); the rest have no meaningful score.
+
+        Raises ModelError when a score is NaN.
+        """
+        allowed = allowed_items(requests, self.num_items, exclude_seen=exclude_seen, candidates=candidates)
+        scores = self.scores(requests)
+        if np.isnan(scores).any():
+            row = int(np.argmax(np.isnan(scores).any(axis=1)))
+            raise ModelError(
+                f"'{self.name}' gave NaN as a score (first in request {row} of the batch). "
+                "Its weights or features hold NaN: train it again, or check the features."
+            )
+        return scores, allowed
+
+    def rank(
+        self, requests: Requests, k: int, *, exclude_seen: bool, candidates: np.ndarray | None = None
+    ) -> Ranking:
+        """The best k items of each request; equal scores by item number. See `Recommender.rank`."""
+        return top_k(*self.allowed_scores(requests, exclude_seen=exclude_seen, candidates=candidates), k)
+
+    def score(self, requests: Requests, candidates: np.ndarray) -> np.ndarray:
+        """Scores of the candidates, int (U, C) or (C,) -> float32 (U, C)."""
+        candidates = np.asarray(candidates, dtype=np.int64)
+        # The mask refuses candidates outside the catalogue.
+        allowed_items(requests.take([]), self.num_items, exclude_seen=False, candidates=candidates.ravel())
+        rows = np.broadcast_to(candidates, (len(requests), candidates.shape[-1]))
+        return np.take_along_axis(self.scores(requests), rows, axis=1).astype(np.float32)
