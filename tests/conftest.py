@@ -16,3 +16,11 @@ def bench_data() -> Path:
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def smollm2_tokenizer():
+    """The real tokenizer of SmolLM2-135M-Instruct: vocabulary 49,152, ChatML, BOS <|im_start|>, EOS <|im_end|>."""
+    from llmrec.backbones.load import load_tokenizer
+
+    return load_tokenizer("SmolLM2-135M-Instruct")
