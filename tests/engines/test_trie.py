@@ -1,0 +1,149 @@
+"""The trie against a dictionary of prefixes."""
+
+from collections import defaultdict
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmrec.engines.trie import ROOT, OpenLeaves, TokenTrie
+from llmrec.errors import DataError, RequestError
+from llmrec.items.forms import ItemTokens, semantic_id_tokens, unique_id_tokens
+from llmrec.items.semantic_ids import SemanticIDs
+
+END = 1
+
+
+def text_like(rows: list[list[int]], vocab: int = 100) -> ItemTokens:
+    """Answers of any length made of vocabulary words, each closed by END."""
+    lengths = np.array([len(row) + 1 for row in rows], dtype=np.int32)
+    sequences = np.full((len(rows), lengths.max()), -1, dtype=np.int32)
+    for item, row in enumerate(rows):
+        sequences[item, : len(row) + 1] = [*row, END]
+    return ItemTokens("text", vocab, sequences, lengths, [], np.zeros(0, dtype=np.int32), end_token=END)
+
+
+def prefixes(item_tokens: ItemTokens) -> tuple[dict[tuple, set[int]], dict[tuple, list[int]]]:
+    """Next tokens and items of every prefix, the slow and plain way."""
+    followers, items = defaultdict(set), defaultdict(list)
+    for item in range(item_tokens.num_items):
+        row = tuple(item_tokens[item].tolist())
+        for cut in range(len(row) + 1):
+            items[row[:cut]].append(item)
+            if cut < len(row):
+                followers[row[:cut]].add(row[cut])
+    return dict(followers), dict(items)
+
+
+def walk(trie: TokenTrie, prefix: tuple[int, ...]) -> int:
+    """The node of a prefix."""
+    state = ROOT
+    for token in prefix:
+        tokens, states = trie.children(torch.tensor([state]))
+        state = int(states[0][tokens[0] == token])
+    return state
+
+
+def agree(item_tokens: ItemTokens, allowed: np.ndarray) -> None:
+    """Children, open children and leaf items of every prefix equal those of the dictionary."""
+    trie = TokenTrie.from_item_tokens(item_tokens)
+    mask = OpenLeaves(trie, allowed[None])
+    followers, items = prefixes(item_tokens)
+    assert trie.num_nodes == len(items)
+    nodes = {prefix: walk(trie, prefix) for prefix in items}
+    states = torch.tensor(list(nodes.values()))
+    tokens, next_states = trie.children(states)
+    is_open = mask.is_open(next_states[None])[0]
+    for row, (prefix, state) in enumerate(nodes.items()):
+        is_child = tokens[row] >= 0
+        assert tokens[row][is_child].tolist() == sorted(followers.get(prefix, ()))
+        assert (next_states[row] >= 0).equal(is_child)
+        expected_open = [token for token in sorted(followers.get(prefix, ())) if allowed[items[(*prefix, token)]].any()]
+        assert tokens[row][is_open[row]].tolist() == expected_open
+        assert bool(trie.is_leaf(torch.tensor(state))) == (prefix not in followers)
+        if prefix not in followers:
+            leaf = torch.tensor([[state]])
+            found = trie.leaf_items(leaf, trie.num_items)[0, 0]
+            assert found[found >= 0].tolist() == items[prefix]
+            found = trie.leaf_items(leaf, trie.num_items, mask)[0, 0]
+            assert found[found >= 0].tolist() == [item for item in items[prefix] if allowed[item]]
+
+
+rows_of_any_length = st.lists(st.lists(st.integers(2, 5), max_size=4), min_size=1, max_size=25)
+
+
+@settings(deadline=None, max_examples=60)
+@given(rows=rows_of_any_length, seed=st.integers(0, 99))
+def test_children_of_every_prefix_of_answers_of_any_length_equal_those_of_a_dictionary(rows, seed):
+    item_tokens = text_like(rows)
+    agree(item_tokens, np.random.default_rng(seed).random(len(rows)) < 0.4)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    codes=st.sets(st.tuples(st.integers(0, 3), st.integers(0, 5), st.integers(0, 2)), min_size=1),
+    vocab=st.sampled_from([7, 150_000]),
+    seed=st.integers(0, 99),
+)
+def test_children_of_every_prefix_of_semantic_ids_equal_those_of_a_dictionary(codes, vocab, seed):
+    item_tokens = semantic_id_tokens(SemanticIDs(np.array(list(codes)), (4, 6, 3)), vocab)
+    agree(item_tokens, np.random.default_rng(seed).random(len(codes)) < 0.4)
+
+
+def test_answers_too_wide_for_one_packed_integer_are_sorted_the_same():
+    rows = np.random.default_rng(0).integers(2, 2**30, (200, 7)).tolist()
+    rows += [[*row[:-1], row[-1] + 1] for row in rows[:20]]
+    agree(text_like(rows, vocab=2**31 - 1), np.ones(220, dtype=bool))
+
+
+def test_a_million_items_give_a_trie_of_flat_tensors_with_every_item_once():
+    codes = np.random.default_rng(0).integers(0, 256, (1_000_000, 4))
+    sequences = (1000 + 256 * np.arange(4) + codes).astype(np.int32)
+    levels = np.repeat(np.arange(4, dtype=np.int32), 256)
+    full = np.full(len(codes), 4, dtype=np.int32)
+    trie = TokenTrie.from_item_tokens(ItemTokens("semantic_id", 1000, sequences, full, [""] * 1024, levels))
+    assert torch.bincount(trie.items).eq(1).all()
+    assert {getattr(trie, name).dtype for name in ("tokens", "first_child", "starts", "ends", "items")} == {torch.int32}
+    assert trie.num_nodes == 1 + sum(len(np.unique(codes[:, :d] @ 256 ** np.arange(d))) for d in (1, 2, 3, 4))
+
+
+def test_children_are_candidates_not_a_mask_over_the_vocabulary():
+    trie = TokenTrie.from_item_tokens(text_like([[2], [3], [4, 5]], vocab=50_000))
+    tokens, states = trie.children(torch.tensor([[ROOT, -1]]))
+    assert tokens.tolist() == [[[2, 3, 4], [-1, -1, -1]]]
+    assert states.shape == (1, 2, 3)
+
+
+def test_equal_titles_share_a_leaf_and_come_out_in_catalogue_order():
+    trie = TokenTrie.from_item_tokens(text_like([[7], [3], [7], [7]]))
+    leaf = torch.tensor([[walk(trie, (7, END))]])
+    assert trie.leaf_items(leaf, 10).tolist() == [[[0, 2, 3]]]
+    assert trie.leaf_items(leaf, 2).tolist() == [[[0, 2]]]
+    only_last = OpenLeaves(trie, np.array([[False, False, False, True]]))
+    assert trie.leaf_items(leaf, 2, only_last).tolist() == [[[3, -1]]]
+
+
+def test_level_tokens_are_all_rows_of_a_level_used_or_not_and_words_have_none():
+    semantic = semantic_id_tokens(SemanticIDs(np.array([[0, 1], [2, 0]]), (3, 2)), 10)
+    assert [ids.tolist() for ids in TokenTrie.from_item_tokens(semantic).level_tokens] == [[10, 11, 12], [13, 14]]
+    unique = TokenTrie.from_item_tokens(unique_id_tokens(3, 10))
+    assert [ids.tolist() for ids in unique.level_tokens] == [[10, 11, 12]]
+    assert TokenTrie.from_item_tokens(text_like([[2]])).level_tokens is None
+
+
+def test_an_answer_that_begins_another_is_refused_by_name():
+    sequences = np.array([[5, 6, 7], [5, 6, -1], [5, 8, 9]], dtype=np.int32)
+    levels = np.zeros(0, dtype=np.int32)
+    item_tokens = ItemTokens("text", 10, sequences, np.array([3, 2, 3], dtype=np.int32), [], levels)
+    with pytest.raises(DataError, match="item 1 are the beginning of those of item 0"):
+        TokenTrie.from_item_tokens(item_tokens)
+
+
+def test_a_mask_of_another_shape_or_type_is_refused_in_words():
+    trie = TokenTrie.from_item_tokens(unique_id_tokens(3, 10))
+    with pytest.raises(RequestError, match=r"bool \(requests, 3\)"):
+        OpenLeaves(trie, np.ones((1, 4), dtype=bool))
+    with pytest.raises(RequestError, match="int64"):
+        OpenLeaves(trie, np.ones((1, 3), dtype=np.int64))
