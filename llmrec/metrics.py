@@ -117,8 +117,8 @@ def popularity_bias(
 
     bias_u = mean over recommended i of percentile(i) - mean over i in u's history of percentile(i); 0 is a user served
     at her own level, above 0 the recommender pushes popular items. It is the lift of "group average popularity"
-    (Abdollahpouri et al., "The unfairness of popularity bias in recommendation", RMSE 2019), on percentiles, so that one
-    blockbuster does not decide it. An empty list or history counts as the catalogue's mean, .5.
+    (Abdollahpouri et al., "The unfairness of popularity bias in recommendation", RMSE 2019), on percentiles, so that
+    one blockbuster does not decide it. An empty list or history counts as the catalogue's mean, .5.
 
     items: int (U, k) padded -1; history_indptr (U + 1,), history_items: CSR; percentiles: from popularity_percentiles.
     """

@@ -64,7 +64,7 @@ class EaseR(DenseRecommender):
     """The shallow autoencoder with a closed form: a strong linear item-to-item model, here with recency weights.
 
     P = (X'X + lambda I)^-1 for binary X (users x items); B_ij = -P_ij / P_jj, zero diagonal;
-    score = sum over the history of recency^a B[item], a = 0 for the latest event, a repeated item once at its latest place.
+    score = sum over the history of recency^a B[item], a = 0 for the latest event, a repeat once at its latest place.
     Steck, "Embarrassingly shallow autoencoders for sparse data", WWW 2019, equation 8; recency 1 is the paper's model.
     """
 
@@ -82,7 +82,7 @@ class EaseR(DenseRecommender):
         return {"lambda": self.lambda_, "recency": self.recency}
 
     def fit(self, interactions: Interactions) -> Self:
-        """Invert the item-item matrix in place: 8 I^2 bytes, about I^3 multiplications (12,101 items: 1.2 GB, a minute).
+        """Invert the item-item matrix in place: 8 I^2 bytes, about I^3 multiply-adds (12,101 items: 1.2 GB, a minute).
 
         Raises ModelError when the matrix would not fit the machine's memory.
         """

@@ -35,7 +35,7 @@ class Requests:
             value = getattr(self, field)
             if value is not None and len(value) != len(self.histories):
                 raise RequestError(
-                    f"{field} should have one entry for each of the {len(self.histories)} histories but has {len(value)}."
+                    f"{field} should have one entry for each of the {len(self.histories)} histories, not {len(value)}."
                 )
 
     @classmethod
@@ -77,11 +77,9 @@ class Recommender(Protocol):
 
     @property
     def card(self) -> dict:
-        """Facts about this recommender that a report prints beside its numbers (JSON values: settings, weights, seed)."""
+        """What a report prints beside this recommender's numbers: settings, weights' source, seed (JSON values)."""
 
-    def rank(
-        self, requests: Requests, k: int, *, exclude_seen: bool, candidates: np.ndarray | None = None
-    ) -> Ranking:
+    def rank(self, requests: Requests, k: int, *, exclude_seen: bool, candidates: np.ndarray | None = None) -> Ranking:
         """The best k items of each request. candidates: int32 (C,), or None for the whole catalogue."""
 
     def score(self, requests: Requests, candidates: np.ndarray) -> np.ndarray:
@@ -172,9 +170,7 @@ class DenseRecommender(ABC):
             )
         return scores, allowed
 
-    def rank(
-        self, requests: Requests, k: int, *, exclude_seen: bool, candidates: np.ndarray | None = None
-    ) -> Ranking:
+    def rank(self, requests: Requests, k: int, *, exclude_seen: bool, candidates: np.ndarray | None = None) -> Ranking:
         """The best k items of each request; equal scores by item number. See `Recommender.rank`."""
         return top_k(*self.allowed_scores(requests, exclude_seen=exclude_seen, candidates=candidates), k)
 
