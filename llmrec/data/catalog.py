@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pyarrow.types as types
 from rapidfuzz import process
 
+from llmrec.data.formats import as_column, plain_text, shortened
 from llmrec.errors import DataError, RequestError
 from llmrec.files import content_hash, write_arrow
 
@@ -23,15 +24,14 @@ class Catalog:
 
     `table` has the columns item_id (string, unique, not empty), title (string; missing titles are "" and counted in
     `num_untitled`), then any text or list-of-text columns; a column `image` holds paths relative to the data folder.
-    Other kinds of column are turned into text. Raises DataError for a missing column, a null or empty id, a repeated id.
+    Other kinds of column are turned into text. Raises DataError for a missing column and for null, empty or repeated ids.
     """
 
     def __init__(self, table: pa.Table) -> None:
         for name in ("item_id", "title"):
             if name not in table.column_names:
                 raise DataError(
-                    f"the items need a column '{name}', but their columns are: {', '.join(table.column_names) or 'none'}. "
-                    f"Add it, or name the column to use (title: --title-column)."
+                    f"the items need a column '{name}' but have only: {', '.join(table.column_names) or 'none'}. Add it."
                 )
         if len(set(table.column_names)) < table.num_columns:
             raise DataError(f"the items should have each column once, but have: {', '.join(table.column_names)}.")
@@ -46,7 +46,7 @@ class Catalog:
     def from_rows(cls, rows: Sequence[dict]) -> Catalog:
         """A catalog from one dict an item; a key that a row lacks is null there."""
         names = list(dict.fromkeys(name for row in rows for name in row))
-        return cls(pa.table({name: _column([row.get(name) for row in rows]) for name in names}))
+        return cls(pa.table({name: as_column([row.get(name) for row in rows]) for name in names}))
 
     @property
     def num_items(self) -> int:
@@ -84,7 +84,7 @@ class Catalog:
             if item is None:
                 nearest = ", ".join(f"'{known}'" for known in nearest_words(str(item_id), self.item_ids))
                 raise RequestError(
-                    f"the catalog of {self.num_items} items has no item id '{_shortened(str(item_id))}'. "
+                    f"the catalog of {self.num_items} items has no item id '{shortened(str(item_id))}'. "
                     f"The nearest ids are: {nearest or 'none'}."
                 )
             items[position] = item
@@ -143,26 +143,7 @@ class Catalog:
 
 def nearest_words(word: str, known: Sequence[str], limit: int = 3) -> list[str]:
     """The words of `known` most like `word` by edit similarity, best first, at most `limit`."""
-    return [match for match, _, _ in process.extract(word[:200], known, limit=limit, score_cutoff=50)]
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _column(values: list) -> pa.Array:
-    try:
-        return pa.array(values)
-    except pa.ArrowException:  # mixed kinds, such as 1 and "1": text serves them all
-        return pa.array([None if value is None else _plain_text(value) for value in values], pa.string())
-
-
-def _plain_text(value: object) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return json.dumps(value, ensure_ascii=False, default=str)
+    return [match for match, _, _ in process.extract(word[:200], known, limit=limit)]
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -184,10 +165,10 @@ def _as_text(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
     if is_list and (_is_text(kind.value_type) or types.is_null(kind.value_type)):
         return column.cast(pa.list_(pa.string()))
     if is_list:
-        rows = [None if row is None else [_plain_text(v) for v in row if v is not None] for row in column.to_pylist()]
+        rows = [None if row is None else [plain_text(v) for v in row if v is not None] for row in column.to_pylist()]
         return pa.chunked_array([pa.array(rows, pa.list_(pa.string()))])
-    missing = (None, float("nan"))
-    rows = [None if value in missing or value != value else _plain_text(value) for value in column.to_pylist()]
+    # NaN, the one value unequal to itself, is a missing number.
+    rows = [None if value is None or value != value else plain_text(value) for value in column.to_pylist()]
     return pa.chunked_array([pa.array(rows, pa.string())])
 
 
@@ -203,7 +184,7 @@ def _check_item_ids(item_ids: pa.ChunkedArray) -> None:
     repeated = tally.filter(pc.greater(tally.field("counts"), 1))
     if len(repeated):
         examples = ", ".join(
-            f"'{_shortened(row['values'])}' ({row['counts']} times)" for row in repeated[:3].to_pylist()
+            f"'{shortened(row['values'])}' ({row['counts']} times)" for row in repeated[:3].to_pylist()
         )
         raise DataError(
             f"every item_id should stand once in the items, but {len(repeated)} stand more often: {examples}. "

@@ -33,7 +33,7 @@ class Cases:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """What to fit on and what to ask. `train` and `train_valid` keep the numbering of users; their rows may be empty."""
+    """What to fit on and what to ask. `train` and `train_valid` keep the numbering of users; rows may be empty."""
 
     name: str
     train: Interactions

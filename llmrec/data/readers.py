@@ -1,0 +1,162 @@
+"""Items and interactions of a user's own files under the canonical column names, checked, every error a sentence.
+
+E is the number of events, rows are counted from 1 without the header.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as types
+
+from llmrec.data.columns import match_columns
+from llmrec.data.formats import read_table, shortened
+from llmrec.data.movielens import read_archive_interactions, read_archive_items
+from llmrec.errors import DataError
+
+# A lost user or item that a data frame wrote into a text file; "" is lost in any case.
+_LOST_IDS = ("nan", "NaN", "<NA>")
+
+
+def read_items(path: str | Path, columns: Mapping[str, str] | None = None) -> pa.Table:
+    """The items of a file, first columns item_id and title, the others under their own names.
+
+    Formats: csv, tsv, parquet, jsonl (each also .gz), RecBole .item, MovieLens .zip. Common spellings are known
+    (asin, movieId, name, ...); `columns` says which column to use otherwise, as in {"title": "keywords"}; a column
+    that loses its name to that one goes on as original_NAME. Raises DataError for what cannot be read or is missing.
+    """
+    path, columns = Path(path), columns or {}
+    table = read_archive_items(path) if path.suffix.lower() == ".zip" else read_table(path)
+    found = match_columns(table.column_names, ("item_id", "title", "image"), ("item_id", "title"), path, columns)
+    if not table.num_rows:
+        raise DataError(f"'{path}' has a header but no items. Expected one row an item.")
+    renamed = {name: table[source] for name, source in found.items()}
+    for name in table.column_names:
+        if name not in found.values():
+            renamed[f"original_{name}" if name in renamed else name] = table[name]
+    renamed["item_id"] = _ids(table[found["item_id"]], "item_id", path).cast(pa.string())
+    return pa.table(renamed)
+
+
+def read_interactions(path: str | Path, columns: Mapping[str, str] | None = None) -> pa.Table:
+    """The events of a file, in its order: E rows.
+
+    user_id, item_id: dictionary<int32, string>, no nulls; then, where the file has them, timestamp (int64 seconds, or
+    the number that the file has; float64 with fractions), else step (an order without a clock, int64 or float64), and
+    rating (float32). Formats, spellings and `columns` as for `read_items`. Raises DataError for what cannot be read,
+    is missing, lost (NaN, null, empty) or not a number or a date where one should be.
+    """
+    path, columns = Path(path), columns or {}
+    names = ("user_id", "item_id", "timestamp", "step", "rating")
+
+    def match(found_names: list[str]) -> dict[str, str]:
+        return match_columns(found_names, names, names[:2], path, columns)
+
+    def choose(found_names: list[str]) -> dict[str, pa.DataType | None]:
+        kinds = {"user_id": _DICTIONARY, "item_id": _DICTIONARY, "rating": pa.float64()}
+        return {name: kinds.get(canonical) for canonical, name in match(found_names).items()}
+
+    table = read_archive_interactions(path) if path.suffix.lower() == ".zip" else read_table(path, choose)
+    found = match(table.column_names)
+    if not table.num_rows:
+        raise DataError(f"'{path}' has a header but no interactions. Expected one row an event.")
+    events = {name: _ids(table[found[name]], name, path) for name in ("user_id", "item_id")}
+    order = "timestamp" if "timestamp" in found else "step"
+    if order in found:
+        events[order] = _times(table[found[order]], found[order], path)
+    if "rating" in found:
+        events["rating"] = pa.array(_numbers(table[found["rating"]], found["rating"], path).astype(np.float32))
+    return pa.table(events)
+
+
+_DICTIONARY = pa.dictionary(pa.int32(), pa.string())
+
+
+def _ids(column: pa.ChunkedArray, what: str, path: Path) -> pa.DictionaryArray:
+    """The column as one array of dictionary<int32, string>, in the file's order, none lost."""
+    if not types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    codes = column.unify_dictionaries().combine_chunks()
+    codes = codes.chunk(0) if isinstance(codes, pa.ChunkedArray) else codes
+    values = codes.dictionary
+    if types.is_floating(values.type):  # whole numbers, which a data frame made floats to hold a NaN
+        whole = pc.equal(pc.floor(values), values)
+        values = pc.if_else(
+            whole, pc.if_else(whole, values, None).cast(pa.int64()).cast(pa.string()), values.cast("string")
+        )
+    values = values.cast(pa.string())
+    lost_values = pc.or_(pc.equal(pc.utf8_trim_whitespace(values), ""), pc.is_in(values, pa.array(_LOST_IDS)))
+    lost = pc.fill_null(pc.take(pc.fill_null(lost_values, True), codes.indices), True)
+    _refuse(lost, f"{what} is missing (empty or NaN)", "Fill it in or remove those rows.", path)
+    return pa.DictionaryArray.from_arrays(codes.indices.cast(pa.int32()), values)
+
+
+def _times(column: pa.ChunkedArray, what: str, path: Path) -> pa.Array:
+    """Numbers as they are, dates and times as unix seconds: int64, or float64 where there are fractions."""
+    if types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if types.is_string(column.type) or types.is_large_string(column.type):
+        column = _times_of_text(column, what, path)
+    if types.is_date(column.type):
+        column = column.cast(pa.timestamp("s"))
+    if types.is_timestamp(column.type):
+        _refuse(pc.is_null(column), f"{what} is missing", "Fill it in or remove those rows.", path)
+        microseconds = column.cast(pa.timestamp("us", column.type.tz), safe=False).cast(pa.int64()).to_numpy()
+        seconds, rest = np.divmod(microseconds, 1_000_000)
+        return pa.array(microseconds / 1e6 if rest.any() else seconds)
+    numbers = _numbers(column, what, path)
+    if numbers.dtype.kind == "f" and (np.floor(numbers) == numbers).all() and (np.abs(numbers) < 2**62).all():
+        numbers = numbers.astype(np.int64)
+    return pa.array(numbers)
+
+
+def _times_of_text(column: pa.ChunkedArray, what: str, path: Path) -> pa.ChunkedArray:
+    """Text that holds numbers, or dates such as 2024-01-31 and 2024-01-31T12:00:00."""
+    for kind in (pa.int64(), pa.float64(), pa.timestamp("us"), pa.timestamp("us", "UTC")):
+        try:
+            return column.cast(kind)
+        except pa.ArrowInvalid:
+            continue
+    lost = pc.or_(pc.equal(column, ""), pc.is_in(pc.utf8_lower(column), pa.array(["nan", "null", "none", "nat"])))
+    _refuse(lost, f"{what} is missing (empty or NaN)", "Fill it in or remove those rows.", path)
+    values = column.to_pylist()
+    row = next((row for row, value in enumerate(values) if not _is_number(value)), 0)
+    raise DataError(
+        f"'{path}': {what} should be a number or a date like 2024-01-31 12:00:00 in every row, but row {row + 1} has "
+        f"'{shortened(values[row])}'. Convert it, or name another column with --time-column."
+    )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _numbers(column: pa.ChunkedArray, what: str, path: Path) -> np.ndarray:
+    """The column as int64 or float64 (E,), every value finite."""
+    try:
+        if not types.is_integer(column.type):
+            column = column.cast(pa.float64())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise DataError(
+            f"'{path}': {what} should be numbers but is {column.type} ({shortened(str(error))})."
+        ) from error
+    lost = pc.is_null(column) if types.is_integer(column.type) else pc.invert(pc.fill_null(pc.is_finite(column), False))
+    _refuse(lost, f"{what} is missing (empty, NaN or infinite)", "Fill it in or remove those rows.", path)
+    if types.is_uint64(column.type):
+        column = column.cast(pa.int64())
+    return column.to_numpy()
+
+
+def _refuse(lost: pa.Array | pa.ChunkedArray, what: str, advice: str, path: Path) -> None:
+    count = pc.sum(lost).as_py() or 0
+    if count:
+        first = pc.index(lost, True).as_py() + 1
+        raise DataError(f"'{path}': {what} in {count} of {len(lost)} rows (the first is row {first}). {advice}")
