@@ -1,0 +1,96 @@
+"""Checkpoints that a killed process cannot spoil, and a log that a resumed run continues."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from pathlib import Path
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from llmrec.files import write_json, write_text
+
+COMPLETE = "complete.json"
+LOG = "training_log.jsonl"
+logger = logging.getLogger(__name__)
+
+
+class MarkComplete(TrainerCallback):
+    """Writes complete.json (every file and its size) last into each checkpoint: without it a checkpoint counts as half-written."""
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+        """Called when the Trainer has written everything of a checkpoint."""
+        if state.is_world_process_zero:
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            write_json(folder / COMPLETE, {"files": _sizes(folder)})
+
+
+class LogLines(TrainerCallback):
+    """Appends every record the Trainer logs (loss, learning rate, validation metrics) to a jsonl file, one object a line."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
+        """Keeps the lines up to the step a run resumes from, so that no step stands in the log twice."""
+        if state.is_world_process_zero:
+            kept = [record for record in read_log(self.path) if record["step"] <= state.global_step]
+            write_text(self.path, "".join(json.dumps(record) + "\n" for record in kept if state.global_step > 0))
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict | None = None,
+        **_: object,
+    ) -> None:
+        """Called with each record."""
+        if state.is_world_process_zero and logs:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": state.global_step, **logs}) + "\n")
+
+
+def read_log(path: Path) -> list[dict]:
+    """The records of a training log; a last line that a killed process left unfinished is passed over."""
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return records
+
+
+def last_complete_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint-N under `folder` whose files are all there in full length, or None. Half-written ones are reported."""
+    found = [
+        (int(match[1]), path)
+        for path in folder.glob("checkpoint-*")
+        if (match := re.fullmatch(r"checkpoint-(\d+)", path.name))
+    ]
+    for _, path in sorted(found, reverse=True):
+        if _is_complete(path):
+            return path
+        logger.warning("the checkpoint '%s' is half-written and is passed over", path)
+    return None
+
+
+def _is_complete(folder: Path) -> bool:
+    try:
+        expected = json.loads((folder / COMPLETE).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError):
+        return False
+    present = _sizes(folder)
+    return all(present.get(name) == size for name, size in expected.items())
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    return {
+        str(p.relative_to(folder)): p.stat().st_size
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and p.name != COMPLETE
+    }

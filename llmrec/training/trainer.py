@@ -1,0 +1,167 @@
+"""transformers.Trainer with three things of ours: a recipe's objective, a learning rate a part, and validation by ranking."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
+
+from llmrec.backbones.adapters import TrainablePart, trained_state
+from llmrec.backbones.causal_lm import Backbone
+from llmrec.config import Settings
+from llmrec.training.checkpoints import LOG, LogLines, MarkComplete, last_complete_checkpoint
+
+Batch = dict[str, torch.Tensor]
+ComputeLoss = Callable[[Backbone, Batch], tuple[torch.Tensor, int]]
+
+
+class TrainingSettings(Settings):
+    """How long, how fast, and when to stop."""
+
+    epochs: float = 5.0
+    max_steps: int = -1  # > 0 ends training there, whatever `epochs` says
+    batch_size: int = 8  # sequences a process and forward pass
+    gradient_accumulation: int = 1
+    adapter_lr: float = 1e-3
+    row_lr: float = 3e-3
+    weight_decay: float = 0.01
+    warmup_ratio: float = 0.05
+    max_grad_norm: float = 1.0
+    evaluate_every: int = 0  # optimiser steps between validations and checkpoints; 0: once an epoch
+    patience: int = 3  # validations without a better one before training stops
+    log_every: int = 10  # optimiser steps
+    trackers: tuple[str, ...] = ()  # any the Trainer knows: tensorboard, wandb, mlflow, ...
+    seed: int = 0
+
+
+class Objective(nn.Module):
+    """A backbone and what is minimised on it, as one module, so that every trained parameter is used inside one forward pass.
+
+    Its state holds the trained parameters only: a checkpoint is megabytes, whatever the frozen model weighs.
+    """
+
+    def __init__(self, backbone: Backbone, compute_loss: ComputeLoss):
+        super().__init__()
+        self.backbone = backbone
+        self.compute_loss = compute_loss
+
+    def forward(
+        self, num_items_in_batch: torch.Tensor | int | None = None, **batch: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """The mean loss over the targets of the whole optimiser step, of which this batch may be a part.
+
+        `num_items_in_batch` counts those targets over all micro-batches and processes: eight batches of one then give the
+        gradient of one batch of eight, exactly.
+        """
+        total, count = self.compute_loss(self.backbone, batch)
+        return {"loss": total / (count if num_items_in_batch is None else num_items_in_batch)}
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, torch.Tensor]:
+        """The trained parameters."""
+        return trained_state(self)
+
+
+class RankingTrainer(Trainer):
+    """transformers.Trainer whose evaluation ranks the validation cases; the best checkpoint by NDCG@10 is kept."""
+
+    def __init__(
+        self, *args: Any, parts: Sequence[TrainablePart], rank_validation: Callable[[], dict[str, float]], **kwargs: Any
+    ):
+        self.parts = parts
+        self.rank_validation = rank_validation
+        super().__init__(*args, **kwargs)
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """AdamW with each part's own learning rate and decay."""
+        if self.optimizer is None:
+            groups = [
+                {"params": list(p.parameters), "lr": p.learning_rate, "weight_decay": p.weight_decay}
+                for p in self.parts
+            ]
+            self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98))
+        return self.optimizer
+
+    def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
+        """Ranks the validation cases; returns and logs `eval_<metric>`."""
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.rank_validation().items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+
+def train(
+    objective: Objective,
+    parts: Sequence[TrainablePart],
+    rows: torch.utils.data.Dataset,
+    collate: Callable[[list[Any]], Batch],
+    rank_validation: Callable[[], dict[str, float]],
+    settings: TrainingSettings,
+    folder: Path,
+    *,
+    resume: bool,
+) -> RankingTrainer:
+    """Trains, or goes on training from the last complete checkpoint under folder/checkpoints, and leaves the best weights in place.
+
+    Args:
+        rows: items `collate` turns into batches; `len(rows)` is one epoch.
+        rank_validation: metric name -> value on the validation cases; must hold "ndcg@10".
+
+    Returns: the trainer; its `state.best_metric` is the best validation NDCG@10.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    arguments = training_arguments(settings, folder, num_rows=len(rows))
+    trainer = RankingTrainer(
+        model=objective,
+        args=arguments,
+        train_dataset=rows,
+        eval_dataset=rows,  # the Trainer asks for one; `evaluate` ranks the validation cases instead
+        data_collator=collate,
+        parts=parts,
+        rank_validation=rank_validation,
+        callbacks=[EarlyStoppingCallback(settings.patience), LogLines(folder / LOG), MarkComplete()],
+    )
+    checkpoint = last_complete_checkpoint(folder / "checkpoints") if resume else None
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    return trainer
+
+
+def training_arguments(settings: TrainingSettings, folder: Path, *, num_rows: int) -> TrainingArguments:
+    """What transformers' Trainer is told; mixed precision is the backbone's own business, so none is asked for here."""
+    num_processes = int(os.environ.get("WORLD_SIZE", "1"))  # set by accelerate launch
+    steps_an_epoch = math.ceil(num_rows / (settings.batch_size * settings.gradient_accumulation * num_processes))
+    every = settings.evaluate_every or max(1, steps_an_epoch)
+    total = settings.max_steps if settings.max_steps > 0 else int(steps_an_epoch * settings.epochs)
+    return TrainingArguments(
+        output_dir=str(folder / "checkpoints"),
+        num_train_epochs=settings.epochs,
+        max_steps=settings.max_steps,
+        per_device_train_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.gradient_accumulation,
+        learning_rate=settings.adapter_lr,
+        lr_scheduler_type="cosine",
+        warmup_steps=int(settings.warmup_ratio * total),
+        max_grad_norm=settings.max_grad_norm,
+        eval_strategy="steps",
+        eval_steps=every,
+        save_strategy="steps",
+        save_steps=every,
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model="ndcg@10",
+        greater_is_better=True,
+        logging_steps=settings.log_every,
+        report_to=list(settings.trackers) or "none",
+        seed=settings.seed,
+        data_seed=settings.seed,
+        use_cpu=not torch.cuda.is_available(),
+        remove_unused_columns=False,
+        label_names=["labels"],
+        dataloader_pin_memory=torch.cuda.is_available(),
+        ddp_find_unused_parameters=False,
+    )
