@@ -1,0 +1,259 @@
+"""From a history to token ids: the one place that makes prompts, for training and for inference alike.
+
+Letters: T tokens, H history items, S item slots of a prompt, V rows of the base embedding.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import jinja2
+import numpy as np
+
+from llmrec.data.catalog import Catalog
+from llmrec.errors import ConfigError, ModelError, RequestError
+from llmrec.items.forms import ItemTokens
+from llmrec.items.plain_text import one_line, plain_ids
+from llmrec.prompting.templates import ITEM_SLOT, VALUE_CLOSE, VALUE_OPEN, Prompt, PromptItem
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+MAX_FIELD_CHARACTERS = 500
+MAX_INSTRUCTION_CHARACTERS = 4_000
+
+
+@dataclass(frozen=True, eq=False)
+class RenderedPrompt:
+    """input_ids: int32 (T,), ids >= V are item-table rows. item_spans: int32 (S, 2), [start, end) of each history item's
+    tokens. num_prompt_tokens: the prompt is input_ids[:num_prompt_tokens], the answer (if any) what follows."""
+
+    input_ids: np.ndarray
+    item_spans: np.ndarray
+    num_prompt_tokens: int
+
+    @property
+    def labels(self) -> np.ndarray:
+        """int64 (T,): the answer's tokens, -100 on the prompt."""
+        labels = self.input_ids.astype(np.int64)
+        labels[: self.num_prompt_tokens] = -100
+        return labels
+
+
+class PromptEncoder:
+    """A prompt, a tokenizer and the items' tokens, made into `encode(history) -> ids`.
+
+    max_history: items, not tokens. max_tokens: of a prompt and its answer together. The history is cut from its old end, at
+    item boundaries, until both hold; room for the longest item is always kept for the answer, so that the prompt of a
+    history is the same with and without an answer.
+
+    Raises ConfigError when not even the prompt with one item fits, or when a field is not in the catalog; ModelError when
+    the tokenizer lacks what the prompt needs (a chat template, any start token).
+    """
+
+    def __init__(
+        self,
+        prompt: Prompt,
+        tokenizer: PreTrainedTokenizerBase,
+        item_tokens: ItemTokens,
+        catalog: Catalog,
+        *,
+        max_history: int,
+        max_tokens: int,
+    ) -> None:
+        if max_history < 1:
+            raise ConfigError(f"max_history counts items and is at least 1; it is {max_history}.")
+        self.prompt = prompt
+        self.tokenizer = tokenizer
+        self.item_tokens = item_tokens
+        self.max_history = max_history
+        self.max_tokens = max_tokens
+        self.room = max_tokens - item_tokens.max_length  # tokens a prompt may have
+        self._fields = {field: _field_texts(prompt, catalog, field) for field in prompt.fields}
+        self._marked = _mark_pattern(tokenizer)
+        # Some added tokens swallow the white space around them (Phi, Mistral); AddedToken says which.
+        self._added = {token.content: token for token in tokenizer.added_tokens_decoder.values()}
+        self._ordinary_ids = lru_cache(maxsize=4096)(self._tokenise)
+        self.prefix = start_ids(tokenizer, always=prompt.kind == "bare") if prompt.kind != "chat" else []
+        instruction = "" if "instruction" in prompt.variables else None
+        num_fixed = len(self._render(np.empty(0, np.int32), instruction)[0])
+        if num_fixed + item_tokens.max_length > self.room:
+            raise ConfigError(
+                f"prompt '{prompt.task}/{prompt.name}' takes {num_fixed} tokens and an item up to {item_tokens.max_length}, "
+                f"so max_tokens must be at least {num_fixed + 2 * item_tokens.max_length} to hold one history item and the "
+                f"answer; it is {max_tokens}."
+            )
+
+    def encode(self, history: Sequence[int] | np.ndarray, instruction: str | None = None) -> np.ndarray:
+        """The prompt of one request, up to where the answer begins: int32 (T,), never empty.
+
+        history: dense items, oldest first, possibly none. Raises RequestError for an instruction that is too long, and
+        ConfigError for one the prompt has no place for (or needs and does not get).
+        """
+        return self.encode_with_spans(history, instruction).input_ids
+
+    def encode_with_spans(
+        self, history: Sequence[int] | np.ndarray, instruction: str | None = None, answer: int | None = None
+    ) -> RenderedPrompt:
+        """The prompt as in `encode`, where its items stand, and behind it the tokens of the item `answer` if given."""
+        if instruction is not None and len(instruction) > MAX_INSTRUCTION_CHARACTERS:
+            raise RequestError(
+                f"an instruction may have {MAX_INSTRUCTION_CHARACTERS} characters; this one has {len(instruction)}. Shorten it."
+            )
+        history = np.asarray(history, dtype=np.int32)[-self.max_history :]
+        if self.prompt.kind == "bare":
+            history = history[len(history) - self.num_fitting(self.item_tokens.lengths[history]) :]
+        ids, spans = self._render(history, instruction)
+        if len(ids) > self.room:
+            ids, spans = self._cut(history, instruction)
+        num_prompt_tokens = len(ids)
+        if answer is not None:
+            ids = [*ids, *self.item_tokens[answer].tolist()]
+        return RenderedPrompt(
+            np.asarray(ids, dtype=np.int32), np.asarray(spans, dtype=np.int32).reshape(-1, 2), num_prompt_tokens
+        )
+
+    def num_fitting(self, lengths: np.ndarray) -> int:
+        """Of a bare prompt: how many of the latest items fit. lengths: int (H,), tokens of each item, oldest first."""
+        latest = np.cumsum(lengths[::-1][: self.max_history])
+        return int(np.searchsorted(latest, self.room - len(self.prefix), side="right"))
+
+    def _cut(self, history: np.ndarray, instruction: str | None) -> tuple[list[int], list[tuple[int, int]]]:
+        """The prompt with as many of the latest items as fit, found by halving."""
+        too_few_dropped, dropped = 0, len(history)
+        ids, spans = self._render(history[dropped:], instruction)
+        if len(ids) > self.room:
+            raise RequestError(
+                f"prompt and instruction take {len(ids)} tokens, but only {self.room} are free. Shorten the instruction."
+            )
+        while dropped - too_few_dropped > 1:
+            middle = (too_few_dropped + dropped) // 2
+            fewer_ids, fewer_spans = self._render(history[middle:], instruction)
+            if len(fewer_ids) > self.room:
+                too_few_dropped = middle
+            else:
+                dropped, ids, spans = middle, fewer_ids, fewer_spans
+        return ids, spans
+
+    def _render(self, history: np.ndarray, instruction: str | None) -> tuple[list[int], list[tuple[int, int]]]:
+        """The whole prompt for exactly this history: token ids, and [start, end) of each item slot."""
+        if self.prompt.kind == "bare":
+            if instruction is not None:
+                self.prompt.render([], instruction)  # says that a bare prompt has no place for it
+            ends = len(self.prefix) + np.cumsum(self.item_tokens.lengths[history])
+            spans = np.stack([ends - self.item_tokens.lengths[history], ends], axis=1)
+            return [*self.prefix, *self.item_tokens.flatten(history).tolist()], spans.tolist()
+        items = [
+            PromptItem(position, {field: texts[item] for field, texts in self._fields.items()})
+            for position, item in enumerate(history.tolist())
+        ]
+        texts = self.prompt.render(items, one_line(instruction) if instruction is not None else None)
+        marked = texts[0] if self.prompt.kind == "plain" else self._chat(texts)
+        return self._to_ids(marked, history)
+
+    def _chat(self, contents: list[str]) -> str:
+        """The messages through the tokenizer's chat template, with the answer's turn opened."""
+        messages = [
+            {"role": message.role, "content": content}
+            for message, content in zip(self.prompt.messages, contents, strict=True)
+        ]
+        try:
+            return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        except (jinja2.TemplateError, ValueError) as error:
+            if self.tokenizer.chat_template is None:
+                raise ModelError(
+                    f"prompt '{self.prompt.task}/{self.prompt.name}' is a chat, but this model's tokenizer has no chat "
+                    "template. Choose a plain prompt, such as next_item/instruction."
+                ) from error
+            raise ModelError(
+                f"the model's chat template refuses prompt '{self.prompt.task}/{self.prompt.name}' with the roles "
+                f"{[message.role for message in self.prompt.messages]}: {error}. Choose another prompt."
+            ) from error
+
+    def _to_ids(self, marked: str, history: np.ndarray) -> tuple[list[int], list[tuple[int, int]]]:
+        """Tokens of a marked text: added tokens where the prompt or the chat template spells them, ordinary words for all
+        that values hold, item tokens in the slots. Text between two of those is tokenised as one piece, values included."""
+        ids: list[int] = list(self.prefix)
+        spans: list[tuple[int, int]] = []
+        text, place, strip_next = "", 0, False
+        for match in self._marked.finditer(marked):
+            text += marked[place : match.start()]
+            place = match.end()
+            if match["value"] is not None:
+                text += match["value"]
+                continue
+            added = self._added[match["added"]] if match["added"] else None
+            ids += self._ordinary_ids(_stripped(text, strip_next, added is not None and added.lstrip))
+            text, strip_next = "", added is not None and added.rstrip
+            if added is not None:
+                ids.append(self.tokenizer.convert_tokens_to_ids(added.content))
+            else:
+                tokens = self.item_tokens.mention(history[int(match["slot"])]).tolist()
+                spans.append((len(ids), len(ids) + len(tokens)))
+                ids += tokens
+        ids += self._ordinary_ids(_stripped(text + marked[place:], strip_next, False))
+        return ids, spans
+
+    def _tokenise(self, text: str) -> list[int]:
+        # One token more than could ever fit: whatever is cut here makes the prompt too long, and that is dealt with.
+        return plain_ids([text], self.tokenizer, self.max_tokens + 1)[0][0] if text else []
+
+
+def start_ids(tokenizer: PreTrainedTokenizerBase, *, always: bool) -> list[int]:
+    """The token a prompt starts with: the tokenizer's BOS if it puts one before a text by itself, else none.
+
+    always: a start token even so, because a bare prompt with an empty history would have nothing else to predict from:
+    BOS, else EOS, else the first token of the chat template. Raises ModelError where there is none of the three.
+    """
+    bos = tokenizer.bos_token_id
+    if not always:
+        return [bos] if bos is not None and tokenizer("a").input_ids[0] == bos else []
+    if bos is not None:
+        return [bos]
+    if tokenizer.eos_token_id is not None:
+        return [tokenizer.eos_token_id]
+    if tokenizer.chat_template is not None:
+        turn = tokenizer.apply_chat_template([{"role": "user", "content": "a"}], tokenize=False)
+        return tokenizer(turn, add_special_tokens=False).input_ids[:1]
+    raise ModelError(
+        "a bare prompt starts with the tokenizer's BOS, its EOS or the start of a chat, but this tokenizer has none of them. "
+        "Choose another prompt."
+    )
+
+
+def _field_texts(prompt: Prompt, catalog: Catalog, field: str) -> list[str]:
+    """One text an item, on one line and at most MAX_FIELD_CHARACTERS long; an empty title falls back to the item_id."""
+    if field not in catalog.fields:
+        raise ConfigError(
+            f"prompt '{prompt.task}/{prompt.name}' uses {{{{ item.{field} }}}} but the catalog has no such column "
+            f"(it has: {', '.join(catalog.fields)}). Add the column or choose another prompt."
+        )
+    texts = [one_line(catalog.text(item, field)) for item in range(catalog.num_items)]
+    if field == "title":
+        texts = [text or item_id for text, item_id in zip(texts, catalog.item_ids, strict=True)]
+    num_long = sum(len(text) > MAX_FIELD_CHARACTERS for text in texts)
+    if num_long:
+        warnings.warn(
+            f"{num_long} of {len(texts)} items have a {field} longer than {MAX_FIELD_CHARACTERS} characters; "
+            "prompts show the beginning.",
+            stacklevel=3,
+        )
+    return [text[:MAX_FIELD_CHARACTERS] for text in texts]
+
+
+def _mark_pattern(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
+    """Finds values, item slots and the spellings of the tokenizer's added tokens in a marked text."""
+    spellings = sorted(tokenizer.get_added_vocab(), key=len, reverse=True)
+    added = "|".join(re.escape(spelling) for spelling in spellings) or "(?!)"
+    value = f"{VALUE_OPEN}(?P<value>[^{VALUE_CLOSE}]*){VALUE_CLOSE}"
+    return re.compile(f"{value}|{ITEM_SLOT}(?P<slot>[0-9]+){ITEM_SLOT}|(?P<added>{added})")
+
+
+def _stripped(text: str, left: bool, right: bool) -> str:
+    text = text.lstrip() if left else text
+    return text.rstrip() if right else text
