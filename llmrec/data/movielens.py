@@ -30,29 +30,11 @@ _ARCHIVE = "https://files.grouplens.org/datasets/movielens/ml-100k.zip"
 _WHEEL = "recbole==1.2.1"  # carries MovieLens-100K as example data
 _WHEEL_SHA256 = "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407"
 # The order of the flags in u.item.
-_GENRES = tuple(
-    [
-        "unknown",
-        "Action",
-        "Adventure",
-        "Animation",
-        "Children's",
-        "Comedy",
-        "Crime",
-        "Documentary",
-        "Drama",
-        "Fantasy",
-        "Film-Noir",
-        "Horror",
-        "Musical",
-        "Mystery",
-        "Romance",
-        "Sci-Fi",
-        "Thriller",
-        "War",
-        "Western",
-    ]
+_GENRE_FLAGS = (
+    "unknown|Action|Adventure|Animation|Children's|Comedy|Crime|Documentary|Drama|Fantasy|Film-Noir|Horror|Musical|"
+    "Mystery|Romance|Sci-Fi|Thriller|War|Western"
 )
+_GENRES = _GENRE_FLAGS.split("|")
 _ARTICLE = re.compile(
     r"(.+), (The|A|An|Le|La|Les|L'|Un|Une|El|Los|Las|Il|Lo|I|Gli|Der|Die|Das|Ein|Eine|Det|Den|De|O|Os)"
 )
