@@ -33,8 +33,7 @@ class TokenTrie:
     items: int32 (N,), the item at each rank; items that share a leaf stand in ascending order.
     leaf_depths: the depths (tokens below the root) at which leaves occur, ascending; the last one is L.
     max_leaf_items: items on the fullest leaf.
-    level_tokens: per depth the ids of the item-table rows of that level, int64 (M_d,) ascending; None for forms whose
-        answers are words of the vocabulary.
+    token_ranges: the lowest and highest token id at each of the L positions of an answer.
     """
 
     tokens: Tensor
@@ -44,7 +43,7 @@ class TokenTrie:
     items: Tensor
     leaf_depths: tuple[int, ...]
     max_leaf_items: int
-    level_tokens: tuple[Tensor, ...] | None
+    token_ranges: tuple[tuple[int, int], ...]
 
     @classmethod
     def from_item_tokens(cls, item_tokens: ItemTokens, device: str | torch.device = "cpu") -> TokenTrie:
@@ -86,7 +85,7 @@ class TokenTrie:
             items=_int32(items),
             leaf_depths=tuple(int(depth) for depth in np.unique(lengths)),
             max_leaf_items=int(sizes[is_leaf].max()),
-            level_tokens=level_tokens(item_tokens),
+            token_ranges=tuple((int(level.min()), int(level.max())) for level in tokens[1:]),
         )
         return trie.to(device)
 
@@ -108,8 +107,7 @@ class TokenTrie:
     def to(self, device: str | torch.device) -> TokenTrie:
         """The same tree with its tensors on `device`."""
         moved = {name: getattr(self, name).to(device) for name in ("tokens", "first_child", "starts", "ends", "items")}
-        levels = None if self.level_tokens is None else tuple(ids.to(device) for ids in self.level_tokens)
-        return replace(self, **moved, level_tokens=levels)
+        return replace(self, **moved)
 
     def children(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """The tokens that may follow each node, and the nodes they lead to.
@@ -181,21 +179,6 @@ class OpenLeaves:
         wanted = before[..., None] + places + 1  # (B, K, C): this many open items have passed after the wanted one
         found = torch.searchsorted(self._before, wanted.flatten(1).contiguous()).view(wanted.shape)
         return found - 1, self._before.gather(1, ends.long()) - before
-
-
-def level_tokens(item_tokens: ItemTokens) -> tuple[Tensor, ...] | None:
-    """Per depth the ids of all item-table rows of that level, int64 (M_d,) ascending; rule `level` normalises over them.
-
-    None where an answer holds a word of the vocabulary, as in the text form, or a row outside its level.
-    """
-    rows = item_tokens.sequences - item_tokens.base_vocab_size  # (N, L)
-    is_padding = item_tokens.sequences < 0
-    if item_tokens.num_rows == 0 or (rows < 0)[~is_padding].any():
-        return None
-    if (item_tokens.row_levels[rows.clip(0)] != np.arange(rows.shape[1]))[~is_padding].any():
-        return None
-    of_level = [np.flatnonzero(item_tokens.row_levels == level) for level in range(rows.shape[1])]
-    return tuple(torch.from_numpy(item_tokens.base_vocab_size + ids) for ids in of_level)
 
 
 def _sorted_items(sequences: np.ndarray) -> np.ndarray:

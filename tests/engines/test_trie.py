@@ -125,12 +125,10 @@ def test_equal_titles_share_a_leaf_and_come_out_in_catalogue_order():
     assert trie.leaf_items(leaf, 2, only_last).tolist() == [[[3, -1]]]
 
 
-def test_level_tokens_are_all_rows_of_a_level_used_or_not_and_words_have_none():
+def test_token_ranges_say_which_tokens_stand_at_each_position():
     semantic = semantic_id_tokens(SemanticIDs(np.array([[0, 1], [2, 0]]), (3, 2)), 10)
-    assert [ids.tolist() for ids in TokenTrie.from_item_tokens(semantic).level_tokens] == [[10, 11, 12], [13, 14]]
-    unique = TokenTrie.from_item_tokens(unique_id_tokens(3, 10))
-    assert [ids.tolist() for ids in unique.level_tokens] == [[10, 11, 12]]
-    assert TokenTrie.from_item_tokens(text_like([[2]])).level_tokens is None
+    assert TokenTrie.from_item_tokens(semantic).token_ranges == ((10, 12), (13, 14))
+    assert TokenTrie.from_item_tokens(text_like([[2], [5, 6]])).token_ranges == ((2, 5), (END, 6), (END, END))
 
 
 def test_an_answer_that_begins_another_is_refused_by_name():
