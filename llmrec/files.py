@@ -22,9 +22,9 @@ def _temporary(path: Path) -> Path:
 
 
 def _cannot_write(path: Path, error: OSError) -> LlmrecError:
-    return LlmrecError(
-        f"cannot write '{path}': {error.strerror or error}. Choose a place that you may write to and that has room."
-    )
+    in_the_way = isinstance(error, FileExistsError | NotADirectoryError)
+    reason = "a file lies where a folder should be" if in_the_way else error.strerror or str(error)
+    return LlmrecError(f"cannot write '{path}': {reason}. Choose a place that you may write to and that has room.")
 
 
 def _flush_to_disk(path: Path) -> None:

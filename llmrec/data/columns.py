@@ -56,10 +56,11 @@ def match_columns(
                 found[canonical] = name
     for canonical in required:
         if canonical not in found:
+            option = "--catalog-id-column" if canonical == "item_id" and "title" in wanted else OPTIONS[canonical]
             hint = " Is the header line missing?" if any(name.replace(".", "").isdigit() for name in names) else ""
             raise DataError(
                 f"'{path}' needs a column '{canonical}', but has only: {listed(names)}.{hint} "
-                f"Rename the column that serves as {canonical}, or name it with {OPTIONS[canonical]}."
+                f"Rename the column that serves as {canonical}, or name it with {option}."
             )
     return found
 

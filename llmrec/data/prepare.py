@@ -96,19 +96,18 @@ def prepare(
     Events are sorted by user (in order of first appearance) and, stably, by time or step. `ties` settles events of one
     user at one time: "file" keeps the file's order, "shuffle" draws one by `seed`. `rating_threshold` keeps events rated
     at least that, `min_user_events` users with at least that many. `drop_unknown` leaves out events of unknown items
-    instead of refusing them. `columns` maps canonical names (user_id, item_id, timestamp, rating, title) to the file's.
-    Pictures that the column `image` names are copied from `image_root` (by default where the items lie).
-    Raises DataError for what is wrong with the files or with `out` (a folder that llmrec did not write is never
-    touched), ConfigError for settings. Nothing is left behind where it fails.
+    instead of refusing them. `columns` maps user_id, item_id, timestamp, rating (interactions), catalog_id and title
+    (items) to the names in the files. Pictures that the column `image` names are copied from `image_root` (by
+    default where the items lie). Raises DataError for what is wrong with the files or with `out` (a folder that llmrec
+    did not write is never touched), ConfigError for settings. Nothing is left behind where it fails.
     """
     out, items_path, interactions_path = Path(out), Path(items_path), Path(interactions_path)
     if ties not in ("file", "shuffle"):
         raise ConfigError(f"ties should be 'file' or 'shuffle', but they are '{ties}'.")
     check_replaceable(out)
-    item_columns = dict(columns or {}) | ({"title": title_column} if title_column else {})
-    catalog = Catalog(read_items(items_path, _of_file(item_columns, ("item_id", "title"))))
-    table = read_interactions(interactions_path, _of_file(item_columns, ("user_id", "item_id", "timestamp", "rating")))
-    events = match_events(table, catalog)
+    columns = dict(columns or {}) | ({"title": title_column} if title_column else {})
+    catalog = Catalog(read_items(items_path, columns))
+    events = match_events(read_interactions(interactions_path, columns), catalog)
     if ties == "shuffle" and events.order_kind != "timestamp":
         raise DataError(
             f"ties='shuffle' needs timestamps, but '{interactions_path}' "
@@ -122,21 +121,13 @@ def prepare(
         "sources": {"items": items_path.name, "interactions": interactions_path.name},
         "order": events.order_kind,
         "ties": {"policy": ties, "seed": seed} if ties == "shuffle" else {"policy": ties},
-        "ratings": {"policy": "all"} if rating_threshold is None
-        else {"policy": "threshold", "threshold": rating_threshold},
+        "ratings": {"policy": "threshold", "threshold": rating_threshold}
+        if rating_threshold is not None
+        else {"policy": "all"},
         "min_user_events": min_user_events,
-        "counts": {
-            "users": interactions.num_users,
-            "items": catalog.num_items,
-            "events": interactions.num_events,
-            "items_without_events": int((interactions.counts() == 0).sum()),
-            "items_without_title": catalog.num_untitled,
-            "users_with_under_3_events": int((interactions.lengths < 3).sum()),
-            "dropped_events": dropped,
-            **count_ties(interactions),
-        },
+        "counts": _counts(interactions, catalog) | {"dropped_events": dropped},
         "terms": terms,
-    }  # fmt: skip
+    }
     with atomic_folder(out) as new:
         if "image" in catalog.fields:
             catalog, card["counts"]["images"] = _copy_images(catalog, Path(image_root or items_path.parent), new)
@@ -146,8 +137,16 @@ def prepare(
     return load_data(out)
 
 
-def _of_file(columns: Mapping[str, str], names: tuple[str, ...]) -> dict[str, str]:
-    return {name: columns[name] for name in names if name in columns}
+def _counts(interactions: Interactions, catalog: Catalog) -> dict[str, int]:
+    return {
+        "users": interactions.num_users,
+        "items": catalog.num_items,
+        "events": interactions.num_events,
+        "items_without_events": int((interactions.counts() == 0).sum()),
+        "items_without_title": catalog.num_untitled,
+        "users_with_under_3_events": int((interactions.lengths < 3).sum()),
+        **count_ties(interactions),
+    }
 
 
 def check_replaceable(out: Path) -> None:

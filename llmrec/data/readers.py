@@ -25,11 +25,12 @@ _LOST_IDS = ("nan", "NaN", "<NA>")
 def read_items(path: str | Path, columns: Mapping[str, str] | None = None) -> pa.Table:
     """The items of a file, first columns item_id and title, the others under their own names.
 
-    Formats: csv, tsv, parquet, jsonl (each also .gz), RecBole .item, MovieLens .zip. Common spellings are known
-    (asin, movieId, name, ...); `columns` says which column to use otherwise, as in {"title": "keywords"}; a column
-    that loses its name to that one goes on as original_NAME. Raises DataError for what cannot be read or is missing.
+    Formats: csv, tsv, parquet, jsonl (each also .gz), RecBole .item, MovieLens .zip. Common spellings are known (asin,
+    movieId, name, ...); `columns` says which column to use otherwise: {"catalog_id": ..., "title": ...}. A column that
+    loses its name to a chosen one goes on as original_NAME. Raises DataError for what cannot be read or is missing.
     """
     path, columns = Path(path), columns or {}
+    columns = {of: columns[key] for of, key in (("item_id", "catalog_id"), ("title", "title")) if key in columns}
     table = read_archive_items(path) if path.suffix.lower() == ".zip" else read_table(path)
     found = match_columns(table.column_names, ("item_id", "title", "image"), ("item_id", "title"), path, columns)
     if not table.num_rows:
@@ -50,11 +51,13 @@ def read_interactions(path: str | Path, columns: Mapping[str, str] | None = None
     rating (float32). Formats, spellings and `columns` as for `read_items`. Raises DataError for what cannot be read,
     is missing, lost (NaN, null, empty) or not a number or a date where one should be.
     """
-    path, columns = Path(path), columns or {}
+    path = Path(path)
     names = ("user_id", "item_id", "timestamp", "step", "rating")
 
+    chosen = {name: columns[name] for name in names if name in (columns or {})}
+
     def match(found_names: list[str]) -> dict[str, str]:
-        return match_columns(found_names, names, names[:2], path, columns)
+        return match_columns(found_names, names, names[:2], path, chosen)
 
     def choose(found_names: list[str]) -> dict[str, pa.DataType | None]:
         kinds = {"user_id": _DICTIONARY, "item_id": _DICTIONARY, "rating": pa.float64()}

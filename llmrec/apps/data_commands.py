@@ -1,0 +1,138 @@
+"""`llmrec data check` and `llmrec data prepare`: a user's own files to a data folder, what is wrong in words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+data_app = typer.Typer(
+    help="Look through and prepare your own interactions and items.", no_args_is_help=True, rich_markup_mode=None
+)
+
+Items = Annotated[
+    Path,
+    typer.Option("--items", help="Items: csv, tsv, parquet, jsonl (each also .gz), RecBole .item or MovieLens .zip."),
+]
+Events = Annotated[
+    Path, typer.Option("--interactions", help="Who met what and when: the same formats, or RecBole .inter.")
+]
+TitleColumn = Annotated[str | None, typer.Option(help="Column of the items to use as title.")]
+UserColumn = Annotated[str | None, typer.Option(help="Column of the interactions with the user's id.")]
+ItemColumn = Annotated[str | None, typer.Option(help="Column of the interactions with the item's id.")]
+CatalogIdColumn = Annotated[str | None, typer.Option(help="Column of the items with the item's id.")]
+TimeColumn = Annotated[str | None, typer.Option(help="Column of the interactions with the time.")]
+RatingColumn = Annotated[str | None, typer.Option(help="Column of the interactions with the rating.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+@data_app.command("check")
+def check_command(
+    items: Items,
+    interactions: Events,
+    title_column: TitleColumn = None,
+    catalog_id_column: CatalogIdColumn = None,
+    user_column: UserColumn = None,
+    item_column: ItemColumn = None,
+    time_column: TimeColumn = None,
+    rating_column: RatingColumn = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what is in two files and what is wrong with them; nothing is written. Exit status 2 where there are problems.
+
+    Example: llmrec data check --items items.csv --interactions ratings.csv
+    """
+    from llmrec.data.check import check  # pyarrow and numpy only once they are needed: --help stays quick
+
+    columns = _columns(
+        title=title_column,
+        catalog_id=catalog_id_column,
+        user_id=user_column,
+        item_id=item_column,
+        timestamp=time_column,
+        rating=rating_column,
+    )
+    report = check(items, interactions, columns=columns)
+    if as_json:
+        typer.echo(json.dumps(report, ensure_ascii=False))
+    else:
+        for name, count in report["counts"].items():
+            typer.echo(f"{name.replace('_', ' '):28}{count:>14,}")
+        for kind in ("problems", "warnings"):
+            for entry in report[kind]:
+                typer.echo(f"{kind[:-1]}: {entry['message']}")
+        typer.echo("Ready to prepare." if report["ok"] else "Not ready: mend the problems first.")
+    if not report["ok"]:
+        raise typer.Exit(2)
+
+
+@data_app.command("prepare")
+def prepare_command(
+    items: Items,
+    interactions: Events,
+    out: Annotated[Path, typer.Option("--out", help="Folder to write. An older data folder there is replaced.")],
+    ties: Annotated[
+        str, typer.Option(help="Events of one user at one time: 'file' order, or 'shuffle' by the seed.")
+    ] = "file",
+    seed: Annotated[int, typer.Option(help="Seed of the shuffle.")] = 0,
+    rating_threshold: Annotated[float | None, typer.Option(help="Keep only events rated this or more.")] = None,
+    min_user_events: Annotated[int, typer.Option(help="Keep only users with this many events or more.", min=0)] = 0,
+    drop_unknown: Annotated[
+        bool, typer.Option("--drop-unknown", help="Leave out events of unknown items instead of stopping.")
+    ] = False,
+    title_column: TitleColumn = None,
+    catalog_id_column: CatalogIdColumn = None,
+    user_column: UserColumn = None,
+    item_column: ItemColumn = None,
+    time_column: TimeColumn = None,
+    rating_column: RatingColumn = None,
+    image_root: Annotated[
+        Path | None, typer.Option(help="Where the files named in the column 'image' lie; by default beside the items.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the data set; by default that of the folder.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a data folder out of items and interactions. Nothing is left behind where it fails.
+
+    Example: llmrec data prepare --items items.csv --interactions ratings.csv --out data/mine --rating-threshold 4
+    """
+    from llmrec.data.prepare import prepare
+
+    if not as_json:
+        typer.echo(f"Reading {items} and {interactions} ...", err=True)
+    data = prepare(
+        items,
+        interactions,
+        out,
+        ties=ties,
+        seed=seed,
+        rating_threshold=rating_threshold,
+        min_user_events=min_user_events,
+        drop_unknown=drop_unknown,
+        image_root=image_root,
+        name=name,
+        columns=_columns(
+            title=title_column,
+            catalog_id=catalog_id_column,
+            user_id=user_column,
+            item_id=item_column,
+            timestamp=time_column,
+            rating=rating_column,
+        ),
+    )
+    if as_json:
+        typer.echo(json.dumps({"folder": str(out), **data.card}, ensure_ascii=False))
+        return
+    for what, count in data.card["counts"].items():
+        if isinstance(count, int):
+            typer.echo(f"{what.replace('_', ' '):28}{count:>14,}")
+        else:
+            for reason, number in count.items():
+                typer.echo(f"{'dropped by ' + reason.replace('_', ' '):28}{number:>14,}")
+    typer.echo(f"Wrote {out} (content {data.card['content_hash']}).")
+
+
+def _columns(**chosen: str | None) -> dict[str, str]:
+    return {canonical: column for canonical, column in chosen.items() if column}

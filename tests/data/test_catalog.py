@@ -1,0 +1,93 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from llmrec.data.catalog import Catalog
+from llmrec.errors import DataError, RequestError
+
+ROWS = [
+    {"item_id": "a1", "title": "Toy Story", "genres": ["Animation", "Comedy"], "year": 1995},
+    {"item_id": "a2", "title": None, "genres": None, "year": None},
+    {"item_id": "b9", "title": "Heat", "genres": [], "year": 1995},
+]
+
+
+def test_fields_are_text_or_lists_of_text_and_missing_titles_are_counted():
+    catalog = Catalog.from_rows(ROWS)
+    assert (catalog.num_items, catalog.item_ids, catalog.titles) == (3, ["a1", "a2", "b9"], ["Toy Story", "", "Heat"])
+    assert catalog.fields == ["title", "genres", "year"] and catalog.num_untitled == 1
+    assert [catalog.text(0, field) for field in catalog.fields] == ["Toy Story", "Animation, Comedy", "1995"]
+    assert [catalog.text(1, field) for field in catalog.fields] == ["", "", ""]
+
+
+def test_texts_for_encoders_hold_the_fields_that_an_item_has():
+    catalog = Catalog.from_rows(ROWS)
+    assert catalog.texts() == ["Toy Story. genres: Animation, Comedy. year: 1995", "", "Heat. year: 1995"]
+    assert catalog.texts(["year", "title"])[0] == "year: 1995. Toy Story"
+
+
+def test_ids_are_looked_up_and_unknown_ones_named_with_the_nearest():
+    catalog = Catalog.from_rows(ROWS)
+    assert catalog.index(["b9", "a1", "b9"]).tolist() == [2, 0, 2] and catalog.index([]).dtype == np.int32
+    with pytest.raises(RequestError, match=r"no item id 'b8'\. The nearest ids are: 'b9'"):
+        catalog.index(["a1", "b8"])
+    with pytest.raises(RequestError, match="should come as a list"):
+        catalog.index("a1")
+
+
+def test_saved_and_loaded_is_the_same_and_hashes_the_same(tmp_path):
+    catalog = Catalog.from_rows(ROWS)
+    catalog.save(tmp_path / "items.parquet")
+    loaded = Catalog.load(tmp_path / "items.parquet")
+    assert loaded.table.equals(catalog.table) and loaded.content_hash == catalog.content_hash
+    changed = Catalog.from_rows([ROWS[0] | {"title": "Toy Story 2"}, *ROWS[1:]])
+    assert changed.content_hash != catalog.content_hash
+
+
+def test_the_hash_does_not_depend_on_how_arrow_cut_the_table():
+    table = Catalog.from_rows(ROWS).table
+    in_chunks = pa.concat_tables([table.slice(0, 1), table.slice(1)])
+    assert Catalog(in_chunks).content_hash == Catalog(table).content_hash
+
+
+def test_a_truncated_catalog_is_refused(tmp_path):
+    Catalog.from_rows(ROWS).save(tmp_path / "items.parquet")
+    whole = (tmp_path / "items.parquet").read_bytes()
+    (tmp_path / "items.parquet").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match="cannot read the catalog"):
+        Catalog.load(tmp_path / "items.parquet")
+    with pytest.raises(DataError, match="cannot read the catalog"):
+        Catalog.load(tmp_path / "missing.parquet")
+
+
+@pytest.mark.parametrize(
+    ("columns", "sentence"),
+    [
+        ({"id": ["a"], "title": ["x"]}, "need a column 'item_id' but have only: id, title"),
+        ({"item_id": ["a"], "name": ["x"]}, "need a column 'title' but have only: item_id, name"),
+        ({"item_id": ["a", "b", "a"], "title": ["x"] * 3}, r"stand more often: 'a' \(2 times\)"),
+        ({"item_id": ["a", None, " "], "title": ["x"] * 3}, r"2 of 3 items have none \(the first is row 2\)"),
+        ({"item_id": [1.0, float("nan")], "title": ["x"] * 2}, "1 of 2 items have none"),
+        ({"item_id": ["a"], "title": [["x", "y"]]}, "'title' of the items should hold one text"),
+    ],
+)
+def test_items_that_cannot_be_used_are_refused_in_words(columns, sentence):
+    with pytest.raises(DataError, match=sentence):
+        Catalog(pa.table(columns))
+
+
+def test_an_unknown_field_is_refused_naming_the_known_ones():
+    with pytest.raises(DataError, match=r"no column 'brand' \(it has: item_id, title, genres, year\)"):
+        Catalog.from_rows(ROWS).texts(["brand"])
+
+
+def test_odd_columns_become_text():
+    catalog = Catalog.from_rows(
+        [
+            {"item_id": 1, "title": "x", "price": 1.5, "size": {"w": 1}, "tags": [1, 2.5], "on": True, "none": None},
+            {"item_id": "2", "title": "y", "price": float("nan"), "size": None, "tags": None, "on": None, "none": None},
+        ]
+    )
+    assert catalog.item_ids == ["1", "2"]
+    assert [catalog.text(0, field) for field in catalog.fields] == ["x", "1.5", '{"w": 1}', "1, 2.5", "True", ""]
+    assert [catalog.text(1, field) for field in catalog.fields] == ["y", "", "", "", "", ""]
