@@ -1,0 +1,246 @@
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as arrow_csv
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from llmrec.data.readers import read_interactions, read_items
+from llmrec.errors import DataError
+
+ENDINGS = ["csv", "tsv", "parquet", "jsonl", "csv.gz", "tsv.gz", "parquet.gz", "jsonl.gz"]
+# What a data frame writes for "no value" is no id; control characters and line ends do not survive every format.
+TEXT = st.text(st.characters(blacklist_categories=("Cs", "Cc", "Zl", "Zp")), min_size=1, max_size=8).filter(
+    lambda text: text.strip() and text not in ("nan", "NaN", "<NA>")
+)
+
+
+def write_table(path: Path, columns: dict) -> Path:
+    """Write columns in the format that the name asks for, as other programs do."""
+    plain = path.with_suffix("") if path.suffix == ".gz" else path
+    table = pa.table(columns)
+    if plain.suffix == ".parquet":
+        pq.write_table(table, plain)
+    elif plain.suffix == ".jsonl":
+        plain.write_text("".join(json.dumps(row) + "\n" for row in table.to_pylist()), encoding="utf-8")
+    else:
+        delimiter = "," if plain.suffix == ".csv" else "\t"
+        arrow_csv.write_csv(table, plain, arrow_csv.WriteOptions(delimiter=delimiter))
+    if path.suffix == ".gz":
+        path.write_bytes(gzip.compress(plain.read_bytes()))
+    return path
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.tuples(TEXT, TEXT, st.integers(-(2**53), 2**53), st.sampled_from([0.5, 1.0, 4.0, 5.0])),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_interactions_come_back_as_they_were_written(tmp_path, ending, rows):
+    users, items, times, ratings = (list(column) for column in zip(*rows, strict=True))
+    columns = {"user_id": users, "item_id": items, "timestamp": times, "rating": ratings, "note": ["-"] * len(rows)}
+    table = read_interactions(write_table(tmp_path / f"events.{ending}", columns))
+    assert table.column_names == ["user_id", "item_id", "timestamp", "rating"]
+    assert table["user_id"].to_pylist() == users and table["item_id"].to_pylist() == items
+    assert table["timestamp"].to_pylist() == times and table["rating"].to_pylist() == ratings
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(TEXT, TEXT, TEXT), min_size=1, max_size=5))
+def test_items_come_back_as_they_were_written(tmp_path, ending, rows):
+    item_ids, titles, brands = (list(column) for column in zip(*rows, strict=True))
+    columns = {"brand": brands, "asin": item_ids, "name": titles}
+    table = read_items(write_table(tmp_path / f"items.{ending}", columns))
+    assert table.column_names == ["item_id", "title", "brand"]
+    assert table["item_id"].to_pylist() == item_ids
+    assert table["title"].to_pylist() == titles and table["brand"].to_pylist() == brands
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_ids_that_look_like_numbers_keep_their_zeros_and_times_stay_exact(tmp_path, ending):
+    time = 1_700_000_000_123_456_789  # nanoseconds: more than a float holds
+    columns = {"user": ["007", "7"], "movieId": ["0", "00"], "time": [time, time + 1]}
+    table = read_interactions(write_table(tmp_path / f"e.{ending}", columns))
+    assert table["user_id"].to_pylist() == ["007", "7"] and table["item_id"].to_pylist() == ["0", "00"]
+    assert table["timestamp"].to_pylist() == [time, time + 1]
+
+
+def test_ids_that_a_data_frame_made_numbers_are_read_as_whole_ones(tmp_path):
+    pq.write_table(pa.table({"user_id": [1.0, 20.0], "item_id": pa.array([3, 4], pa.int32())}), tmp_path / "e.parquet")
+    table = read_interactions(tmp_path / "e.parquet")
+    assert table["user_id"].to_pylist() == ["1", "20"] and table["item_id"].to_pylist() == ["3", "4"]
+    (tmp_path / "e.jsonl").write_text('{"user": 1, "item": "a"}\n{"user": "x", "item": 2}\n')
+    assert read_interactions(tmp_path / "e.jsonl")["user_id"].to_pylist() == ["1", "x"]
+
+
+@pytest.mark.parametrize(
+    ("names", "canonical"),
+    [
+        ("reviewerID,asin,overall,unixReviewTime", ["user_id", "item_id", "timestamp", "rating"]),
+        ("user_id,parent_asin,asin,Rating,timestamp", ["user_id", "item_id", "timestamp", "rating"]),
+        ("userId,movieId,rating,timestamp", ["user_id", "item_id", "timestamp", "rating"]),
+        ("user,item,step", ["user_id", "item_id", "step"]),
+        ("USER-ID;Item Id", ["user_id", "item_id"]),
+    ],
+)
+def test_common_spellings_are_known(tmp_path, names, canonical):
+    separator = ";" if ";" in names else ","
+    count = len(names.split(separator))
+    (tmp_path / "e.csv").write_text(names + "\n" + separator.join("123456789"[:count]) + "\n")
+    table = read_interactions(tmp_path / "e.csv")
+    assert table.column_names == canonical and table["item_id"].to_pylist() == ["2"]
+
+
+def test_the_user_may_say_which_column_serves(tmp_path):
+    (tmp_path / "e.csv").write_text("buyer,item_id,sku,when\n1,2,3,4\n")
+    table = read_interactions(tmp_path / "e.csv", {"user_id": "buyer", "item_id": "sku", "timestamp": "when"})
+    assert [table[name].to_pylist() for name in table.column_names] == [["1"], ["3"], [4]]
+    (tmp_path / "i.csv").write_text("item_id,title,keywords\na,T,k\n")
+    assert read_items(tmp_path / "i.csv", {"title": "keywords"}).to_pylist() == [
+        {"item_id": "a", "title": "k", "original_title": "T"}
+    ]
+    with pytest.raises(DataError, match=r"no column 'words' to use as title \(it has: item_id, title, keywords\)"):
+        read_items(tmp_path / "i.csv", {"title": "words"})
+
+
+def test_dates_are_times(tmp_path):
+    (tmp_path / "e.csv").write_text("user,item,date\n1,2,2024-01-31\n1,3,2024-02-01\n")
+    assert read_interactions(tmp_path / "e.csv")["timestamp"].to_pylist() == [1706659200, 1706745600]
+    (tmp_path / "e.csv").write_text("user,item,date\n1,2,2024-01-31T00:00:00.500Z\n1,3,2024-01-31 00:00:01Z\n")
+    assert read_interactions(tmp_path / "e.csv")["timestamp"].to_pylist() == [1706659200.5, 1706659201.0]
+    times = np.array(["2024-01-31T12:00"], "datetime64[ns]")
+    pq.write_table(pa.table({"user": ["1"], "item": ["2"], "time": times}), tmp_path / "e.parquet")
+    assert read_interactions(tmp_path / "e.parquet")["timestamp"].to_pylist() == [1706702400]
+
+
+def test_recbole_atomic_files_are_read_without_quoting(tmp_path):
+    (tmp_path / "x.inter").write_text(
+        "user_id:token\titem_id:token\trating:float\ttimestamp:float\nu\t01\t4\t881250949\n"
+    )
+    assert read_interactions(tmp_path / "x.inter").to_pylist() == [
+        {"user_id": "u", "item_id": "01", "timestamp": 881250949, "rating": 4.0}
+    ]
+    header = "item_id:token\tmovie_title:token_seq\tclass:token_seq\n"
+    (tmp_path / "x.item").write_text(header + '01\t"Crocodile" Dundee\tAdventure Comedy\n02\t5" Nails\t\n')
+    items = read_items(tmp_path / "x.item").to_pylist()
+    assert items[0] == {"item_id": "01", "title": '"Crocodile" Dundee', "class": ["Adventure", "Comedy"]}
+    assert items[1]["title"] == '5" Nails'
+    (tmp_path / "y.inter").write_text("user_id\titem_id\nu\ti\n")
+    with pytest.raises(DataError, match="should have a header of name:type columns"):
+        read_interactions(tmp_path / "y.inter")
+
+
+def test_a_title_of_a_million_characters_is_read(tmp_path):
+    title = "x" * 10**6
+    for name in ("i.csv", "i.jsonl", "i.parquet"):
+        items = read_items(write_table(tmp_path / name, {"item_id": ["1", "2"], "title": ["a", title]}))
+        assert items["title"].to_pylist() == ["a", title]
+
+
+def test_lines_of_json_may_differ_and_lists_stay_lists(tmp_path):
+    (tmp_path / "i.jsonl").write_text(
+        '{"item_id": 1, "title": "a"}\n\n{"item_id": 2, "title": "b", "genres": ["x", "y"]}\n'
+    )
+    assert read_items(tmp_path / "i.jsonl").to_pylist()[1] == {"item_id": "2", "title": "b", "genres": ["x", "y"]}
+    (tmp_path / "i.json").write_text('[{"item_id": 1, "title": "None"}]')
+    assert read_items(tmp_path / "i.json").to_pylist() == [{"item_id": "1", "title": "None"}]
+
+
+def test_titles_keep_quotes_line_ends_and_words_for_nothing(tmp_path):
+    titles = ['say "hi", all', "two\nlines", "None", "NA", ""]
+    path = write_table(tmp_path / "i.csv", {"item_id": list("abcde"), "title": titles})
+    assert read_items(path)["title"].to_pylist() == titles
+
+
+BAD_EVENTS = {
+    "no user": ("e.csv", "item_id,timestamp\na,1\n", "needs a column 'user_id', but has only: item_id, timestamp"),
+    "no header": ("e.tsv", "196\t242\t3\t881250949\n", "has only: 196, 242, 3, 881250949. Is the header line missing?"),
+    "empty": ("e.csv", "", "is empty. Expected a header line"),
+    "header only": ("e.csv", "user_id,item_id\n", "has a header but no interactions"),
+    "lost user": (
+        "e.csv",
+        "user_id,item_id\na,b\n,c\nnan,d\n",
+        r"user_id is missing .* in 2 of 3 rows \(the first is row 2",
+    ),
+    "lost item": (
+        "e.jsonl",
+        '{"user_id": "a", "item_id": "b"}\n{"user_id": "a"}\n',
+        "item_id is missing .* in 1 of 2 rows",
+    ),
+    "NaN time": (
+        "e.csv",
+        "user_id,item_id,time\na,b,1\na,c,NaN\n",
+        r"time is missing .* in 1 of 2 rows \(the first is row 2",
+    ),
+    "NaN time in json": ("e.jsonl", '{"user": "a", "item": "b", "ts": NaN}\n', "ts is missing .* in 1 of 1 rows"),
+    "word as time": ("e.csv", "user,item,time\na,b,1\na,c,soon\n", "should be a number or a date .* row 2 has 'soon'"),
+    "word as rating": ("e.csv", "user,item,rating\na,b,good\n", "could not be read .*rating.*'good'|good"),
+    "short row": ("e.csv", "user,item,time\na,b,1\na,c\n", "Expected 3 columns, got 2"),
+    "twice": ("e.csv", "user,item,item\na,b,c\n", "has the column 'item' more than once"),
+    "broken json": ("e.jsonl", '{"user": "a", "item": "b"}\n{"user": "a", "it', "line 2 of '.*' is not JSON"),
+    "no objects": ("e.jsonl", "[1]\n[2]\n", "not valid JSON|should be a JSON object"),
+    "ending": ("e.xlsx", "PK", "has no ending that tells its format. Expected one of .csv, .tsv"),
+    "latin-1": ("e.csv", "user,item\na,b\xe9\n".encode("latin-1"), "is not UTF-8 text .* Save it as UTF-8"),
+    "binary": ("e.csv", b"user\0\0\1", "holds binary data, but its name promises a header line"),
+    "zip": ("e.csv", b"PK\x03\x04....", "holds a zip archive, but its name promises"),
+    "no gzip": ("e.csv.gz", "user,item\na,b\n", "could not be read .*gzip"),
+    "no parquet": ("e.parquet", "user,item\na,b\n", "is named as parquet but does not begin like one"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_EVENTS)
+def test_bad_interactions_are_refused_in_words(tmp_path, case):
+    name, content, sentence = BAD_EVENTS[case]
+    (tmp_path / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(DataError, match=sentence) as caught:
+        read_interactions(tmp_path / name)
+    assert len(str(caught.value)) < 700 and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("ending", ["csv.gz", "parquet", "parquet.gz", "jsonl.gz"])
+def test_a_truncated_file_is_refused(tmp_path, ending):
+    rng = np.random.default_rng(0)
+    columns = {"user_id": rng.integers(0, 10**9, 5000).astype(str), "item_id": rng.integers(0, 10**9, 5000).astype(str)}
+    path = write_table(tmp_path / f"e.{ending}", columns)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"may be cut short or damaged; copy or export it again|is not JSON"):
+        read_interactions(path)
+
+
+def test_lost_numbers_in_parquet_are_refused_with_their_first_row(tmp_path):
+    columns = {"user_id": ["a"] * 3, "item_id": pa.array([1.0, None, 2.0]), "timestamp": [1.0, 2.0, float("inf")]}
+    pq.write_table(pa.table(columns), tmp_path / "e.parquet")
+    with pytest.raises(DataError, match=r"item_id is missing .* in 1 of 3 rows \(the first is row 2\)"):
+        read_interactions(tmp_path / "e.parquet")
+    pq.write_table(pa.table(columns | {"item_id": [1, 2, 3]}), tmp_path / "e.parquet")
+    with pytest.raises(DataError, match=r"timestamp is missing \(empty, NaN or infinite\) in 1 of 3 rows"):
+        read_interactions(tmp_path / "e.parquet")
+
+
+def test_missing_files_and_folders_are_refused(tmp_path):
+    with pytest.raises(DataError, match="there is no file"):
+        read_items(tmp_path / "nothing.csv")
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(DataError, match="is a folder, but a file was expected"):
+        read_items(tmp_path / "folder.csv")
+
+
+def test_items_without_title_are_refused_naming_the_option(tmp_path):
+    (tmp_path / "i.csv").write_text("item_id,keywords\na,b\n")
+    with pytest.raises(DataError, match=r"needs a column 'title', but has only: item_id, keywords.* --title-column"):
+        read_items(tmp_path / "i.csv")
+    (tmp_path / "i.csv").write_text("code,title\na,b\n")
+    with pytest.raises(DataError, match=r"needs a column 'item_id', but has only: code, title.* --catalog-id-column"):
+        read_items(tmp_path / "i.csv")
+    assert read_items(tmp_path / "i.csv", {"catalog_id": "code"})["item_id"].to_pylist() == ["a"]
