@@ -74,7 +74,31 @@ def test_ease_r_is_right_beyond_one_strip_of_its_in_place_inverse():
     p = np.linalg.inv(x.T @ x + 100 * np.eye(1100))
     expected = -p / np.diag(p)
     np.fill_diagonal(expected, 0)
-    assert ease_r.weights == pytest.approx(expected, abs=1e-12)
+    assert np.allclose(ease_r.weights, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("dim", [5, 40])  # by iteration, and by the dense way of small catalogues
+def test_factors_are_the_best_low_rank_form_of_the_partial_correlations(dim):
+    rng = np.random.default_rng(0)
+    data = _interactions([rng.choice(39, 6, replace=False).tolist() for _ in range(300)], 40)  # item 39 has no event
+    ease_r = EaseR(lambda_=2).fit(data)
+    x = np.zeros((300, 40))
+    x[np.repeat(np.arange(300), 6), data.items] = 1
+    p = np.linalg.inv(x.T @ x + 2 * np.eye(40))
+    partial = np.eye(40) - p / np.sqrt(np.outer(np.diag(p), np.diag(p)))
+    values, vectors = np.linalg.eigh(partial)
+    best = (vectors[:, -dim:] * np.maximum(values[-dim:], 0)) @ vectors[:, -dim:].T
+    factors = ease_r.factors(dim)
+    assert factors.shape == (40, dim) and factors.dtype == np.float32
+    assert factors @ factors.T == pytest.approx(best, abs=1e-5)
+    assert np.abs(factors[39]).max() < 1e-5
+    assert np.array_equal(factors, ease_r.factors(dim))
+
+
+def test_factors_beyond_the_number_of_items_are_refused():
+    data, _, _ = checkerboard()
+    with pytest.raises(ConfigError, match="1 to 20 dimensions"):
+        EaseR().fit(data).factors(21)
 
 
 def test_two_recencies_share_one_matrix():

@@ -1,0 +1,225 @@
+"""Runs one recommender through one task: counts ranks batch by batch, then metrics with intervals, slices, a card.
+
+Letters: U cases, I items, k the longest list the task asks for.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from llmrec import __version__, metrics
+from llmrec.data.folder import Data
+from llmrec.data.splits import Cases, Split
+from llmrec.errors import ConfigError, ModelError
+from llmrec.evaluation.tasks import Interval, Task
+from llmrec.recommenders.baselines import BASELINES
+from llmrec.recommenders.requests import DenseRecommender, Ranking, Recommender, Requests, top_k
+
+# Dense scores of a batch take about 8 bytes x batch x num_items, several times over.
+BATCH = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """The result of one recommender on one task.
+
+    protocol: JSON values, all that the numbers depend on; metrics: name -> {"value", "low", "high"} (low and high are
+    None for coverage, which is no mean over users); slices: name -> {"num_users", "metrics"}; users: int32 (U,);
+    per_user: name -> float64 (U,), for paired differences.
+    """
+
+    protocol: dict
+    metrics: dict[str, dict]
+    slices: dict[str, dict]
+    users: np.ndarray
+    per_user: dict[str, np.ndarray]
+
+    def to_json(self) -> dict:
+        """What `--json` prints and reports store: protocol, metrics, slices; floats in full."""
+        return {"protocol": self.protocol, "metrics": self.metrics, "slices": self.slices}
+
+
+def fit_baseline(name: str, split: Split, fit: str) -> DenseRecommender:
+    """A fitted baseline of default settings: "popularity", "markov" or "ease_r". Raises ConfigError for another name."""
+    if name not in BASELINES:
+        raise ConfigError(f"there is no baseline '{name}' (there are: {', '.join(BASELINES)}).")
+    return BASELINES[name]().fit(split.fitted(fit))
+
+
+def batches(num_cases: int, batch: int, what: str) -> Iterator[np.ndarray]:
+    """Rows of successive batches, with a progress bar named `what` on stderr where that is a terminal."""
+    rows = np.arange(num_cases)
+    parts = [rows[start : start + batch] for start in range(0, num_cases, batch)]
+    return iter(track(parts, what, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True))
+
+
+def evaluate(
+    recommender: Recommender,
+    data: Data,
+    task: Task,
+    subset: str = "test",
+    *,
+    split: Split | None = None,
+    batch: int = BATCH,
+    max_cases: int | None = None,
+) -> Evaluation:
+    """Asks `recommender` every case of the task and counts where the targets come.
+
+    A `DenseRecommender` is ranked by its scores, with expected ranks under ties; any other by the list it returns.
+    subset: "test" or "valid"; split: the task's split of these data, where the caller has made it already; max_cases:
+    only the first so many (recorded in the protocol). Raises ConfigError for settings that contradict each other and
+    ModelError for a recommender that breaks its contract (NaN, seen items, repeated items).
+    """
+    if subset not in ("valid", "test"):
+        raise ConfigError(f"subset should be 'valid' or 'test', but it is '{subset}'.")
+    if subset == "valid" and task.fit == "train+valid":
+        raise ConfigError(
+            "validation cases are among the events of fit 'train+valid': evaluate 'test', or fit 'train'."
+        )
+    if recommender.num_items != data.catalog.num_items:
+        raise ConfigError(
+            f"'{recommender.name}' knows {recommender.num_items} items but the catalogue of {data.folder} has "
+            f"{data.catalog.num_items}. Evaluate it on the data folder that it was made from."
+        )
+    split = split or task.split.make(data.interactions)
+    cases = split.valid if subset == "valid" else split.test
+    if max_cases is not None:
+        cases = _first_cases(cases, max_cases)
+    greater, equal, items = _ask(recommender, cases, task, batch)
+    counts = split.fitted(task.fit).counts()
+    per_user = _per_user(task, cases, greater, equal, items, counts)
+    return Evaluation(
+        _protocol(recommender, data, task, split, subset, cases),
+        _with_intervals(task, per_user, items, recommender.num_items),
+        _slices(task, {"cold_target": counts[cases.targets] == 0}, per_user),
+        cases.users,
+        per_user,
+    )
+
+
+def _first_cases(cases: Cases, number: int) -> Cases:
+    rows = np.arange(min(number, len(cases)))
+    times = None if cases.times is None else cases.times[rows]
+    return Cases(cases.users[rows], cases.histories.take(rows), cases.targets[rows], times)
+
+
+def _ask(
+    recommender: Recommender, cases: Cases, task: Task, batch: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """greater, equal: float64 (U,); items: int32 (U, k), or None where no metric looks at the lists."""
+    requests = Requests.from_cases(cases)
+    k = max(task.ks)
+    needs_items = bool({"coverage", "popularity_bias"} & set(task.metrics))
+    parts = []
+    for rows in batches(len(cases), batch, f"evaluating {recommender.name}"):
+        asked, targets = requests.take(rows), cases.targets[rows]
+        if isinstance(recommender, DenseRecommender):
+            scores, allowed = recommender.allowed_scores(asked, exclude_seen=task.exclude_seen)
+            greater, equal = metrics.ranks_from_scores(scores, targets, allowed)
+            items = top_k(scores, allowed, k).items if needs_items else None
+        else:
+            ranking = recommender.rank(asked, k, exclude_seen=task.exclude_seen)
+            _check_ranking(recommender, ranking, asked, k, task.exclude_seen)
+            greater, equal = metrics.ranks_from_ranking(ranking.items, ranking.scores, targets)
+            items = ranking.items
+        parts.append((greater, equal, items))
+    greater, equal, items = zip(*parts, strict=True)
+    return np.concatenate(greater), np.concatenate(equal), np.concatenate(items) if needs_items else None
+
+
+def _check_ranking(recommender: Recommender, ranking: Ranking, asked: Requests, k: int, exclude_seen: bool) -> None:
+    """A list that repeats items, holds seen ones or has another shape would be counted wrongly without a word."""
+    items, scores = ranking.items, ranking.scores
+    problem = None
+    if items.shape != (len(asked), k) or scores.shape != items.shape:
+        problem = f"lists of shape {items.shape} and scores of {scores.shape} instead of ({len(asked)}, {k})"
+    elif np.isnan(scores).any():
+        problem = "NaN as a score"
+    elif items.max(initial=-1) >= recommender.num_items:
+        problem = f"item {items.max()} of a catalogue of {recommender.num_items}"
+    else:
+        ordered = np.sort(items, axis=1)
+        if ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any():
+            problem = "an item twice in one list"
+        elif exclude_seen:
+            rows = np.repeat(np.arange(len(asked)), asked.histories.lengths)
+            if (items[rows] == asked.histories.items[:, None]).any():
+                problem = "an item of the history although seen items were excluded"
+    if problem:
+        raise ModelError(f"'{recommender.name}' returned {problem}. Its rank() breaks the contract of Recommender.")
+
+
+def _per_user(
+    task: Task, cases: Cases, greater: np.ndarray, equal: np.ndarray, items: np.ndarray | None, counts: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Every metric that is a mean over users: name@k -> float64 (U,)."""
+    per_user = {}
+    for name in task.metrics:
+        for k in task.ks:
+            if name in metrics.ACCURACY:
+                per_user[f"{name}@{k}"] = metrics.ACCURACY[name](greater, equal, k)
+            elif name == "popularity_bias":
+                percentiles = metrics.popularity_percentiles(counts)
+                histories = cases.histories
+                bias = metrics.popularity_bias(items[:, :k], histories.indptr, histories.items, percentiles)
+                per_user[f"{name}@{k}"] = bias
+    return per_user
+
+
+def _with_intervals(task: Task, per_user: dict[str, np.ndarray], items: np.ndarray | None, num_items: int) -> dict:
+    result = _means(per_user, task.interval)
+    if "coverage" in task.metrics:
+        for k in task.ks:
+            result[f"coverage@{k}"] = {"value": metrics.coverage(items[:, :k], num_items), "low": None, "high": None}
+    return result
+
+
+def _means(per_user: dict[str, np.ndarray], interval: Interval) -> dict[str, dict]:
+    values = np.stack(list(per_user.values()), axis=1) if per_user else np.empty((0, 0))
+    if not len(values):
+        return {name: {"value": None, "low": None, "high": None} for name in per_user}
+    lows, highs = metrics.bootstrap_interval(
+        values, resamples=interval.resamples, level=interval.level, seed=interval.seed
+    )
+    return {
+        name: {"value": float(values[:, column].mean()), "low": float(lows[column]), "high": float(highs[column])}
+        for column, name in enumerate(per_user)
+    }
+
+
+def _slices(task: Task, masks: dict[str, np.ndarray], per_user: dict[str, np.ndarray]) -> dict[str, dict]:
+    return {
+        name: {
+            "num_users": int(mask.sum()),
+            "metrics": _means({metric: values[mask] for metric, values in per_user.items()}, task.interval),
+        }
+        for name, mask in masks.items()
+    }
+
+
+def _protocol(recommender: Recommender, data: Data, task: Task, split: Split, subset: str, cases: Cases) -> dict:
+    """Everything the numbers depend on; two results whose protocols differ in more than the recommender do not compare."""
+    card = data.card  # empty for data made in memory
+    return {
+        "data": {key: card.get(key) for key in ("name", "content_hash", "counts")},
+        "ties": {"time": card.get("ties"), "score": "expected rank over a random order of equal scores"},
+        "ratings": card.get("ratings"),
+        "task": {"name": task.name, "version": task.version},
+        "split": split.card,
+        "subset": subset,
+        "fit": task.fit,
+        "candidates": task.candidates,
+        "exclude_seen": task.exclude_seen,
+        "ranked_by": "scores of all items" if isinstance(recommender, DenseRecommender) else f"list of {max(task.ks)}",
+        "interval": {"kind": "percentile bootstrap over users", **task.interval.model_dump()},
+        "num_users": len(cases),
+        "num_items": recommender.num_items,
+        "recommender": {"name": recommender.name, **recommender.card},
+        "llmrec_version": __version__,
+    }

@@ -1,0 +1,198 @@
+"""The runner: one path from a recommender to numbers, whether it scores or lists, and its refusals in words."""
+
+import json
+
+import numpy as np
+import pytest
+
+from llmrec.data.catalog import Catalog
+from llmrec.data.features import Features
+from llmrec.data.folder import Data
+from llmrec.data.interactions import Histories, Interactions
+from llmrec.errors import ConfigError, ModelError
+from llmrec.evaluation.runner import evaluate, fit_baseline
+from llmrec.evaluation.tasks import load_task
+from llmrec.recommenders.requests import DenseRecommender, Ranking
+
+NUM_ITEMS = 40
+
+
+def data_of(rows, num_items=NUM_ITEMS):
+    histories = Histories.from_lists(rows)
+    catalog = Catalog.from_rows([{"item_id": f"i{item}", "title": f"Title {item}"} for item in range(num_items)])
+    interactions = Interactions(histories.indptr, histories.items, num_items)
+    return Data(catalog, interactions, Features(num_items), [f"u{user}" for user in range(len(rows))])
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    # Items 30 to 39 are rare, so that some targets have no fitted event; some histories hold their own target.
+    return data_of([rng.integers(0, rng.choice([8, 20, NUM_ITEMS]), 6).tolist() for _ in range(200)])
+
+
+class ListsOf:
+    """Shows a dense recommender to the runner as one that only returns lists."""
+
+    def __init__(self, dense):
+        self.dense, self.name, self.num_items, self.card = dense, dense.name, dense.num_items, dense.card
+
+    def rank(self, requests, k, *, exclude_seen, candidates=None):
+        return self.dense.rank(requests, k, exclude_seen=exclude_seen, candidates=candidates)
+
+    def score(self, requests, candidates):
+        return self.dense.score(requests, candidates)
+
+
+class Constant(DenseRecommender):
+    """One score for every item."""
+
+    name = "constant"
+    num_items = NUM_ITEMS
+
+    def scores(self, requests):
+        return np.zeros((len(requests), NUM_ITEMS))
+
+
+@pytest.mark.parametrize("k", [1, 5, 10, 20])
+def test_a_constant_scorer_gets_recall_k_over_num_items(data, k):
+    task = load_task("leave_one_out", ["exclude_seen=false"])
+    assert evaluate(Constant(), data, task).metrics[f"recall@{k}"]["value"] == pytest.approx(k / NUM_ITEMS)
+
+
+@pytest.mark.parametrize("exclude_seen", [True, False])
+def test_scores_and_whole_lists_give_the_same_numbers(data, exclude_seen):
+    task = load_task("leave_one_out", [f"exclude_seen={exclude_seen}", f"ks=[1, 5, 10, {NUM_ITEMS}]"])
+    split = task.split.make(data.interactions)
+    for name in ("popularity", "markov", "ease_r"):
+        recommender = fit_baseline(name, split, task.fit)
+        dense, listed = evaluate(recommender, data, task), evaluate(ListsOf(recommender), data, task)
+        assert dense.metrics == listed.metrics
+        assert (dense.protocol["ranked_by"], listed.protocol["ranked_by"]) == ("scores of all items", "list of 40")
+
+
+def test_batches_do_not_change_the_numbers(data):
+    task = load_task("leave_one_out")
+    markov = fit_baseline("markov", task.split.make(data.interactions), "train")
+    assert evaluate(markov, data, task, batch=7).metrics == evaluate(markov, data, task, batch=1000).metrics
+
+
+def test_a_repeated_target_is_a_miss_once_seen_items_are_out():
+    data = data_of([[0, 1, 2, 0]] * 5, num_items=3)
+    for exclude_seen, expected in (("true", 0), ("false", 1)):
+        task = load_task("leave_one_out", [f"exclude_seen={exclude_seen}", "ks=[3]"])
+        popularity = fit_baseline("popularity", task.split.make(data.interactions), task.fit)
+        assert evaluate(popularity, data, task).metrics["recall@3"]["value"] == expected
+
+
+def test_cold_targets_are_a_slice_and_counters_score_nothing_there():
+    warm = [np.roll(np.arange(8), shift).tolist() for shift in range(8)]
+    data = data_of([*warm, [1, 2, 8], [3, 4, 9]], num_items=30)
+    task = load_task("leave_one_out", ["ks=[3]"])
+    evaluation = evaluate(fit_baseline("markov", task.split.make(data.interactions), "train"), data, task)
+    cold = evaluation.slices["cold_target"]
+    assert cold["num_users"] == 2  # items 8 and 9 are only ever asked for
+    assert cold["metrics"]["recall@3"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+    assert evaluation.metrics["recall@3"]["value"] > 0
+
+
+def test_a_slice_without_users_has_no_numbers():
+    data = data_of([[0, 1, 2, 0]] * 5, num_items=3)
+    task = load_task("leave_one_out", ["exclude_seen=false", "ks=[3]"])
+    evaluation = evaluate(fit_baseline("popularity", task.split.make(data.interactions), "train"), data, task)
+    assert evaluation.slices["cold_target"]["num_users"] == 0
+    assert evaluation.slices["cold_target"]["metrics"]["ndcg@3"]["value"] is None
+
+
+def test_the_result_is_one_json_object_with_protocol_and_metrics(data):
+    task = load_task("leave_one_out")
+    split = task.split.make(data.interactions)
+    evaluation = evaluate(fit_baseline("ease_r", split, task.fit), data, task)
+    result = json.loads(json.dumps(evaluation.to_json(), allow_nan=False))
+    assert set(result) == {"protocol", "metrics", "slices"}
+    for name in ("recall", "ndcg", "mrr", "hit", "popularity_bias"):
+        for k in (1, 5, 10, 20):
+            interval = result["metrics"][f"{name}@{k}"]
+            assert interval["low"] <= interval["value"] <= interval["high"]
+            assert interval["value"] == evaluation.per_user[f"{name}@{k}"].mean()  # in full, not to four places
+    assert 0 < result["metrics"]["coverage@10"]["value"] <= 1
+    protocol = result["protocol"]
+    assert protocol["recommender"] == {"name": "ease_r", "lambda": 100.0, "recency": 0.6}
+    assert (protocol["fit"], protocol["exclude_seen"], protocol["candidates"]) == ("train", True, "all")
+    assert (protocol["num_users"], protocol["num_items"], protocol["subset"]) == (200, NUM_ITEMS, "test")
+
+
+def test_only_the_first_cases_are_asked_when_told_so_and_the_protocol_says_it(data):
+    task = load_task("leave_one_out")
+    markov = fit_baseline("markov", task.split.make(data.interactions), "train")
+    some, everyone = (evaluate(markov, data, task, max_cases=n) for n in (30, None))
+    assert some.protocol["num_users"] == 30
+    assert np.array_equal(some.per_user["ndcg@10"], everyone.per_user["ndcg@10"][:30])
+
+
+def test_validation_cases_are_refused_to_models_that_were_fitted_on_them(data):
+    task = load_task("leave_one_out", ["fit=train+valid"])
+    with pytest.raises(ConfigError, match="validation cases are among the events"):
+        evaluate(Constant(), data, task, subset="valid")
+    with pytest.raises(ConfigError, match="should be 'valid' or 'test', but it is 'dev'"):
+        evaluate(Constant(), data, task, subset="dev")
+
+
+def test_a_recommender_of_another_catalogue_is_refused(data):
+    other = data_of([[0, 1, 2]] * 3, num_items=3)
+    with pytest.raises(ConfigError, match=r"'constant' knows 40 items but the catalogue .* has 3"):
+        evaluate(Constant(), other, load_task("leave_one_out"))
+    with pytest.raises(ConfigError, match="no baseline 'ease' "):
+        fit_baseline("ease", load_task("leave_one_out").split.make(data.interactions), "train")
+
+
+class Broken(ListsOf):
+    """Returns whatever `spoil` makes of a proper ranking."""
+
+    def __init__(self, spoil):
+        super().__init__(Constant())
+        self.spoil = spoil
+
+    def rank(self, requests, k, *, exclude_seen, candidates=None):
+        ranking = super().rank(requests, k, exclude_seen=exclude_seen)
+        items, scores = ranking.items.copy(), ranking.scores.copy()
+        return self.spoil(requests, items, scores)
+
+
+def _twice(requests, items, scores):
+    items[:, 1] = items[:, 0]
+    return Ranking(items, scores)
+
+
+def _seen(requests, items, scores):
+    items[0, 0] = requests.histories[0][-1]
+    return Ranking(items, scores)
+
+
+def _not_a_number(requests, items, scores):
+    scores[0, 0] = np.nan
+    return Ranking(items, scores)
+
+
+def _unknown(requests, items, scores):
+    items[0, 0] = NUM_ITEMS
+    return Ranking(items, scores)
+
+
+def _short(requests, items, scores):
+    return Ranking(items[:, :5], scores[:, :5])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (_twice, "an item twice"),
+        (_seen, "an item of the history"),
+        (_not_a_number, "NaN as a score"),
+        (_unknown, "item 40 of a catalogue of 40"),
+        (_short, r"lists of shape \(200, 5\)"),
+    ],
+)
+def test_a_list_that_would_be_counted_wrongly_is_refused(data, spoil, words):
+    with pytest.raises(ModelError, match=f"'constant' returned {words}"):
+        evaluate(Broken(spoil), data, load_task("leave_one_out"))
