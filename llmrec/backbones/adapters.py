@@ -30,7 +30,12 @@ class TrainablePart:
 
 
 def add_lora(
-    backbone: Backbone, *, rank: int, alpha: float, dropout: float, targets: Literal["all-linear"] | list[str] = "all-linear"
+    backbone: Backbone,
+    *,
+    rank: int,
+    alpha: float,
+    dropout: float,
+    targets: Literal["all-linear"] | list[str] = "all-linear",
 ) -> None:
     """Puts LoRA (Hu et al. 2022) into the backbone's linear layers, in float32 whatever the frozen part's arithmetic.
 
@@ -42,9 +47,7 @@ def add_lora(
     """
     from peft import LoraConfig, get_peft_model
 
-    config = LoraConfig(
-        r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets, task_type="CAUSAL_LM"
-    )
+    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets, task_type="CAUSAL_LM")
     try:
         backbone.peft = get_peft_model(backbone.causal_lm, config)
     except ValueError as error:
@@ -76,7 +79,9 @@ def lora_parameters(backbone: Backbone) -> list[nn.Parameter]:
     return [p for name, p in backbone.causal_lm.named_parameters() if "lora_" in name]
 
 
-def trainable_parts(backbone: Backbone, *, adapter_lr: float, row_lr: float, weight_decay: float) -> list[TrainablePart]:
+def trainable_parts(
+    backbone: Backbone, *, adapter_lr: float, row_lr: float, weight_decay: float
+) -> list[TrainablePart]:
     """The trained parts with their learning rates; together they are exactly the parameters that require a gradient."""
     parts = []
     if lora := lora_parameters(backbone):
@@ -102,6 +107,9 @@ def train_whole_model(backbone: Backbone) -> None:
         parameter.requires_grad_(True)
     for matrix in (backbone.causal_lm.get_input_embeddings(), backbone.causal_lm.get_output_embeddings()):
         matrix.requires_grad_(False)
+    for parameter in backbone.causal_lm.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()  # bfloat16 would lose small steps
 
 
 def trained_state(module: nn.Module) -> dict[str, torch.Tensor]:

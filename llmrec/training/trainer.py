@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.module import _IncompatibleKeys
 from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
 
 from llmrec.backbones.adapters import TrainablePart, trained_state
 from llmrec.backbones.causal_lm import Backbone
 from llmrec.config import Settings
+from llmrec.errors import ArtifactError
 from llmrec.training.checkpoints import LOG, LogLines, MarkComplete, last_complete_checkpoint
 
 Batch = dict[str, torch.Tensor]
@@ -65,6 +67,15 @@ class Objective(nn.Module):
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, torch.Tensor]:
         """The trained parameters."""
         return trained_state(self)
+
+    def load_state_dict(self, state_dict: Mapping[str, torch.Tensor], strict: bool = True, assign: bool = False) -> Any:
+        """Loads exactly the trained parameters; a missing or foreign one is an error whatever `strict` says."""
+        if different := set(state_dict) ^ set(trained_state(self)):
+            raise ArtifactError(
+                f"the checkpoint and the model train different parts, for example {sorted(different)[0]}."
+            )
+        super().load_state_dict(state_dict, strict=False, assign=assign)
+        return _IncompatibleKeys([], [])  # the frozen parameters are not missing
 
 
 class RankingTrainer(Trainer):

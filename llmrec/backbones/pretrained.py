@@ -1,0 +1,113 @@
+"""Loads a language model into a `Backbone`: all of a checkpoint, its first layers, in 4 bits, or a random one of its family."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import logging
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from llmrec.backbones.causal_lm import Backbone, LayerCount
+from llmrec.backbones.load import ModelSource, Weights, load_tokenizer, resolve
+from llmrec.backbones.quantization import close_cpu_trap, nf4_config
+from llmrec.errors import ModelError
+
+# it asks for a package of precompiled kernels at every import, also where no 4-bit layer will ever be
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+
+
+def load_backbone(
+    name: str,
+    *,
+    weights: Weights = "wheel",
+    num_layers: int | None = None,
+    dtype: torch.dtype = torch.float32,
+    quantize: Literal["nf4"] | None = None,
+    device: str | torch.device = "cpu",
+) -> Backbone:
+    """Loads a causal language model by folder, wheel or hub name, all of it or its first `num_layers` layers.
+
+    Raises:
+        ModelError: the name leads nowhere, the folder is no causal language model, or `num_layers` is more than it has.
+    """
+    source = resolve(name, weights=weights)
+    local = source.source != "hub"
+    arguments: dict[str, Any] = {"dtype": dtype, "local_files_only": local}
+    if quantize == "nf4":
+        arguments |= {"quantization_config": nf4_config(dtype), "device_map": {"": str(device)}}
+    try:
+        with _quiet_transformers():
+            config = AutoConfig.from_pretrained(source.path, local_files_only=local)
+            config, layers = _first_layers(config, num_layers)
+            model = AutoModelForCausalLM.from_pretrained(source.path, config=config, **arguments)
+    except (OSError, ValueError, KeyError) as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(
+            f"expected a causal language model in {source.name!r} ({source.source}); loading it failed: {first}"
+        ) from error
+    if quantize == "nf4":
+        close_cpu_trap(model)
+    else:
+        model.to(device)
+    return Backbone(model, load_tokenizer(name, weights=weights), source=source, layers=layers)
+
+
+def _first_layers(config: Any, num_layers: int | None) -> tuple[Any, LayerCount]:
+    total = config.num_hidden_layers
+    if num_layers is None:
+        return config, LayerCount(total, total)
+    if not 1 <= num_layers <= total:
+        raise ModelError(f"expected num_layers between 1 and {total}, what this checkpoint has; got {num_layers}.")
+    config = copy.deepcopy(config)
+    config.num_hidden_layers = num_layers
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types[:num_layers]
+    return config, LayerCount(num_layers, total)
+
+
+@contextlib.contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Silences the report on layers left out: `LayerCount` says it in one line."""
+    verbosity = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(verbosity)
+        transformers.logging.enable_progress_bar()
+
+
+def random_backbone(
+    name: str,
+    *,
+    weights: Weights = "wheel",
+    dtype: torch.dtype = torch.float32,
+    seed: int,
+    hidden_size: int,
+    num_layers: int,
+    num_heads: int,
+    dropout: float,
+) -> Backbone:
+    """A small decoder of the named model's family with random weights and the named model's tokenizer: what pretraining is worth.
+
+    `dropout` acts on attention weights, where the family has it.
+    """
+    source = resolve(name, weights=weights)
+    config = AutoConfig.from_pretrained(source.path, local_files_only=source.source != "hub")
+    config.update({
+        "hidden_size": hidden_size, "intermediate_size": 4 * hidden_size, "num_hidden_layers": num_layers,
+        "num_attention_heads": num_heads, "num_key_value_heads": num_heads, "head_dim": hidden_size // num_heads,
+        "attention_dropout": dropout, "dtype": dtype,
+    })  # fmt: skip
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(config).to(dtype)
+    origin = ModelSource(f"random {config.model_type}", "scratch", source.path, f"seed {seed}")
+    return Backbone(
+        model, load_tokenizer(name, weights=weights), source=origin, layers=LayerCount(num_layers, num_layers)
+    )

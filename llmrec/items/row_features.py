@@ -1,0 +1,30 @@
+"""What the item table's rows start from: the features of the items that are written with them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from llmrec.items.forms import ItemTokens
+
+
+def row_features(item_tokens: ItemTokens, features: np.ndarray) -> np.ndarray:
+    """The mean of the features of the items that use each row: float32 (num_items, F) -> float32 (R, F).
+
+    For unique ids this is the item's own features; for semantic ids the centre of a code's items, in any feature space. Features are
+    centred first, so that a code many unlike items share starts near zero and not at what all items have in common. Rows no item uses
+    are zero.
+    """
+    features = np.asarray(features, dtype=np.float32)
+    assert len(features) == item_tokens.num_items, (features.shape, item_tokens.num_items)
+    known = np.abs(features).sum(axis=1) > 0
+    features = np.where(
+        known[:, None], features - features[known].mean(axis=0, keepdims=True) if known.any() else features, 0
+    )
+    sums = np.zeros((item_tokens.num_rows, features.shape[1]), dtype=np.float32)
+    counts = np.zeros(item_tokens.num_rows, dtype=np.float32)
+    for place in range(item_tokens.max_length):
+        rows = item_tokens.sequences[:, place] - item_tokens.base_vocab_size
+        used = (rows >= 0) & known
+        np.add.at(sums, rows[used], features[used])
+        np.add.at(counts, rows[used], 1)
+    return sums / np.maximum(counts, 1)[:, None]

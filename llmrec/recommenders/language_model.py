@@ -1,0 +1,177 @@
+"""Recommenders that are a language model: items are decoded token by token, or, one token an item, scored all at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from llmrec.backbones.causal_lm import Backbone, ScoreRule
+from llmrec.data.catalog import Catalog
+from llmrec.engines.beam_search import beam_search
+from llmrec.engines.likelihood import score_candidates
+from llmrec.engines.trie import TokenTrie
+from llmrec.items.forms import ItemTokens
+from llmrec.prompting.encoder import PromptEncoder
+from llmrec.recommenders.requests import DenseRecommender, Ranking, Requests, allowed_items
+
+TOKENS_A_PASS = 8192  # prompt tokens, padding included, that one forward pass holds
+
+
+@dataclass(frozen=True, eq=False)
+class LanguageModel:
+    """What a recommender made of a language model consists of: the model, how it writes items, and how it is asked."""
+
+    backbone: Backbone
+    item_tokens: ItemTokens
+    encoder: PromptEncoder
+    catalog: Catalog
+    score_rule: ScoreRule
+
+    @property
+    def card(self) -> dict:
+        """Facts for reports and manifests."""
+        return {
+            "backbone": self.backbone.source.card(),
+            "layers": str(self.backbone.layers),
+            "dtype": str(self.backbone.dtype).removeprefix("torch."),
+            "form": self.item_tokens.form,
+            "score_rule": self.score_rule,
+            "prompt": f"{self.encoder.prompt.task}/{self.encoder.prompt.name}",
+            "prompt_hash": self.encoder.prompt.hash,
+            "max_history": self.encoder.max_history,
+        }
+
+    def prompts(self, requests: Requests) -> list[np.ndarray]:
+        """Token ids of each request's prompt: int32 (T_u,)."""
+        instructions = requests.instructions or [None] * len(requests)
+        return [
+            self.encoder.encode(requests.histories[row], instruction)
+            for row, instruction in zip(range(len(requests)), instructions, strict=True)
+        ]
+
+    def batches(self, prompts: list[np.ndarray], *, positions_a_prompt: int = 0) -> Iterator[np.ndarray]:
+        """Row numbers of prompts to run together: of like length, TOKENS_A_PASS positions at most.
+
+        positions_a_prompt: positions each prompt takes beyond its own tokens (the nodes of its beams).
+        """
+        order = np.argsort([len(prompt) for prompt in prompts], kind="stable")
+        start = 0
+        while start < len(order):
+            stop = start + 1
+            while (
+                stop < len(order)
+                and (stop + 1 - start) * (len(prompts[order[stop]]) + positions_a_prompt) <= TOKENS_A_PASS
+            ):
+                stop += 1
+            yield order[start:stop]
+            start = stop
+
+
+class GenerativeRecommender:
+    """Items are written token by token under the catalogue's trie: beam search, so only real items come out."""
+
+    def __init__(self, model: LanguageModel, *, num_beams: int = 20, name: str = "llm"):
+        self.model = model
+        self.name = name
+        self.num_beams = num_beams
+        self.num_items = model.item_tokens.num_items
+        self.trie = TokenTrie.from_item_tokens(model.item_tokens)
+
+    @property
+    def card(self) -> dict:
+        """Facts for the report."""
+        return {**self.model.card, "decoding": "beam search", "num_beams": self.num_beams}
+
+    def rank(self, requests: Requests, k: int, *, exclude_seen: bool, candidates: np.ndarray | None = None) -> Ranking:
+        """The best k items of each request; scores are log-probabilities. See `Ranker.rank`."""
+        model = self.model
+        model.backbone.eval()
+        prompts = model.prompts(requests)
+        items = np.full((len(requests), k), -1, dtype=np.int32)
+        scores = np.full((len(requests), k), -np.inf, dtype=np.float32)
+        beams = max(self.num_beams, k)
+        for rows in model.batches(prompts, positions_a_prompt=beams * (model.item_tokens.max_length - 1)):
+            allowed = None
+            if exclude_seen or candidates is not None:
+                allowed = allowed_items(
+                    requests.take(rows), self.num_items, exclude_seen=exclude_seen, candidates=candidates
+                )
+            items[rows], scores[rows] = beam_search(
+                model.backbone,
+                self.trie,
+                [prompts[row] for row in rows],
+                k,
+                num_beams=beams,
+                allowed=allowed,
+                score_rule=model.score_rule,
+            )
+        return Ranking(items, scores)
+
+    def score(self, requests: Requests, candidates: np.ndarray) -> np.ndarray:
+        """Log-probabilities of the candidates, int32 (U, C) or (C,) -> float32 (U, C)."""
+        model = self.model
+        model.backbone.eval()
+        prompts = model.prompts(requests)
+        wanted = np.broadcast_to(np.asarray(candidates, dtype=np.int64), (len(requests), np.shape(candidates)[-1]))
+        scores = np.empty(wanted.shape, dtype=np.float32)
+        for rows in model.batches(prompts, positions_a_prompt=wanted.shape[1] * model.item_tokens.max_length):
+            scores[rows] = score_candidates(
+                model.backbone,
+                model.item_tokens,
+                [prompts[row] for row in rows],
+                wanted[rows],
+                score_rule=model.score_rule,
+            )
+        return scores
+
+
+class UniqueIdRecommender(DenseRecommender):
+    """One token an item: the logits behind the prompt score the whole catalogue, exactly, in the one pass."""
+
+    def __init__(self, model: LanguageModel, *, name: str = "llm"):
+        self.model = model
+        self.name = name
+        self.num_items = model.item_tokens.num_items
+
+    @property
+    def card(self) -> dict:
+        """Facts for the report."""
+        return {**self.model.card, "decoding": "softmax over all items"}
+
+    @torch.no_grad()
+    def scores(self, requests: Requests) -> np.ndarray:
+        """Log-probabilities of all items, float32 (U, I)."""
+        backbone = self.model.backbone.eval()
+        prompts = self.model.prompts(requests)
+        out = np.empty((len(requests), self.num_items), dtype=np.float32)
+        for rows in self.model.batches(prompts):
+            ids, mask, last = _padded([prompts[row] for row in rows], backbone.device)
+            hidden = backbone.hidden_states(ids, attention_mask=mask)[torch.arange(len(rows), device=ids.device), last]
+            if self.model.score_rule == "full":
+                log_p = backbone.logits(hidden).log_softmax(dim=-1)[:, backbone.base_vocab_size :]
+            else:
+                log_p = backbone.item_logits(hidden).log_softmax(dim=-1)
+            out[rows] = log_p.cpu().numpy()
+        return out
+
+
+def recommender_of(
+    model: LanguageModel, *, num_beams: int = 20, name: str = "llm"
+) -> GenerativeRecommender | UniqueIdRecommender:
+    """The recommender that suits the model's item form."""
+    if model.item_tokens.form == "unique_id":
+        return UniqueIdRecommender(model, name=name)
+    return GenerativeRecommender(model, num_beams=num_beams, name=name)
+
+
+def _padded(prompts: list[np.ndarray], device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Right-padded ids and mask, int64 (B, T), and the place of each prompt's last token, int64 (B,)."""
+    lengths = torch.tensor([len(prompt) for prompt in prompts])
+    ids = torch.zeros(len(prompts), int(lengths.max()), dtype=torch.int64)
+    for row, prompt in enumerate(prompts):
+        ids[row, : len(prompt)] = torch.as_tensor(prompt.astype(np.int64))
+    mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
+    return ids.to(device), mask.to(device), (lengths - 1).to(device)

@@ -1,0 +1,109 @@
+"""What every recipe's command line does: read settings, settle the run folder, say what is trained, fail in one sentence."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from accelerate import PartialState
+from rich.console import Console
+from rich.table import Table
+
+from llmrec.backbones.adapters import TrainablePart, describe
+from llmrec.backbones.causal_lm import Backbone
+from llmrec.config import Settings, load_config, save_config
+from llmrec.errors import ConfigError, LlmrecError
+from llmrec.recommenders.artifact import MANIFEST, MODEL_FOLDER
+
+SettingsT = TypeVar("SettingsT", bound=Settings)
+CONFIG = "config.yaml"
+
+
+def recipe_main(settings: type[SettingsT], main: Callable[..., None], doc: str | None) -> None:
+    """Parses `--config FILE [--fresh] key=value ...`, runs `main(config, fresh=...)`; a mistake of the user's exits with 2."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", help="YAML file with the settings that differ from the defaults")
+    parser.add_argument(
+        "--fresh", action="store_true", help="start over, deleting what the run folder holds of this run"
+    )
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="settings that override the file's, such as lora.rank=8"
+    )
+    arguments = parser.parse_args()
+    try:
+        main(load_config(settings, arguments.config, arguments.overrides), fresh=arguments.fresh)
+    except LlmrecError as error:
+        print(f"llmrec: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def settle_run_folder(config: SettingsT, folder: Path, *, fresh: bool) -> SettingsT | None:
+    """Starts, resumes or leaves a run: returns the settings to train with, or None when the run is finished.
+
+    A folder that holds a run with other settings is an error, so that no run is a mixture of two.
+
+    Raises:
+        ConfigError: the folder holds something else, or a run with other settings.
+    """
+    state = PartialState()
+    known = folder / CONFIG
+    if folder.exists() and any(folder.iterdir()) and not known.exists():
+        raise ConfigError(
+            f"expected an empty or new output folder or a run of llmrec, but '{folder}' holds other files; choose another."
+        )
+    if known.exists() and not fresh:
+        _check_same(config, load_config(type(config), known), folder)
+        if (folder / MODEL_FOLDER / MANIFEST).exists():
+            state.print(f"the run in '{folder}' is finished and left as it is; --fresh starts over")
+            return None
+    if state.is_main_process:
+        if fresh and known.exists():
+            for part in ("checkpoints", MODEL_FOLDER):
+                shutil.rmtree(folder / part, ignore_errors=True)
+        save_config(config, known)
+    state.wait_for_everyone()
+    return config
+
+
+def print_parts(backbone: Backbone, parts: Sequence[TrainablePart], *, num_rows: int) -> None:
+    """The first thing a training says: which model, which parts of it learn, and how fast."""
+    if not PartialState().is_main_process:
+        return
+    source = backbone.source
+    total = sum(p.numel() for p in backbone.parameters())
+    table = Table(
+        title=f"{source.name} from {source.source}: {backbone.layers}, {num_rows:,} training rows", title_justify="left"
+    )
+    for column in ("trained part", "parameters", "learning rate"):
+        table.add_column(column, justify="left" if column == "trained part" else "right")
+    for row in describe(parts, total):
+        table.add_row(*row)
+    Console().print(table)
+
+
+def _check_same(now: Settings, then: Settings, folder: Path) -> None:
+    different = [
+        f"{key} was {a!r}, is {b!r}"
+        for key, a, b in _differences(then.model_dump(), now.model_dump())
+        if key != "output"
+    ]
+    if different:
+        raise ConfigError(
+            f"'{folder}' holds a run with other settings ({'; '.join(different[:3])}). "
+            "Give the settings it was started with, another output, or --fresh to start over."
+        )
+
+
+def _differences(then: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
+    found = []
+    for key in then.keys() | now.keys():
+        a, b = then.get(key), now.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += _differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            found.append((prefix + key, a, b))
+    return sorted(found, key=lambda difference: difference[0])

