@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pyarrow.types as types
-from rapidfuzz import process
+from rapidfuzz import fuzz, process
 
 from llmrec.data.formats import as_column, plain_text, shortened
 from llmrec.errors import DataError, RequestError
@@ -143,7 +143,7 @@ class Catalog:
 
 def nearest_words(word: str, known: Sequence[str], limit: int = 3) -> list[str]:
     """The words of `known` most like `word` by edit similarity, best first, at most `limit`."""
-    return [match for match, _, _ in process.extract(word[:200], known, limit=limit)]
+    return [match for match, _, _ in process.extract(word[:200], known, scorer=fuzz.ratio, limit=limit)]
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -160,8 +160,11 @@ def _as_text(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
     if types.is_null(kind):
         return pa.chunked_array([pa.nulls(len(column), pa.string())])
     is_list = types.is_list(kind) or types.is_large_list(kind)
-    if is_list and name in ("item_id", "title"):
-        raise DataError(f"the column '{name}' of the items should hold one text an item but holds lists ({kind}).")
+    if is_list and name in ("item_id", "title", "image"):
+        raise DataError(
+            f"the column '{name}' of the items should hold one text an item but holds lists ({kind}). "
+            "Keep one of each list, or rename the column."
+        )
     if is_list and (_is_text(kind.value_type) or types.is_null(kind.value_type)):
         return column.cast(pa.list_(pa.string()))
     if is_list:

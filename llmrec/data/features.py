@@ -79,7 +79,10 @@ class Features:
         """Write FOLDER/NAME.safetensors for every name, each whole or not at all."""
         for name in self:
             with atomic_file(Path(folder) / f"{name}.safetensors") as temporary:
-                save_file({"vectors": self._vectors[name], "present": self.present[name]}, temporary)
+                try:
+                    save_file({"vectors": self._vectors[name], "present": self.present[name]}, temporary)
+                except SafetensorError as error:  # its word for a full disk, too
+                    raise DataError(f"cannot write the features '{name}' to '{folder}': {error}.") from error
 
     @classmethod
     def load(cls, folder: str | Path, num_items: int) -> Features:

@@ -133,7 +133,7 @@ def _errors_in_words(path: Path, kind: str) -> Iterator[None]:
     except UnicodeError as error:
         raise DataError(f"'{path}' is not UTF-8 text ({error}). Save it as UTF-8.") from error
     except _BROKEN as error:
-        reason = shortened(str(error), 300)
+        reason = shortened(str(error), 300).rstrip(".")
         if "UTF8" in reason:
             raise DataError(f"'{path}' is not UTF-8 text ({reason}). Save it as UTF-8.") from error
         raise DataError(

