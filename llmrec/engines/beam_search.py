@@ -122,9 +122,7 @@ def _candidates(
     return _Beams(states.flatten(1), tokens.flatten(1), scores.flatten(1), parents.flatten(1))
 
 
-def _select(
-    trie: TokenTrie, candidates: _Beams, finished: _Beams, width: int, depth: int
-) -> tuple[_Beams, _Beams]:
+def _select(trie: TokenTrie, candidates: _Beams, finished: _Beams, width: int, depth: int) -> tuple[_Beams, _Beams]:
     """The beams that go on below `depth` and the finished ones, `width` of each at most."""
     best = candidates.best(candidates.scores, width)
     if depth in trie.leaf_depths:

@@ -94,7 +94,9 @@ class PromptTree:
         if _text_config(self._backbone)._attn_implementation == "sdpa":
             return visible
         lowest = torch.finfo(self._backbone.dtype).min
-        return torch.zeros(visible.shape, dtype=self._backbone.dtype, device=visible.device).masked_fill(~visible, lowest)
+        return torch.zeros(visible.shape, dtype=self._backbone.dtype, device=visible.device).masked_fill(
+            ~visible, lowest
+        )
 
 
 def _windows(backbone: Backbone) -> dict[str, int | None]:
@@ -128,7 +130,9 @@ def _check_lengths(lengths: list[int], answer_length: int, max_positions: int | 
     if not lengths:
         raise RequestError("expected at least one prompt, got none.")
     if min(lengths) == 0:
-        raise RequestError(f"the prompt of request {lengths.index(0)} is empty; give it at least one token, such as BOS.")
+        raise RequestError(
+            f"the prompt of request {lengths.index(0)} is empty; give it at least one token, such as BOS."
+        )
     if max_positions is not None and max(lengths) + answer_length - 1 > max_positions:
         raise RequestError(
             f"the prompt of request {lengths.index(max(lengths))} has {max(lengths)} tokens, and with an answer of "

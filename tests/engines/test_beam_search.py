@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from tiny_models import (
+
+from llmrec.backbones.adapters import add_lora, lora_parameters
+from llmrec.backbones.export import plain_model as exported_model
+from llmrec.engines.beam_search import beam_search
+from llmrec.engines.trie import TokenTrie
+from llmrec.errors import ModelError, RequestError
+from llmrec.items.forms import unique_id_tokens
+
+from .tiny_models import (
     BASE,
     CONFIGS,
     WINDOW,
@@ -17,18 +25,13 @@ from tiny_models import (
     word_items,
 )
 
-from llmrec.engines.beam_search import beam_search
-from llmrec.engines.trie import TokenTrie
-from llmrec.errors import ModelError, RequestError
-from llmrec.items.forms import unique_id_tokens
-
 LONG = 2 * WINDOW + 3  # tokens of a prompt that does not fit a window
 
 
 def assert_same_beams(items, scores, expected):
     """Same items in the same order, scores to 1e-4."""
     assert items.tolist() == [item for item, _ in expected]
-    np.testing.assert_allclose(scores.numpy(), [score for _, score in expected], atol=1e-4)
+    np.testing.assert_allclose(scores.numpy(), [score for _, score in expected], rtol=1e-5, atol=1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +52,22 @@ def test_beams_equal_those_of_generate_with_a_prefix_function(name, attention):
         expected = generate(model, items, prompt, num_beams=8)
         assert len(expected) == 8
         assert_same_beams(found[row], scores[row], expected)
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma2", "gemma3", "gpt2"])
+def test_lora_and_an_item_table_give_the_beams_of_generate_on_the_exported_model(name):
+    items = code_items(60)
+    backbone = as_backbone(plain_model(name), items)
+    add_lora(backbone, rank=4, alpha=8, dropout=0.5)
+    torch.manual_seed(1)
+    for parameter in lora_parameters(backbone):
+        torch.nn.init.normal_(parameter, std=0.2)
+    backbone.eval()
+    prompts = [np.concatenate([prompt, items.flatten(np.array([4, 9]))]) for prompt in prompts_of(LONG, 3)]
+    found, scores = beam_search(backbone, TokenTrie.from_item_tokens(items), prompts, 8, num_beams=8)
+    exported = exported_model(backbone)
+    for row, prompt in enumerate(prompts):
+        assert_same_beams(found[row], scores[row], generate(exported, items, prompt, num_beams=8))
 
 
 @pytest.mark.parametrize("name", ["gemma3", "mistral"])
@@ -125,7 +144,9 @@ def test_unique_ids_are_ranked_by_the_prompts_last_hidden_state_alone(rule, monk
 def record_passes(backbone, monkeypatch):
     """The shapes of all token batches the model is given from now on."""
     shapes, read = [], backbone.hidden_states
-    monkeypatch.setattr(backbone, "hidden_states", lambda ids, **rest: shapes.append(tuple(ids.shape)) or read(ids, **rest))
+    monkeypatch.setattr(
+        backbone, "hidden_states", lambda ids, **rest: shapes.append(tuple(ids.shape)) or read(ids, **rest)
+    )
     return shapes
 
 

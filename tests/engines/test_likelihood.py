@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from tiny_models import (
+
+from llmrec.engines import likelihood
+from llmrec.engines.likelihood import answer_log_probs, score_candidates
+from llmrec.errors import ModelError, RequestError
+from llmrec.items.forms import unique_id_tokens
+
+from .tiny_models import (
     BASE,
     WINDOW,
     as_backbone,
@@ -14,11 +20,6 @@ from tiny_models import (
     random_words,
     word_items,
 )
-
-from llmrec.engines import likelihood
-from llmrec.engines.likelihood import answer_log_probs, score_candidates
-from llmrec.errors import ModelError, RequestError
-from llmrec.items.forms import unique_id_tokens
 
 LONG = 2 * WINDOW + 3
 
@@ -45,7 +46,9 @@ def test_scores_of_answers_of_any_length_equal_separate_forwards(monkeypatch):
     monkeypatch.setattr(likelihood, "_NODES_AT_ONCE", 24)  # several passes over the same prompts
     scores = score_candidates(backbone, items, prompts, candidates)
     for row, prompt in enumerate(prompts):
-        np.testing.assert_allclose(scores[row].numpy(), brute_force(backbone, items, prompt)[candidates[row]], atol=1e-4)
+        np.testing.assert_allclose(
+            scores[row].numpy(), brute_force(backbone, items, prompt)[candidates[row]], atol=1e-4
+        )
 
 
 def test_scores_of_unique_ids_sum_to_one_over_the_catalogue_by_level():
@@ -70,7 +73,9 @@ def test_changing_the_targets_codes_changes_nothing_computed_before_them_or_besi
         before = answer_log_probs(backbone, items, prompts, pair)[0]
         first_row = items.base_vocab_size + int(np.flatnonzero(items.row_levels == changed_level)[0])
         size = int((items.row_levels == changed_level).sum())
-        items.sequences[target, changed_level] = first_row + (items.sequences[target, changed_level] - first_row + 1) % size
+        items.sequences[target, changed_level] = (
+            first_row + (items.sequences[target, changed_level] - first_row + 1) % size
+        )
         after = answer_log_probs(backbone, items, prompts, pair)[0]
         assert after[0, :changed_level].equal(before[0, :changed_level])
         assert not after[0, changed_level:].isclose(before[0, changed_level:]).any()

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from tiny_models import BASE, CONFIGS, WINDOW, as_backbone, plain_model, prompts_of
 from transformers import BloomConfig, MambaConfig, Qwen3NextConfig
 from transformers.models.auto import AutoModelForCausalLM
 
 from llmrec.engines.prompt_tree import PromptTree
 from llmrec.errors import ModelError
+
+from .tiny_models import BASE, CONFIGS, WINDOW, as_backbone, plain_model, prompts_of
 
 
 def build(config, **arguments):

@@ -38,7 +38,10 @@ CONFIGS = {
     ),
     "qwen3": (Qwen3Config, {**_GROUPED, "head_dim": 8}),
     "gemma2": (Gemma2Config, _GEMMA),
-    "gemma3": (Gemma3TextConfig, {**_GEMMA, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}),
+    "gemma3": (
+        Gemma3TextConfig,
+        {**_GEMMA, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]},
+    ),
     "mistral": (MistralConfig, {**_GROUPED, "sliding_window": WINDOW}),
     "gpt2": (GPT2Config, {"n_embd": 32, "n_layer": LAYERS, "n_head": 4, "initializer_range": 0.25}),
     "gpt_neox": (GPTNeoXConfig, {**_SHAPE, "intermediate_size": 48}),
@@ -111,7 +114,9 @@ def brute_force(backbone: Backbone, item_tokens: ItemTokens, prompt: np.ndarray,
     return np.array(scores)
 
 
-def generate(model, item_tokens: ItemTokens, prompt: np.ndarray, num_beams: int, allowed=None) -> list[tuple[int, float]]:
+def generate(
+    model, item_tokens: ItemTokens, prompt: np.ndarray, num_beams: int, allowed=None
+) -> list[tuple[int, float]]:
     """What transformers' own beam search under a prefix function returns: (item, score), best first."""
     item_of = {tuple(item_tokens[item].tolist()): item for item in range(item_tokens.num_items)}
     followers: dict[tuple, set[int]] = {}
