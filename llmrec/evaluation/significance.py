@@ -1,4 +1,4 @@
-"""Is one recommender better than another? Paired differences on the same users, with bootstrap intervals, and in words."""
+"""Is one recommender better than another? Paired differences on the same users, with bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -37,16 +37,22 @@ class Difference:
         return {**asdict(self), "verdict": self.verdict}
 
 
+def protocol_key(evaluation: Evaluation) -> dict:
+    """What two results must share to stand in one column."""
+    return {key: value for key, value in evaluation.protocol.items() if key not in _OWN}
+
+
 def paired_differences(first: Evaluation, second: Evaluation, names: Sequence[str]) -> list[Difference]:
     """Differences of the named metrics ("ndcg@10") between two evaluations of the same users by the same protocol.
 
     The bootstrap redraws users and takes both recommenders' values of each, with the task's resamples, level and seed.
     Raises ConfigError when the protocols or users differ, or a metric was not computed.
     """
-    different = [key for key in first.protocol if key not in _OWN and first.protocol[key] != second.protocol.get(key)]
+    ours, theirs = protocol_key(first), protocol_key(second)
+    different = [key for key in ours if ours[key] != theirs.get(key)]
     if different or not np.array_equal(first.users, second.users):
         raise ConfigError(
-            f"{_name(first)} and {_name(second)} cannot be compared: they differ in "
+            f"{name_of(first)} and {name_of(second)} cannot be compared: they differ in "
             f"{', '.join(different) or 'their users'}. Evaluate both by one task on one data folder."
         )
     missing = [name for name in names if name not in first.per_user or name not in second.per_user]
@@ -59,49 +65,11 @@ def paired_differences(first: Evaluation, second: Evaluation, names: Sequence[st
         values, resamples=interval["resamples"], level=level, seed=interval["seed"]
     )
     return [
-        Difference(name, _name(first), _name(second), float(value), float(low), float(high), level)
+        Difference(name, name_of(first), name_of(second), float(value), float(low), float(high), level)
         for name, value, low, high in zip(names, values.mean(axis=0), lows, highs, strict=True)
     ]
 
 
-def _name(evaluation: Evaluation) -> str:
+def name_of(evaluation: Evaluation) -> str:
+    """The evaluated recommender's name."""
     return evaluation.protocol["recommender"]["name"]
-
-
-def verdict_sentence(difference: Difference) -> str:
-    """The difference in words: "hybrid is above ease_r on ndcg@10: +.0041 (95 % interval +.0012 to +.0070)"."""
-    numbers = (
-        f"{_signed(difference.value)} ({difference.level:.0%} interval {_signed(difference.low)} to "
-        f"{_signed(difference.high)})"
-    ).replace("%", " %")
-    name, other, metric = difference.first, difference.second, difference.metric
-    if difference.verdict == "level":
-        return f"{name} and {other} cannot be told apart on {metric}: {numbers}, the interval holds 0."
-    return f"{name} is {difference.verdict} {other} on {metric}: {numbers}."
-
-
-def verdict_against(differences: Sequence[Difference]) -> str:
-    """One sentence for one recommender and metric against several others: whom it beats, whom not, whom it loses to."""
-    groups = {word: [d.second for d in differences if d.verdict == word] for word in ("above", "level", "below")}
-    first, metric = differences[0].first, differences[0].metric
-    assert all((d.first, d.metric) == (first, metric) for d in differences), differences
-    if len(groups["above"]) == len(differences):
-        others = groups["above"]
-        every = others[0] if len(others) == 1 else f"all {len(others)} others ({', '.join(others)})"
-        return f"{first} is above {every} on {metric}."
-    parts = []
-    if groups["above"]:
-        parts.append(f"is above {_listed(groups['above'])}")
-    if groups["level"]:
-        parts.append(f"cannot be told from {_listed(groups['level'])}")
-    if groups["below"]:
-        parts.append(f"is below {_listed(groups['below'])}")
-    return f"{first} {_listed(parts)} on {metric}."
-
-
-def _listed(words: Sequence[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.4f}".replace("0.", ".", 1)

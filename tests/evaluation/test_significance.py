@@ -1,11 +1,11 @@
-"""Paired differences: signs, intervals, refusals, and the sentences a report prints, also when the model loses."""
+"""Paired differences: signs, intervals, refusals."""
 
 import numpy as np
 import pytest
 
 from llmrec.errors import ConfigError
 from llmrec.evaluation.runner import Evaluation
-from llmrec.evaluation.significance import Difference, paired_differences, verdict_against, verdict_sentence
+from llmrec.evaluation.significance import paired_differences
 
 INTERVAL = {"kind": "percentile bootstrap over users", "resamples": 500, "level": 0.95, "seed": 0}
 
@@ -13,11 +13,6 @@ INTERVAL = {"kind": "percentile bootstrap over users", "resamples": 500, "level"
 def _evaluation(name, values, **protocol):
     protocol = {"recommender": {"name": name}, "fit": "train", "interval": INTERVAL} | protocol
     return Evaluation(protocol, {}, {}, np.arange(len(values)), {"ndcg@10": np.asarray(values, dtype=float)})
-
-
-def _difference(verdict, other):
-    low, high = {"above": (0.1, 0.3), "level": (-0.1, 0.1), "below": (-0.3, -0.1)}[verdict]
-    return Difference("ndcg@10", "model", other, (low + high) / 2, low, high, 0.95)
 
 
 def test_a_small_steady_gain_is_seen_although_the_users_differ_a_lot():
@@ -45,25 +40,3 @@ def test_results_of_two_protocols_are_not_compared():
         paired_differences(_evaluation("a", [1, 0]), _evaluation("b", [1, 0, 1]), ["ndcg@10"])
     with pytest.raises(ConfigError, match="no per-user values of mrr@10"):
         paired_differences(_evaluation("a", [1, 0]), _evaluation("b", [1, 0]), ["mrr@10"])
-
-
-def test_verdicts_are_sentences():
-    assert verdict_sentence(_difference("above", "popularity")) == (
-        "model is above popularity on ndcg@10: +.2000 (95 % interval +.1000 to +.3000)."
-    )
-    assert "cannot be told apart on ndcg@10" in verdict_sentence(_difference("level", "popularity"))
-    assert "model is below ease_r" in verdict_sentence(_difference("below", "ease_r"))
-
-
-def test_one_sentence_says_whom_a_model_beats_and_to_whom_it_loses():
-    above, level, below = (
-        _difference(word, other)
-        for word, other in zip(("above", "level", "below"), ("popularity", "markov", "ease_r"), strict=True)
-    )
-    assert verdict_against([above]) == "model is above popularity on ndcg@10."
-    assert verdict_against([above, _difference("above", "markov")]) == (
-        "model is above all 2 others (popularity, markov) on ndcg@10."
-    )
-    assert verdict_against([above, level, below]) == (
-        "model is above popularity, cannot be told from markov and is below ease_r on ndcg@10."
-    )

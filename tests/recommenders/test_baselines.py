@@ -131,6 +131,9 @@ def test_a_catalogue_beyond_the_memory_is_refused_before_it_is_allocated():
         baselines._check_memory(50_000_000)
 
 
-def test_the_baselines_import_no_torch():
-    code = "import sys, llmrec.recommenders.baselines; sys.exit('torch' in sys.modules)"
+@pytest.mark.parametrize(
+    "module", ["llmrec.recommenders.baselines", "llmrec.recommenders.hybrid", "llmrec.evaluation.report"]
+)
+def test_counters_and_their_evaluation_import_no_torch(module):
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

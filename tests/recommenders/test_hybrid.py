@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from llmrec.data.interactions import Histories, Interactions
+from llmrec.data.prepare import prepare
 from llmrec.data.splits import leave_one_out
 from llmrec.errors import ConfigError
 from llmrec.metrics import ndcg, ranks_from_ranking, ranks_from_scores
@@ -97,6 +98,15 @@ def test_the_weight_is_the_best_on_validation_and_does_not_depend_on_batches(par
     assert list(hybrid.validation) == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
     assert again.validation == pytest.approx(hybrid.validation)
     assert hybrid.validation[hybrid.weight] == max(hybrid.validation.values())
+
+
+@pytest.mark.slow
+def test_on_movielens_two_counters_together_beat_each_alone_on_validation(bench_data, tmp_path):
+    source = bench_data / "ml100k_posters"
+    data = prepare(source / "items.jsonl.gz", source / "interactions.tsv.gz", tmp_path / "data")
+    split = leave_one_out(data.interactions)
+    hybrid = Hybrid(Markov().fit(split.train), EaseR().fit(split.train)).fit_weight(split.valid)
+    assert hybrid.validation[hybrid.weight] > max(hybrid.validation[0.0], hybrid.validation[1.0]) + 0.005
 
 
 def test_the_validation_curve_is_the_ndcg_of_that_weight(parts):
