@@ -6,11 +6,16 @@ Letters: N items, L code length (levels).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
 
 from llmrec.errors import ArtifactError
+from llmrec.files import atomic_folder, read_json, write_json
 
+FORMAT_VERSION = 1
 _LEVEL_LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -86,11 +91,43 @@ class SemanticIDs:
         found = inside & (self._sorted_keys[place] == keys)
         return np.where(found, self._sorted_items[place], -1)
 
+    def save(self, folder: str | Path, card: dict | None = None) -> None:
+        """Writes FOLDER/codes.safetensors and FOLDER/semantic_ids.json, whole or not at all; `card` says how they were made.
+
+        A folder that is there already is replaced. Raises LlmrecError where it cannot be written.
+        """
+        with atomic_folder(folder) as temporary:
+            save_file({"codes": self.codes}, temporary / "codes.safetensors")
+            description = {
+                "format_version": FORMAT_VERSION,
+                "codebook_sizes": list(self.codebook_sizes),
+                "card": card or {},
+            }
+            write_json(temporary / "semantic_ids.json", description)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> SemanticIDs:
+        """Reads what `save` wrote. Raises ArtifactError for a folder that is not whole or of another format."""
+        folder = Path(folder)
+        description = read_json(folder / "semantic_ids.json", "description of semantic IDs", ArtifactError)
+        if description.get("format_version") != FORMAT_VERSION:
+            raise ArtifactError(
+                f"the semantic IDs in '{folder}' have format version {description.get('format_version')!r}; this program reads "
+                f"version {FORMAT_VERSION}. Run `llmrec tokenize` again."
+            )
+        try:
+            return cls(load_file(folder / "codes.safetensors")["codes"], tuple(description["codebook_sizes"]))
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise ArtifactError(
+                f"the semantic IDs in '{folder}' are not whole ({type(error).__name__}: {error}). Run `llmrec tokenize` again."
+            ) from error
+
     def _keys(self, codes: np.ndarray) -> np.ndarray:
         """One sortable number a row; Python's integers where the codebooks' product passes 2^63."""
         sizes = [int(size) for size in self.codebook_sizes]
         wide = float(np.prod(np.asarray(sizes, dtype=np.float64))) > 2.0**62
-        keys = np.zeros(codes.shape[:-1], dtype=object if wide else np.int64)
+        rows = codes.reshape(-1, len(sizes)).astype(object if wide else np.int64)
+        keys = np.zeros(len(rows), dtype=rows.dtype)
         for level, size in enumerate(sizes):
-            keys = keys * size + codes[..., level]
-        return keys
+            keys = keys * size + rows[:, level]
+        return keys.reshape(codes.shape[:-1])

@@ -1,0 +1,151 @@
+"""Residual k-means on made-up and real item texts: unique rows, nearest free codes, a report that counts right."""
+
+import gzip
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmrec.backbones.text_encoder import encode_texts
+from llmrec.data.catalog import Catalog
+from llmrec.errors import ConfigError, DataError
+from llmrec.items.quality import quality_report
+from llmrec.items.rq_kmeans import default_codebook_size, fit_codebooks, nearest_codes, side_by_side, tokenize_features
+from llmrec.items.unique_codes import make_unique
+
+
+def real_texts(bench_data, name: str, num_items: int) -> list[str]:
+    with gzip.open(bench_data / name / "items.jsonl.gz", "rt", encoding="utf-8") as file:
+        rows = [json.loads(line) for _, line in zip(range(num_items), file, strict=False)]
+    catalog = Catalog.from_rows(rows)
+    return catalog.texts([field for field in ("title", "genres") if field in catalog.fields])
+
+
+@pytest.fixture(scope="module")
+def movie_vectors(bench_data) -> np.ndarray:
+    return encode_texts(real_texts(bench_data, "ml100k_posters", 1682))
+
+
+@pytest.fixture(scope="module")
+def beauty_vectors(bench_data) -> np.ndarray:
+    return encode_texts(real_texts(bench_data, "amazon14_beauty", 500))
+
+
+def squared_distances(features, codes, codebooks) -> np.ndarray:
+    return ((features - sum(book[codes[:, level]] for level, book in enumerate(codebooks))) ** 2).sum(axis=1)
+
+
+def assert_moved_items_sit_on_the_nearest_free_code(features, nearest, codes, codebooks):
+    """Free codes only become fewer, so a code that is free at the end was free when an item of its prefix was placed."""
+    last = codebooks[-1]
+    prefix_taken: dict[tuple, set[int]] = {}
+    for row in codes.tolist():
+        prefix_taken.setdefault(tuple(row[:-1]), set()).add(row[-1])
+    for item in np.flatnonzero((nearest != codes).any(axis=1)):
+        prefix = tuple(codes[item, :-1].tolist())
+        residual = features[item] - sum(book[code] for book, code in zip(codebooks, prefix, strict=False))
+        distances = ((residual - last) ** 2).sum(axis=1)
+        free = [code for code in range(len(last)) if code not in prefix_taken[prefix]]
+        assert all(distances[codes[item, -1]] <= distances[code] + 1e-5 for code in free)
+        if tuple(nearest[item, :-1].tolist()) != prefix:
+            assert len(prefix_taken[tuple(nearest[item, :-1].tolist())]) == len(last), "left a prefix that had room"
+
+
+@pytest.mark.parametrize("vectors", ["movie_vectors", "beauty_vectors"])
+def test_real_items_get_unique_rows_and_moved_ones_the_nearest_free_code(vectors, request):
+    features = request.getfixturevalue(vectors)
+    size = default_codebook_size(len(features))
+    codebooks = fit_codebooks(features, [size] * 3, seed=0)
+    nearest = nearest_codes(features, codebooks)
+    codes = make_unique(features, nearest, codebooks)
+    assert len(np.unique(codes, axis=0)) == len(features)
+    assert_moved_items_sit_on_the_nearest_free_code(features, nearest, codes, codebooks)
+    report = quality_report(features, nearest, codes, codebooks, seed=0)
+    assert report.moved_items == len(features) - len(np.unique(nearest, axis=0))
+    assert report.neighbour_agreement[0] > 5 * report.chance_agreement[0]
+    assert report.unexplained_nearest <= report.unexplained < 1
+
+
+def test_the_same_seed_gives_the_same_codes_and_another_seed_others(movie_vectors):
+    first, report = tokenize_features(movie_vectors, seed=3)
+    again, report_again = tokenize_features(movie_vectors, seed=3)
+    other, _ = tokenize_features(movie_vectors, seed=4)
+    assert (first.codes == again.codes).all() and report == report_again
+    assert (first.codes != other.codes).any()
+    assert first.codebook_sizes == (64, 64, 64)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 27), st.integers(1, 6), st.integers(0, 3))
+def test_any_catalogue_that_fits_gets_unique_rows_even_from_equal_features(num_items, num_different, seed):
+    points = np.random.default_rng(seed).normal(size=(num_different, 4)).astype(np.float32)
+    features = points[np.arange(num_items) % num_different]
+    ids, report = tokenize_features(features, levels=3, codebook_size=3, seed=seed)
+    assert ids.decode(ids.codes).tolist() == list(range(num_items))
+    assert report.num_items == num_items
+
+
+def test_the_item_nearest_to_a_shared_code_keeps_it():
+    codebooks = [np.zeros((1, 1), np.float32), np.array([[0.0], [10.0], [4.0]], np.float32)]
+    features = np.array([[0.5], [0.1], [0.2]], np.float32)
+    nearest = nearest_codes(features, codebooks)
+    assert nearest.tolist() == [[0, 0]] * 3
+    # item 1 keeps 0; item 2 comes next and takes 4.0; item 0 takes what is left
+    assert make_unique(features, nearest, codebooks).tolist() == [[0, 1], [0, 0], [0, 2]]
+
+
+def test_a_full_prefix_sends_its_items_to_the_next_nearest_prefix():
+    codebooks = [np.array([[0.0], [5.0], [20.0]], np.float32), np.array([[-0.1], [0.1]], np.float32)]
+    features = np.array([[0.0], [0.01], [0.02], [0.03]], np.float32)
+    codes = make_unique(features, nearest_codes(features, codebooks), codebooks)
+    assert sorted(codes[:, 0].tolist()) == [0, 0, 1, 1]
+    assert len(np.unique(codes, axis=0)) == 4
+
+
+def test_collaborative_and_text_features_stand_side_by_side_with_the_same_say():
+    rng = np.random.default_rng(0)
+    text, collaborative = rng.normal(size=(50, 8)), 1000 * rng.normal(size=(50, 3)) + 7
+    present = [np.ones(50, bool), np.arange(50) < 40]
+    joined = side_by_side([text, collaborative], present)
+    assert joined.shape == (50, 11) and joined.dtype == np.float32
+    lengths = [(joined[rows, columns] ** 2).sum(axis=1).mean() for rows, columns in
+               ((present[0], slice(0, 8)), (present[1], slice(8, 11)))]  # fmt: skip
+    assert np.allclose(lengths, 1, atol=1e-5)
+    assert (joined[40:, 8:] == 0).all()
+    assert tokenize_features(joined)[0].num_items == 50
+
+
+@pytest.mark.parametrize(
+    ("num_items", "size"), [(1, 2), (100, 8), (1682, 64), (12101, 256), (100_000, 256), (10_000_000, 512)]
+)
+def test_smaller_catalogues_get_smaller_codebooks(num_items, size):
+    assert default_codebook_size(num_items) == size
+    assert size**3 >= num_items
+
+
+def test_a_report_of_four_items_by_hand():
+    codebooks = [np.array([[0.0], [8.0]], np.float32), np.array([[0.0], [1.0]], np.float32)]
+    features = np.array([[0.0], [0.0], [8.0], [9.0]], np.float32)
+    nearest = nearest_codes(features, codebooks)
+    codes = make_unique(features, nearest, codebooks)
+    report = quality_report(features, nearest, codes, codebooks, seed=0)
+    assert (report.colliding_items, report.moved_items, report.moved_prefixes) == (2, 1, 0)
+    assert report.utilisation == (1.0, 1.0) and report.entropy_bits == (1.0, 1.0) and report.perplexity == (2.0, 2.0)
+    assert report.chance_agreement == pytest.approx((4 / 12,))
+    assert report.unexplained_nearest == 0
+    assert report.unexplained == pytest.approx(1 / (2 * 4.25**2 + 3.75**2 + 4.75**2))
+
+
+def test_features_and_sizes_that_cannot_work_are_refused():
+    features = np.zeros((10, 3), np.float32)
+    with pytest.raises(ConfigError, match="2 levels of 3 codes tell 9 items apart, but the catalog has 10"):
+        tokenize_features(features, levels=2, codebook_size=3)
+    with pytest.raises(ConfigError, match="levels is at least 1"):
+        tokenize_features(features, levels=0)
+    features[4, 1] = np.nan
+    with pytest.raises(DataError, match=r"1 items have NaN or infinity \(the first is item 4\)"):
+        tokenize_features(features)
+    with pytest.raises(DataError, match="shape"):
+        tokenize_features(np.zeros((0, 3)))
