@@ -12,6 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import set_seed
@@ -21,10 +22,11 @@ from llmrec.backbones.adapters import add_lora, train_whole_model, trainable_par
 from llmrec.backbones.arithmetic import fastest_dtype
 from llmrec.backbones.causal_lm import Backbone
 from llmrec.backbones.pretrained import load_backbone, random_backbone
-from llmrec.backbones.text_encoder import encode_catalog
+from llmrec.backbones.text_encoder import encode_texts
 from llmrec.config import Settings
 from llmrec.data.folder import Data, load_data
 from llmrec.data.splits import Split
+from llmrec.errors import ConfigError
 from llmrec.evaluation.runner import evaluate
 from llmrec.evaluation.tasks import load_task
 from llmrec.items.row_features import row_features
@@ -184,10 +186,27 @@ def make_model(
     return LanguageModel(backbone, tokens, encoder, data.catalog, rule)
 
 
-def start_features(config: NextItem, data: Data, split: Split):
+def find_codes(named: str | None, data: Data) -> SemanticIDs:
+    """The semantic ids named, or the only ones in the data folder."""
+    if named is not None:
+        return SemanticIDs.load(named)
+    folders = sorted(path.parent for path in (data.folder / "semantic_ids").glob("*/codes.safetensors"))
+    if len(folders) != 1:
+        found = (
+            f"there are {len(folders)}: {', '.join(map(str, folders))}; choose with items.semantic_ids=FOLDER"
+            if folders
+            else "there are none"
+        )
+        raise ConfigError(
+            f"expected one folder of semantic ids in '{data.folder}/semantic_ids', but {found}. `llmrec tokenize` makes them."
+        )
+    return SemanticIDs.load(folders[0])
+
+
+def start_features(config: NextItem, data: Data, split: Split) -> np.ndarray:
     """float32 (num_items, F): item texts through a sentence encoder, or item factors of EASE-R fitted on the training events."""
     if config.items.start == "text":
-        return encode_catalog(data.catalog)
+        return encode_texts(data.catalog.texts())
     return EaseR().fit(split.train).factors(config.items.collaborative_dim)
 
 
@@ -211,7 +230,7 @@ def main(config: NextItem, *, fresh: bool) -> None:
     data = load_data(config.data)
     task = load_task(config.validation.task)
     split = task.split.make(data.interactions)
-    codes = SemanticIDs.find(config.items.semantic_ids, data.folder) if config.items.form == "semantic_id" else None
+    codes = find_codes(config.items.semantic_ids, data) if config.items.form == "semantic_id" else None
 
     model = make_model(config, data, split, make_backbone(config), codes)
     backbone = model.backbone

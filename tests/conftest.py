@@ -5,6 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from llmrec.data.folder import Data, load_data, save_data
+from llmrec.data.interactions import Interactions
+from llmrec.data.movielens import movielens_100k
+from llmrec.data.prepare import prepare
+
 
 @pytest.fixture(scope="session")
 def bench_data() -> Path:
@@ -24,3 +29,38 @@ def smollm2_tokenizer():
     from llmrec.backbones.load import load_tokenizer
 
     return load_tokenizer("SmolLM2-135M-Instruct")
+
+
+@pytest.fixture(scope="session")
+def movielens(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MovieLens-100K, real rows, as a prepared data folder."""
+    items, interactions, terms = movielens_100k()
+    folder = tmp_path_factory.mktemp("movielens") / "data"
+    prepare(items, interactions, folder, name="ml-100k", terms=terms)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def few_users(movielens: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first 80 users of MovieLens-100K and the whole catalogue: enough for training to learn something in seconds."""
+    data = load_data(movielens)
+    events, folder = data.interactions, tmp_path_factory.mktemp("few_users") / "data"
+    stop = int(events.indptr[80])
+    part = Interactions(
+        events.indptr[:81], events.items[:stop], events.num_items, events.times[:stop], events.ratings[:stop]
+    )
+    folder.mkdir()
+    save_data(Data(data.catalog, part, data.features, data.user_ids[:80], data.card, folder), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder with a tiny random Llama and a byte tokenizer, as a user's own checkpoint would lie there."""
+    from tests.tiny import tiny_backbone
+
+    folder = tmp_path_factory.mktemp("tiny_model")
+    backbone = tiny_backbone("llama")
+    backbone.causal_lm.save_pretrained(folder)
+    backbone.tokenizer.save_pretrained(folder)
+    return str(folder)

@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from llmrec.backbones.load import ModelSource
 from llmrec.errors import ModelError
@@ -213,4 +212,5 @@ def _embedding_scale(embedding: nn.Module) -> float:
     row = int(embedding.weight[:1024].float().norm(dim=1).argmax())
     weight = embedding.weight[row].float()
     out = embedding(torch.tensor([row], device=weight.device))[0].float()
-    return round(float(F.cosine_similarity(out, weight, dim=0) * out.norm() / weight.norm()), 4)
+    scale = float(out @ weight) / float(weight @ weight)
+    return 1.0 if abs(scale - 1.0) < 1e-3 else scale

@@ -19,7 +19,7 @@ from llmrec.data.splits import Cases, Split
 from llmrec.errors import ConfigError, ModelError
 from llmrec.evaluation.tasks import Interval, Task
 from llmrec.recommenders.baselines import BASELINES
-from llmrec.recommenders.requests import DenseRecommender, Ranking, Recommender, Requests, top_k
+from llmrec.recommenders.requests import DenseRecommender, Ranker, Ranking, Requests, top_k
 
 # Dense scores of a batch take about 8 bytes x batch x num_items, several times over.
 BATCH = 256
@@ -60,7 +60,7 @@ def batches(num_cases: int, batch: int, what: str) -> Iterator[np.ndarray]:
 
 
 def evaluate(
-    recommender: Recommender,
+    recommender: Ranker,
     data: Data,
     task: Task,
     subset: str = "test",
@@ -110,7 +110,7 @@ def _first_cases(cases: Cases, number: int) -> Cases:
 
 
 def _ask(
-    recommender: Recommender, cases: Cases, task: Task, batch: int
+    recommender: Ranker, cases: Cases, task: Task, batch: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """greater, equal: float64 (U,); items: int32 (U, k), or None where no metric looks at the lists."""
     requests = Requests.from_cases(cases)
@@ -133,7 +133,7 @@ def _ask(
     return np.concatenate(greater), np.concatenate(equal), np.concatenate(items) if needs_items else None
 
 
-def _check_ranking(recommender: Recommender, ranking: Ranking, asked: Requests, k: int, exclude_seen: bool) -> None:
+def _check_ranking(recommender: Ranker, ranking: Ranking, asked: Requests, k: int, exclude_seen: bool) -> None:
     """A list that repeats items, holds seen ones or has another shape would be counted wrongly without a word."""
     items, scores = ranking.items, ranking.scores
     problem = None
@@ -152,7 +152,7 @@ def _check_ranking(recommender: Recommender, ranking: Ranking, asked: Requests, 
             if (items[rows] == asked.histories.items[:, None]).any():
                 problem = "an item of the history although seen items were excluded"
     if problem:
-        raise ModelError(f"'{recommender.name}' returned {problem}. Its rank() breaks the contract of Recommender.")
+        raise ModelError(f"'{recommender.name}' returned {problem}. Its rank() breaks the contract of Ranker.")
 
 
 def _per_user(
@@ -203,7 +203,7 @@ def _slices(task: Task, masks: dict[str, np.ndarray], per_user: dict[str, np.nda
     }
 
 
-def _protocol(recommender: Recommender, data: Data, task: Task, split: Split, subset: str, cases: Cases) -> dict:
+def _protocol(recommender: Ranker, data: Data, task: Task, split: Split, subset: str, cases: Cases) -> dict:
     """Everything the numbers depend on; two results whose protocols differ in more than the recommender do not compare."""
     card = data.card  # empty for data made in memory
     return {

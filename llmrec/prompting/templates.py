@@ -86,6 +86,8 @@ class Prompt(BaseModel):
             if any(mark in source for source in self.sources for mark in (VALUE_OPEN, VALUE_CLOSE, ITEM_SLOT)):
                 raise ValueError("the text holds characters that Unicode reserves as no characters")
             used, fields = _checked_names(self.sources)
+        if "history" not in used:
+            raise ValueError("the text does not use the history; it needs a loop {% for item in history %}")
         for what, declared, found in (("variables", self.variables, used), ("fields", self.fields, fields)):
             if set(declared) != found:
                 raise ValueError(f"it declares the {what} {sorted(declared)}, but the text uses {sorted(found)}")

@@ -92,7 +92,8 @@ def save_artifact(
         elif backbone.peft is not None:
             for config in backbone.peft.peft_config.values():
                 config.base_model_name_or_path = backbone.source.name  # not this machine's path
-            backbone.peft.save_pretrained(temporary / "adapter")
+            # without the flag PEFT asks the hub whether the vocabulary grew
+            backbone.peft.save_pretrained(temporary / "adapter", save_embedding_layers=False)
             (temporary / "adapter" / "README.md").unlink(missing_ok=True)  # PEFT's empty template
         table = backbone.item_table
         if table is not None:

@@ -14,7 +14,7 @@ from llmrec.data.splits import Cases
 from llmrec.errors import ConfigError
 from llmrec.metrics import ndcg, ranks_from_scores
 from llmrec.recommenders.baselines import EaseR
-from llmrec.recommenders.requests import DenseRecommender, Ranking, Recommender, Requests, allowed_items
+from llmrec.recommenders.requests import DenseRecommender, Ranker, Ranking, Requests, allowed_items
 
 GRID = tuple(round(0.1 * step, 1) for step in range(11))
 
@@ -29,12 +29,12 @@ class Hybrid(DenseRecommender):
 
     Standardised scores were chosen over reciprocal ranks and min-max by validation NDCG@10 on MovieLens-100K and 3,000
     Beauty users with Markov counts and a smoothed Markov language model as the model: ranks forget how sure each side is
-    (Beauty .0799 against .0767), min-max lies in between; dense log-probabilities lose to the list (.103 against .107).
+    (Beauty .0799 against .0767), min-max came close; dense log-probabilities lose to the list (.103 against .107).
     """
 
     name = "hybrid"
 
-    def __init__(self, model: Recommender, ease_r: EaseR, weight: float = 0.5, num_listed: int = 20) -> None:
+    def __init__(self, model: Ranker, ease_r: EaseR, weight: float = 0.5, num_listed: int = 20) -> None:
         """weight: of the model, in [0, 1]; num_listed: items the model is asked for (a beam search's width)."""
         if not 0 <= weight <= 1:
             raise ConfigError(

@@ -69,7 +69,7 @@ class Ranking:
     scores: np.ndarray
 
 
-class Recommender(Protocol):
+class Ranker(Protocol):
     """Anything that ranks items for requests: a generative model, a hybrid, a counter."""
 
     name: str
@@ -146,7 +146,7 @@ class DenseRecommender(ABC):
 
     @property
     def card(self) -> dict:
-        """Facts for the report; see `Recommender.card`."""
+        """Facts for the report; see `Ranker.card`."""
         return {}
 
     @abstractmethod
@@ -171,7 +171,7 @@ class DenseRecommender(ABC):
         return scores, allowed
 
     def rank(self, requests: Requests, k: int, *, exclude_seen: bool, candidates: np.ndarray | None = None) -> Ranking:
-        """The best k items of each request; equal scores by item number. See `Recommender.rank`."""
+        """The best k items of each request; equal scores by item number. See `Ranker.rank`."""
         return top_k(*self.allowed_scores(requests, exclude_seen=exclude_seen, candidates=candidates), k)
 
     def score(self, requests: Requests, candidates: np.ndarray) -> np.ndarray:

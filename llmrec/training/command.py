@@ -50,10 +50,15 @@ def settle_run_folder(config: SettingsT, folder: Path, *, fresh: bool) -> Settin
         ConfigError: the folder holds something else, or a run with other settings.
     """
     state = PartialState()
+    with state.main_process_first():  # the others then find the folder settled
+        return _settle(config, folder, fresh=fresh, state=state)
+
+
+def _settle(config: SettingsT, folder: Path, *, fresh: bool, state: PartialState) -> SettingsT | None:
     known = folder / CONFIG
     if folder.exists() and any(folder.iterdir()) and not known.exists():
         raise ConfigError(
-            f"expected an empty or new output folder or a run of llmrec, but '{folder}' holds other files; choose another."
+            f"expected a new output folder or a run of llmrec, but '{folder}' holds other files; choose another."
         )
     if known.exists() and not fresh:
         _check_same(config, load_config(type(config), known), folder)
@@ -65,7 +70,6 @@ def settle_run_folder(config: SettingsT, folder: Path, *, fresh: bool) -> Settin
             for part in ("checkpoints", MODEL_FOLDER):
                 shutil.rmtree(folder / part, ignore_errors=True)
         save_config(config, known)
-    state.wait_for_everyone()
     return config
 
 

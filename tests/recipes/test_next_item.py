@@ -1,0 +1,102 @@
+"""The recipe as users run it: resumed, spread over processes, finished, refused."""
+
+import os
+import shutil
+import signal
+import time
+
+import pytest
+from safetensors.numpy import load_file
+
+from llmrec.errors import ConfigError
+from llmrec.training.checkpoints import last_complete_checkpoint, read_log
+from tests.recipes.running import launch, run_here, settings
+
+pytestmark = pytest.mark.slow
+
+
+def weights(run):
+    """Every trained tensor of a finished run."""
+    table = load_file(run / "model" / "item_table.safetensors")
+    return {**table, **load_file(run / "model" / "adapter" / "adapter_model.safetensors")}
+
+
+@pytest.fixture(scope="module")
+def unbroken(few_users, tiny_model, tmp_path_factory):
+    """A finished run that nothing disturbed."""
+    run = tmp_path_factory.mktemp("unbroken") / "run"
+    process = launch(settings(few_users, tiny_model, run))
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return run
+
+
+def test_killed_run_resumes_to_the_weights_of_an_unbroken_run(unbroken, few_users, tiny_model, tmp_path):
+    run = tmp_path / "run"
+    process = launch(settings(few_users, tiny_model, run))
+    log = run / "training_log.jsonl"
+    deadline = time.monotonic() + 240
+    while not any(record["step"] >= 6 and "loss" in record for record in read_log(log)):
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not (run / "model").exists()
+    half_written = run / "checkpoints" / "checkpoint-99"
+    shutil.copytree(run / "checkpoints" / "checkpoint-4", half_written)
+    (half_written / "model.safetensors").write_bytes(b"cut short")
+    assert last_complete_checkpoint(run / "checkpoints") == run / "checkpoints" / "checkpoint-4"
+
+    resumed = launch(settings(few_users, tiny_model, run))
+    output, _ = resumed.communicate(timeout=300)
+    assert resumed.returncode == 0, output
+    assert "checkpoint-99' is half-written" in output
+    expected, found = weights(unbroken), weights(run)
+    assert expected.keys() == found.keys()
+    for name in expected:
+        assert (expected[name] == found[name]).all(), name
+    steps = [record["step"] for record in read_log(log) if "loss" in record]
+    assert steps == list(range(1, 13)), "each step stands in the log once"
+
+
+def test_two_processes_give_the_losses_of_one(unbroken, few_users, tiny_model, tmp_path):
+    process = launch(settings(few_users, tiny_model, tmp_path / "run", "training.batch_size=2"), processes=2)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    one = [record["loss"] for record in read_log(unbroken / "training_log.jsonl") if "loss" in record]
+    two = [record["loss"] for record in read_log(tmp_path / "run" / "training_log.jsonl") if "loss" in record]
+    assert len(one) == len(two) == 12
+    assert two == pytest.approx(one, rel=1e-4)
+
+
+def test_accumulated_micro_batches_give_the_losses_of_one_batch(unbroken, few_users, tiny_model, tmp_path):
+    run_here(
+        settings(few_users, tiny_model, tmp_path / "run", "training.batch_size=1", "training.gradient_accumulation=4")
+    )
+    one = [record["loss"] for record in read_log(unbroken / "training_log.jsonl") if "loss" in record]
+    four = [record["loss"] for record in read_log(tmp_path / "run" / "training_log.jsonl") if "loss" in record]
+    assert four == pytest.approx(one, rel=1e-4)
+
+
+def test_a_finished_run_is_left_as_it_is(unbroken, few_users, tiny_model, capsys):
+    before = (unbroken / "model" / "manifest.json").stat().st_mtime_ns
+    run_here(settings(few_users, tiny_model, unbroken))
+    assert "finished and left as it is" in capsys.readouterr().out
+    assert (unbroken / "model" / "manifest.json").stat().st_mtime_ns == before
+
+
+def test_a_run_folder_with_other_settings_is_refused(unbroken, few_users, tiny_model):
+    with pytest.raises(ConfigError, match=r"lora.rank was 4, is 8"):
+        run_here(settings(few_users, tiny_model, unbroken, "lora.rank=8"))
+
+
+def test_a_folder_with_other_files_is_refused(few_users, tiny_model, tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(ConfigError, match="holds other files"):
+        run_here(settings(few_users, tiny_model, tmp_path), fresh=True)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_loss_falls_on_real_rows(unbroken):
+    losses = [record["loss"] for record in read_log(unbroken / "training_log.jsonl") if "loss" in record]
+    assert sum(losses[-3:]) < sum(losses[:3])
