@@ -94,8 +94,11 @@ def _print_report(report, folder: Path) -> None:
     from rich.table import Table
 
     console = Console()
-    levels = Table(title=f"{report.num_items:,} items as {len(report.codebook_sizes)} codes")
-    for heading in ("level", "codes", "used", "entropy (bits)", "perplexity", "neighbours agree", "by chance"):
+    levels = Table(
+        title=f"{report.num_items:,} items as {len(report.codebook_sizes)} codes",
+        caption="entropy in bits; neighbours: how often the 10 nearest items begin with the same codes, beside chance",
+    )
+    for heading in ("level", "codes", "used", "entropy", "perplexity", "neighbours", "chance"):
         levels.add_column(heading, justify="right")
     for level, size in enumerate(report.codebook_sizes):
         last = level == len(report.codebook_sizes) - 1

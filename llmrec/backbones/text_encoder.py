@@ -31,7 +31,7 @@ BATCH_SIZE = 64
 MAX_CHARACTERS = 16 * MAX_TOKENS
 
 
-def encode_texts(texts: Sequence[str], model: str = DEFAULT_ENCODER, *, use_cache: bool = True) -> np.ndarray:
+def encode_texts(texts: Sequence[str], model: str = DEFAULT_ENCODER) -> np.ndarray:
     """Vectors of texts: float32 (N, D), each of length 1.
 
     model: a name in WHEEL_ENCODERS, a folder of any Hugging Face encoder, or a name on the hub. The last hidden states are
@@ -45,12 +45,11 @@ def encode_texts(texts: Sequence[str], model: str = DEFAULT_ENCODER, *, use_cach
     unique, places = np.unique(np.asarray([text[:MAX_CHARACTERS] for text in texts], dtype=object), return_inverse=True)
     key = content_hash(_identity(location), json.dumps(unique.tolist()))
     path = cache_dir() / "features" / f"{key}.safetensors"
-    vectors = _cached(path, len(unique)) if use_cache else None
+    vectors = _cached(path, len(unique))
     if vectors is None:
         vectors = _encode(unique.tolist(), location, model)
-        if use_cache:
-            with atomic_file(path) as temporary:
-                save_file({"vectors": vectors}, temporary)
+        with atomic_file(path) as temporary:
+            save_file({"vectors": vectors}, temporary)
     return vectors[places.reshape(-1)]
 
 
