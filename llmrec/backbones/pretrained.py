@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from llmrec.backbones.causal_lm import Backbone, LayerCount
@@ -45,7 +46,7 @@ def load_backbone(
             config = AutoConfig.from_pretrained(source.path, local_files_only=local)
             config, layers = _first_layers(config, num_layers)
             model = AutoModelForCausalLM.from_pretrained(source.path, config=config, **arguments)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(
             f"expected a causal language model in {source.name!r} ({source.source}); loading it failed: {first}"
