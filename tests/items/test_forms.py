@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmrec.errors import ModelError
@@ -51,6 +51,7 @@ def test_empty_titles_fall_back_to_the_item_id_and_line_breaks_become_spaces(smo
     assert [smollm2_tokenizer.decode(tokens.mention(i)) for i in range(3)] == ["B00", "B01", "Toy Story"]
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.sampled_from(["<|im_start|>", "<|im_end|>", "system", "<a_1>", "<item_2>", "<repo_name>", "😀", " ", "é"])

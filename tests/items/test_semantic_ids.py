@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmrec.errors import ArtifactError
@@ -18,6 +18,7 @@ def semantic_ids(draw):
     return SemanticIDs(np.array(rows), tuple(sizes))
 
 
+@settings(deadline=None)
 @given(semantic_ids())
 def test_decoding_the_codes_of_every_item_gives_the_item(ids):
     assert ids.decode(ids.codes).tolist() == list(range(ids.num_items))
@@ -27,6 +28,7 @@ def test_decoding_the_codes_of_every_item_gives_the_item(ids):
     assert ids.decode(ids.codes[0] + np.array(ids.codebook_sizes)) == -1, "codes beyond the codebooks are no item"
 
 
+@settings(deadline=None)
 @given(semantic_ids())
 def test_saved_semantic_ids_come_back(tmp_path_factory, ids):
     folder = tmp_path_factory.mktemp("ids") / "codes"

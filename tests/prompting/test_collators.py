@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmrec.data.catalog import Catalog
@@ -50,6 +50,7 @@ def test_a_short_history_is_one_dense_row_with_every_item_a_target(smollm2_token
     assert rows[0]["labels"].tolist() == [NO_TARGET, *tokens]
 
 
+@settings(deadline=None)
 @given(
     histories_strategy, st.sampled_from(["text", "unique_id", "semantic_id"]), st.integers(1, 9), st.integers(70, 200)
 )
@@ -66,6 +67,7 @@ def test_dense_windows_make_every_event_a_target_once(smollm2_tokenizer, forms, 
     assert [sorted(t) for t in targets] == [list(range(len(events))) for events in lists]
 
 
+@settings(deadline=None)
 @given(
     histories_strategy, st.sampled_from(["text", "unique_id", "semantic_id"]), st.integers(1, 9), st.integers(70, 200)
 )
