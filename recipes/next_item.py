@@ -39,7 +39,7 @@ from llmrec.recommenders.artifact import MODEL_FOLDER, item_tokens_for, save_art
 from llmrec.recommenders.baselines import EaseR
 from llmrec.recommenders.language_model import LanguageModel, recommender_of
 from llmrec.training.command import print_parts, recipe_main, settle_run_folder
-from llmrec.training.trainer import Batch, Objective, TrainingSettings, train
+from llmrec.training.trainer import Batch, ComputeLoss, Objective, TrainingSettings, train
 
 
 # -- settings: the only place of a default --------------------------------------------------------------------------------------
@@ -97,6 +97,7 @@ class LossSettings(Settings):
 
     rule: Literal["level", "full"] | None = None  # None: level, or full for the text form
     label_smoothing: float = 0.0
+    hidden_dropout: float = 0.0  # of the hidden states the head reads
 
 
 class ValidationSettings(Settings):
@@ -211,11 +212,13 @@ def start_features(config: NextItem, data: Data, split: Split) -> np.ndarray:
 
 
 # -- objective ------------------------------------------------------------------------------------------------------------------
-def objective(config: NextItem, rule: Literal["level", "full"]) -> Objective:
+def objective(config: NextItem, rule: Literal["level", "full"]) -> ComputeLoss:
     """-log p(next item | history), summed over the targets of a batch."""
 
     def compute_loss(backbone: Backbone, batch: Batch) -> tuple[torch.Tensor, int]:
-        return backbone.next_token_loss(batch, rule=rule, label_smoothing=config.loss.label_smoothing)
+        return backbone.next_token_loss(
+            batch, rule=rule, label_smoothing=config.loss.label_smoothing, hidden_dropout=config.loss.hidden_dropout
+        )
 
     return compute_loss
 

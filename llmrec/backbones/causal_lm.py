@@ -159,17 +159,24 @@ class Backbone(nn.Module):
         return total
 
     def next_token_loss(
-        self, batch: dict[str, torch.Tensor], *, rule: ScoreRule, label_smoothing: float = 0.0
+        self,
+        batch: dict[str, torch.Tensor],
+        *,
+        rule: ScoreRule,
+        label_smoothing: float = 0.0,
+        hidden_dropout: float = 0.0,
     ) -> tuple[torch.Tensor, int]:
         """The summed loss over a batch's labelled positions, and their number; logits are computed at those positions only.
 
         Args:
             batch: input_ids, attention_mask, labels, each int64 (B, T); labels are aligned with input_ids, -100 where not a target.
+            hidden_dropout: on the hidden states the head reads, in training only.
         """
         hidden = self.hidden_states(batch["input_ids"], attention_mask=batch["attention_mask"])
         targets = batch["labels"][:, 1:]
         at = targets != IGNORE
-        return self.loss(hidden[:, :-1][at], targets[at], rule=rule, label_smoothing=label_smoothing), int(at.sum())
+        hidden = torch.nn.functional.dropout(hidden[:, :-1][at], hidden_dropout, self.training)  # (N, D)
+        return self.loss(hidden, targets[at], rule=rule, label_smoothing=label_smoothing), int(at.sum())
 
     @torch.no_grad()
     def check_head(self) -> None:
