@@ -38,7 +38,7 @@ from llmrec.prompting.templates import load_prompt
 from llmrec.recommenders.artifact import MODEL_FOLDER, item_tokens_for, save_artifact
 from llmrec.recommenders.baselines import EaseR
 from llmrec.recommenders.language_model import LanguageModel, recommender_of
-from llmrec.training.command import print_parts, recipe_main, settle_run_folder
+from llmrec.training.command import print_parts, recipe_main, remember_settings, settle_run_folder
 from llmrec.training.trainer import Batch, ComputeLoss, Objective, TrainingSettings, train
 
 
@@ -124,31 +124,31 @@ class NextItem(Settings):
 
 
 # -- model ----------------------------------------------------------------------------------------------------------------------
-def make_backbone(config: NextItem) -> Backbone:
-    """The pretrained (or random) language model in the dtype asked for."""
+def make_backbone(config: NextItem, dtype: torch.dtype) -> Backbone:
+    """The pretrained (or random) language model."""
     wanted = config.backbone
-
-    def load(dtype: torch.dtype) -> Backbone:
-        if wanted.scratch is not None:
-            return random_backbone(
-                wanted.name, weights=wanted.weights, dtype=dtype, seed=config.seed, **wanted.scratch.model_dump()
-            )
-        return load_backbone(
-            wanted.name,
-            weights=wanted.weights,
-            num_layers=wanted.num_layers,
-            dtype=dtype,
-            quantize=wanted.quantize,
-            device=device(),
-        )
-
-    if wanted.dtype != "auto":
-        return load(getattr(torch, wanted.dtype))
-    dtype, seconds = fastest_dtype(load)
-    PartialState().print(
-        f"arithmetic: {dtype} (a step takes " + ", ".join(f"{s:.3f} s in {name}" for name, s in seconds.items()) + ")"
+    if wanted.scratch is not None:
+        random = wanted.scratch.model_dump()
+        return random_backbone(wanted.name, weights=wanted.weights, dtype=dtype, seed=config.seed, **random)
+    return load_backbone(
+        wanted.name,
+        weights=wanted.weights,
+        num_layers=wanted.num_layers,
+        dtype=dtype,
+        quantize=wanted.quantize,
+        device=device(),
     )
-    return load(dtype)
+
+
+def settle_dtype(config: NextItem) -> NextItem:
+    """The settings with a dtype in the place of "auto"."""
+    if config.backbone.dtype != "auto":
+        return config
+    dtype, seconds = fastest_dtype(lambda dtype: make_backbone(config, dtype))
+    name = str(dtype).removeprefix("torch.")
+    timings = ", ".join(f"{value:.3f} s in {each}" for each, value in seconds.items())
+    PartialState().print(f"arithmetic: {name} (a step takes {timings})")
+    return config.model_copy(update={"backbone": config.backbone.model_copy(update={"dtype": name})})
 
 
 def device() -> str:
@@ -235,7 +235,9 @@ def main(config: NextItem, *, fresh: bool) -> None:
     split = task.split.make(data.interactions)
     codes = find_codes(config.items.semantic_ids, data) if config.items.form == "semantic_id" else None
 
-    model = make_model(config, data, split, make_backbone(config), codes)
+    config = settle_dtype(config)
+    remember_settings(config, output)
+    model = make_model(config, data, split, make_backbone(config, getattr(torch, config.backbone.dtype)), codes)
     backbone = model.backbone
     make_rows = DenseRows if config.prompt.rows == "dense" else AnswerRows
     rows = make_rows(model.encoder, split.train.histories)

@@ -53,6 +53,11 @@ class DenseRows:
         # (W, 4): user, start, first target, end (positions within the user's history)
         self.windows = np.array(windows, dtype=np.int64).reshape(-1, 4)
 
+    @property
+    def lengths(self) -> list[int]:
+        """Items of each row: rows of like length make batches with little padding."""
+        return (self.windows[:, 3] - self.windows[:, 1]).tolist()
+
     def __len__(self) -> int:
         return len(self.windows)
 
@@ -100,6 +105,11 @@ class AnswerRows:
             later = np.ones(len(histories.items), dtype=bool)
             later[histories.indptr[:-1][lengths > 0]] = False
             self._cuts = np.flatnonzero(later) - histories.indptr[self._users]
+
+    @property
+    def lengths(self) -> list[int]:
+        """History items of each row: rows of like length make batches with little padding."""
+        return np.minimum(self._cuts, self.encoder.max_history).tolist()
 
     def __len__(self) -> int:
         return len(self._users)

@@ -1,4 +1,4 @@
-"""Three counters that every model is measured against: popularity, Markov counts, EASE-R with recency.
+"""Counters that every model is measured against: popularity, Markov counts, EASE-R with recency, and its item factors.
 
 They are float64 and exact, learn in seconds, and import no torch. Letters: U requests, E events, I items.
 """
@@ -132,7 +132,44 @@ class EaseR(DenseRecommender):
         return (vectors * np.sqrt(np.maximum(1 - 1 / values, 0))).astype(np.float32)
 
 
-BASELINES: dict[str, type[Popularity | Markov | EaseR]] = {"popularity": Popularity, "markov": Markov, "ease_r": EaseR}
+class EaseRFactors(DenseRecommender):
+    """EASE-R's item factors as a recommender of their own: score(i) = sum over the history of recency^a <factor, factor_i>.
+
+    What a language model's item rows may start from (`EaseR.factors`), so the row to beat for a model that does: training has to
+    add to it. `dim` components keep what many items share and drop the rest, which on small data can beat all of EASE-R.
+    """
+
+    name = "ease_r_factors"
+
+    def __init__(self, dim: int = 32, lambda_: float = 100.0, recency: float = 0.6) -> None:
+        self.dim = dim
+        self.ease_r = EaseR(lambda_, recency)
+
+    @property
+    def card(self) -> dict:
+        """Dimensions, and EASE-R's settings."""
+        return {"dim": self.dim, **self.ease_r.card}
+
+    def fit(self, interactions: Interactions) -> Self:
+        """Fit EASE-R and take its factors."""
+        self.num_items = interactions.num_items
+        self.factors = (
+            self.ease_r.fit(interactions).factors(min(self.dim, self.num_items)).astype(np.float64)
+        )  # (I, dim)
+        return self
+
+    def scores(self, requests: Requests) -> np.ndarray:
+        """float64 (U, I); an empty history scores 0 everywhere."""
+        taste = _recency_rows(requests.histories, self.num_items, self.ease_r.recency) @ self.factors  # (U, dim)
+        return taste @ self.factors.T
+
+
+BASELINES: dict[str, type[Popularity | Markov | EaseR | EaseRFactors]] = {
+    "popularity": Popularity,
+    "markov": Markov,
+    "ease_r": EaseR,
+    "ease_r_factors": EaseRFactors,
+}
 
 
 def _checked_recency(recency: float) -> float:

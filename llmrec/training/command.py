@@ -9,7 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
 from rich.console import Console
 from rich.table import Table
 
@@ -35,10 +37,14 @@ def recipe_main(settings: type[SettingsT], main: Callable[..., None], doc: str |
     )
     arguments = parser.parse_args()
     try:
+        # First of all: asked without `cpu`, each of several processes on the processor would believe itself alone.
+        PartialState(cpu=not torch.cuda.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU"))
         main(load_config(settings, arguments.config, arguments.overrides), fresh=arguments.fresh)
     except LlmrecError as error:
         print(f"llmrec: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def settle_run_folder(config: SettingsT, folder: Path, *, fresh: bool) -> SettingsT | None:
@@ -61,7 +67,9 @@ def _settle(config: SettingsT, folder: Path, *, fresh: bool, state: PartialState
             f"expected a new output folder or a run of llmrec, but '{folder}' holds other files; choose another."
         )
     if known.exists() and not fresh:
-        _check_same(config, load_config(type(config), known), folder)
+        started_with = load_config(type(config), known)
+        _check_same(config, started_with, folder)
+        config = started_with.model_copy(update={"output": str(folder)})  # what was "auto" stays as it was settled then
         if (folder / MODEL_FOLDER / MANIFEST).exists():
             state.print(f"the run in '{folder}' is finished and left as it is; --fresh starts over")
             return None
@@ -71,6 +79,12 @@ def _settle(config: SettingsT, folder: Path, *, fresh: bool, state: PartialState
                 shutil.rmtree(folder / part, ignore_errors=True)
         save_config(config, known)
     return config
+
+
+def remember_settings(config: Settings, folder: Path) -> None:
+    """Writes the settings again once what was "auto" has been settled, so that a resumed run does not choose anew."""
+    if PartialState().is_main_process:
+        save_config(config, folder / CONFIG)
 
 
 def print_parts(backbone: Backbone, parts: Sequence[TrainablePart], *, num_rows: int) -> None:

@@ -6,12 +6,13 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 from torch.nn.modules.module import _IncompatibleKeys
 from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from llmrec.backbones.adapters import TrainablePart, trained_state
 from llmrec.backbones.causal_lm import Backbone
@@ -21,6 +22,16 @@ from llmrec.training.checkpoints import LOG, LogLines, MarkComplete, last_comple
 
 Batch = dict[str, torch.Tensor]
 ComputeLoss = Callable[[Backbone, Batch], tuple[torch.Tensor, int]]
+
+
+class TrainingRows(Protocol):
+    """What is trained on: rows for a collator, and how long each is (in any unit: batches are made of rows of like length)."""
+
+    lengths: Sequence[int]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, row: int) -> Any: ...
 
 
 class TrainingSettings(Settings):
@@ -78,6 +89,19 @@ class Objective(nn.Module):
         return _IncompatibleKeys([], [])  # the frozen parameters are not missing
 
 
+class LengthSampler(LengthGroupedSampler):
+    """Rows in random order, but those of a batch of like length: little padding. The order depends on seed and epoch alone."""
+
+    def __init__(self, batch_size: int, lengths: Sequence[int], seed: int):
+        super().__init__(batch_size, lengths=list(lengths), generator=torch.Generator())
+        self.seed = seed
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the Trainer before each epoch, a resumed one too."""
+        self.generator.manual_seed(self.seed * 1_000_003 + epoch)
+
+
 class RankingTrainer(Trainer):
     """transformers.Trainer whose evaluation ranks the validation cases; the best checkpoint by NDCG@10 is kept."""
 
@@ -87,6 +111,11 @@ class RankingTrainer(Trainer):
         self.parts = parts
         self.rank_validation = rank_validation
         super().__init__(*args, **kwargs)
+
+    def _get_train_sampler(self, train_dataset: TrainingRows | None = None) -> LengthSampler:
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        rows_a_step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        return LengthSampler(rows_a_step, rows.lengths, self.args.data_seed)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW with each part's own learning rate and decay."""
@@ -109,7 +138,7 @@ class RankingTrainer(Trainer):
 def train(
     objective: Objective,
     parts: Sequence[TrainablePart],
-    rows: torch.utils.data.Dataset,
+    rows: TrainingRows,
     collate: Callable[[list[Any]], Batch],
     rank_validation: Callable[[], dict[str, float]],
     settings: TrainingSettings,
