@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
-from rapidfuzz import process
+from rapidfuzz import fuzz, process
 
 from llmrec.errors import ConfigError
 from llmrec.files import write_text
@@ -87,7 +87,7 @@ def _in_words(model: type[Settings], error: ValidationError, where: str) -> str:
     key = ".".join(location)
     if first["type"] == "extra_forbidden":
         known = _known_keys(model)
-        nearest = process.extractOne(key, known)
+        nearest = process.extractOne(key, known, scorer=fuzz.ratio)
         guess = f" Did you mean '{nearest[0]}'?" if nearest else ""
         return f"unknown setting '{key}' in {where}.{guess}"
     if first["type"] == "missing":

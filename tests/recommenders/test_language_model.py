@@ -1,0 +1,103 @@
+"""Language-model recommenders: one pass or a beam, the answers are the same, real, and leak nothing."""
+
+import numpy as np
+import pytest
+import torch
+
+from llmrec.data.catalog import Catalog
+from llmrec.data.interactions import Histories
+from llmrec.items.forms import unique_id_tokens
+from llmrec.nn.item_table import ItemTable
+from llmrec.prompting.encoder import PromptEncoder
+from llmrec.prompting.templates import load_prompt
+from llmrec.recommenders import language_model
+from llmrec.recommenders.artifact import load_artifact, save_artifact
+from llmrec.recommenders.language_model import GenerativeRecommender, LanguageModel, recommender_of
+from llmrec.recommenders.requests import Requests
+from tests.tiny import random_item_tokens, tiny_backbone
+
+NUM_ITEMS = 40
+HISTORIES = [[1, 2, 3], [], [7], [5, 9, 11, 13, 2, 8], list(range(30))]
+
+
+def language_model_of(form: str, rule: str = "level") -> LanguageModel:
+    backbone = tiny_backbone("llama")
+    if form == "unique_id":
+        tokens = unique_id_tokens(NUM_ITEMS, backbone.base_vocab_size)
+    else:
+        tokens = random_item_tokens(NUM_ITEMS, levels=3, codebook_size=4, base_vocab_size=backbone.base_vocab_size)
+    backbone.add_item_table(ItemTable(tokens.row_levels, backbone.dim, norm=backbone.embedding_norm))
+    catalog = Catalog.from_rows([{"item_id": f"i{item}", "title": f"Item {item}"} for item in range(NUM_ITEMS)])
+    encoder = PromptEncoder(
+        load_prompt("next_item/bare"), backbone.tokenizer, tokens, catalog, max_history=20, max_tokens=128
+    )
+    return LanguageModel(backbone, tokens, encoder, catalog, rule)
+
+
+@pytest.mark.parametrize("rule", ["level", "full"])
+def test_one_pass_over_unique_ids_equals_the_beam_search(rule):
+    model = language_model_of("unique_id", rule)
+    requests = Requests(Histories.from_lists(HISTORIES))
+    one_pass = recommender_of(model).rank(requests, 10, exclude_seen=True)
+    beam = GenerativeRecommender(model).rank(requests, 10, exclude_seen=True)
+    assert (one_pass.items == beam.items).all()
+    np.testing.assert_allclose(one_pass.scores, beam.scores, atol=1e-4)
+
+
+@pytest.mark.parametrize("form", ["unique_id", "semantic_id"])
+def test_a_batch_gives_what_single_requests_give(form, monkeypatch):
+    recommender = recommender_of(language_model_of(form), num_beams=NUM_ITEMS)
+    together = recommender.rank(Requests(Histories.from_lists(HISTORIES)), 10, exclude_seen=True)
+    monkeypatch.setattr(language_model, "TOKENS_A_PASS", 1)  # every request in a pass of its own
+    alone = recommender.rank(Requests(Histories.from_lists(HISTORIES)), 10, exclude_seen=True)
+    assert (together.items == alone.items).all()
+    np.testing.assert_allclose(together.scores, alone.scores, atol=1e-4)
+    for row, history in enumerate(HISTORIES):
+        assert not set(history) & set(together.items[row]) and (together.items[row] >= 0).all()
+
+
+@pytest.mark.parametrize("form", ["unique_id", "semantic_id"])
+def test_scores_of_candidates_are_the_scores_of_the_ranking(form):
+    recommender = recommender_of(language_model_of(form), num_beams=NUM_ITEMS)
+    requests = Requests(Histories.from_lists(HISTORIES))
+    ranking = recommender.rank(requests, 5, exclude_seen=False)
+    np.testing.assert_allclose(recommender.score(requests, ranking.items), ranking.scores, atol=1e-4)
+
+
+def test_all_items_of_a_catalogue_share_the_probability_of_one():
+    scores = recommender_of(language_model_of("unique_id")).scores(Requests(Histories.from_lists(HISTORIES)))
+    np.testing.assert_allclose(np.exp(scores).sum(axis=1), 1.0, atol=1e-5)
+
+
+def test_candidates_are_the_only_answers():
+    recommender = recommender_of(language_model_of("semantic_id"))
+    wanted = np.array([3, 8, 31])
+    items = recommender.rank(Requests(Histories.from_lists(HISTORIES)), 5, exclude_seen=False, candidates=wanted).items
+    assert all(set(row[:3]) == set(wanted.tolist()) for row in items)
+    assert (items[:, 3:] == -1).all()
+
+
+def test_what_comes_after_a_position_does_not_change_it():
+    model = language_model_of("semantic_id")
+    ids = torch.as_tensor(model.encoder.encode([1, 2, 3]).astype(np.int64))[None]
+    changed = ids.clone()
+    changed[0, -3:] = torch.as_tensor(model.item_tokens[17].astype(np.int64))
+    with torch.no_grad():
+        a, b = model.backbone.hidden_states(ids), model.backbone.hidden_states(changed)
+    assert torch.equal(a[0, :-3], b[0, :-3]) and not torch.equal(a[0, -3:], b[0, -3:])
+
+
+def test_a_saved_model_ranks_as_before(tmp_path, tiny_model):
+    from llmrec.backbones.adapters import add_lora
+    from llmrec.backbones.pretrained import load_backbone
+
+    model = language_model_of("unique_id")
+    backbone = load_backbone(tiny_model)
+    backbone.add_item_table(model.backbone.item_table)
+    add_lora(backbone, rank=2, alpha=4, dropout=0.0)
+    model = LanguageModel(backbone.eval(), model.item_tokens, model.encoder, model.catalog, "level")
+    requests = Requests(Histories.from_lists(HISTORIES))
+    before = recommender_of(model).rank(requests, 10, exclude_seen=True)
+    save_artifact(tmp_path / "run", model, semantic_ids=None, max_title_tokens=32, protocol={"seed": 0})
+    after = recommender_of(load_artifact(tmp_path / "run")).rank(requests, 10, exclude_seen=True)
+    assert (before.items == after.items).all() and np.allclose(before.scores, after.scores, atol=1e-6)
