@@ -117,14 +117,7 @@ def load_artifact(run: str | Path, *, dtype: torch.dtype | None = None, device: 
     Raises:
         ArtifactError: the folder is no run, is of a newer format, or a file in it is missing, broken or does not belong.
     """
-    folder = find_model(run)
-    manifest = read_json(folder / MANIFEST, what="the manifest of a run")
-    version = manifest.get("format_version")
-    if version != FORMAT_VERSION:
-        raise ArtifactError(
-            f"expected a run of format version {FORMAT_VERSION} in '{folder}', found {version!r}; "
-            "use the llmrec version that wrote it, or train again."
-        )
+    folder, manifest = find_model(run), read_manifest(run)
     try:
         return _load(folder, manifest, dtype or getattr(torch, manifest["dtype"]), device)
     except LlmrecError:
@@ -134,6 +127,25 @@ def load_artifact(run: str | Path, *, dtype: torch.dtype | None = None, device: 
         raise ArtifactError(
             f"the run in '{folder}' is damaged or was changed by hand ({first}); train it again."
         ) from error
+
+
+def read_manifest(run: str | Path) -> dict[str, Any]:
+    """What a run says of itself, read without its model.
+
+    Raises:
+        ArtifactError: the folder is no run, is of another format, or does not say what it was trained on.
+    """
+    folder = find_model(run)
+    manifest = read_json(folder / MANIFEST, "manifest of a run", ArtifactError)
+    version = manifest.get("format_version")
+    if version != FORMAT_VERSION:
+        raise ArtifactError(
+            f"expected a run of format version {FORMAT_VERSION} in '{folder}', found {version!r}; "
+            "use the llmrec version that wrote it, or train again."
+        )
+    if not isinstance(manifest.get("protocol"), dict):
+        raise ArtifactError(f"the manifest in '{folder}' does not say what the run was trained on; train it again.")
+    return manifest
 
 
 def find_model(run: str | Path) -> Path:
