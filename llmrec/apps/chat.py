@@ -1,0 +1,181 @@
+"""`llmrec chat`: type titles you liked, get ten titles, go on. Reads a terminal or a pipe alike."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import typer
+
+from llmrec.apps.output import printable
+from llmrec.apps.recommend_commands import Beams, Device, Instruction, Run, open_run
+
+if TYPE_CHECKING:
+    from llmrec.recommenders.recommender import Recommender
+
+TITLES = 10  # recommended at a time
+CHOICES = 9  # offered at most where a title is not clear
+HELP = """\
+Type titles you liked, the latest last; several with ';' between them. Spelling, case and articles do not matter.
+Where a title is not clear, answer with a number (or several), with Enter for none, or with another title.
+  list    what you liked so far        undo    take the last one back      reset   forget them all
+  more    ten more titles              help    this text                   quit    leave (also Ctrl-D)
+A title that is one of these words goes in quotes: "more"."""
+
+
+def chat(run: Run, instruction: Instruction = None, num_beams: Beams = 20, device: Device = None) -> None:
+    """Type titles you liked and get ten more, again and again. Titles are found however they are spelt.
+
+    \b
+    Example:
+      llmrec chat runs/demo
+      echo "Star Wars; Fargo" | llmrec chat runs/demo
+    """
+    recommender = open_run(run, num_beams=num_beams, device=device)
+    if sys.stdin.isatty():
+        with contextlib.suppress(ImportError):  # not on every system
+            import readline  # noqa: F401  (lines can be edited and recalled)
+    else:
+        sys.stdin.reconfigure(errors="replace")
+    Chat(recommender, instruction, ask=input, say=typer.echo).talk()
+
+
+class Chat:
+    """One conversation: what was liked, what was shown, and the line that is being dealt with."""
+
+    def __init__(
+        self, recommender: Recommender, instruction: str | None, ask: Callable[[str], str], say: Callable[[str], None]
+    ) -> None:
+        """ask(prompt) -> the next line, EOFError at the end; say(text) shows a text."""
+        from llmrec.data.title_search import TitleSearch
+
+        self.recommender, self.instruction, self.ask, self.say = recommender, instruction, ask, say
+        self.search = TitleSearch(recommender.catalog)
+        self.liked: list[int] = []  # oldest first
+        self.shown: set[str] = set()  # item ids recommended since `liked` last changed
+        self.commands = {"help": lambda: say(HELP), "list": self.show_liked, "undo": self.undo, "reset": self.reset,
+                         "more": self.recommend}  # fmt: skip
+
+    def talk(self) -> None:
+        """Reads and answers lines until `quit` or the end of the input."""
+        self.say(f"{self.recommender.catalog.num_items:,} titles. Which did you like? (help says more)")
+        line = None
+        while True:
+            try:
+                line = self.ask("> ") if line is None else line
+                if line.strip().casefold() in ("quit", "exit"):
+                    return
+                line = self.answer(line.strip())
+            except EOFError:
+                self.say("")
+                return
+
+    def answer(self, line: str) -> str | None:
+        """Deals with one line. Returns a line that was typed in place of a number and is to be dealt with next."""
+        command = self.commands.get(line.casefold())
+        if command:
+            command()
+            return None
+        added, other = False, None
+        for title in filter(None, (part.strip() for part in line.split(";"))):
+            chosen, other = self.meant_by(title)
+            added |= self.add(chosen)
+            if other is not None:
+                break
+        if added:
+            self.show_liked()
+            self.recommend()
+        return other
+
+    def meant_by(self, title: str) -> tuple[list[int], str | None]:
+        """The items a typed title means, asked back where that is not clear, and a line typed in place of an answer."""
+        match = self.search.find(title)
+        if match.kind == "sure":
+            return match.items, None
+        name = printable(title)[:80]
+        if not match.items:
+            self.say(f"Nothing here is called '{name}'.")
+            return [], None
+        offered = match.items[:CHOICES]
+        if match.kind == "near":
+            self.say(f"Nothing here is called '{name}'. The nearest:")
+        else:
+            self.say(f"Did you mean by '{name}':" if len(offered) == 1 else f"Which '{name}' do you mean?")
+        for number, label in enumerate(self.labels(offered), 1):
+            self.say(f"  {number}) {label}")
+        if len(match.items) > CHOICES:
+            self.say(f"  and {len(match.items) - CHOICES} more: type more of the title to see them")
+        return self.choice(offered)
+
+    def choice(self, offered: list[int]) -> tuple[list[int], str | None]:
+        """Reads numbers, nothing, or another line: the items chosen, and that other line."""
+        while True:
+            line = self.ask("number? ").strip()
+            words = line.replace(",", " ").split()
+            if not all(word.isdecimal() for word in words):
+                return [], line
+            numbers = [int(word) for word in words]
+            if all(1 <= number <= len(offered) for number in numbers):
+                return [offered[number - 1] for number in numbers], None
+            self.say(f"The choices are 1 to {len(offered)}; Enter for none.")
+
+    def add(self, items: list[int]) -> bool:
+        """Puts items behind what was liked; says so where they are there already. Whether any is new."""
+        new = [item for item in dict.fromkeys(items) if item not in self.liked]
+        for label in self.labels([item for item in items if item in self.liked]):
+            self.say(f"You have {label} already.")
+        self.liked += new
+        self.shown = set() if new else self.shown
+        return bool(new)
+
+    def undo(self) -> None:
+        """Takes back the last title."""
+        if not self.liked:
+            self.say("There is nothing to take back.")
+            return
+        (label,) = self.labels([self.liked.pop()])
+        self.shown = set()
+        self.say(f"Took back {label}.")
+        if self.liked:
+            self.show_liked()
+            self.recommend()
+
+    def reset(self) -> None:
+        """Forgets all titles."""
+        self.liked, self.shown = [], set()
+        self.say("Forgotten. Which titles did you like?")
+
+    def show_liked(self) -> None:
+        """Says what was liked, oldest first."""
+        self.say(f"You liked: {'; '.join(self.labels(self.liked)) or 'nothing yet'}")
+
+    def recommend(self) -> None:
+        """The next ten titles that were not shown for this history yet."""
+        catalog = self.recommender.catalog
+        # Asked for all shown ones too: a wider search may put a title that was shown further down.
+        found = self.recommender.recommend(
+            [catalog.item_ids[item] for item in self.liked], TITLES + len(self.shown), instruction=self.instruction
+        )
+        fresh = [item for item in found if item.item_id not in self.shown][:TITLES]
+        if not fresh:
+            self.say("That was the whole catalogue.")
+            return
+        self.say("More titles:" if self.shown else "You may like:")
+        labels = self.labels(catalog.index([item.item_id for item in fresh]).tolist())
+        for place, label in enumerate(labels, len(self.shown) + 1):
+            self.say(f"{place:>4}. {label}")
+        self.shown |= {item.item_id for item in fresh}
+
+    def labels(self, items: list[int]) -> list[str]:
+        """How items are shown: title and year, and the item id where titles alone would look alike."""
+        catalog, years = self.recommender.catalog, self.search.years
+        labels = []
+        for item in items:
+            title, year = printable(catalog.titles[item]) or printable(catalog.item_ids[item]), years[item]
+            labels.append(f"{title} ({printable(year)})" if year and f"({year})" not in title else title)
+        return [
+            f"{label} [{printable(catalog.item_ids[item])}]" if labels.count(label) > 1 else label
+            for label, item in zip(labels, items, strict=True)
+        ]

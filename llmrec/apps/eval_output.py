@@ -1,0 +1,123 @@
+"""What `llmrec eval` shows: one JSON object, tables with intervals, a report with examples."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from llmrec.apps.output import printable
+from llmrec.data.folder import Data
+from llmrec.data.splits import Split
+from llmrec.evaluation.provenance import provenance
+from llmrec.evaluation.report import Example, Report, to_json, write_report
+from llmrec.evaluation.runner import Evaluation
+from llmrec.evaluation.significance import name_of
+from llmrec.evaluation.tasks import Task
+from llmrec.evaluation.verdicts import METRICS, contests, label, verdicts
+from llmrec.files import write_json
+from llmrec.recommenders.requests import Ranker, Requests
+
+NUM_EXAMPLES = 3
+SIDE_BY_SIDE = ("ndcg@10", "recall@10", "mrr@10", "coverage@10")  # what 80 columns hold; the report has more
+
+
+def as_json(evaluations: list[Evaluation]) -> dict:
+    """`protocol`, `metrics`, `slices` of the first; with more than one also `baselines` and `differences`."""
+    first, *others = evaluations
+    value = first.to_json()
+    if others:
+        value["baselines"] = {other.protocol["recommender"]["name"]: other.to_json() for other in others}
+        pairs = contests(evaluations, _contested(first))
+        value["differences"] = [difference.to_json() for pair in pairs for difference in pair]
+    return value
+
+
+def _contested(evaluation: Evaluation) -> list[str]:
+    """The metrics that recommenders are compared by, of those the task counts."""
+    return [name for name in METRICS if name in evaluation.metrics]
+
+
+def print_tables(evaluations: list[Evaluation]) -> None:
+    """All metrics of one recommender, or the chosen ones of several side by side, then what the differences say."""
+    console = Console(highlight=False)
+    protocol = evaluations[0].protocol
+    seen = "excluded" if protocol["exclude_seen"] else "kept"
+    caption = (
+        f"{protocol['task']['name']}, {protocol['subset']} cases of {protocol['num_users']:,} users, "
+        f"{protocol['num_items']:,} items, seen items {seen}, fit {protocol['fit']}; "
+        f"{100 * protocol['interval']['level']:g} % intervals over users"
+    )
+    if len(evaluations) == 1:
+        table = Table(title=Text(name_of(evaluations[0])), caption=Text(caption), caption_justify="left")
+        for heading, side in (("metric", "left"), ("value", "right"), ("interval", "right")):
+            table.add_column(heading, justify=side)
+        for name, result in evaluations[0].metrics.items():
+            table.add_row(label(name), *_shown(result))
+    else:
+        table = Table(caption=Text(caption), caption_justify="left")
+        table.add_column("")
+        columns = [name for name in SIDE_BY_SIDE if name in evaluations[0].metrics]
+        for name in columns:
+            table.add_column(label(name), justify="right")
+        for evaluation in evaluations:
+            cells = ["\n".join(_shown(evaluation.metrics[name], "-")) for name in columns]
+            table.add_row(Text(name_of(evaluation)), *cells)
+    console.print(table)
+    for verdict in verdicts(evaluations, _contested(evaluations[0])) if len(evaluations) > 1 else ():
+        console.print(verdict.sentence, markup=False, soft_wrap=True)
+
+
+def _shown(result: dict, between: str = " to ") -> tuple[str, str]:
+    """The value and its interval, where there is one."""
+    if result["value"] is None:
+        return "no users", ""
+    interval = "" if result["low"] is None else f"{result['low']:.4f}{between}{result['high']:.4f}"
+    return f"{result['value']:.4f}", interval
+
+
+def examples(ranker: Ranker, data: Data, split: Split, task: Task, subset: str) -> list[Example]:
+    """The first users' histories and what they are recommended."""
+    cases = split.valid if subset == "valid" else split.test
+    requests = Requests.from_cases(cases).take(np.arange(min(NUM_EXAMPLES, len(cases))))
+    ranking = ranker.rank(requests, 10, exclude_seen=task.exclude_seen)
+
+    def titles(items: np.ndarray) -> list[str]:
+        return [printable(data.catalog.titles[item]) for item in items if item >= 0]
+
+    return [
+        Example(
+            user_id=data.user_ids[int(cases.users[row])],
+            history=titles(requests.histories[row][-10:]),
+            recommended=titles(ranking.items[row]),
+            target=printable(data.catalog.titles[int(cases.targets[row])]),
+        )
+        for row in range(len(requests))
+    ]
+
+
+def save_report(out: Path, evaluations: list[Evaluation], log: Path | None, shown: list[Example]) -> None:
+    """Writes the page or, by its ending, the JSON file. log: the training log, where there is one."""
+    training = []
+    if log is not None and log.is_file():
+        from llmrec.training.checkpoints import read_log
+
+        training = read_log(log)
+    protocol = evaluations[0].protocol
+    report = Report(
+        f"{name_of(evaluations[0])} on {protocol['data']['name'] or 'unnamed data'}",
+        f"{protocol['num_users']:,} users were asked by the task {protocol['task']['name']}.",
+        evaluations,
+        facts=provenance(f"llmrec {shlex.join(sys.argv[1:])}", protocol["interval"]["seed"]),
+        training=training,
+        examples=shown,
+    )
+    if out.suffix == ".json":
+        write_json(out, to_json(report))
+    else:
+        write_report(out, report)

@@ -1,0 +1,29 @@
+"""`llmrec export`: a run as a plain checkpoint that needs none of our code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or the model folder in it.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write; new or empty.")],
+) -> None:
+    """Write the run as one checkpoint that transformers and vLLM load: adapters merged, item tokens in the vocabulary.
+
+    \b
+    Example:
+      llmrec export runs/demo exported/demo
+    """
+    from llmrec.backbones.export import export as write_checkpoint
+    from llmrec.errors import LlmrecError
+    from llmrec.recommenders.artifact import load_artifact
+
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise LlmrecError(f"'{out}' exists and is not empty, so it is left as it is. Name a new folder.")
+    model = load_artifact(run)
+    write_checkpoint(model.backbone, model.item_tokens.row_strings, out)
+    typer.echo(f"Wrote {out}. Load it with transformers.AutoModelForCausalLM.from_pretrained('{out}').")

@@ -1,0 +1,118 @@
+"""`llmrec train`: a shipped recipe under `accelerate launch`, with the very line printed first."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from llmrec.errors import ConfigError
+from llmrec.resources import resource_path
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A name that `llmrec recipes` lists.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="key=value...", help="Settings on top of the config's.")
+    ] = None,
+    config: Annotated[
+        str | None, typer.Option(help="YAML file of settings, or the name of a shipped config of the recipe.")
+    ] = None,
+    processes: Annotated[
+        int, typer.Option(help="Processes to train in: one an accelerator, or several on the processor.", min=1)
+    ] = 1,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start over, deleting what the run folder holds.")] = False,
+) -> None:
+    """Train by a recipe. An interrupted run goes on where it stopped; a finished one is left as it is.
+
+    Prints the `accelerate launch` line that it runs: for several machines, FSDP or DeepSpeed start from that line.
+
+    \b
+    Example:
+      llmrec train next_item --config demo data=data/mine output=runs/mine lora.rank=16
+    """
+    arguments = [str(_recipe_path(recipe))]
+    if config is not None:
+        arguments += ["--config", str(_config_path(recipe, config))]
+    arguments += ["--fresh"] if fresh else []
+    arguments += overrides or []
+    options, environment = _launch_options(processes)
+    shown = [f"{name}={value}" for name, value in environment.items()]
+    typer.echo(" ".join([*shown, shlex.join(["accelerate", "launch", *options, *arguments])]), err=True)
+    os.environ.update(environment)
+    status = _launch([*options, *arguments])
+    if status:
+        raise typer.Exit(status)
+
+
+def recipe_names() -> list[str]:
+    """The shipped recipes, by name."""
+    return sorted(path.stem for path in resource_path("recipes").glob("*.py"))
+
+
+def config_names(recipe: str) -> list[str]:
+    """The shipped configs of a recipe, by name."""
+    return sorted(path.stem for path in (resource_path("recipes") / "configs" / recipe).glob("*.yaml"))
+
+
+def nearest_sentence(name: str, known: list[str]) -> str:
+    """What to say behind "there is no ... NAME": what there is, and which of it comes nearest."""
+    from rapidfuzz import process
+
+    nearest = process.extractOne(name[:200], known)
+    guess = f" Did you mean '{nearest[0]}'?" if nearest else ""
+    return f"(there are: {', '.join(known) or 'none'}).{guess}"
+
+
+def _recipe_path(name: str) -> Path:
+    known = recipe_names()
+    if name not in known:
+        raise ConfigError(f"there is no recipe '{name}' {nearest_sentence(name, known)}")
+    return _short(resource_path("recipes") / f"{name}.py")
+
+
+def _config_path(recipe: str, named: str) -> Path:
+    """A shipped config by its name; anything that looks like a file as it is (the recipe says what is wrong with it)."""
+    known = config_names(recipe)
+    if named in known:
+        return _short(resource_path("recipes") / "configs" / recipe / f"{named}.yaml")
+    if Path(named).suffix in (".yaml", ".yml") or Path(named).is_file():
+        return Path(named)
+    raise ConfigError(f"there is no config '{named}' of the recipe '{recipe}' {nearest_sentence(named, known)}")
+
+
+def _short(path: Path) -> Path:
+    """The path as someone in this folder would type it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _launch_options(processes: int) -> tuple[list[str], dict[str, str]]:
+    """Options of `accelerate launch`, all that it would else warn of guessing, and environment variables."""
+    import torch
+
+    threads = torch.get_num_threads() if "OMP_NUM_THREADS" in os.environ else torch.get_num_threads() // processes
+    options = ["--num_processes", str(processes), "--num_machines", "1", "--mixed_precision", "no",
+               "--dynamo_backend", "no", "--num_cpu_threads_per_process", str(max(threads, 1))]  # fmt: skip
+    if processes > 1:
+        # accelerate starts several processes under the name multi_gpu; with ACCELERATE_USE_CPU they talk over gloo
+        on_processor = {} if torch.cuda.is_available() else {"ACCELERATE_USE_CPU": "true"}
+        return ["--multi_gpu", "--main_process_port", "0", *options], on_processor
+    return options if torch.cuda.is_available() else ["--cpu", *options], {}
+
+
+def _launch(arguments: list[str]) -> int:
+    """What `accelerate launch` does, in this process, so that the recipe's own exit status is not lost: 0 for success."""
+    from accelerate.commands.launch import launch_command, launch_command_parser
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    try:
+        launch_command(launch_command_parser().parse_args(arguments))
+    except subprocess.CalledProcessError as failed:
+        return failed.returncode
+    except ChildFailedError as failed:
+        return failed.get_first_failure()[1].exitcode
+    return 0
