@@ -109,9 +109,7 @@ def _first_cases(cases: Cases, number: int) -> Cases:
     return Cases(cases.users[rows], cases.histories.take(rows), cases.targets[rows], times)
 
 
-def _ask(
-    recommender: Ranker, cases: Cases, task: Task, batch: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+def _ask(recommender: Ranker, cases: Cases, task: Task, batch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """greater, equal: float64 (U,); items: int32 (U, k), or None where no metric looks at the lists."""
     requests = Requests.from_cases(cases)
     k = max(task.ks)

@@ -41,6 +41,7 @@ VARIABLES = ("history", "instruction")
 FILTERS = ("capitalize", "default", "first", "last", "length", "lower", "title", "trim", "truncate", "upper")
 LOOP_ATTRIBUTES = ("first", "index", "index0", "last", "length", "revindex", "revindex0")
 MAX_FILE_CHARACTERS = 50_000
+MAX_YAML_DEPTH = 10
 MAX_RENDERED_CHARACTERS = 2_000_000
 
 # Unicode's own "not a character" code points: no text that is exchanged may hold them, so nothing can forge a mark.
@@ -185,9 +186,7 @@ def read_prompt(text: str, where: str) -> Prompt:
             f"the prompt '{where}' is longer than {MAX_FILE_CHARACTERS} characters; prompts are short texts."
         )
     try:
-        # An alias can stand for a text that grows tenfold a line.
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise ConfigError(f"the prompt '{where}' uses YAML aliases, which prompts may not. Write the text out.")
+        _check_yaml_shape(text, where)
         value = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -203,6 +202,17 @@ def read_prompt(text: str, where: str) -> Prompt:
         key = ".".join(str(part) for part in problem["loc"])[:100]
         message = problem["msg"].removeprefix("Value error, ")
         raise ConfigError(f"the prompt '{where}' cannot be used: {key + ': ' if key else ''}{message}.") from error
+
+
+def _check_yaml_shape(text: str, where: str) -> None:
+    """Refuses, event by event, what makes a short YAML text dear to read: aliases grow tenfold a line, brackets cost their square."""
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent):
+            raise ConfigError(f"the prompt '{where}' uses YAML aliases, which prompts may not. Write the text out.")
+        if depth > MAX_YAML_DEPTH:
+            raise ConfigError(f"the prompt '{where}' nests YAML more than {MAX_YAML_DEPTH} deep; prompts need 3.")
 
 
 def _checked_names(sources: Sequence[str]) -> tuple[set[str], set[str]]:
