@@ -64,3 +64,38 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     backbone.causal_lm.save_pretrained(folder)
     backbone.tokenizer.save_pretrained(folder)
     return str(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(few_users: Path, tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of recipes/next_item.py on the tiny model, one token an item. Tests leave it as it is."""
+    from tests.recipes.running import run_here, settings
+
+    run = tmp_path_factory.mktemp("tiny_run") / "run"
+    run_here(settings(few_users, tiny_model, run, "training.max_steps=4"))
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny_code_run(few_users: Path, tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with semantic IDs of random codes and a prompt in words, so that items are decoded by beam search."""
+    import numpy as np
+
+    from llmrec.items.semantic_ids import SemanticIDs
+    from tests.recipes.running import run_here, settings
+
+    num_items = load_data(few_users).catalog.num_items
+    places = np.random.default_rng(0).permutation(16**3)[:num_items]
+    codes = tmp_path_factory.mktemp("codes") / "random"
+    SemanticIDs(np.stack([places // 256, places // 16 % 16, places % 16], axis=1).astype(np.int32), (16, 16, 16)).save(
+        codes
+    )
+    run = tmp_path_factory.mktemp("tiny_code_run") / "run"
+    run_here(
+        settings(
+            few_users, tiny_model, run, "items.form=semantic_id", f"items.semantic_ids={codes}", "prompt.rows=answer",
+            "prompt.name=next_item/instruction", "training.max_steps=2", "training.evaluate_every=2",
+            "validation.max_users=4", "validation.num_beams=10",
+        )
+    )  # fmt: skip
+    return run
