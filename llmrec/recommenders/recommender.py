@@ -142,8 +142,7 @@ class Recommender:
         Titles and texts of the whole catalogue are part of it, hence `private`. Raises ModelError when the hub cannot be
         reached or refuses (no token, no right to write there).
         """
-        import httpx  # these two only here: nothing else needs the hub
-        from huggingface_hub import HfApi, errors
+        from huggingface_hub import HfApi, errors  # only here: nothing else needs the hub
 
         source = self._source()
         if not hub_reachable():
@@ -155,7 +154,7 @@ class Recommender:
             api = HfApi()
             address = api.create_repo(repo_id, private=private, exist_ok=True)
             api.upload_folder(repo_id=repo_id, folder_path=source)
-        except (errors.HfHubHTTPError, errors.HFValidationError, OSError, httpx.HTTPError) as error:
+        except (errors.HfHubHTTPError, errors.HFValidationError, OSError) as error:
             first = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ModelError(f"the hub did not take '{repo_id}': {first} `hf auth login` sets a token.") from error
         return str(address)

@@ -1,0 +1,237 @@
+"""The outer Recommender: item ids in, real items out, whole artifacts only."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import huggingface_hub
+import numpy as np
+import pytest
+from huggingface_hub.errors import HFValidationError
+
+import llmrec
+from llmrec.data.folder import load_data
+from llmrec.errors import ArtifactError, ConfigError, LlmrecError, ModelError, RequestError
+from llmrec.recommenders import recommender as module
+from llmrec.recommenders.baselines import Popularity
+from llmrec.recommenders.recommender import Recommender
+
+HISTORY = ["50", "181", "172", "1"]
+
+
+@pytest.fixture(scope="module")
+def one_token(tiny_run) -> Recommender:
+    """Scores all items at once."""
+    return Recommender.from_pretrained(tiny_run)
+
+
+@pytest.fixture(scope="module")
+def by_beams(tiny_code_run) -> Recommender:
+    """Writes items code by code."""
+    return Recommender.from_pretrained(tiny_code_run)
+
+
+@pytest.fixture(params=["one_token", "by_beams"])
+def recommender(request) -> Recommender:
+    return request.getfixturevalue(request.param)
+
+
+def ids(found) -> list[str]:
+    return [item.item_id for item in found]
+
+
+def test_only_new_real_items_come_out_best_first(recommender):
+    found = recommender.recommend(HISTORY, k=10)
+    assert len(set(ids(found))) == 10 and not set(ids(found)) & set(HISTORY)
+    titles = dict(zip(recommender.catalog.item_ids, recommender.catalog.titles, strict=True))
+    assert [item.title for item in found] == [titles[item_id] for item_id in ids(found)]
+    scores = [item.score for item in found]
+    assert scores == sorted(scores, reverse=True) and all(isinstance(score, float) for score in scores)
+
+
+def test_a_batch_gives_what_single_requests_give(recommender):
+    histories = [HISTORY, [], ["7"], [str(item) for item in range(1, 60)]]
+    together = recommender.recommend_batch(histories, k=5)
+    alone = [recommender.recommend(history, k=5) for history in histories]
+    assert [ids(found) for found in together] == [ids(found) for found in alone]
+    assert [[item.score for item in found] for found in together] == [
+        pytest.approx([item.score for item in found], abs=1e-4) for found in alone
+    ]
+
+
+def test_candidates_are_all_that_comes_out_and_seen_ones_only_where_asked_for(recommender):
+    candidates = ["181", "2", "3", "4", "2"]
+    assert set(ids(recommender.recommend(HISTORY, candidates=candidates))) == {"2", "3", "4"}
+    assert set(ids(recommender.recommend(HISTORY, candidates=candidates, exclude_seen=False))) == {"181", "2", "3", "4"}
+
+
+def test_scores_of_candidates_are_those_of_the_ranking(recommender):
+    found = recommender.recommend(HISTORY, k=10, exclude_seen=False)
+    assert recommender.score(HISTORY, ids(found)) == pytest.approx([item.score for item in found], abs=1e-4)
+
+
+def test_more_than_there_is_gives_all_there_is(one_token):
+    found = one_token.recommend(HISTORY, k=10_000)
+    assert len(found) == one_token.catalog.num_items - len(HISTORY)
+
+
+def test_of_a_history_longer_than_the_model_reads_the_latest_count(recommender):
+    long = recommender.catalog.item_ids * 2  # thousands of items; the runs read 20
+    assert ids(recommender.recommend(long, k=5, exclude_seen=False)) == ids(
+        recommender.recommend(long[-20:], k=5, exclude_seen=False)
+    )
+
+
+def test_saved_and_loaded_it_recommends_the_same(recommender, tmp_path):
+    before = recommender.recommend(HISTORY, k=10)
+    for _ in range(2):  # an older artifact is replaced
+        recommender.save_pretrained(tmp_path / "copy")
+    again = Recommender.from_pretrained(tmp_path / "copy")
+    assert again.recommend(HISTORY, k=10) == before
+    again.save_pretrained(tmp_path / "copy")  # onto itself: nothing to do
+    kinds = {path.suffix for path in (tmp_path / "copy").rglob("*") if path.is_file()}
+    assert kinds <= {".safetensors", ".parquet", ".json", ".yaml", ".md"}
+
+
+def test_saving_never_deletes_what_is_no_artifact(one_token, tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    for place in (tmp_path, tmp_path / "thesis.tex"):
+        with pytest.raises(ArtifactError, match="left as it is"):
+            one_token.save_pretrained(place)
+    with pytest.raises(LlmrecError, match="cannot write"):
+        one_token.save_pretrained(tmp_path / "thesis.tex" / "below")
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_any_ranker_can_stand_inside(few_users, tmp_path):
+    data = load_data(few_users)
+    recommender = Recommender(Popularity().fit(data.interactions), data.catalog)
+    order = np.argsort(-data.interactions.counts(), kind="stable")
+    best, second = (data.catalog.item_ids[item] for item in order[:2])
+    assert ids(recommender.recommend([best], k=1)) == [second]
+    with pytest.raises(ArtifactError, match="made in memory"):
+        recommender.save_pretrained(tmp_path / "copy")
+
+
+@pytest.mark.parametrize(
+    ("ask", "sentence"),
+    [
+        (lambda r: r.recommend(["5o"]), "no item id '5o'. The nearest ids are: '5'"),
+        (lambda r: r.recommend([50]), "holds 50, a int. Write '50' if that is the id"),
+        (lambda r: r.recommend([np.int32(50)]), "a int32"),
+        (lambda r: r.recommend("50"), r"Write \['50'\]"),
+        (lambda r: r.recommend_batch(["50"]), r"Write \['50'\]"),
+        (lambda r: r.recommend(HISTORY, k=0), "k counts the items"),
+        (lambda r: r.recommend(HISTORY, candidates=[]), "list of candidates is empty"),
+        (lambda r: r.recommend(HISTORY, candidates=["nope"]), "no item id 'nope'"),
+        (lambda r: r.score(HISTORY, []), "list of candidates is empty"),
+        (lambda r: r.recommend_batch([HISTORY], instructions=["a", "b"]), "one entry for each of the 1 histories"),
+    ],
+)
+def test_a_request_that_cannot_be_answered_is_said_in_words(one_token, ask, sentence):
+    with pytest.raises(RequestError, match=sentence):
+        ask(one_token)
+
+
+def test_an_instruction_the_prompt_has_no_place_for_is_not_lost_silently(recommender):
+    with pytest.raises(ConfigError, match=r"no \{\{ instruction \}\}"):
+        recommender.recommend(HISTORY, instruction="something light")
+
+
+def test_settings_that_do_not_exist_are_said_in_words(tiny_run):
+    with pytest.raises(ConfigError, match="the device 'abacus' cannot be used"):
+        Recommender.from_pretrained(tiny_run, device="abacus")
+    with pytest.raises(ConfigError, match="num_beams should be 1 or more"):
+        Recommender.from_pretrained(tiny_run, num_beams=0)
+
+
+def edit_manifest(model, **changes):
+    manifest = json.loads((model / "manifest.json").read_text())
+    (model / "manifest.json").write_text(json.dumps({**manifest, **changes}))
+
+
+def cut_short(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+HOSTILE = """
+name: bare
+task: next_item
+kind: plain
+variables: [history]
+template: "{% for item in history %}{{ item }}{% endfor %}{{ ''.__class__.__mro__ }}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (lambda m: edit_manifest(m, format_version=99), "format version 1 .*found 99"),
+        (lambda m: edit_manifest(m, protocol=None), "does not say what the run was trained on"),
+        (lambda m: edit_manifest(m, dtype="float1"), "damaged or was changed"),
+        (lambda m: (m / "manifest.json").write_text("{"), "not valid JSON"),
+        (lambda m: cut_short(m / "item_table.safetensors"), "damaged or was changed"),
+        (lambda m: cut_short(m / "adapter" / "adapter_model.safetensors"), "damaged or was changed"),
+        (lambda m: (m / "item_table.safetensors").unlink(), "damaged or was changed"),
+        (lambda m: cut_short(m / "items.parquet"), "cannot read the catalog"),
+        (lambda m: (m / "prompt.yaml").write_text(HOSTILE), "reads the attribute '__class__'|attribute '__mro__'"),
+        (lambda m: (m / "prompt.yaml").write_text("name: [oh"), "not valid YAML"),
+        (lambda m: (m / "prompt.yaml").write_text((m / "prompt.yaml").read_text().replace("bare", "bear", 1)),
+         "not the prompt this run was trained with"),
+    ],
+)  # fmt: skip
+def test_a_damaged_artifact_is_refused_in_words(tiny_run, tmp_path, damage, sentence):
+    shutil.copytree(tiny_run / "model", tmp_path / "model")
+    damage(tmp_path / "model")
+    with pytest.raises(LlmrecError, match=sentence):
+        Recommender.from_pretrained(tmp_path)
+
+
+def test_a_folder_that_is_no_artifact_is_refused_in_words(tmp_path):
+    for folder, sentence in ((tmp_path, "holds none"), (tmp_path / "nowhere", "does not exist")):
+        with pytest.raises(ArtifactError, match=sentence):
+            Recommender.from_pretrained(folder)
+
+
+def test_uploading_says_where_the_hub_cannot_be_reached_or_refuses(one_token, monkeypatch):
+    monkeypatch.setattr(module, "hub_reachable", lambda: False)
+    with pytest.raises(ModelError, match="cannot be reached from here, so 'me/films' was not uploaded"):
+        one_token.push_to_hub("me/films")
+
+    class Refusing:
+        def create_repo(self, repo_id, **_):
+            raise HFValidationError(f"bad name: {repo_id}")
+
+    monkeypatch.setattr(module, "hub_reachable", lambda: True)
+    monkeypatch.setattr(huggingface_hub, "HfApi", Refusing)
+    with pytest.raises(ModelError, match="did not take 'me/films': bad name"):
+        one_token.push_to_hub("me/films")
+
+
+def test_uploading_sends_the_model_folder_and_keeps_it_private(one_token, monkeypatch):
+    calls = []
+
+    class Hub:
+        def create_repo(self, repo_id, *, private, exist_ok):
+            calls.append((repo_id, private, exist_ok))
+            return f"https://hub/{repo_id}"
+
+        def upload_folder(self, *, repo_id, folder_path):
+            calls.append((repo_id, folder_path))
+
+    monkeypatch.setattr(module, "hub_reachable", lambda: True)
+    monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
+    assert one_token.push_to_hub("me/films") == "https://hub/me/films"
+    assert calls == [("me/films", True, True), ("me/films", one_token.folder)]
+
+
+def test_importing_the_package_loads_no_torch_until_the_class_is_used():
+    code = (
+        "import sys, llmrec; assert not {'torch', 'numpy', 'transformers'} & set(sys.modules); "
+        "llmrec.Recommender; assert 'torch' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert llmrec.Recommender is Recommender
+    with pytest.raises(AttributeError, match="has no attribute 'Recomender'"):
+        llmrec.Recomender  # noqa: B018
