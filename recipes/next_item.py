@@ -17,6 +17,7 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import set_seed
 from pydantic import Field
+from transformers import TrainerState
 
 from llmrec.backbones.adapters import add_lora, train_whole_model, trainable_parts
 from llmrec.backbones.arithmetic import fastest_dtype
@@ -29,7 +30,7 @@ from llmrec.data.splits import Split
 from llmrec.errors import ConfigError
 from llmrec.evaluation.runner import evaluate
 from llmrec.evaluation.tasks import load_task
-from llmrec.items.row_features import row_features
+from llmrec.items.row_features import nearest_seen, row_features
 from llmrec.items.semantic_ids import SemanticIDs
 from llmrec.nn.item_table import ItemTable
 from llmrec.prompting.collators import AnswerRows, Collator, DenseRows
@@ -72,6 +73,9 @@ class ItemSettings(Settings):
     collaborative_dim: int = 256
     dropout: float = 0.0  # of item rows as inputs
     max_title_tokens: int = 32
+    place_unseen: bool = (
+        True  # unique ids: items without a training event get the mean row of their nearest seen items by text
+    )
 
 
 class PromptSettings(Settings):
@@ -211,6 +215,16 @@ def start_features(config: NextItem, data: Data, split: Split) -> np.ndarray:
     return EaseR().fit(split.train).factors(config.items.collaborative_dim)
 
 
+def place_unseen(model: LanguageModel, data: Data, split: Split) -> int:
+    """After training: rows of items nobody has touched, from the trained rows of items with like texts. Returns how many."""
+    seen = split.train.counts() > 0
+    if model.item_tokens.form != "unique_id" or seen.all():
+        return 0
+    unseen, neighbours = nearest_seen(encode_texts(data.catalog.texts(["title"])), seen)
+    model.backbone.item_table.place(unseen, neighbours)
+    return len(unseen)
+
+
 # -- objective ------------------------------------------------------------------------------------------------------------------
 def objective(config: NextItem, rule: Literal["level", "full"]) -> ComputeLoss:
     """-log p(next item | history), summed over the targets of a batch."""
@@ -221,6 +235,21 @@ def objective(config: NextItem, rule: Literal["level", "full"]) -> ComputeLoss:
         )
 
     return compute_loss
+
+
+def protocol_card(config: NextItem, data: Data, split: Split, state: TrainerState) -> dict:
+    """What every number of this model depends on."""
+    return {
+        "data": data.card.get("name"),
+        "content_hash": data.card.get("content_hash"),
+        "ties": data.card.get("ties"),
+        "split": split.card,
+        "fit": "train",
+        "seed": config.seed,
+        "steps": state.global_step,
+        "best_step": state.best_global_step,
+        "best_valid_ndcg@10": state.best_metric,
+    }
 
 
 # -- run ------------------------------------------------------------------------------------------------------------------------
@@ -258,12 +287,11 @@ def main(config: NextItem, *, fresh: bool) -> None:
 
     trainer = train(
         Objective(backbone, objective(config, model.score_rule)), parts, rows, Collator(backbone.tokenizer.pad_token_id),
-        rank_validation, config.training.model_copy(update={"seed": config.seed}), output, resume=not fresh,
+        rank_validation, config.training, output, seed=config.seed, resume=not fresh,
     )  # fmt: skip
     if trainer.is_world_process_zero():
-        protocol = {"data": data.card.get("name"), "content_hash": data.card.get("content_hash"), "ties": data.card.get("ties"),
-                    "split": split.card, "fit": "train", "seed": config.seed, "steps": trainer.state.global_step,
-                    "best_step": trainer.state.best_global_step, "best_valid_ndcg@10": trainer.state.best_metric}  # fmt: skip
+        num_placed = place_unseen(model, data, split) if config.items.place_unseen else 0
+        protocol = protocol_card(config, data, split, trainer.state) | {"unseen_items_placed": num_placed}
         save_artifact(
             output / MODEL_FOLDER,
             model,

@@ -69,6 +69,11 @@ class ItemTable(nn.Module):
         known = rows.norm(dim=1) > 0
         self.weight[known] = F.normalize(rows[known], dim=1) * norm
 
+    @torch.no_grad()
+    def place(self, rows: np.ndarray, neighbours: np.ndarray) -> None:
+        """Set each of `rows`, int (C,), to the mean of its neighbours' rows, int (C, M)."""
+        self.weight[torch.as_tensor(rows)] = self.weight[torch.as_tensor(neighbours)].mean(dim=1)
+
     def input_rows(self, rows: torch.Tensor) -> torch.Tensor:
         """rows int64 (...) -> float32 (..., D)."""
         return F.dropout(F.embedding(rows, self.weight), self.dropout, self.training)

@@ -50,7 +50,6 @@ class TrainingSettings(Settings):
     patience: int = 3  # validations without a better one before training stops
     log_every: int = 10  # optimiser steps
     trackers: tuple[str, ...] = ()  # any the Trainer knows: tensorboard, wandb, mlflow, ...
-    seed: int = 0
 
 
 class Objective(nn.Module):
@@ -144,6 +143,7 @@ def train(
     settings: TrainingSettings,
     folder: Path,
     *,
+    seed: int,
     resume: bool,
 ) -> RankingTrainer:
     """Trains, or goes on training from the last complete checkpoint under folder/checkpoints, and leaves the best weights in place.
@@ -155,7 +155,7 @@ def train(
     Returns: the trainer; its `state.best_metric` is the best validation NDCG@10.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    arguments = training_arguments(settings, folder, num_rows=len(rows))
+    arguments = training_arguments(settings, folder, num_rows=len(rows), seed=seed)
     trainer = RankingTrainer(
         model=objective,
         args=arguments,
@@ -171,7 +171,7 @@ def train(
     return trainer
 
 
-def training_arguments(settings: TrainingSettings, folder: Path, *, num_rows: int) -> TrainingArguments:
+def training_arguments(settings: TrainingSettings, folder: Path, *, num_rows: int, seed: int) -> TrainingArguments:
     """What transformers' Trainer is told; mixed precision is the backbone's own business, so none is asked for here."""
     num_processes = int(os.environ.get("WORLD_SIZE", "1"))  # set by accelerate launch
     steps_an_epoch = math.ceil(num_rows / (settings.batch_size * settings.gradient_accumulation * num_processes))
@@ -197,8 +197,8 @@ def training_arguments(settings: TrainingSettings, folder: Path, *, num_rows: in
         greater_is_better=True,
         logging_steps=settings.log_every,
         report_to=list(settings.trackers) or "none",
-        seed=settings.seed,
-        data_seed=settings.seed,
+        seed=seed,
+        data_seed=seed,
         use_cpu=not torch.cuda.is_available(),
         remove_unused_columns=False,
         label_names=["labels"],

@@ -1,9 +1,11 @@
 """Where item rows start from."""
 
 import numpy as np
+import torch
 
 from llmrec.items.forms import unique_id_tokens
-from llmrec.items.row_features import row_features
+from llmrec.items.row_features import nearest_seen, row_features
+from llmrec.nn.item_table import ItemTable
 from tests.tiny import random_item_tokens
 
 
@@ -27,3 +29,15 @@ def test_items_without_features_leave_their_rows_to_chance():
     features = np.array([[1.0, 0.0], [0.0, 0.0], [3.0, 4.0]], dtype=np.float32)
     found = row_features(unique_id_tokens(3, base_vocab_size=10), features)
     assert (found[1] == 0).all() and (found[0] != 0).any()
+
+
+def test_an_unseen_item_is_placed_among_the_seen_items_most_like_it():
+    features = np.array([[1, 0], [0.9, 0.1], [0, 1], [1, 0.05], [0.1, 1]], dtype=np.float32)
+    unseen, neighbours = nearest_seen(features, np.array([True, True, True, False, False]), num_neighbours=2)
+    assert unseen.tolist() == [3, 4]
+    assert neighbours.tolist() == [[0, 1], [2, 1]]
+    table = ItemTable(np.zeros(5, dtype=np.int64), 4, norm=1.0)
+    before = table.weight.detach().clone()
+    table.place(unseen, neighbours)
+    assert torch.allclose(table.weight[3], before[[0, 1]].mean(dim=0))
+    assert torch.equal(table.weight[:3], before[:3])
