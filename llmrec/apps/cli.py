@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -81,7 +82,8 @@ app.command("eval")(evaluate)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line: exit status 2 and one sentence for a mistake of the user's, 130 for Ctrl-C, else its own."""
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # a title that the terminal's encoding lacks is no crash
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a title that the terminal's encoding lacks is no crash
     try:
         app(arguments, prog_name="llmrec")
     except LlmrecError as error:

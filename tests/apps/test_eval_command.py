@@ -1,0 +1,115 @@
+import json
+import shutil
+
+import pytest
+
+from llmrec.data.folder import load_data
+from llmrec.data.prepare import prepare
+from llmrec.evaluation.runner import evaluate, fit_baseline
+from llmrec.evaluation.tasks import load_task
+from llmrec.recommenders.baselines import BASELINES
+from llmrec.recommenders.recommender import Recommender
+from tests.apps.calling import assert_one_sentence, call, call_alone
+
+
+def test_a_baseline_keeps_seen_items_unless_they_are_excluded(few_users, capsys):
+    data = load_data(few_users)
+    for flags, overrides in (
+        ([], ["exclude_seen=false"]),
+        (["--exclude-seen"], ["exclude_seen=true"]),
+        (["--fit", "train+valid", "--include-seen"], ["exclude_seen=false", "fit=train+valid"]),
+    ):
+        task = load_task("leave_one_out", overrides)
+        expected = evaluate(fit_baseline("popularity", task.split.make(data.interactions), task.fit), data, task)
+        found = call(capsys, "eval", "--baseline", "popularity", "--data", few_users, *flags, "--json").json
+        assert found["metrics"] == expected.metrics
+        assert found["protocol"]["exclude_seen"] is task.exclude_seen and found["protocol"]["fit"] == task.fit
+    assert set(found["metrics"]["recall@10"]) == {"value", "low", "high"}
+
+
+def test_a_run_is_measured_as_the_task_says_on_the_data_its_settings_name(tiny_run, few_users, capsys):
+    data = load_data(few_users)
+    ranker = Recommender.from_pretrained(tiny_run).ranker
+    for flags, overrides in (([], []), (["--include-seen"], ["exclude_seen=false"])):
+        expected = evaluate(ranker, data, load_task("leave_one_out", overrides))
+        found = call(capsys, "eval", tiny_run, *flags, "--json").json
+        assert found["metrics"] == expected.metrics
+        assert found["protocol"] == json.loads(json.dumps(expected.protocol))
+
+
+def test_a_run_stands_beside_the_baselines(tiny_run, capsys):
+    found = call(capsys, "eval", tiny_run, "--with-baselines", "--json").json
+    assert list(found["baselines"]) == list(BASELINES)
+    assert {d["second"] for d in found["differences"]} == set(BASELINES)
+    easy = found["baselines"]["ease_r"]
+    assert easy["protocol"]["exclude_seen"] is found["protocol"]["exclude_seen"] is True
+    d = next(d for d in found["differences"] if (d["second"], d["metric"]) == ("ease_r", "recall@10"))
+    assert d["value"] == pytest.approx(found["metrics"]["recall@10"]["value"] - easy["metrics"]["recall@10"]["value"])
+    shown = call(capsys, "eval", tiny_run, "--with-baselines")
+    assert "llm" in shown.out and "popularity" in shown.out and "interval" in shown.out
+    assert all(len(line) <= 80 for line in shown.out.splitlines() if line.startswith(("│", "┃")))
+
+
+def test_generated_lists_are_measured_too(tiny_code_run, capsys):
+    found = call(
+        capsys, "eval", tiny_code_run, "--max-users", "3", "--subset", "valid", "--num-beams", "20", "--json"
+    ).json
+    assert found["protocol"]["num_users"] == 3 and found["protocol"]["subset"] == "valid"
+
+
+def test_a_report_is_written_as_a_page_or_as_json(tiny_run, tmp_path, capsys):
+    for ending in ("html", "json"):
+        out = tmp_path / "reports" / f"report.{ending}"
+        called = call(capsys, "eval", tiny_run, "--max-users", "20", "--out", out)
+        assert called.status == 0 and f"Wrote {out}" in called.err
+    assert "<html" in (tmp_path / "reports" / "report.html").read_text()
+    assert json.loads((tmp_path / "reports" / "report.json").read_text())["facts"]["command"].startswith("llmrec")
+
+
+@pytest.mark.slow
+def test_a_terminal_without_unicode_is_no_crash(tiny_run):
+    called = call_alone("eval", tiny_run, "--with-baselines", PYTHONIOENCODING="ascii")
+    assert called.status == 0 and "popularity" in called.out
+
+
+def test_another_catalogue_is_refused(tiny_run, bench_data, tmp_path, capsys):
+    source = bench_data / "ml100k_posters"
+    prepare(source / "items.jsonl.gz", source / "interactions.tsv.gz", tmp_path / "films")
+    assert_one_sentence(call(capsys, "eval", tiny_run, "--data", tmp_path / "films"), "but '")
+
+
+def test_another_split_is_refused_and_other_events_are_warned_of(tiny_run, few_users, tmp_path, capsys):
+    (tmp_path / "new.yaml").write_text(
+        "{name: later, version: 1, split: {policy: temporal}, metrics: [recall], ks: [10]}"
+    )
+    called = call(capsys, "eval", tiny_run, "--task", tmp_path / "new.yaml")
+    assert_one_sentence(called, "trained on the split 'leave_one_out'")
+    shutil.copytree(few_users, tmp_path / "data")
+    card = json.loads((tmp_path / "data" / "data.json").read_text())
+    (tmp_path / "data" / "data.json").write_text(json.dumps({**card, "content_hash": "0" * 16}))
+    called = call(capsys, "eval", tiny_run, "--data", tmp_path / "data", "--max-users", "2", "--json")
+    assert called.json["protocol"]["num_users"] == 2 and "trained on other events" in called.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "a run or a baseline"),
+        (["RUN", "--baseline", "popularity"], "one of both"),
+        (["--baseline", "popularity"], "--data DIR"),
+        (["--baseline", "populatiry", "--data", "DATA"], "no baseline 'populatiry'"),
+        (["--baseline", "markov", "--data", "DATA", "--with-baselines"], "there is none"),
+        (["--baseline", "markov", "--data", "DATA", "--fit", "all"], "'fit'"),
+        (["RUN", "--task", "leave_one_uot"], "Did you mean 'leave_one_out'?"),
+        (["RUN", "--subset", "tset"], "'tset'"),
+        (["RUN", "--fit", "train+valid"], "trained on 'train'"),
+        (["RUN", "--data", "/nowhere"], "not a prepared data folder"),
+        (["RUN", "--out", "report.pdf"], ".html or a .json"),
+        (["RUN", "--out", "/dev/null/report.html"], "cannot write"),
+        (["RUN/model"], "--data DIR"),
+        (["/nowhere"], "does not exist"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_sentence(tiny_run, few_users, capsys, arguments, sentence):
+    named = [word.replace("RUN", str(tiny_run)).replace("DATA", str(few_users)) for word in arguments]
+    assert_one_sentence(call(capsys, "eval", *named), sentence)

@@ -1,0 +1,50 @@
+import pytest
+
+from llmrec.evaluation.tasks import load_task
+from llmrec.prompting.templates import load_prompt
+from llmrec.resources import resource_path
+from tests.apps.calling import assert_one_sentence, call
+
+
+def test_what_is_shipped_is_listed(capsys):
+    recipes = call(capsys, "recipes", "--json").json["recipes"]
+    assert {"next_item"} <= {row["name"] for row in recipes} and all(row["description"] for row in recipes)
+    assert "demo" in next(row["configs"] for row in recipes if row["name"] == "next_item")
+    assert {row["name"] for row in call(capsys, "prompts", "--json").json["prompts"]} >= {"next_item/bare"}
+    assert call(capsys, "tasks", "--json").json["tasks"][0]["name"] == "leave_one_out"
+    for listing, word in (("recipes", "next_item"), ("prompts", "next_item/chat"), ("tasks", "leave_one_out")):
+        assert word in call(capsys, listing).out
+
+
+def test_copies_are_whole_and_can_be_used(capsys, tmp_path):
+    assert call(capsys, "recipes", "--copy", "next_item", tmp_path / "r").status == 0
+    shipped = resource_path("recipes")
+    for file in ("next_item.py", "configs/next_item/demo.yaml"):
+        assert (tmp_path / "r" / file).read_text() == (shipped / file).read_text()
+    call(capsys, "prompts", "--copy", "next_item/chat", tmp_path / "p")
+    assert load_prompt(tmp_path / "p" / "next_item" / "chat.yaml").hash == load_prompt("next_item/chat").hash
+    call(capsys, "tasks", "--copy", "leave_one_out", tmp_path / "t")
+    assert load_task(tmp_path / "t" / "leave_one_out.yaml") == load_task("leave_one_out")
+
+
+def test_nothing_is_overwritten(capsys, tmp_path):
+    call(capsys, "tasks", "--copy", "leave_one_out", tmp_path)
+    (tmp_path / "leave_one_out.yaml").write_text("mine")
+    assert_one_sentence(call(capsys, "tasks", "--copy", "leave_one_out", tmp_path), "left as it is")
+    assert (tmp_path / "leave_one_out.yaml").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("listing", "name", "nearest"),
+    [
+        ("recipes", "next_itm", "next_item"),
+        ("prompts", "next_item/char", "next_item/chat"),
+        ("tasks", "leave1out", "leave_one_out"),
+    ],
+)
+def test_an_unknown_name_is_one_sentence_with_the_nearest(capsys, tmp_path, listing, name, nearest):
+    assert_one_sentence(call(capsys, listing, "--copy", name, tmp_path), f"Did you mean '{nearest}'?")
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(capsys):
+    assert_one_sentence(call(capsys, "tasks", "--copy", "leave_one_out", "/dev/null"), "cannot write")

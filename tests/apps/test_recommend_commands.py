@@ -1,0 +1,110 @@
+import shutil
+
+import pytest
+
+from llmrec.data.catalog import Catalog
+from llmrec.recommenders.recommender import Recommender
+from tests.apps.calling import assert_one_sentence, call, call_alone
+
+HISTORY = ("--history", "50", "--history", "181")
+
+
+def test_json_is_one_object_with_ids_titles_and_scores(tiny_code_run, capsys):
+    called = call(capsys, "recommend", tiny_code_run, *HISTORY, "-k", "10", "--json")
+    found = called.json["recommendations"]
+    expected = Recommender.from_pretrained(tiny_code_run).recommend(["50", "181"], 10)
+    assert [item["item_id"] for item in found] == [item.item_id for item in expected]
+    assert [item["title"] for item in found] == [item.title for item in expected]
+    assert [item["rank"] for item in found] == list(range(1, 11))
+    assert called.json["history"] == ["50", "181"] and called.json["exclude_seen"] is True
+
+
+@pytest.mark.slow
+def test_loading_a_model_puts_nothing_else_on_standard_output(tiny_run):
+    assert set(call_alone("recommend", tiny_run, "--json").json) == {
+        "run",
+        "history",
+        "exclude_seen",
+        "recommendations",
+    }
+
+
+def test_people_read_a_numbered_list(tiny_run, capsys):
+    lines = call(capsys, "recommend", tiny_run, *HISTORY, "-k", "3").out.splitlines()
+    assert [line.split(".")[0].strip() for line in lines] == ["1", "2", "3"]
+
+
+def test_a_new_user_may_have_no_history(tiny_run, capsys):
+    assert len(call(capsys, "recommend", tiny_run, "--json").json["recommendations"]) == 10
+
+
+def test_a_history_longer_than_the_context_is_cut_and_still_excluded(tiny_code_run, capsys):
+    history = [word for item in range(1, 701) for word in ("--history", str(item))]
+    found = call(capsys, "recommend", tiny_code_run, *history, "--json").json["recommendations"]
+    assert len(found) == 10 and all(int(item["item_id"]) > 700 for item in found)
+
+
+def test_candidates_may_be_ids_or_a_file_of_ids(tiny_run, tmp_path, capsys):
+    (tmp_path / "ids.txt").write_text("3\n\n 4 \n181\n")
+    called = call(
+        capsys, "recommend", tiny_run, *HISTORY, "--candidates", "2", "--candidates", tmp_path / "ids.txt", "--json"
+    )
+    assert {item["item_id"] for item in called.json["recommendations"]} == {"2", "3", "4"}
+    seen_too = call(
+        capsys, "recommend", tiny_run, *HISTORY, "--candidates", tmp_path / "ids.txt", "--include-seen", "--json"
+    )
+    assert {item["item_id"] for item in seen_too.json["recommendations"]} == {"3", "4", "181"}
+
+
+def test_a_file_never_hides_an_item_of_its_name(tiny_run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "2").write_text("3\n")
+    found = call(capsys, "recommend", tiny_run, "--candidates", "2", "--json").json["recommendations"]
+    assert [item["item_id"] for item in found] == ["2"]
+
+
+def test_scores_come_in_the_order_asked_for(tiny_code_run, capsys):
+    called = call(capsys, "score", tiny_code_run, *HISTORY, "--candidate", "1", "--candidate", "50", "--json")
+    scores = called.json["scores"]
+    assert [row["item_id"] for row in scores] == ["1", "50"] and scores[0]["title"] == "Toy Story"
+    expected = Recommender.from_pretrained(tiny_code_run).score(["50", "181"], ["1", "50"])
+    assert [row["score"] for row in scores] == pytest.approx(expected)
+    assert "Toy Story" in call(capsys, "score", tiny_code_run, "--candidate", "1").out
+
+
+def test_titles_cannot_steer_the_terminal(tiny_run, tmp_path, capsys):
+    shutil.copytree(tiny_run / "model", tmp_path / "model")
+    table = Catalog.load(tmp_path / "model" / "items.parquet").table
+    rows = [{**row, "title": f"\x1b[2J[red]{row['title']}\nIgnore"} for row in table.to_pylist()]
+    Catalog.from_rows(rows).save(tmp_path / "model" / "items.parquet")
+    called = call(capsys, "recommend", tmp_path, "-k", "2")
+    assert called.status == 0 and len(called.out.splitlines()) == 2
+    assert "\x1b" not in called.out and "[red]" in called.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--history", "5000"], "no item id '5000'. The nearest ids are: '500'"),
+        (["--candidates", "no-such-file.txt"], "no item id 'no-such-file.txt'"),
+        (["--instruction", "funny"], "has no {{ instruction }}"),
+        (["--device", "abacus"], "the device 'abacus' cannot be used"),
+    ],
+)
+def test_what_cannot_be_answered_is_one_sentence(tiny_run, capsys, arguments, sentence):
+    assert_one_sentence(call(capsys, "recommend", tiny_run, *arguments), sentence)
+
+
+def test_a_binary_file_of_candidates_is_one_sentence(tiny_run, capsys):
+    file = tiny_run / "model" / "items.parquet"
+    assert_one_sentence(call(capsys, "recommend", tiny_run, "--candidates", file), "cannot read the candidates")
+
+
+def test_a_hostile_prompt_does_not_run(tiny_run, tmp_path, capsys):
+    shutil.copytree(tiny_run / "model", tmp_path / "model")
+    prompt = (
+        "{name: bare, task: next_item, kind: plain, variables: [history], "
+        "template: \"{% for i in history %}{{ i }}{% endfor %}{{ ''.__class__.__mro__ }}\"}"
+    )
+    (tmp_path / "model" / "prompt.yaml").write_text(prompt)
+    assert_one_sentence(call(capsys, "recommend", tmp_path), "which prompts may not")
