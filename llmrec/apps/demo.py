@@ -31,12 +31,12 @@ from llmrec.data.splits import Split
 from llmrec.errors import LlmrecError
 from llmrec.evaluation.provenance import provenance
 from llmrec.evaluation.report import Example, Report, to_json, write_report
-from llmrec.evaluation.runner import batches, evaluate, fit_baseline
+from llmrec.evaluation.runner import batches, evaluate
 from llmrec.evaluation.tasks import load_task
 from llmrec.files import read_json, write_json
 from llmrec.items.semantic_ids import SemanticIDs
 from llmrec.recommenders.artifact import MANIFEST, MODEL_FOLDER, load_artifact
-from llmrec.recommenders.baselines import BASELINES
+from llmrec.recommenders.baselines import EaseR, fit_baselines
 from llmrec.recommenders.hybrid import Hybrid
 from llmrec.recommenders.language_model import recommender_of
 from llmrec.recommenders.requests import Ranker, Requests
@@ -147,9 +147,9 @@ def _check_smoke(data: Data, run: Path, llm: Ranker) -> None:
 def _evaluate(data: Data, run: Path, *, max_cases: int | None, codes: SemanticIDs) -> tuple[Report, Ranker]:
     task = load_task("leave_one_out")
     split = task.split.make(data.interactions)
-    baselines = [fit_baseline(name, split, task.fit) for name in BASELINES]
+    baselines = fit_baselines(split.fitted(task.fit))
     llm = recommender_of(load_artifact(run))
-    ease_r = next(baseline for baseline in baselines if baseline.name == "ease_r")
+    ease_r = next(baseline for baseline in baselines if isinstance(baseline, EaseR))
     hybrid = Hybrid(llm, ease_r)
     hybrid.fit_weight(
         split.valid, exclude_seen=task.exclude_seen, batches=batches(len(split.valid), 256, "weighing the hybrid")

@@ -172,6 +172,12 @@ BASELINES: dict[str, type[Popularity | Markov | EaseR | EaseRFactors]] = {
 }
 
 
+def fit_baselines(interactions: Interactions) -> list[Popularity | Markov | EaseR | EaseRFactors]:
+    """All baselines with default settings, in the order of BASELINES; EASE-R, which takes longest, is fitted once."""
+    ease_r = EaseR().fit(interactions)
+    return [Popularity().fit(interactions), Markov().fit(interactions), ease_r, EaseRFactors().take(ease_r)]
+
+
 def _checked_recency(recency: float) -> float:
     if not 0 < recency <= 1:
         raise ConfigError(f"recency of EASE-R should be above 0 and at most 1 (no forgetting) but is {recency}.")

@@ -9,7 +9,7 @@ import pytest
 from llmrec.data.interactions import Histories, Interactions
 from llmrec.errors import ConfigError, ModelError
 from llmrec.recommenders import baselines
-from llmrec.recommenders.baselines import BASELINES, EaseR, Markov, Popularity
+from llmrec.recommenders.baselines import BASELINES, EaseR, Markov, Popularity, fit_baselines
 from llmrec.recommenders.requests import Requests
 
 
@@ -139,3 +139,14 @@ def test_a_catalogue_beyond_the_memory_is_refused_before_it_is_allocated():
 def test_counters_and_their_evaluation_import_no_torch(module):
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_fitting_all_baselines_together_equals_fitting_each():
+    rng = np.random.default_rng(0)
+    interactions = Interactions(np.arange(0, 241, 6), rng.integers(0, 30, 240).astype(np.int32), 30)
+    requests = Requests(interactions.histories)
+    together = fit_baselines(interactions)
+    assert [baseline.name for baseline in together] == list(BASELINES)
+    for baseline in together:
+        alone = BASELINES[baseline.name]().fit(interactions)
+        np.testing.assert_allclose(baseline.scores(requests), alone.scores(requests), atol=1e-10)
