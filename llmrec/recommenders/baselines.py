@@ -152,10 +152,13 @@ class EaseRFactors(DenseRecommender):
 
     def fit(self, interactions: Interactions) -> Self:
         """Fit EASE-R and take its factors."""
-        self.num_items = interactions.num_items
-        self.factors = (
-            self.ease_r.fit(interactions).factors(min(self.dim, self.num_items)).astype(np.float64)
-        )  # (I, dim)
+        return self.take(self.ease_r.fit(interactions))
+
+    def take(self, ease_r: EaseR) -> Self:
+        """The factors of an EASE-R that has been fitted already."""
+        self.ease_r = ease_r
+        self.num_items = ease_r.num_items
+        self.factors = ease_r.factors(min(self.dim, self.num_items)).astype(np.float64)  # (I, dim)
         return self
 
     def scores(self, requests: Requests) -> np.ndarray:
