@@ -38,7 +38,8 @@ demo: setup  ## fine-tune a small real LLM on MovieLens-100K, evaluate it, write
 	$(BIN)/llmrec demo
 
 demo-smoke: setup  ## the demo's own path, cut to about two minutes
-	$(BIN)/llmrec demo --smoke
+	rm -rf runs/demo-smoke
+	$(BIN)/llmrec demo --smoke --out runs/demo-smoke
 
 test: setup  ## every test but those that need an accelerator (at most 15 minutes on two cores)
 	$(PYTEST) -m "not gpu"

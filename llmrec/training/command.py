@@ -107,7 +107,7 @@ def _check_same(now: Settings, then: Settings, folder: Path) -> None:
     different = [
         f"{key} was {a!r}, is {b!r}"
         for key, a, b in _differences(then.model_dump(), now.model_dump())
-        if key != "output"
+        if key != "output" and b != "auto"  # "auto" was settled when the run began
     ]
     if different:
         raise ConfigError(
