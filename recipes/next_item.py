@@ -10,14 +10,13 @@ training_log.jsonl, checkpoints/, and, when training has ended, model/ with the 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import set_seed
 from pydantic import Field
-from transformers import TrainerState
 
 from llmrec.backbones.adapters import add_lora, train_whole_model, trainable_parts
 from llmrec.backbones.arithmetic import fastest_dtype
@@ -41,6 +40,9 @@ from llmrec.recommenders.baselines import EaseR
 from llmrec.recommenders.language_model import LanguageModel, recommender_of
 from llmrec.training.command import print_parts, recipe_main, remember_settings, settle_run_folder
 from llmrec.training.trainer import Batch, ComputeLoss, Objective, TrainingSettings, train
+
+if TYPE_CHECKING:
+    from transformers import TrainerState
 
 
 # -- settings: the only place of a default --------------------------------------------------------------------------------------
