@@ -18,12 +18,14 @@ def export(
     Example:
       llmrec export runs/demo exported/demo
     """
+    import torch
+
     from llmrec.backbones.export import export as write_checkpoint
     from llmrec.errors import LlmrecError
     from llmrec.recommenders.artifact import load_artifact
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise LlmrecError(f"'{out}' exists and is not empty, so it is left as it is. Name a new folder.")
-    model = load_artifact(run)
+    model = load_artifact(run, dtype=torch.float32, quantized=False)  # merging in fewer bits would round
     write_checkpoint(model.backbone, model.item_tokens.row_strings, out)
     typer.echo(f"Wrote {out}. Load it with transformers.AutoModelForCausalLM.from_pretrained('{out}').")

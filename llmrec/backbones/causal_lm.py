@@ -42,6 +42,7 @@ class Backbone(nn.Module):
         *,
         source: ModelSource,
         layers: LayerCount,
+        quantize: Literal["nf4"] | None = None,
         item_table: ItemTable | None = None,
     ):
         super().__init__()
@@ -51,6 +52,7 @@ class Backbone(nn.Module):
         self.tokenizer = tokenizer
         self.source = source
         self.layers = layers
+        self.quantize = quantize
         self.requires_grad_(False)
         if item_table is not None:
             item_table.requires_grad_(True)

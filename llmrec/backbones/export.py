@@ -35,9 +35,9 @@ def export(backbone: Backbone, row_strings: list[str], folder: str | Path) -> Pa
 @torch.no_grad()
 def plain_model(backbone: Backbone) -> nn.Module:
     """A copy of the causal language model with LoRA merged and V + R rows in its embedding and head."""
-    if getattr(backbone.causal_lm, "is_quantized", False):
+    if backbone.quantize is not None:
         raise ModelError(
-            "a backbone in 4 bits cannot be exported without rounding; load the run with dtype float32 first."
+            f"a backbone in {backbone.quantize} cannot be exported without rounding; load the run unquantized first."
         )
     model = (
         copy.deepcopy(backbone.peft).merge_and_unload()

