@@ -55,6 +55,7 @@ def test_a_batch_gives_what_single_requests_give(recommender):
     together = recommender.recommend_batch(histories, k=5)
     alone = [recommender.recommend(history, k=5) for history in histories]
     assert [ids(found) for found in together] == [ids(found) for found in alone]
+    assert recommender.recommend_batch([]) == []
     assert [[item.score for item in found] for found in together] == [
         pytest.approx([item.score for item in found], abs=1e-4) for found in alone
     ]

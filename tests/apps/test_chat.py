@@ -1,0 +1,147 @@
+"""The chat: in process with a counter for a model, through a pipe and in a terminal with a real one."""
+
+import os
+import pty
+import re
+import subprocess
+
+import numpy as np
+import pytest
+
+from llmrec.apps.chat import HELP, Chat
+from llmrec.data.catalog import Catalog
+from llmrec.data.folder import load_data
+from llmrec.data.interactions import Interactions
+from llmrec.recommenders.baselines import Popularity
+from llmrec.recommenders.recommender import Recommender
+from tests.apps.calling import call_alone, command
+
+
+@pytest.fixture(scope="module")
+def popular(movielens) -> Recommender:
+    """Always recommends the most watched films that were not named."""
+    data = load_data(movielens)
+    return Recommender(Popularity().fit(data.interactions), data.catalog)
+
+
+def talk(recommender: Recommender, *lines: str) -> list[str]:
+    """What the chat says to these lines, the greeting left out."""
+    waiting, said = list(lines), []
+
+    def ask(prompt: str) -> str:
+        if not waiting:
+            raise EOFError
+        return waiting.pop(0)
+
+    Chat(recommender, None, ask, said.append).talk()
+    assert not waiting, "every line is read"
+    return [line for text in said[1:] for line in text.splitlines()]
+
+
+def counter(num_items: int) -> Popularity:
+    """Fitted on one user who met item 0."""
+    return Popularity().fit(Interactions(np.array([0, 1]), np.array([0], np.int32), num_items))
+
+
+def titles(said: list[str]) -> list[str]:
+    """The recommended titles, numbers left out."""
+    return [line.split(". ", 1)[1] for line in said if re.match(r" *\d+\. ", line)]
+
+
+def test_titles_are_answered_with_ten_others(popular):
+    said = talk(popular, "star wars; the usual suspects")
+    assert "You liked: Star Wars (1977); The Usual Suspects (1995)" in said
+    assert len(titles(said)) == 10 and titles(said)[0] == "Contact (1997)"
+    assert not {"Star Wars (1977)", "The Usual Suspects (1995)"} & set(titles(said))
+
+
+def test_an_unclear_title_is_asked_back_and_answered_by_numbers(popular):
+    said = talk(popular, "Star Trek", "99", "3, 1")
+    assert "Which 'Star Trek' do you mean?" in said and "  3) Star Trek: First Contact (1996)" in said
+    assert "The choices are 1 to 8; Enter for none." in said
+    assert "You liked: Star Trek: First Contact (1996); Star Trek: Generations (1994)" in said
+
+
+def test_no_answer_adds_nothing_and_another_title_is_taken_instead(popular):
+    assert talk(popular, "Star Trek", "", "list")[-1] == "You liked: nothing yet"
+    said = talk(popular, "Star Trek; Fargo", "Toy Story", "list")
+    assert said[-1] == "You liked: Toy Story (1995)"
+
+
+def test_what_was_clear_before_an_unclear_title_is_kept(popular):
+    assert talk(popular, "Fargo; Star Trek", "quit")[-12].startswith("You liked: Fargo")
+
+
+def test_an_unknown_title_brings_the_nearest_to_choose_from(popular):
+    said = talk(popular, "star trk", "1", "???")
+    assert "Nothing here is called 'star trk'. The nearest:" in said
+    assert "You liked: Star Trek: First Contact (1996)" in said
+    assert said[-1] == "Nothing here is called '???'."
+
+
+def test_more_goes_down_the_list_without_repeating_until_all_was_shown(popular):
+    said = talk(popular, "Fargo", "more", "more")
+    assert len(titles(said)) == len(set(titles(said))) == 30
+    few = Catalog.from_rows([{"item_id": str(n), "title": f"Film number {n}"} for n in range(12)])
+    said = talk(Recommender(counter(12), few), "film number 3", "more", "more")
+    assert len(titles(said)) == 11 and said[-1] == "That was the whole catalogue."
+
+
+def test_undo_and_reset_take_back(popular):
+    said = talk(popular, "Fargo; Toy Story", "undo", "list", "undo", "undo", "reset", "list")
+    assert "Took back Toy Story (1995)." in said and "Took back Fargo (1996)." in said
+    assert "There is nothing to take back." in said
+    assert said[-1] == "You liked: nothing yet"
+
+
+def test_a_title_is_taken_once(popular):
+    said = talk(popular, "Fargo", "fargo")
+    assert said[-1] == "You have Fargo (1996) already." and len(titles(said)) == 10
+
+
+def test_help_names_every_command(popular):
+    assert talk(popular, "help") == HELP.splitlines()
+    for word in ("undo", "list", "reset", "more", "quit"):
+        assert word in HELP
+
+
+def test_a_word_in_quotes_is_a_title(popular):
+    assert not titles(talk(popular, '"undo"')) and "Nothing here is called" in talk(popular, '"undo"')[0]
+
+
+def test_titles_cannot_steer_the_terminal_and_equal_ones_show_their_ids():
+    rows = [{"item_id": c, "title": "[red]\x1b[2JSoap\nbar"} for c in "ab"]
+    said = talk(Recommender(counter(2), Catalog.from_rows(rows)), "soap", "2")
+    assert "  2) [red]Soap bar [b]" in said and "You liked: [red]Soap bar" in said
+    assert not any("\x1b" in line for line in said)
+
+
+@pytest.mark.slow
+def test_it_reads_a_pipe_whatever_its_bytes(tiny_run):
+    called = call_alone("chat", tiny_run, stdin=b"Star Trek\n2\n\xff\xfe\n\nmore\n")
+    assert called.status == 0 and "Traceback" not in called.err
+    assert "You liked: Star Trek IV: The Voyage Home (1986)" in called.out and "  20. " in called.out
+
+
+@pytest.mark.slow
+def test_it_talks_in_a_terminal(tiny_run):
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        command("chat", tiny_run), stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, start_new_session=True
+    )
+    os.close(theirs)
+
+    def read_until(words: str) -> str:
+        heard = ""
+        while words not in heard:
+            heard += os.read(ours, 4096).decode()
+        return heard
+
+    read_until("> ")
+    os.write(ours, b"Star Trek\n")
+    read_until("number? ")
+    os.write(ours, b"1\n")
+    assert "You liked: Star Trek: Generations (1994)" in read_until("\n> ")
+    os.write(ours, b"\x04")  # Ctrl-D
+    assert process.wait(timeout=60) == 0
+    os.close(ours)

@@ -1,0 +1,89 @@
+"""`llmrec train`: the line it prints is the line that works, and mistakes end as they do everywhere."""
+
+import json
+import shlex
+
+import pytest
+
+from llmrec.apps import train_command
+from tests.apps.calling import Called, assert_one_sentence, call, call_alone
+from tests.recipes.running import settings
+
+
+def last_line(called: Called) -> Called:
+    """The same without the launch line that is printed first."""
+    assert "accelerate launch" in called.err.splitlines()[0]
+    return Called(called.status, called.out, called.err.partition("\n")[2])
+
+
+@pytest.fixture
+def launched(monkeypatch) -> list[list[str]]:
+    """What would be launched."""
+    lines = []
+    monkeypatch.setattr(train_command, "_launch", lambda arguments: lines.append(arguments) or 0)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "")  # put back afterwards
+    return lines
+
+
+def test_the_line_printed_is_the_line_launched(launched, capsys):
+    for more in ([], ["--processes", "2"], ["--fresh"]):
+        called = call(
+            capsys, "train", "next_item", "--config", "demo", *more, "data=my data", "output=o", "lora.rank=8"
+        )
+        words = shlex.split(called.err.strip())
+        words = words[words.index("accelerate") :]
+        assert called.status == 0 and words == ["accelerate", "launch", *launched[-1]]
+        assert words[words.index("--num_processes") + 1] == ("2" if "--processes" in more else "1")
+        assert ("--fresh" in words) is ("--fresh" in more)
+        assert words[-3:] == ["data=my data", "output=o", "lora.rank=8"]
+        assert words[words.index("--config") + 1].endswith("configs/next_item/demo.yaml")
+
+
+def test_a_config_of_ones_own_is_taken_as_it_is(launched, capsys, tmp_path):
+    (tmp_path / "mine.yaml").write_text("{}")
+    call(capsys, "train", "next_item", "--config", tmp_path / "mine.yaml")
+    assert str(tmp_path / "mine.yaml") in launched[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["next_itm"], "Did you mean 'next_item'?"),
+        (["next_item", "--config", "dmeo"], "Did you mean 'demo'?"),
+    ],
+)
+def test_an_unknown_recipe_or_config_is_one_sentence(launched, capsys, arguments, sentence):
+    assert_one_sentence(call(capsys, "train", *arguments), sentence)
+    assert not launched
+
+
+@pytest.mark.slow
+def test_a_run_is_trained_and_then_left_as_it_is(few_users, tiny_model, tmp_path):
+    overrides = settings(few_users, tiny_model, tmp_path / "run", "training.max_steps=2", "training.evaluate_every=2")
+    called = call_alone("train", "next_item", *overrides)
+    assert called.status == 0, called.err
+    assert "trained part" in called.out and "the model is in" in called.out
+    manifest = json.loads((tmp_path / "run" / "model" / "manifest.json").read_text())
+    assert manifest["protocol"]["steps"] == 2
+    again = call_alone("train", "next_item", *overrides)
+    assert again.status == 0 and "finished and left as it is" in again.out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["data=x", "output=y", "lora.rnak=8"], "Did you mean 'lora.rank'?"),
+        (["data=x", "output=/dev/null/run"], "cannot write"),
+    ],
+)
+def test_a_mistake_inside_the_recipe_is_one_sentence_too(arguments, sentence):
+    assert_one_sentence(last_line(call_alone("train", "next_item", *arguments)), sentence)
+
+
+@pytest.mark.slow
+def test_a_mistake_in_several_processes_has_the_same_status(tmp_path):
+    called = call_alone("train", "next_item", "--processes", "2", "data=/nowhere", f"output={tmp_path / 'run'}")
+    assert called.status == 2 and "Traceback" not in called.err
+    said = {line for line in called.err.splitlines() if line.startswith("llmrec: ")}
+    assert len(said) == 1 and "not a prepared data folder" in said.pop()
