@@ -40,7 +40,11 @@ def evaluate(
         ),
     ] = None,
     with_baselines: Annotated[
-        bool, typer.Option("--with-baselines", help="All baselines beside the run, with paired differences.")
+        bool,
+        typer.Option(
+            "--with-baselines",
+            help="All baselines and the hybrid (run + EASE-R, weighed on validation) beside the run, with paired differences.",
+        ),
     ] = False,
     max_users: Annotated[int | None, typer.Option(help="Only the first so many users.", min=1)] = None,
     out: Annotated[Path | None, typer.Option(help="Write a report too: a file that ends in .html or .json.")] = None,
@@ -71,7 +75,7 @@ def evaluate(
     else:
         asked = _run(run, data, task, fit, exclude_seen, with_baselines)
         ranker = open_run(run, num_beams=num_beams, device=device).ranker
-        asked = replace(asked, rankers=[ranker, *asked.rankers])
+        asked = replace(asked, rankers=[ranker, *asked.rankers, *_hybrid(ranker, asked)])
     evaluations = [
         run_task(ranker, asked.data, asked.task, subset, split=asked.split, max_cases=max_users)
         for ranker in asked.rankers
@@ -118,7 +122,7 @@ def _run(
     from llmrec.data.folder import load_data
     from llmrec.evaluation.tasks import load_task
     from llmrec.recommenders.artifact import read_manifest
-    from llmrec.recommenders.baselines import BASELINES
+    from llmrec.recommenders.baselines import fit_baselines
 
     manifest = read_manifest(run)
     trained_fit = manifest["protocol"].get("fit")
@@ -128,9 +132,25 @@ def _run(
     loaded = load_data(data or _trained_on(run))
     split = asked.split.make(loaded.interactions)
     _check_belongs(manifest, loaded, split)
-    return _Asked(
-        loaded, asked, split, [_fitted(name, split, asked.fit) for name in (BASELINES if with_baselines else ())]
-    )
+    baselines = []
+    if with_baselines:
+        typer.echo("fitting the baselines ...", err=True)
+        baselines = fit_baselines(split.fitted(asked.fit))
+    return _Asked(loaded, asked, split, baselines)
+
+
+def _hybrid(ranker: Ranker, asked: _Asked) -> list[Ranker]:
+    """The run and the EASE-R among the baselines together, where there is one and both leave validation unseen."""
+    from llmrec.evaluation.runner import batches
+    from llmrec.recommenders.baselines import EaseR
+    from llmrec.recommenders.hybrid import Hybrid
+
+    ease_r = next((baseline for baseline in asked.rankers if isinstance(baseline, EaseR)), None)
+    if ease_r is None or asked.task.fit != "train":
+        return []
+    cases = asked.split.valid
+    rows = batches(len(cases), 256, "weighing the hybrid")
+    return [Hybrid(ranker, ease_r).fit_weight(cases, exclude_seen=asked.task.exclude_seen, batches=rows)]
 
 
 def _seen(exclude: bool) -> list[str]:

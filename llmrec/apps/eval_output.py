@@ -21,6 +21,7 @@ from llmrec.evaluation.significance import name_of
 from llmrec.evaluation.tasks import Task
 from llmrec.evaluation.verdicts import METRICS, contests, label, verdicts
 from llmrec.files import write_json
+from llmrec.recommenders.hybrid import Hybrid
 from llmrec.recommenders.requests import Ranker, Requests
 
 NUM_EXAMPLES = 3
@@ -28,11 +29,13 @@ SIDE_BY_SIDE = ("ndcg@10", "recall@10", "mrr@10", "coverage@10")  # what 80 colu
 
 
 def as_json(evaluations: list[Evaluation]) -> dict:
-    """`protocol`, `metrics`, `slices` of the first; with more than one also `baselines` and `differences`."""
+    """`protocol`, `metrics`, `slices` of the first; with more than one also `baselines`, `hybrid` and `differences`."""
     first, *others = evaluations
     value = first.to_json()
     if others:
-        value["baselines"] = {other.protocol["recommender"]["name"]: other.to_json() for other in others}
+        named = {name_of(other): other.to_json() for other in others}
+        value["hybrid"] = named.pop(Hybrid.name, None)
+        value["baselines"] = named
         pairs = contests(evaluations, _contested(first))
         value["differences"] = [difference.to_json() for pair in pairs for difference in pair]
     return value

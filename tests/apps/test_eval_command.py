@@ -40,10 +40,14 @@ def test_a_run_is_measured_as_the_task_says_on_the_data_its_settings_name(tiny_r
 def test_a_run_stands_beside_the_baselines(tiny_run, capsys):
     found = call(capsys, "eval", tiny_run, "--with-baselines", "--json").json
     assert list(found["baselines"]) == list(BASELINES)
-    assert {d["second"] for d in found["differences"]} == set(BASELINES)
+    assert {d["second"] for d in found["differences"]} == {*BASELINES, "llm"}  # the hybrid is compared with the run too
+    weights = found["hybrid"]["protocol"]["recommender"]["validation_ndcg@10"]
+    assert float(max(weights, key=weights.get)) == found["hybrid"]["protocol"]["recommender"]["weight"]
     easy = found["baselines"]["ease_r"]
     assert easy["protocol"]["exclude_seen"] is found["protocol"]["exclude_seen"] is True
-    d = next(d for d in found["differences"] if (d["second"], d["metric"]) == ("ease_r", "recall@10"))
+    d = next(
+        d for d in found["differences"] if (d["first"], d["second"], d["metric"]) == ("llm", "ease_r", "recall@10")
+    )
     assert d["value"] == pytest.approx(found["metrics"]["recall@10"]["value"] - easy["metrics"]["recall@10"]["value"])
     shown = call(capsys, "eval", tiny_run, "--with-baselines")
     assert "llm" in shown.out and "popularity" in shown.out and "interval" in shown.out
