@@ -40,7 +40,6 @@ from llmrec.recommenders.baselines import EaseR, fit_baselines
 from llmrec.recommenders.hybrid import Hybrid
 from llmrec.recommenders.language_model import recommender_of
 from llmrec.recommenders.requests import Ranker, Requests
-from llmrec.resources import resource_path
 from llmrec.training.checkpoints import LOG, last_complete_checkpoint, read_log
 
 console = Console(stderr=True)
@@ -71,7 +70,7 @@ def run_demo(out: Path, *, smoke: bool = False) -> None:
     if finished.exists() and read_json(finished, what="the demo's results")["manifest"] == made_from:
         console.print(f"evaluated already: {finished}")
     else:
-        with _stage("evaluation: the whole catalogue, five recommenders, seen items excluded and kept"):
+        with _stage("evaluation: the whole catalogue, six recommenders, seen items excluded and kept"):
             report, llm = _evaluate(data, out / "run", max_cases=60 if smoke else None, codes=codes)
         if smoke:
             _check_smoke(data, out / "run", llm)
@@ -101,19 +100,12 @@ def _semantic_ids(data_folder: Path) -> SemanticIDs:
 
 
 def _command(overrides: list[str]) -> list[str]:
-    recipes = resource_path("recipes")
-    config = recipes / "configs" / "next_item" / "demo.yaml"
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", "--num_processes", "1", "--num_machines", "1",
-              "--mixed_precision", "no", "--dynamo_backend", "no", "--num_cpu_threads_per_process", str(os.cpu_count())]  # fmt: skip
-    return [*launch, str(recipes / "next_item.py"), "--config", str(config), *overrides]
+    """`llmrec train` prints the `accelerate launch recipes/next_item.py ...` line that it runs."""
+    return [sys.executable, "-m", "llmrec", "train", "next_item", "--config", "demo", *overrides]
 
 
 def _train(overrides: list[str]) -> None:
-    command = _command(overrides)
-    console.print(
-        f"accelerate launch {' '.join(command[command.index('--config') - 1 :])}", highlight=False, markup=False
-    )
-    if subprocess.run(command, check=False).returncode:
+    if subprocess.run(_command(overrides), check=False).returncode:
         raise LlmrecError(
             "the training of the demo failed; its own message stands above. Run the demo again to resume it."
         )
@@ -125,6 +117,10 @@ def _train_killed_once(run: Path, overrides: list[str]) -> None:
         process = subprocess.Popen(_command(overrides), start_new_session=True)
         while process.poll() is None and last_complete_checkpoint(run / "checkpoints") is None:
             time.sleep(0.05)
+        if process.poll() is not None:
+            raise LlmrecError(
+                "the training of the demo ended before its first checkpoint; its own message stands above."
+            )
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         console.print("killed after the first checkpoint; starting again")
