@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -81,6 +82,8 @@ app.command("eval")(evaluate)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line: exit status 2 and one sentence for a mistake of the user's, 130 for Ctrl-C, else its own."""
+    # Threads that spin while they wait double a step's time as soon as something else wants a core; torch is not loaded yet.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a title that the terminal's encoding lacks is no crash
