@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import nn
 from torch.nn.modules.module import _IncompatibleKeys
+from torch.utils.data import Sampler
 from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
-from transformers.trainer_pt_utils import LengthGroupedSampler
+from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from llmrec.backbones.adapters import TrainablePart, trained_state
 from llmrec.backbones.causal_lm import Backbone
@@ -88,17 +89,32 @@ class Objective(nn.Module):
         return _IncompatibleKeys([], [])  # the frozen parameters are not missing
 
 
-class LengthSampler(LengthGroupedSampler):
-    """Rows in random order, but those of a batch of like length: little padding. The order depends on seed and epoch alone."""
+class LengthSampler(Sampler[int]):
+    """Rows in random order, those of a batch of like length: little padding. The order depends on seed and epoch alone.
+
+    transformers' LengthGroupedSampler makes the batches; here they are shuffled, for it yields those of long rows before those of
+    short ones again and again, and a model that has just seen only short rows is not the one that long ones need.
+    """
 
     def __init__(self, batch_size: int, lengths: Sequence[int], seed: int):
-        super().__init__(batch_size, lengths=list(lengths), generator=torch.Generator())
-        self.seed = seed
-        self.set_epoch(0)
+        self.batch_size, self.lengths, self.seed = batch_size, list(lengths), seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        order = get_length_grouped_indices(self.lengths, self.batch_size, generator=generator)
+        starts = torch.arange(0, len(order), self.batch_size)
+        num_full = len(order) // self.batch_size  # a last batch that is not full stays last
+        starts[:num_full] = starts[:num_full][torch.randperm(num_full, generator=generator)]
+        for start in starts.tolist():
+            yield from order[start : start + self.batch_size]
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the Trainer before each epoch, a resumed one too."""
-        self.generator.manual_seed(self.seed * 1_000_003 + epoch)
+        self.epoch = epoch
 
 
 class RankingTrainer(Trainer):

@@ -31,6 +31,12 @@ def test_rows_of_a_batch_have_like_length():
     assert padding(list(LengthSampler(8, LENGTHS, seed=0))) < 0.3 * padding(list(range(500)))
 
 
+def test_batches_of_long_and_short_rows_are_mixed():
+    order = list(LengthSampler(8, LENGTHS, seed=0))
+    means = [np.mean([LENGTHS[row] for row in order[start : start + 8]]) for start in range(0, 496, 8)]
+    assert abs(np.corrcoef(means[1:], means[:-1])[0, 1]) < 0.5, "a batch's length says little of the next one's"
+
+
 def test_a_checkpoint_holds_the_trained_parameters_and_refuses_foreign_ones():
     from llmrec.backbones.adapters import add_lora
 
