@@ -29,6 +29,7 @@ from llmrec.data.splits import Split
 from llmrec.errors import ConfigError
 from llmrec.evaluation.runner import evaluate
 from llmrec.evaluation.tasks import load_task
+from llmrec.files import read_json
 from llmrec.items.row_features import nearest_seen, row_features
 from llmrec.items.semantic_ids import SemanticIDs
 from llmrec.nn.item_table import ItemTable
@@ -49,10 +50,10 @@ if TYPE_CHECKING:
 class Scratch(Settings):
     """A random decoder of the backbone's family instead of its pretrained weights."""
 
-    hidden_size: int = 256
-    num_layers: int = 4
-    num_heads: int = 4
-    dropout: float = 0.2
+    hidden_size: int = Field(256, ge=1)
+    num_layers: int = Field(4, ge=1)
+    num_heads: int = Field(4, ge=1)
+    dropout: float = Field(0.2, ge=0, lt=1)
 
 
 class BackboneSettings(Settings):
@@ -70,10 +71,10 @@ class ItemSettings(Settings):
     """How items stand in the token stream."""
 
     form: Literal["text", "unique_id", "semantic_id"] = "semantic_id"
-    semantic_ids: str | None = None  # a folder `llmrec tokenize` wrote; None: the newest in the data folder
+    semantic_ids: str | None = None  # a folder `llmrec tokenize` wrote; None: the only ones in the data folder
     start: Literal["text", "collaborative", "random"] = "text"  # what item rows are initialised from
     collaborative_dim: int = 256
-    dropout: float = 0.0  # of item rows as inputs
+    dropout: float = Field(0.0, ge=0, lt=1)  # of item rows as inputs
     max_title_tokens: int = 32
     place_unseen: bool = (
         True  # unique ids: items without a training event get the mean row of their nearest seen items by text
@@ -92,9 +93,9 @@ class PromptSettings(Settings):
 class LoraSettings(Settings):
     """Low-rank adapters in the backbone's linear layers; rank 0: none."""
 
-    rank: int = 16
+    rank: int = Field(16, ge=0)
     alpha: float = 32.0
-    dropout: float = 0.05
+    dropout: float = Field(0.05, ge=0, lt=1)
     targets: Literal["all-linear"] | list[str] = "all-linear"
 
 
@@ -102,16 +103,16 @@ class LossSettings(Settings):
     """What is minimised; decoding scores items by the same rule."""
 
     rule: Literal["level", "full"] | None = None  # None: level, or full for the text form
-    label_smoothing: float = 0.0
-    hidden_dropout: float = 0.0  # of the hidden states the head reads
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    hidden_dropout: float = Field(0.0, ge=0, lt=1)  # of the hidden states the head reads
 
 
 class ValidationSettings(Settings):
     """How checkpoints are chosen."""
 
     task: str = "leave_one_out"
-    max_users: int = 1000
-    num_beams: int = 20
+    max_users: int = Field(1000, ge=1)
+    num_beams: int = Field(20, ge=1)
 
 
 class NextItem(Settings):
@@ -166,6 +167,12 @@ def make_model(
     config: NextItem, data: Data, split: Split, backbone: Backbone, codes: SemanticIDs | None
 ) -> LanguageModel:
     """The backbone with item tokens, trained parts and prompt."""
+    positions = getattr(backbone.config.get_text_config(decoder=True), "max_position_embeddings", None)
+    if positions is not None and config.prompt.max_tokens > positions:
+        raise ConfigError(
+            f"prompt.max_tokens is {config.prompt.max_tokens}, but {backbone.source.name} has only {positions} positions; "
+            f"set prompt.max_tokens={positions} or less."
+        )
     tokens = item_tokens_for(
         config.items.form, backbone, data.catalog, codes, max_title_tokens=config.items.max_title_tokens
     )
@@ -194,9 +201,9 @@ def make_model(
 
 
 def find_codes(named: str | None, data: Data) -> SemanticIDs:
-    """The semantic ids named, or the only ones in the data folder."""
+    """The semantic ids named, or the only ones in the data folder; those of another catalogue are refused."""
     if named is not None:
-        return SemanticIDs.load(named)
+        return codes_of(Path(named), data)
     folders = sorted(path.parent for path in (data.folder / "semantic_ids").glob("*/codes.safetensors"))
     if len(folders) != 1:
         found = (
@@ -207,7 +214,19 @@ def find_codes(named: str | None, data: Data) -> SemanticIDs:
         raise ConfigError(
             f"expected one folder of semantic ids in '{data.folder}/semantic_ids', but {found}. `llmrec tokenize` makes them."
         )
-    return SemanticIDs.load(folders[0])
+    return codes_of(folders[0], data)
+
+
+def codes_of(folder: Path, data: Data) -> SemanticIDs:
+    """The semantic ids in `folder`, made for this very catalogue where their card says which they were made for."""
+    codes = SemanticIDs.load(folder)
+    made_for = (read_json(folder / "semantic_ids.json").get("card") or {}).get("catalog_hash")
+    if made_for not in (None, data.catalog.content_hash):
+        raise ConfigError(
+            f"the semantic ids in '{folder}' were made for another catalogue (content {made_for}, that of '{data.folder}' is "
+            f"{data.catalog.content_hash}). Run `llmrec tokenize` on these data."
+        )
+    return codes
 
 
 def start_features(config: NextItem, data: Data, split: Split) -> np.ndarray:

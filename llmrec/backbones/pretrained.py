@@ -34,12 +34,13 @@ def load_backbone(
     """
     source = resolve(name, weights=weights)
     local = source.source != "hub"
-    arguments: dict[str, Any] = {"dtype": dtype, "local_files_only": local}
+    # False, not None: transformers would ask on the terminal whether to run code that a checkpoint brings along.
+    arguments: dict[str, Any] = {"dtype": dtype, "local_files_only": local, "trust_remote_code": False}
     if quantize == "nf4":
         arguments |= {"quantization_config": nf4_config(dtype), "device_map": {"": str(device)}}
     try:
         with _quiet_transformers():
-            config = AutoConfig.from_pretrained(source.path, local_files_only=local)
+            config = AutoConfig.from_pretrained(source.path, local_files_only=local, trust_remote_code=False)
             config, layers = _first_layers(config, num_layers)
             model = AutoModelForCausalLM.from_pretrained(source.path, config=config, **arguments)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
@@ -97,7 +98,7 @@ def random_backbone(
     `dropout` acts on attention weights, where the family has it.
     """
     source = resolve(name, weights=weights)
-    config = AutoConfig.from_pretrained(source.path, local_files_only=source.source != "hub")
+    config = AutoConfig.from_pretrained(source.path, local_files_only=source.source != "hub", trust_remote_code=False)
     config.update({
         "hidden_size": hidden_size, "intermediate_size": 4 * hidden_size, "num_hidden_layers": num_layers,
         "num_attention_heads": num_heads, "num_key_value_heads": num_heads, "head_dim": hidden_size // num_heads,

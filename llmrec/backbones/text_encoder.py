@@ -41,7 +41,7 @@ def encode_texts(texts: Sequence[str], model: str = DEFAULT_ENCODER) -> np.ndarr
     """
     location = find_encoder(model)
     if not len(texts):
-        return np.zeros((0, AutoConfig.from_pretrained(location).hidden_size), np.float32)
+        return np.zeros((0, AutoConfig.from_pretrained(location, trust_remote_code=False).hidden_size), np.float32)
     unique, places = np.unique(np.asarray([text[:MAX_CHARACTERS] for text in texts], dtype=object), return_inverse=True)
     key = content_hash(_identity(location), json.dumps(unique.tolist()))
     path = cache_dir() / "features" / f"{key}.safetensors"
@@ -80,8 +80,8 @@ def find_encoder(model: str) -> str:
 def _encode(texts: list[str], location: str, name: str) -> np.ndarray:
     """float32 (U, D). Longest texts first, so that a batch holds texts of one length and memory is known at once."""
     try:
-        tokenizer = AutoTokenizer.from_pretrained(location)
-        encoder = AutoModel.from_pretrained(location, dtype=torch.float32).eval()
+        tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=False)
+        encoder = AutoModel.from_pretrained(location, dtype=torch.float32, trust_remote_code=False).eval()
     except (OSError, ValueError) as error:
         raise ModelError(f"'{name}' cannot be loaded as a text encoder: {str(error).splitlines()[0]}") from error
     max_tokens = min(

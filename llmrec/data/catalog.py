@@ -50,6 +50,7 @@ class Catalog:
 
     @property
     def num_items(self) -> int:
+        """Rows of the table."""
         return self.table.num_rows
 
     @property
@@ -59,10 +60,12 @@ class Catalog:
 
     @cached_property
     def item_ids(self) -> list[str]:
+        """The outside id of every item."""
         return self.table["item_id"].to_pylist()
 
     @cached_property
     def titles(self) -> list[str]:
+        """The title of every item, "" where it has none."""
         return self.table["title"].to_pylist()
 
     @cached_property

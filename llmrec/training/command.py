@@ -62,6 +62,8 @@ def settle_run_folder(config: SettingsT, folder: Path, *, fresh: bool) -> Settin
 
 def _settle(config: SettingsT, folder: Path, *, fresh: bool, state: PartialState) -> SettingsT | None:
     known = folder / CONFIG
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"expected a folder to write the run to, but '{folder}' is a file; choose another.")
     if folder.exists() and any(folder.iterdir()) and not known.exists():
         raise ConfigError(
             f"expected a new output folder or a run of llmrec, but '{folder}' holds other files; choose another."

@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from pydantic import Field
 from torch import nn
 from torch.nn.modules.module import _IncompatibleKeys
 from torch.utils.data import Sampler
 from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
+from transformers.integrations import get_available_reporting_integrations
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from llmrec.backbones.adapters import TrainablePart, trained_state
 from llmrec.backbones.causal_lm import Backbone
 from llmrec.config import Settings
-from llmrec.errors import ArtifactError
+from llmrec.errors import ArtifactError, ConfigError, DataError
 from llmrec.training.checkpoints import LOG, LogLines, MarkComplete, last_complete_checkpoint
 
 Batch = dict[str, torch.Tensor]
@@ -38,18 +40,18 @@ class TrainingRows(Protocol):
 class TrainingSettings(Settings):
     """How long, how fast, and when to stop."""
 
-    epochs: float = 5.0
+    epochs: float = Field(5.0, gt=0)
     max_steps: int = -1  # > 0 ends training there, whatever `epochs` says
-    batch_size: int = 8  # sequences a process and forward pass
-    gradient_accumulation: int = 1
-    adapter_lr: float = 1e-3
-    row_lr: float = 3e-3
-    weight_decay: float = 0.01
-    warmup_ratio: float = 0.05
-    max_grad_norm: float = 1.0
-    evaluate_every: int = 0  # optimiser steps between validations and checkpoints; 0: once an epoch
-    patience: int = 3  # validations without a better one before training stops
-    log_every: int = 10  # optimiser steps
+    batch_size: int = Field(8, ge=1)  # sequences a process and forward pass
+    gradient_accumulation: int = Field(1, ge=1)
+    adapter_lr: float = Field(1e-3, ge=0)
+    row_lr: float = Field(3e-3, ge=0)
+    weight_decay: float = Field(0.01, ge=0)
+    warmup_ratio: float = Field(0.05, ge=0, le=1)
+    max_grad_norm: float = Field(1.0, ge=0)
+    evaluate_every: int = Field(0, ge=0)  # optimiser steps between validations and checkpoints; 0: once an epoch
+    patience: int = Field(3, ge=1)  # validations without a better one before training stops
+    log_every: int = Field(10, ge=1)  # optimiser steps
     trackers: tuple[str, ...] = ()  # any the Trainer knows: tensorboard, wandb, mlflow, ...
 
 
@@ -169,7 +171,16 @@ def train(
         rank_validation: metric name -> value on the validation cases; must hold "ndcg@10".
 
     Returns: the trainer; its `state.best_metric` is the best validation NDCG@10.
+
+    Raises:
+        DataError: there are no rows.
+        ConfigError: a tracker is not installed here.
     """
+    if not len(rows):
+        raise DataError(
+            "there is nothing to train on: no user has a target among the training events. Use more data, or dense rows."
+        )
+    _check_trackers(settings.trackers)
     folder.mkdir(parents=True, exist_ok=True)
     arguments = training_arguments(settings, folder, num_rows=len(rows), seed=seed)
     trainer = RankingTrainer(
@@ -185,6 +196,16 @@ def train(
     checkpoint = last_complete_checkpoint(folder / "checkpoints") if resume else None
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return trainer
+
+
+def _check_trackers(trackers: Sequence[str]) -> None:
+    installed = get_available_reporting_integrations()
+    for name in trackers:
+        if name not in installed:
+            raise ConfigError(
+                f"the tracker '{name}' is not installed here or unknown to the Trainer (there are: "
+                f"{', '.join(installed) or 'none'}). Install it, or leave it out of training.trackers."
+            )
 
 
 def training_arguments(settings: TrainingSettings, folder: Path, *, num_rows: int, seed: int) -> TrainingArguments:

@@ -5,10 +5,14 @@ import shutil
 import signal
 import time
 
+import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from llmrec.errors import ConfigError
+from llmrec.data.folder import load_data
+from llmrec.data.prepare import prepare
+from llmrec.errors import ConfigError, DataError
+from llmrec.items.semantic_ids import SemanticIDs
 from llmrec.training.checkpoints import last_complete_checkpoint, read_log
 from tests.recipes.running import launch, run_here, settings
 
@@ -95,6 +99,44 @@ def test_a_folder_with_other_files_is_refused(few_users, tiny_model, tmp_path):
     with pytest.raises(ConfigError, match="holds other files"):
         run_here(settings(few_users, tiny_model, tmp_path), fresh=True)
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("training.batch_size=0", "'training.batch_size' .* greater than or equal to 1"),
+        ("items.dropout=1", "'items.dropout' .* less than 1"),
+        ("prompt.max_tokens=100000", "has only 2048 positions"),
+        ("training.trackers=[abacus]", "the tracker 'abacus' is not installed"),
+    ],
+)
+def test_a_setting_that_cannot_work_is_refused_before_training(few_users, tiny_model, tmp_path, setting, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        run_here(settings(few_users, tiny_model, tmp_path / "run", setting))
+
+
+def test_semantic_ids_of_another_catalogue_are_refused(few_users, tiny_model, tmp_path):
+    num_items = load_data(few_users).catalog.num_items
+    codes = SemanticIDs(np.arange(num_items, dtype=np.int32)[:, None], (num_items,))
+    codes.save(tmp_path / "codes", {"catalog_hash": "another"})
+    with pytest.raises(ConfigError, match="made for another catalogue"):
+        run_here(
+            settings(
+                few_users,
+                tiny_model,
+                tmp_path / "run",
+                "items.form=semantic_id",
+                f"items.semantic_ids={tmp_path}/codes",
+            )
+        )
+
+
+def test_data_without_a_target_to_train_on_is_refused(few_users, tiny_model, tmp_path):
+    (tmp_path / "items.csv").write_text("item_id,title\n" + "".join(f"{n},{n}\n" for n in range(4)))
+    (tmp_path / "events.csv").write_text("user_id,item_id\nu,0\nu,1\nu,2\nv,1\nv,2\nv,3\n")
+    prepare(tmp_path / "items.csv", tmp_path / "events.csv", tmp_path / "data")
+    with pytest.raises(DataError, match="nothing to train on"):
+        run_here(settings(tmp_path / "data", tiny_model, tmp_path / "run", "prompt.rows=answer"))
 
 
 def test_loss_falls_on_real_rows(unbroken):

@@ -7,8 +7,10 @@ import sys
 
 import huggingface_hub
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from huggingface_hub.errors import HFValidationError
+from safetensors.numpy import load_file, save_file
 
 import llmrec
 from llmrec.data.folder import load_data
@@ -156,6 +158,15 @@ def cut_short(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+def shorten_table(path):
+    save_file({name: value[:3] if value.ndim else value for name, value in load_file(path).items()}, path)
+
+
+def turn_round(path):
+    table = pq.read_table(path)
+    pq.write_table(table.take(list(range(table.num_rows))[::-1]), path)
+
+
 HOSTILE = """
 name: bare
 task: next_item
@@ -175,6 +186,12 @@ template: "{% for item in history %}{{ item }}{% endfor %}{{ ''.__class__.__mro_
         (lambda m: cut_short(m / "item_table.safetensors"), "damaged or was changed"),
         (lambda m: cut_short(m / "adapter" / "adapter_model.safetensors"), "damaged or was changed"),
         (lambda m: (m / "item_table.safetensors").unlink(), "damaged or was changed"),
+        (lambda m: shorten_table(m / "item_table.safetensors"), "damaged or was changed"),
+        (lambda m: (m / "adapter" / "adapter_model.safetensors").unlink(), "adapter_model.safetensors is missing"),
+        (lambda m: (m / "adapter" / "adapter_config.json").unlink(), "adapter_config.json is missing"),
+        (lambda m: turn_round(m / "items.parquet"), "not the catalogue this run was trained on"),
+        (lambda m: edit_manifest(m, form="soft"), "the form 'soft', but this llmrec knows text, unique_id, semantic_id"),
+        (lambda m: edit_manifest(m, score_rule="wild"), "the score_rule 'wild', but this llmrec knows full, level"),
         (lambda m: cut_short(m / "items.parquet"), "cannot read the catalog"),
         (lambda m: (m / "prompt.yaml").write_text(HOSTILE), "reads the attribute '__class__'|attribute '__mro__'"),
         (lambda m: (m / "prompt.yaml").write_text("name: [oh"), "not valid YAML"),

@@ -36,3 +36,10 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path):
     with pytest.raises(ConfigError, match="holds other files; choose another"):
         settle_run_folder(Recipe(output=str(tmp_path)), tmp_path, fresh=True)
     assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
+def test_a_file_in_the_place_of_the_run_folder_is_left_alone(tmp_path):
+    (tmp_path / "run").write_text("mine")
+    with pytest.raises(ConfigError, match="is a file; choose another"):
+        settle_run_folder(Recipe(output=str(tmp_path / "run")), tmp_path / "run", fresh=True)
+    assert (tmp_path / "run").read_text() == "mine"
