@@ -4,13 +4,13 @@ import logging
 
 import pytest
 import torch
-from tests.tiny import tiny_backbone
 
 from llmrec.backbones import load
 from llmrec.backbones.adapters import add_lora, lora_parameters
 from llmrec.backbones.arithmetic import fastest_dtype
 from llmrec.backbones.pretrained import load_backbone
 from llmrec.errors import ModelError
+from tests.tiny import tiny_backbone
 
 NAME = "SmolLM2-135M-Instruct"
 
