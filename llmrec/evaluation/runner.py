@@ -46,7 +46,7 @@ class Evaluation:
 
 
 def fit_baseline(name: str, split: Split, fit: str) -> DenseRecommender:
-    """A fitted baseline of default settings: "popularity", "markov" or "ease_r". Raises ConfigError for another name."""
+    """A fitted baseline of default settings, by its name in BASELINES. Raises ConfigError for another name."""
     if name not in BASELINES:
         raise ConfigError(f"there is no baseline '{name}' (there are: {', '.join(BASELINES)}).")
     return BASELINES[name]().fit(split.fitted(fit))
