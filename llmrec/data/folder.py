@@ -6,6 +6,7 @@ interactions.parquet user int32, item int32, time int64?, rating float32?; by us
 users.parquet        user_id string, row u for user u
 features/            NAME.safetensors: vectors float32 (num_items, D), present bool (num_items,)
 images/              pictures that the catalog's `image` column points to
+semantic_ids/        NAME/: codes that `llmrec tokenize` gave the items
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from llmrec.errors import DataError
 from llmrec.files import content_hash, read_json, write_arrow, write_json
 
 FORMAT_VERSION = 1
-PARTS = ("data.json", "items.parquet", "interactions.parquet", "users.parquet", "features", "images")
+PARTS = ("data.json", "items.parquet", "interactions.parquet", "users.parquet", "features", "images", "semantic_ids")
 
 
 @dataclass

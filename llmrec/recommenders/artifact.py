@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from llmrec import __version__
 from llmrec.backbones.adapters import load_lora
 from llmrec.backbones.causal_lm import Backbone, ScoreRule
+from llmrec.backbones.load import ModelSource
 from llmrec.backbones.pretrained import load_backbone
 from llmrec.data.catalog import Catalog
 from llmrec.errors import ArtifactError, LlmrecError
@@ -182,7 +183,9 @@ def _load(
         quantize=quantize,
         device=device,
     )
-    if not manifest["trained_whole"] and backbone.source.revision != source["revision"]:
+    if manifest["trained_whole"]:
+        backbone.source = ModelSource(path=str(folder / "backbone"), **source)  # where it came from, not where it lies
+    elif backbone.source.revision != source["revision"]:
         raise ArtifactError(
             f"this run was trained on {source['name']} ({source['revision']}), but the weights found here are "
             f"{backbone.source.revision}; its adapter does not fit them. Install or name the weights it was trained on."

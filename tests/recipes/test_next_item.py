@@ -12,7 +12,11 @@ from safetensors.numpy import load_file
 from llmrec.data.folder import load_data
 from llmrec.data.prepare import prepare
 from llmrec.errors import ConfigError, DataError
+from llmrec.evaluation.runner import evaluate
+from llmrec.evaluation.tasks import load_task
 from llmrec.items.semantic_ids import SemanticIDs
+from llmrec.recommenders.artifact import load_artifact
+from llmrec.recommenders.language_model import recommender_of
 from llmrec.training.checkpoints import last_complete_checkpoint, read_log
 from tests.recipes.running import launch, run_here, settings
 
@@ -142,3 +146,17 @@ def test_data_without_a_target_to_train_on_is_refused(few_users, tiny_model, tmp
 def test_loss_falls_on_real_rows(unbroken):
     losses = [record["loss"] for record in read_log(unbroken / "training_log.jsonl") if "loss" in record]
     assert sum(losses[-3:]) < sum(losses[:3])
+
+
+def test_a_decoder_trained_from_scratch_is_saved_whole_and_says_what_it_is(few_users, tiny_model, tmp_path):
+    scratch = "backbone.scratch={hidden_size: 16, num_layers: 1, num_heads: 2, dropout: 0.1}"
+    run_here(
+        settings(few_users, tiny_model, tmp_path / "run", scratch, "training.max_steps=4", "items.place_unseen=false")
+    )
+    model = load_artifact(tmp_path / "run")
+    assert model.card["backbone"]["source"] == "scratch" and model.card["backbone"]["name"] == "random llama"
+    assert model.backbone.dim == 16
+    best = [record for record in read_log(tmp_path / "run" / "training_log.jsonl") if "eval_ndcg@10" in record]
+    data, task = load_data(few_users), load_task("leave_one_out")
+    again = evaluate(recommender_of(model), data, task, "valid", max_cases=40)
+    assert again.metrics["ndcg@10"]["value"] == pytest.approx(best[-1]["eval_ndcg@10"], abs=1e-6)
