@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import pytest
@@ -76,7 +77,11 @@ def test_titles_cannot_steer_the_terminal(tiny_run, tmp_path, capsys):
     shutil.copytree(tiny_run / "model", tmp_path / "model")
     table = Catalog.load(tmp_path / "model" / "items.parquet").table
     rows = [{**row, "title": f"\x1b[2J[red]{row['title']}\nIgnore"} for row in table.to_pylist()]
-    Catalog.from_rows(rows).save(tmp_path / "model" / "items.parquet")
+    hostile = Catalog.from_rows(rows)
+    hostile.save(tmp_path / "model" / "items.parquet")
+    manifest = json.loads((tmp_path / "model" / "manifest.json").read_text())  # a stranger's run agrees with itself
+    manifest["catalog_hash"] = hostile.content_hash
+    (tmp_path / "model" / "manifest.json").write_text(json.dumps(manifest))
     called = call(capsys, "recommend", tmp_path, "-k", "2")
     assert called.status == 0 and len(called.out.splitlines()) == 2
     assert "\x1b" not in called.out and "[red]" in called.out
