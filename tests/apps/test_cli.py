@@ -64,7 +64,13 @@ def test_a_crash_of_ours_keeps_its_traceback(monkeypatch):
 @pytest.mark.slow
 def test_ctrl_c_is_status_130_and_quiet(tiny_run):
     process = subprocess.Popen(
-        command("chat", tiny_run), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command("chat", tiny_run),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # as a terminal starts it; what runs in the background of a script inherits an ignored SIGINT
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert "titles" in process.stdout.readline()
     process.send_signal(signal.SIGINT)
