@@ -40,7 +40,7 @@ from llmrec.recommenders.baselines import EaseR, fit_baselines
 from llmrec.recommenders.hybrid import Hybrid
 from llmrec.recommenders.language_model import recommender_of
 from llmrec.recommenders.requests import Ranker, Requests
-from llmrec.training.checkpoints import LOG, last_complete_checkpoint, read_log
+from llmrec.training.checkpoints import COMPLETE, LOG, read_log
 
 console = Console(stderr=True)
 SMOKE = ["backbone.num_layers=1", "training.max_steps=24", "training.evaluate_every=8", "training.log_every=1",
@@ -115,7 +115,7 @@ def _train_killed_once(run: Path, overrides: list[str]) -> None:
     """Trains, is killed without warning after the first checkpoint, and trains on."""
     if not (run / MODEL_FOLDER).exists():
         process = subprocess.Popen(_command(overrides), start_new_session=True)
-        while process.poll() is None and last_complete_checkpoint(run / "checkpoints") is None:
+        while process.poll() is None and not any(run.glob(f"checkpoints/*/{COMPLETE}")):
             time.sleep(0.05)
         if process.poll() is not None:
             raise LlmrecError(
