@@ -14,8 +14,8 @@ from llmrec.nn.item_table import ItemTable
 from llmrec.nn.losses import IGNORE, token_loss
 
 # The softmax an answer token is scored by: `full` over the vocabulary and all item tokens (Hugging Face's own), `level` over the item
-# tokens of the answer's level.
-ScoreRule = Literal["full", "level"]
+# tokens of the answer's level, `trie` over the tokens that continue an item of the catalogue.
+ScoreRule = Literal["full", "level", "trie"]
 
 
 @dataclass(frozen=True)
