@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -116,19 +116,32 @@ def read_json(path: str | Path, what: str = "JSON file", error: type[LlmrecError
     return value
 
 
-def content_hash(*parts: str | bytes | np.ndarray) -> str:
-    """16 hexadecimal characters (BLAKE2b) that depend on every part, its kind, and where one part ends."""
+def content_hash(*parts: str | bytes | np.ndarray | Callable[[], Iterable[str]]) -> str:
+    """16 hexadecimal characters (BLAKE2b) that depend on every part, its kind, and where one part ends.
+
+    A function as a part gives the pieces of a text that need not be held at once. It is called twice: for the length, then
+    for the content.
+    """
     digest = hashlib.blake2b(digest_size=8)
     for part in parts:
+        if callable(part):
+            digest.update(f"text {sum(len(_bytes(piece)) for piece in part())}\n".encode())
+            for piece in part():
+                digest.update(_bytes(piece))
+            continue
         if isinstance(part, np.ndarray):
             kind, content = f"array {part.dtype.str} {part.shape}", np.ascontiguousarray(part).data
         elif isinstance(part, str):
-            kind, content = "text", part.encode("utf-8", "surrogatepass")
+            kind, content = "text", _bytes(part)
         else:
             kind, content = "bytes", part
         digest.update(f"{kind} {memoryview(content).nbytes}\n".encode())
         digest.update(content)
     return digest.hexdigest()
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
 
 
 def cache_dir() -> Path:

@@ -156,7 +156,7 @@ class Chat:
         catalog = self.recommender.catalog
         # Asked for all shown ones too: a wider search may put a title that was shown further down.
         found = self.recommender.recommend(
-            [catalog.item_ids[item] for item in self.liked], TITLES + len(self.shown), instruction=self.instruction
+            [catalog.item_id(item) for item in self.liked], TITLES + len(self.shown), instruction=self.instruction
         )
         fresh = [item for item in found if item.item_id not in self.shown][:TITLES]
         if not fresh:
@@ -173,9 +173,9 @@ class Chat:
         catalog, years = self.recommender.catalog, self.search.years
         labels = []
         for item in items:
-            title, year = printable(catalog.titles[item]) or printable(catalog.item_ids[item]), years[item]
+            title, year = printable(catalog.title(item)) or printable(catalog.item_id(item)), years[item]
             labels.append(f"{title} ({printable(year)})" if year and f"({year})" not in title else title)
         return [
-            f"{label} [{printable(catalog.item_ids[item])}]" if labels.count(label) > 1 else label
+            f"{label} [{printable(catalog.item_id(item))}]" if labels.count(label) > 1 else label
             for label, item in zip(labels, items, strict=True)
         ]

@@ -91,14 +91,14 @@ def examples(ranker: Ranker, data: Data, split: Split, task: Task, subset: str) 
     ranking = ranker.rank(requests, 10, exclude_seen=task.exclude_seen)
 
     def titles(items: np.ndarray) -> list[str]:
-        return [printable(data.catalog.titles[item]) for item in items if item >= 0]
+        return [printable(data.catalog.title(item)) for item in items if item >= 0]
 
     return [
         Example(
             user_id=data.user_ids[int(cases.users[row])],
             history=titles(requests.histories[row][-10:]),
             recommended=titles(ranking.items[row]),
-            target=printable(data.catalog.titles[int(cases.targets[row])]),
+            target=printable(data.catalog.title(cases.targets[row])),
         )
         for row in range(len(requests))
     ]

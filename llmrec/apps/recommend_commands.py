@@ -102,7 +102,7 @@ def score(
     recommender = open_run(run, num_beams=1, device=device)
     item_ids = _candidate_ids(candidate, recommender)
     scores = recommender.score(history or [], item_ids, instruction=instruction)
-    titles = [recommender.catalog.titles[item] for item in recommender.catalog.index(item_ids)]
+    titles = [recommender.catalog.title(item) for item in recommender.catalog.index(item_ids)]
     if as_json:
         rows = [
             {"item_id": item_id, "title": title or item_id, "score": value}
@@ -118,10 +118,9 @@ def _candidate_ids(named: list[str], recommender: Recommender) -> list[str]:
     """Item ids as they are, files line by line. What is both is an id."""
     from llmrec.errors import RequestError
 
-    known = set(recommender.catalog.item_ids)
     found = []
-    for name in named:
-        if name not in known and Path(name).is_file():
+    for name, known in zip(named, recommender.catalog.contains(named), strict=True):
+        if not known and Path(name).is_file():
             try:
                 lines = Path(name).read_text(encoding="utf-8").splitlines()
             except (OSError, UnicodeDecodeError) as error:

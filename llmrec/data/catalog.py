@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Iterator, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,8 @@ from rapidfuzz import fuzz, process
 from llmrec.data.formats import as_column, plain_text, shortened
 from llmrec.errors import DataError, RequestError
 from llmrec.files import content_hash, write_arrow
+
+_PIECE = 65_536  # rows that are Python values at a time
 
 
 class Catalog:
@@ -37,7 +39,10 @@ class Catalog:
             raise DataError(f"the items should have each column once, but have: {', '.join(table.column_names)}.")
         columns = {name: _as_text(table[name], name) for name in ("item_id", "title")}
         columns |= {name: _as_text(table[name], name) for name in table.column_names if name not in columns}
-        _check_item_ids(columns["item_id"])
+        _check_filled(columns["item_id"])
+        # Four bytes an item instead of a dictionary of Python strings, which takes 150.
+        self._items_by_id = np.asarray(pc.sort_indices(columns["item_id"])).astype(np.int32)  # (num_items,)
+        _check_unique(columns["item_id"], self._items_by_id)
         self.num_untitled = int(pc.sum(pc.equal(pc.fill_null(columns["title"], ""), "")).as_py() or 0)
         columns["title"] = pc.fill_null(columns["title"], "")
         self.table = pa.table(columns)
@@ -58,19 +63,23 @@ class Catalog:
         """The columns other than item_id, the title first."""
         return self.table.column_names[1:]
 
-    @cached_property
+    @property
     def item_ids(self) -> list[str]:
-        """The outside id of every item."""
+        """The outside id of every item, as a new list: to read one item's id, `item_id` is the way."""
         return self.table["item_id"].to_pylist()
 
-    @cached_property
+    @property
     def titles(self) -> list[str]:
-        """The title of every item, "" where it has none."""
+        """The title of every item, "" where it has none, as a new list: to read one item's title, `title` is the way."""
         return self.table["title"].to_pylist()
 
-    @cached_property
-    def _item_of_id(self) -> dict[str, int]:
-        return {item_id: item for item, item_id in enumerate(self.item_ids)}
+    def item_id(self, item: int) -> str:
+        """The outside id of one item."""
+        return self.table["item_id"][int(item)].as_py()
+
+    def title(self, item: int) -> str:
+        """The title of one item, "" where it has none."""
+        return self.table["title"][int(item)].as_py()
 
     def index(self, item_ids: Sequence[str]) -> np.ndarray:
         """The dense items of outside ids: int32 (len(item_ids),).
@@ -81,22 +90,54 @@ class Catalog:
             raise RequestError(
                 f"item ids should come as a list, but one text came: '{item_ids}'. Write ['{item_ids}']."
             )
-        items = np.empty(len(item_ids), np.int32)
-        for position, item_id in enumerate(item_ids):
-            item = self._item_of_id.get(item_id)
-            if item is None:
-                nearest = ", ".join(f"'{known}'" for known in nearest_words(str(item_id), self.item_ids))
-                raise RequestError(
-                    f"the catalog of {self.num_items} items has no item id '{shortened(str(item_id))}'. "
-                    f"The nearest ids are: {nearest or 'none'}."
-                )
-            items[position] = item
+        items = self._find(item_ids)
+        if (items < 0).any():
+            unknown = str(item_ids[int(np.argmax(items < 0))])
+            nearest = ", ".join(f"'{known}'" for known in nearest_words(unknown, self.item_ids))
+            raise RequestError(
+                f"the catalog of {self.num_items} items has no item id '{shortened(unknown)}'. "
+                f"The nearest ids are: {nearest or 'none'}."
+            )
         return items
+
+    def contains(self, item_ids: Sequence[str]) -> np.ndarray:
+        """Which outside ids the catalog has: bool (len(item_ids),)."""
+        return self._find(item_ids) >= 0
+
+    def _find(self, item_ids: Sequence[str]) -> np.ndarray:
+        """int32 (len(item_ids),), -1 for an id that is not here: all ids are searched together, by halving."""
+        if not self.num_items:
+            return np.full(len(item_ids), -1, np.int32)
+        # "" is no item's id; a text that is no valid UTF-8 (a lone surrogate) finds nothing rather than failing
+        wanted = pa.array([_utf8(item_id) if isinstance(item_id, str) else b"" for item_id in item_ids], pa.binary())
+        low, high = np.zeros(len(wanted), np.int32), np.full(len(wanted), self.num_items, np.int32)
+        while (low < high).any():
+            middle = (low + high) // 2
+            less = pc.less(self._sorted_id(middle), wanted).to_numpy(zero_copy_only=False)
+            open_ = low < high
+            low = np.where(open_ & less, middle + 1, low)
+            high = np.where(open_ & ~less, middle, high)
+        found = low < self.num_items
+        found &= pc.equal(self._sorted_id(low), wanted).to_numpy(zero_copy_only=False)
+        items = np.full(len(wanted), -1, np.int32)
+        items[found] = self._items_by_id[low[found]]
+        return items
+
+    def _sorted_id(self, places: np.ndarray) -> pa.Array:
+        """The ids at places of their sorted order, binary (len(places),); places past the end give the last."""
+        return _taken(self.table["item_id"], self._items_by_id[places.clip(max=self.num_items - 1)]).cast(pa.binary())
 
     def text(self, item: int, field: str) -> str:
         """One field of one item as text: lists joined with ", ", missing values "". DataError for an unknown field."""
         value = self._column(field)[item].as_py()
         return ", ".join(part for part in value if part) if isinstance(value, list) else value or ""
+
+    def num_longer(self, field: str, limit: int) -> int:
+        """How many items have more than `limit` characters in this field. DataError for an unknown field."""
+        column = self._column(field)
+        if types.is_list(column.type):
+            column = pc.binary_join(column, ", ")
+        return pc.sum(pc.greater(pc.utf8_length(column), limit)).as_py() or 0
 
     def texts(self, fields: Sequence[str] | None = None) -> list[str]:
         """One text an item for encoders: "title. field: value. ..." with the fields that it has.
@@ -127,9 +168,9 @@ class Catalog:
     @cached_property
     def content_hash(self) -> str:
         """16 hexadecimal characters that depend on every column's name and values."""
-        # As JSON, because Arrow's own buffers differ with chunks, offsets and padding while the values are the same.
-        parts = (json.dumps(self.table[name].to_pylist()) for name in self.table.column_names)
-        return content_hash(json.dumps(self.table.column_names), *parts)
+        return content_hash(
+            json.dumps(self.table.column_names), *(partial(_json, self.table[name]) for name in self.table.column_names)
+        )
 
     def save(self, path: str | Path) -> None:
         """Write the catalog as one parquet file."""
@@ -178,7 +219,25 @@ def _as_text(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
     return pa.chunked_array([pa.array(rows, pa.string())])
 
 
-def _check_item_ids(item_ids: pa.ChunkedArray) -> None:
+def _json(column: pa.ChunkedArray) -> Iterator[str]:
+    """The column as one JSON list, in pieces: Arrow's own buffers differ with chunks and padding, the values do not."""
+    yield "["
+    for start in range(0, len(column), _PIECE):
+        values = json.dumps(column.slice(start, _PIECE).to_pylist())
+        yield (", " if start else "") + values[1:-1]
+    yield "]"
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _taken(column: pa.ChunkedArray, rows: np.ndarray) -> pa.Array:
+    taken = column.take(pa.array(rows))
+    return taken.chunk(0) if taken.num_chunks == 1 else taken.combine_chunks()
+
+
+def _check_filled(item_ids: pa.ChunkedArray) -> None:
     empty = pc.fill_null(pc.equal(pc.utf8_trim_whitespace(item_ids), ""), True)
     num_empty = pc.sum(empty).as_py() or 0
     if num_empty:
@@ -186,13 +245,17 @@ def _check_item_ids(item_ids: pa.ChunkedArray) -> None:
             f"every item needs an item_id, but {num_empty} of {len(item_ids)} items have none "
             f"(the first is row {pc.index(empty, True).as_py() + 1}). Fill them in or remove those rows."
         )
+
+
+def _check_unique(item_ids: pa.ChunkedArray, order: np.ndarray) -> None:
+    """order: int32 (num_items,), the items in the order of their ids, in which equal ones are neighbours."""
+    in_order = _taken(item_ids, order)
+    if not (pc.any(pc.equal(in_order[1:], in_order[:-1])).as_py() or False):
+        return
     tally = pc.value_counts(item_ids.combine_chunks())
     repeated = tally.filter(pc.greater(tally.field("counts"), 1))
-    if len(repeated):
-        examples = ", ".join(
-            f"'{shortened(row['values'])}' ({row['counts']} times)" for row in repeated[:3].to_pylist()
-        )
-        raise DataError(
-            f"every item_id should stand once in the items, but {len(repeated)} stand more often: {examples}. "
-            "Keep one row an item."
-        )
+    examples = ", ".join(f"'{shortened(row['values'])}' ({row['counts']} times)" for row in repeated[:3].to_pylist())
+    raise DataError(
+        f"every item_id should stand once in the items, but {len(repeated)} stand more often: {examples}. "
+        "Keep one row an item."
+    )

@@ -65,9 +65,9 @@ def match_events(table: pa.Table, catalog: Catalog) -> Events:
 
 def unknown_items_sentence(events: Events, catalog: Catalog, limit: int = 3) -> str:
     """How many events are of items that the catalog lacks, with examples and the nearest ids that it has."""
-    examples = []
+    examples, known_ids = [], catalog.item_ids
     for item_id in events.unknown_ids[:limit]:
-        nearest = ", ".join(f"'{shortened(known)}'" for known in nearest_words(item_id, catalog.item_ids))
+        nearest = ", ".join(f"'{shortened(known)}'" for known in nearest_words(item_id, known_ids))
         examples.append(f"'{shortened(item_id)}' (nearest: {nearest})")
     return (
         f"{events.num_unknown} of {len(events.items)} interactions are with {len(events.unknown_ids)} item ids that the "

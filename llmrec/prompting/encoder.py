@@ -74,7 +74,10 @@ class PromptEncoder:
         self.max_history = max_history
         self.max_tokens = max_tokens
         self.room = max_tokens - item_tokens.max_length  # tokens a prompt may have
-        self._fields = {field: _field_texts(prompt, catalog, field) for field in prompt.fields}
+        for field in prompt.fields:
+            _check_field(prompt, catalog, field)
+        self._catalog = catalog
+        self._field_text = lru_cache(maxsize=4096)(self._read_field)
         self._marked = _mark_pattern(tokenizer)
         # Some added tokens swallow the white space around them (Phi, Mistral); AddedToken says which.
         self._added = {token.content: token for token in tokenizer.added_tokens_decoder.values()}
@@ -149,7 +152,7 @@ class PromptEncoder:
             spans = np.stack([ends - self.item_tokens.lengths[history], ends], axis=1)
             return [*self.prefix, *self.item_tokens.flatten(history).tolist()], spans.tolist()
         items = [
-            PromptItem(position, {field: texts[item] for field, texts in self._fields.items()})
+            PromptItem(position, {field: self._field_text(item, field) for field in self.prompt.fields})
             for position, item in enumerate(history.tolist())
         ]
         texts = self.prompt.render(items, one_line(instruction) if instruction is not None else None)
@@ -199,6 +202,13 @@ class PromptEncoder:
         ids += self._ordinary_ids(_stripped(text + marked[place:], strip_next, False))
         return ids, spans
 
+    def _read_field(self, item: int, field: str) -> str:
+        """A text on one line, at most MAX_FIELD_CHARACTERS long; an empty title falls back to the item_id."""
+        text = one_line(self._catalog.text(item, field))
+        if not text and field == "title":
+            text = self._catalog.item_id(item)
+        return text[:MAX_FIELD_CHARACTERS]
+
     def _tokenise(self, text: str) -> list[int]:
         # One token more than could ever fit: whatever is cut here makes the prompt too long, and that is dealt with.
         return plain_ids([text], self.tokenizer, self.max_tokens + 1)[0][0] if text else []
@@ -226,24 +236,20 @@ def start_ids(tokenizer: PreTrainedTokenizerBase, *, always: bool) -> list[int]:
     )
 
 
-def _field_texts(prompt: Prompt, catalog: Catalog, field: str) -> list[str]:
-    """One text an item, on one line and at most MAX_FIELD_CHARACTERS long; an empty title falls back to the item_id."""
+def _check_field(prompt: Prompt, catalog: Catalog, field: str) -> None:
+    """Raises ConfigError for a field the catalog lacks, and warns of texts that prompts will cut."""
     if field not in catalog.fields:
         raise ConfigError(
             f"prompt '{prompt.task}/{prompt.name}' uses {{{{ item.{field} }}}} but the catalog has no such column "
             f"(it has: {', '.join(catalog.fields)}). Add the column or choose another prompt."
         )
-    texts = [one_line(catalog.text(item, field)) for item in range(catalog.num_items)]
-    if field == "title":
-        texts = [text or item_id for text, item_id in zip(texts, catalog.item_ids, strict=True)]
-    num_long = sum(len(text) > MAX_FIELD_CHARACTERS for text in texts)
+    num_long = catalog.num_longer(field, MAX_FIELD_CHARACTERS)
     if num_long:
         warnings.warn(
-            f"{num_long} of {len(texts)} items have a {field} longer than {MAX_FIELD_CHARACTERS} characters; "
+            f"{num_long} of {catalog.num_items} items have a {field} longer than {MAX_FIELD_CHARACTERS} characters; "
             "prompts show the beginning.",
             stacklevel=3,
         )
-    return [text[:MAX_FIELD_CHARACTERS] for text in texts]
 
 
 def _mark_pattern(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:

@@ -187,9 +187,9 @@ class Recommender:
 
     def _named(self, items: np.ndarray, scores: np.ndarray) -> list[Recommendation]:
         """One row of a ranking, padding left out: items int32 (k,), scores float (k,)."""
-        ids, titles = self.catalog.item_ids, self.catalog.titles
+        catalog = self.catalog
         return [
-            Recommendation(ids[item], titles[item] or ids[item], float(score))
+            Recommendation(catalog.item_id(item), catalog.title(item) or catalog.item_id(item), float(score))
             for item, score in zip(items.tolist(), scores, strict=True)
             if item >= 0
         ]

@@ -1,6 +1,8 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from llmrec.data.catalog import Catalog
 from llmrec.errors import DataError, RequestError
@@ -91,3 +93,32 @@ def test_odd_columns_become_text():
     assert catalog.item_ids == ["1", "2"]
     assert [catalog.text(0, field) for field in catalog.fields] == ["x", "1.5", '{"w": 1}', "1, 2.5", "True", ""]
     assert [catalog.text(1, field) for field in catalog.fields] == ["y", "", "", "", "", ""]
+
+
+def test_single_items_are_read_without_the_rest():
+    catalog = Catalog.from_rows(ROWS)
+    assert [catalog.item_id(item) for item in range(3)] == catalog.item_ids
+    assert [catalog.title(np.int32(item)) for item in range(3)] == catalog.titles
+    assert catalog.contains(["b9", "b8", "", "\ud800"]).tolist() == [True, False, False, False]
+    assert catalog.num_longer("title", 4) == 1 and catalog.num_longer("genres", 5) == 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.text(st.characters(codec="utf-8"), min_size=1).filter(str.strip), unique=True, max_size=30), st.data()
+)
+def test_every_id_finds_its_item_and_no_other_text_does(item_ids, data):
+    columns = {name: pa.array(values, pa.string()) for name, values in (("item_id", item_ids), ("title", item_ids))}
+    table = pa.table(columns)
+    cut = data.draw(st.integers(0, len(item_ids)))
+    catalog = Catalog(pa.concat_tables([table.slice(0, cut), table.slice(cut)]))
+    assert catalog.index(item_ids).tolist() == list(range(len(item_ids)))
+    asked = data.draw(st.lists(st.text()))
+    assert catalog.contains(asked).tolist() == [text in item_ids for text in asked]
+
+
+def test_ids_and_titles_stay_in_arrows_buffers():
+    catalog = Catalog.from_rows(ROWS)
+    catalog.index(["a1"])
+    held = [value for value in vars(catalog).values() if isinstance(value, list | dict | set | tuple)]
+    assert not held, "a million Python texts take hundreds of megabytes"
