@@ -11,7 +11,10 @@ lead to an allowed item are candidates. As in transformers' beam search (length_
 With K at least the number of leaves this is brute force. With fewer, k different items come out whenever k are allowed,
 because every candidate leads to an allowed item and K >= k.
 
-Letters: B requests, K beams, W children, N items, D width.
+Under the rule `trie` a beam with a single item below it is resolved: its remaining tokens are certain, so it keeps its
+score and the model reads no more of it.
+
+Letters: B requests, K beams, G beams read at a depth, W children, S nodes read so far, N items, D width.
 """
 
 from __future__ import annotations
@@ -24,9 +27,10 @@ import torch
 from torch import Tensor
 
 from llmrec.backbones.causal_lm import Backbone, ScoreRule
-from llmrec.engines.likelihood import check_rule, token_log_probs
+from llmrec.engines.likelihood import answer_rows, token_log_probs
+from llmrec.engines.open_items import OpenItems
 from llmrec.engines.prompt_tree import PromptTree
-from llmrec.engines.trie import ROOT, OpenLeaves, TokenTrie
+from llmrec.engines.trie import TokenTrie, node_range
 from llmrec.errors import RequestError
 
 _NEVER = float("-inf")
@@ -59,65 +63,91 @@ def beam_search(
     k: int,
     *,
     num_beams: int = 20,
-    allowed: np.ndarray | Tensor | None = None,
+    open_items: OpenItems | None = None,
     score_rule: ScoreRule = "full",
 ) -> tuple[Tensor, Tensor]:
     """The k best items for each prompt.
 
     prompts: B arrays of token ids, each ending where the answer begins. k: items a request. num_beams: K; never less than
-    k are kept. allowed: bool (B, N), the items that may come out; None for all. score_rule: see `likelihood`.
-    Memory: the cache holds B * (T + K * (L - 1)) positions, T being the longest prompt and L the longest answer.
+    k are kept. open_items: what may come out; None for everything. It never changes an item's score. score_rule: see
+    `likelihood`. Memory: the cache holds B * (T + K * (L - 1)) positions, T being the longest prompt and L the longest answer.
 
     Returns, on the CPU and best first, items int32 (B, k), padded with -1 where fewer can be reached, and their scores
     float32 (B, k), log-probabilities of whole answers, padded with -inf. Items on one leaf (equal titles) have the same
     score and stand in catalogue order. Raises ModelError for a backbone or rule that cannot do this, RequestError for
-    empty or too long prompts, a mask of another shape, or k < 1.
+    empty or too long prompts, or k < 1.
     """
     if k < 1 or num_beams < 1:
         raise RequestError(f"expected k and num_beams of at least 1, got {k} and {num_beams}.")
-    check_rule(backbone, score_rule, trie.token_ranges)
+    rows = answer_rows(backbone, score_rule, trie.token_ranges)
     trie = trie.to(backbone.device)
-    if allowed is not None and len(allowed) != len(prompts):
-        raise RequestError(f"expected a row of allowed items for each of {len(prompts)} prompts, got {len(allowed)}.")
-    open_leaves = None if allowed is None else OpenLeaves(trie, allowed)
     width = max(k, num_beams)
     tree = PromptTree(backbone, prompts, trie.depth)
-    hidden = tree.last_hidden[:, None]  # (B, 1, D)
-    beams = _empty(len(prompts), 1, backbone.device)
-    beams.states.fill_(ROOT)
-    beams.scores.zero_()
-    finished = _empty(len(prompts), 0, backbone.device)
-    ancestors = torch.zeros(len(prompts), 1, 0, dtype=torch.bool, device=backbone.device)  # (B, K, nodes)
+    beams = _root(trie, len(prompts))
+    finished = _Beams(*(values[:, :0] for values in vars(beams).values()))
+    reading = _Reading(tree, score_rule)
     for depth in range(trie.depth):
-        if depth > 0:
-            ancestors = _with_self(ancestors.gather(1, beams.parents[..., None].expand(-1, -1, ancestors.shape[2])))
-            depths = torch.full((beams.states.shape[1],), depth - 1, device=backbone.device)
-            hidden = tree.grow(beams.tokens.clamp(min=0), depths, ancestors)  # (B, K, D)
-        candidates = _candidates(backbone, trie, open_leaves, beams, hidden, score_rule, depth)
+        candidates = _candidates(backbone, trie, open_items, beams, reading, depth, rows[depth])
         beams, finished = _select(trie, candidates, finished, width, depth + 1)
         if beams.states.shape[1] == 0:
             break
-    return _items(trie, open_leaves, finished, k)
+    return _items(trie, open_items, finished, k)
+
+
+class _Reading:
+    """Which beams the model has to read, and the nodes they have become."""
+
+    def __init__(self, tree: PromptTree, rule: ScoreRule) -> None:
+        self.rule = rule
+        self._tree = tree
+        num_requests = len(tree.last_hidden)
+        self._ancestors = torch.zeros(num_requests, 1, 0, dtype=torch.bool, device=tree.last_hidden.device)  # (B, K, S)
+
+    def read(self, beams: _Beams, depth: int) -> tuple[Tensor, Tensor]:
+        """Reads the beams whose next token is not certain yet.
+
+        Returns their rows among all beams, int64 (M,) in [0, B * K), and their hidden states (M, D).
+        """
+        num_requests, num_beams = beams.states.shape
+        if depth == 0:
+            return torch.arange(num_requests, device=beams.states.device), self._tree.last_hidden
+        self._ancestors = self._ancestors.gather(1, beams.parents[..., None].expand(-1, -1, self._ancestors.shape[2]))
+        is_needed = beams.scores > _NEVER
+        if self.rule == "trie":
+            starts, ends = node_range(beams.states)
+            is_needed &= ends - starts > 1
+        num_read = int(is_needed.sum(1).max())
+        if num_read == 0:
+            return is_needed.new_zeros(0, dtype=torch.int64), self._tree.last_hidden[:0]
+        places = (~is_needed).byte().argsort(dim=1, stable=True)[:, :num_read]  # (B, G)
+        itself = torch.zeros(num_requests, num_beams, num_read, dtype=torch.bool, device=places.device)
+        itself.scatter_(1, places[:, None], True)
+        self._ancestors = torch.cat([self._ancestors, itself], dim=2)
+        ancestors = self._ancestors.gather(1, places[..., None].expand(-1, -1, self._ancestors.shape[2]))
+        depths = torch.full((num_read,), depth - 1, device=places.device)
+        hidden = self._tree.grow(beams.tokens.gather(1, places).clamp(min=0), depths, ancestors)  # (B, G, D)
+        is_read = is_needed.gather(1, places)
+        rows = places + torch.arange(0, num_requests * num_beams, num_beams, device=places.device)[:, None]
+        return rows[is_read], hidden[is_read]
 
 
 def _candidates(
     backbone: Backbone,
     trie: TokenTrie,
-    open_leaves: OpenLeaves | None,
+    open_items: OpenItems | None,
     beams: _Beams,
-    hidden: Tensor,
-    rule: ScoreRule,
+    reading: _Reading,
     depth: int,
+    item_rows: slice | None,
 ) -> _Beams:
-    """All children of all beams, (B, K * W), scored; those that lead to no allowed item have -inf. hidden: (B, K, D)."""
-    num_requests, num_beams = beams.states.shape
-    if depth == 0:  # the same node for every request
-        tokens, states = (each.expand(num_requests, 1, -1) for each in trie.children(beams.states[:1]))
-    else:
-        tokens, states = trie.children(beams.states)  # (B, K, W) each
-    log_probs = token_log_probs(backbone, hidden.flatten(0, 1), tokens.flatten(0, 1), rule, depth)
-    is_open = states >= 0 if open_leaves is None else open_leaves.is_open(states)
-    scores = (beams.scores[..., None] + log_probs.view(tokens.shape)).masked_fill(~is_open, _NEVER)
+    """All children of all beams, (B, K * W), scored; those that lead to no open item have -inf."""
+    num_beams = beams.states.shape[1]
+    tokens, states = trie.children(beams.states, depth)  # (B, K, W) each
+    rows, hidden = reading.read(beams, depth)
+    log_probs = torch.zeros(tokens.shape, device=tokens.device).flatten(0, 1)  # (B * K, W): what is not read is certain
+    log_probs[rows] = token_log_probs(backbone, hidden, tokens.flatten(0, 1)[rows], reading.rule, item_rows)
+    is_open = states >= 0 if open_items is None else open_items.is_open(states)
+    scores = (beams.scores[..., None] + log_probs.view(tokens.shape)).masked_fill_(~is_open, _NEVER)
     parents = torch.arange(num_beams, device=states.device)[:, None].expand_as(states)
     return _Beams(states.flatten(1), tokens.flatten(1), scores.flatten(1), parents.flatten(1))
 
@@ -126,11 +156,11 @@ def _select(trie: TokenTrie, candidates: _Beams, finished: _Beams, width: int, d
     """The beams that go on below `depth` and the finished ones, `width` of each at most."""
     best = candidates.best(candidates.scores, width)
     if depth in trie.leaf_depths:
-        leaves = best.scores.masked_fill(~trie.is_leaf(best.states), _NEVER)
+        leaves = best.scores.masked_fill(~trie.is_leaf(best.states, depth), _NEVER)
         both = [torch.cat(pair, dim=1) for pair in zip(vars(finished).values(), vars(best).values(), strict=True)]
         scores = torch.cat([finished.scores, leaves], dim=1)
         finished = _Beams(*both).best(scores, width)
-        growing = candidates.scores.masked_fill(trie.is_leaf(candidates.states), _NEVER)
+        growing = candidates.scores.masked_fill(trie.is_leaf(candidates.states, depth), _NEVER)
         best = candidates.best(growing, width)
     if finished.scores.shape[1] == width:
         best.scores.masked_fill_(best.scores < finished.scores[:, -1:], _NEVER)
@@ -139,31 +169,25 @@ def _select(trie: TokenTrie, candidates: _Beams, finished: _Beams, width: int, d
     return best, finished
 
 
-def _items(trie: TokenTrie, open_leaves: OpenLeaves | None, finished: _Beams, k: int) -> tuple[Tensor, Tensor]:
-    """The first k items on the finished leaves, best leaf first: int32 (B, k) and float32 (B, k), padded."""
-    leaves = finished.states.masked_fill(finished.scores == _NEVER, -1)
-    items = trie.leaf_items(leaves, k, open_leaves)  # (B, K, C)
-    scores = finished.scores[..., None].expand(items.shape).flatten(1)
-    items = items.flatten(1)
-    first = (items < 0).to(torch.uint8).argsort(dim=1, stable=True)[:, :k]
-    items, scores = items.gather(1, first), scores.gather(1, first)
-    scores = scores.masked_fill(items < 0, _NEVER)
-    missing = (0, k - items.shape[1])
-    items = torch.nn.functional.pad(items, missing, value=-1)
-    scores = torch.nn.functional.pad(scores, missing, value=_NEVER)
-    return items.to(torch.int32).cpu(), scores.float().cpu()
+def _items(trie: TokenTrie, open_items: OpenItems | None, finished: _Beams, k: int) -> tuple[Tensor, Tensor]:
+    """The first k open items on the finished leaves, best leaf first: int32 (B, k) and float32 (B, k), padded."""
+    starts, ends = node_range(finished.states.masked_fill(finished.scores == _NEVER, -1))
+    ranks = starts[..., None] + torch.arange(trie.max_leaf_items, device=starts.device)  # (B, K, C)
+    is_item = (ranks < ends[..., None]).flatten(1)
+    ranks = ranks.flatten(1).clamp(max=trie.num_items - 1)
+    if open_items is not None:
+        is_item &= open_items.count(ranks, ranks + 1) > 0
+    scores = finished.scores.repeat_interleave(trie.max_leaf_items, dim=1).masked_fill(~is_item, _NEVER)
+    items = trie.items[ranks].masked_fill(~is_item, -1)
+    first = (~is_item).byte().argsort(dim=1, stable=True)[:, :k]
+    missing = (0, k - first.shape[1])
+    items = torch.nn.functional.pad(items.gather(1, first), missing, value=-1)
+    scores = torch.nn.functional.pad(scores.gather(1, first), missing, value=_NEVER)
+    return items.cpu(), scores.float().cpu()
 
 
-def _with_self(ancestors: Tensor) -> Tensor:
-    """Adds K new nodes, each of which sees itself. bool (B, K, S) -> (B, K, S + K)."""
-    num_requests, num_beams, _ = ancestors.shape
-    itself = torch.eye(num_beams, dtype=torch.bool, device=ancestors.device).expand(num_requests, -1, -1)
-    return torch.cat([ancestors, itself], dim=2)
-
-
-def _empty(num_requests: int, num_beams: int, device: torch.device) -> _Beams:
-    def places(fill: float, dtype: torch.dtype) -> Tensor:
-        return torch.full((num_requests, num_beams), fill, dtype=dtype, device=device)
-
-    index = torch.int64
-    return _Beams(places(-1, index), places(0, index), places(_NEVER, torch.float32), places(0, index))
+def _root(trie: TokenTrie, num_requests: int) -> _Beams:
+    """The node all items are below, with a score of 0, for each request."""
+    states = torch.full((num_requests, 1), trie.root, device=trie.items.device)
+    nothing = torch.zeros_like(states)
+    return _Beams(states, nothing, nothing.float(), nothing)

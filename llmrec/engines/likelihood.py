@@ -4,6 +4,9 @@
 |---|---|---|
 | `full` | the vocabulary and all item tokens | models trained on that loss; equals Hugging Face's own scores |
 | `level` | the item tokens of that level (all items for unique ids) | models trained with the `level` loss |
+| `trie` | the tokens that continue an item of the catalogue; equals Hugging Face's `renormalize_logits` | the `trie` loss |
+
+The children are always those of the whole catalogue: a filter decides what may come out and never changes a score.
 
 Letters: B requests, C candidates, L tokens of the longest answer, N positions, W tokens asked for, D width.
 """
@@ -12,6 +15,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import get_args
 
 import numpy as np
 import torch
@@ -19,6 +23,7 @@ from torch import Tensor
 
 from llmrec.backbones.causal_lm import Backbone, ScoreRule
 from llmrec.engines.prompt_tree import PromptTree
+from llmrec.engines.trie import TokenTrie
 from llmrec.errors import ModelError, RequestError
 from llmrec.items.forms import ItemTokens
 
@@ -28,42 +33,61 @@ _POSITIONS_AT_ONCE = 256
 _NODES_AT_ONCE = 512
 
 
-def check_rule(backbone: Backbone, rule: ScoreRule, token_ranges: Sequence[tuple[int, int]]) -> None:
-    """Raises ModelError where the model has no such tokens or `rule` cannot score them.
+def answer_rows(backbone: Backbone, rule: ScoreRule, token_ranges: Sequence[tuple[int, int]]) -> list[slice | None]:
+    """For each position of an answer the rows of the item table that its level has, or None where words stand there too.
 
-    token_ranges: the lowest and highest token id at each position of an answer.
+    token_ranges: the lowest and highest token id at each position. Raises ModelError where the model has no such tokens or
+    `rule` cannot score them.
     """
-    if rule not in ("full", "level"):
-        raise ModelError(f"expected the score rule 'full' or 'level', got {rule!r}.")
+    if rule not in get_args(ScoreRule):
+        raise ModelError(f"expected a score rule of {', '.join(get_args(ScoreRule))}, got {rule!r}.")
     highest = max(high for _, high in token_ranges)
     if highest >= backbone.num_tokens:
         raise ModelError(
             f"the item tokens reach id {highest}, but the model has only {backbone.num_tokens} tokens, its item table "
             "included; use the model they were made for."
         )
-    if rule == "level":
-        starts = [] if backbone.item_table is None else backbone.item_table.starts
-        levels = [(backbone.base_vocab_size + a, backbone.base_vocab_size + b) for a, b in itertools.pairwise(starts)]
-        fits = [low >= level[0] and high < level[1] for (low, high), level in zip(token_ranges, levels, strict=False)]
-        if len(levels) < len(token_ranges) or not all(fits):
-            raise ModelError(
-                "the score rule 'level' normalises over the item tokens of one level, and these answers also hold other "
-                "tokens, as titles do; use the rule 'full', or the form unique_id or semantic_id."
-            )
+    starts = [] if backbone.item_table is None else backbone.item_table.starts
+    levels = [slice(*bounds) for bounds in itertools.pairwise(starts)] + [None] * len(token_ranges)
+    base = backbone.base_vocab_size
+    rows = [
+        level if level is not None and low >= base + level.start and high < base + level.stop else None
+        for (low, high), level in zip(token_ranges, levels, strict=False)
+    ]
+    if rule == "level" and None in rows:
+        raise ModelError(
+            "the score rule 'level' normalises over the item tokens of one level, and these answers also hold other "
+            "tokens, as titles do; use the rule 'full' or 'trie', or the form unique_id or semantic_id."
+        )
+    return rows
 
 
-def token_log_probs(backbone: Backbone, hidden: Tensor, tokens: Tensor, rule: ScoreRule, level: int) -> Tensor:
+def token_log_probs(
+    backbone: Backbone,
+    hidden: Tensor,
+    tokens: Tensor,
+    rule: ScoreRule,
+    rows: slice | None,
+    children: Tensor | None = None,
+) -> Tensor:
     """Log-probabilities of tokens at the position after each hidden state.
 
-    hidden: (N, D). tokens: int64 (N, W), anything where negative. level: the answer position, from 0. Only the logits
-    `rule` needs are computed. Returns float32 (N, W).
+    hidden: (N, D). tokens: int64 (N, W), anything where negative. rows: see `answer_rows`. children: int64 (N, C), padded
+    with -1, what the rule `trie` normalises over; None where those are `tokens`. Only the logits `rule` needs are computed.
+    Returns float32 (N, W).
     """
-    if rule == "level":
-        start, stop = backbone.item_table.starts[level : level + 2]
-        logits = backbone.item_logits(hidden, slice(start, stop))
-        return _log_softmax_at(logits, tokens - (backbone.base_vocab_size + start))
-    parts = zip(hidden.split(_POSITIONS_AT_ONCE), tokens.split(_POSITIONS_AT_ONCE), strict=True)
-    return torch.cat([_log_softmax_at(backbone.logits(states), wanted) for states, wanted in parts])
+    children = tokens if children is None else children
+    if rule != "full" and rows is not None:
+        logits = backbone.item_logits(hidden, rows)
+        first = backbone.base_vocab_size + rows.start
+        return _log_softmax_at(logits, tokens - first, children - first if rule == "trie" else None)
+    parts = zip(*(each.split(_POSITIONS_AT_ONCE) for each in (hidden, tokens, children)), strict=True)
+    return torch.cat(
+        [
+            _log_softmax_at(backbone.logits(states), wanted, over if rule == "trie" else None)
+            for states, wanted, over in parts
+        ]
+    )
 
 
 @torch.no_grad()
@@ -74,29 +98,42 @@ def answer_log_probs(
     candidates: np.ndarray,
     *,
     score_rule: ScoreRule = "full",
+    trie: TokenTrie | None = None,
 ) -> Tensor:
     """Log-probability of every token of every candidate as the answer to its request's prompt.
 
     Each prompt is read once; a candidate's tokens see the prompt and each other, never another candidate.
 
-    prompts: B arrays of token ids. candidates: int (B, C), items in [0, num_items). Returns float32 (B, C, L) on the CPU,
-    0 beyond a candidate's own end; L is the length of the longest candidate. Raises RequestError for candidates of
-    another shape or range, and what `PromptTree` and `check_rule` raise.
+    prompts: B arrays of token ids. candidates: int (B, C), items in [0, num_items). trie: the catalogue's, built here if the
+    rule `trie` needs one and none is given. Returns float32 (B, C, L) on the CPU, 0 beyond a candidate's own end; L is the
+    length of the longest candidate. Raises RequestError for candidates of another shape or range, and what `PromptTree`
+    and `answer_rows` raise.
     """
     answers = _candidate_tokens(item_tokens, prompts, candidates)  # (B, C, L), -1 beyond the end
     used = answers[answers[..., 0] >= 0]  # (B * C, L)
     if not len(used):
         return torch.zeros(answers.shape)
     lowest, highest = used.masked_fill(used < 0, used.max()).amin(0), used.amax(0)
-    check_rule(backbone, score_rule, list(zip(lowest.tolist(), highest.tolist(), strict=True)))
+    rows = answer_rows(backbone, score_rule, list(zip(lowest.tolist(), highest.tolist(), strict=True)))
     is_end = answers < 0
-    answers = answers.clamp(min=0).to(backbone.device)
+    answers = answers.to(backbone.device)
+    children: list[Tensor | None] = [None] * answers.shape[2]
+    if score_rule == "trie":
+        trie = (TokenTrie.from_item_tokens(item_tokens) if trie is None else trie).to(backbone.device)
+        children = _children_on_the_way(trie, answers)
+    answers = answers.clamp(min=0)
     tree = PromptTree(backbone, prompts, answers.shape[2])
-    first = token_log_probs(backbone, tree.last_hidden, answers[..., 0], score_rule, 0)  # (B, C)
-    scores = [first[..., None]]
+    # at the root all candidates of a request have the same children
+    over = None if children[0] is None else children[0][:, 0]
+    scores = [token_log_probs(backbone, tree.last_hidden, answers[..., 0], score_rule, rows[0], over)[..., None]]
     if answers.shape[2] > 1:
-        parts = answers.split(max(1, _NODES_AT_ONCE // (answers.shape[2] - 1)), dim=1)
-        scores.append(torch.cat([_later_log_probs(backbone, tree, part, score_rule) for part in parts], dim=1))
+        at_once = max(1, _NODES_AT_ONCE // (answers.shape[2] - 1))
+        later = []
+        for start in range(0, answers.shape[1], at_once):
+            part = slice(start, start + at_once)
+            over = [None if each is None else each[:, part] for each in children]
+            later.append(_later_log_probs(backbone, tree, answers[:, part], score_rule, rows, over))
+        scores.append(torch.cat(later, dim=1))
     return torch.cat(scores, dim=-1).cpu().masked_fill(is_end, 0.0)
 
 
@@ -107,12 +144,30 @@ def score_candidates(
     candidates: np.ndarray,
     *,
     score_rule: ScoreRule = "full",
+    trie: TokenTrie | None = None,
 ) -> Tensor:
     """Log-likelihood of each candidate's whole answer: float32 (B, C) on the CPU. See `answer_log_probs`."""
-    return answer_log_probs(backbone, item_tokens, prompts, candidates, score_rule=score_rule).sum(-1)
+    return answer_log_probs(backbone, item_tokens, prompts, candidates, score_rule=score_rule, trie=trie).sum(-1)
 
 
-def _later_log_probs(backbone: Backbone, tree: PromptTree, answers: Tensor, rule: ScoreRule) -> Tensor:
+def _children_on_the_way(trie: TokenTrie, answers: Tensor) -> list[Tensor | None]:
+    """The tokens that continue an item at each place of each answer (B, C, L): L tensors int64 (B, C, W), padded with -1."""
+    states = torch.full(answers.shape[:2], trie.root, device=answers.device)
+    children: list[Tensor | None] = []
+    for depth in range(answers.shape[2]):
+        children.append(trie.children(states, depth)[0])
+        states = trie.child(states, depth, answers[..., depth])
+    return children
+
+
+def _later_log_probs(
+    backbone: Backbone,
+    tree: PromptTree,
+    answers: Tensor,
+    rule: ScoreRule,
+    rows: list[slice | None],
+    children: list[Tensor | None],
+) -> Tensor:
     """Log-probabilities of all tokens but the first, in one pass. answers: int64 (B, C, L) -> float32 (B, C, L - 1)."""
     num_requests, num_candidates, length = answers.shape
     fed = length - 1  # the last token is predicted, never read
@@ -123,15 +178,20 @@ def _later_log_probs(backbone: Backbone, tree: PromptTree, answers: Tensor, rule
     tree.prune()
     hidden = hidden.view(num_requests * num_candidates, fed, -1)
     wanted = answers[..., 1:].flatten(0, 1)  # (B * C, fed)
-    scored = [
-        token_log_probs(backbone, hidden[:, place], wanted[:, place, None], rule, place + 1) for place in range(fed)
-    ]
+    scored = []
+    for place in range(1, length):
+        over = None if children[place] is None else children[place].flatten(0, 1)
+        states, tokens = hidden[:, place - 1], wanted[:, place - 1, None]
+        scored.append(token_log_probs(backbone, states, tokens, rule, rows[place], over))
     return torch.cat(scored, dim=1).view(num_requests, num_candidates, fed)
 
 
-def _log_softmax_at(logits: Tensor, columns: Tensor) -> Tensor:
-    """log softmax(logits)[columns] by row, arbitrary where a column is negative. (N, M), (N, W) -> (N, W)."""
-    return logits.gather(1, columns.clamp(min=0)) - logits.logsumexp(1, keepdim=True)
+def _log_softmax_at(logits: Tensor, columns: Tensor, over: Tensor | None) -> Tensor:
+    """Log-softmax of logits (N, M) at columns (N, W), arbitrary where negative; over the columns (N, C) if they are given."""
+    values = logits.gather(1, columns.clamp(min=0))  # (N, W)
+    if over is not None:
+        logits = logits.gather(1, over.clamp(min=0)).masked_fill_(over < 0, float("-inf"))
+    return values - logits.logsumexp(1, keepdim=True)
 
 
 def _candidate_tokens(item_tokens: ItemTokens, prompts: Sequence[np.ndarray], candidates: np.ndarray) -> Tensor:

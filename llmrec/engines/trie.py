@@ -1,10 +1,13 @@
-"""The catalogue as a prefix tree over the items' token sequences, in flat tensors.
+"""The catalogue as a prefix tree over the items' token sequences, in a few flat columns.
 
-Sorting items by their sequences (rank = place in that order) puts every node's items side by side, so a node is a range
-of ranks. Nodes are numbered depth by depth, in rank order within a depth; the children of a node are then neighbours as
-well. One sort builds it all; nothing is a Python object per node.
+Sorting items by their sequences (rank = place in that order) puts the items below every node side by side, so a node *is*
+a range of ranks, and nothing has to be stored for it. The state of a node packs that range: `start << 32 | end`. Its
+children are the runs of equal tokens of the next column inside the range. Where nodes are few and wide (the root, the
+first levels) the runs' starts are kept in a table; below that a range is short, and its runs are found by reading it.
 
-Letters: B requests, K beams, N items, M nodes, L depth (longest sequence), W children of the widest node asked for.
+A million items of 4 x 256 codes take 6 MiB and one sort of packed integers.
+
+Letters: B requests, K beams, N items, L depth (longest sequence), W children of the widest node asked for.
 """
 
 from __future__ import annotations
@@ -16,76 +19,79 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llmrec.errors import DataError, RequestError
+from llmrec.errors import DataError
 from llmrec.items.forms import ItemTokens
 
-ROOT = 0
 _KEY_BITS = 63
+_END_BITS = 32
+# A depth whose nodes are at most this share of the items gets a table of their starts; other nodes hold few items each.
+_TABLE_SHARE = 8
+_SMALLEST_TABLE = 1024
 
 
 @dataclass(frozen=True, eq=False)
 class TokenTrie:
     """A prefix tree whose leaves are items; no sequence is the beginning of another, equal sequences share a leaf.
 
-    tokens: int32 (M,), the token that leads into each node, -1 for the root (node 0).
-    first_child: int32 (M + 1,), the children of node n are first_child[n] .. first_child[n + 1] - 1; none for a leaf.
-    starts, ends: int32 (M,), the node's items have the ranks starts .. ends - 1.
+    tables: for each depth the starts of the M nodes one depth below, and N, int32 (M + 1,), or None where ranges are read.
+    columns: L tensors, the next tokens less the lowest one of that depth, in the smallest integers that hold them: (M,), that
+    into each node of the table, or (N,), that of the item at each rank, 0 behind its end.
+    token_ranges: the lowest and highest token of each depth.
+    lengths: int16 (N,), the length of the sequence at each rank; None where all have length L.
     items: int32 (N,), the item at each rank; items that share a leaf stand in ascending order.
     leaf_depths: the depths (tokens below the root) at which leaves occur, ascending; the last one is L.
-    max_leaf_items: items on the fullest leaf.
-    token_ranges: the lowest and highest token id at each of the L positions of an answer.
+    max_leaf_items: items on the fullest leaf. num_nodes: of the whole tree, the root included.
     """
 
-    tokens: Tensor
-    first_child: Tensor
-    starts: Tensor
-    ends: Tensor
+    columns: tuple[Tensor, ...]
+    token_ranges: tuple[tuple[int, int], ...]
+    tables: tuple[Tensor | None, ...]
+    lengths: Tensor | None
     items: Tensor
     leaf_depths: tuple[int, ...]
     max_leaf_items: int
-    token_ranges: tuple[tuple[int, int], ...]
+    num_nodes: int
 
     @classmethod
     def from_item_tokens(cls, item_tokens: ItemTokens, device: str | torch.device = "cpu") -> TokenTrie:
         """Builds the tree by one sort and one pass a depth. Raises DataError for an empty catalogue or if one item's
         tokens are the beginning of another's."""
         sequences, lengths = item_tokens.sequences, item_tokens.lengths
-        if len(sequences) == 0:
+        num_items, depth = sequences.shape
+        if num_items == 0:
             raise DataError("the catalogue has no items, so nothing can be decoded; prepare data with some.")
-        items = _sorted_items(sequences)  # (N,)
-        ordered, ordered_lengths = sequences[items], lengths[items]
-        # (N, L): whether the first d + 1 tokens at a rank differ from those at the rank before
-        is_new = np.ones(sequences.shape, dtype=bool)
-        np.not_equal(ordered[1:], ordered[:-1], out=is_new[1:])
-        np.logical_or.accumulate(is_new, axis=1, out=is_new)
+        lowest = [int(column.min()) for column in sequences.T]
+        ranges = [(low, int(column.max())) for low, column in zip(lowest, sequences.T, strict=True)]
+        items = _sorted_items(sequences, ranges)  # (N,)
+        is_even = int(lengths.min()) == depth
+        ordered_lengths = None if is_even else lengths[items].astype(np.int16)
 
-        num_items = len(items)
-        starts, ends, tokens = [np.zeros(1, np.int64)], [np.array([num_items])], [np.array([-1])]
-        for depth in range(sequences.shape[1]):
-            bounds = np.flatnonzero(is_new[:, depth])
-            reaches = ordered_lengths[bounds] > depth
-            starts.append(bounds[reaches])
-            ends.append(np.append(bounds[1:], num_items)[reaches])
-            tokens.append(ordered[starts[-1], depth])
-        num_children = [
-            np.searchsorted(below, end) - np.searchsorted(below, start)
-            for start, end, below in zip(starts, ends, [*starts[1:], np.zeros(0, np.int64)], strict=True)
-        ]
-        for depth, (start, children) in enumerate(zip(starts, num_children, strict=True)):
-            ends_inside = (ordered_lengths[start] == depth) & (children > 0)  # a shorter sequence sorts first
-            if depth > 0 and ends_inside.any():
-                _refuse_prefix(int(start[np.argmax(ends_inside)]), depth, ordered_lengths, items)
-        sizes = np.concatenate(ends) - np.concatenate(starts)
-        is_leaf = np.concatenate(num_children) == 0
+        columns, tables, token_ranges, num_nodes = [], [], [], 1
+        is_new = np.zeros(num_items, dtype=bool)  # whether a rank's first tokens differ from those at the rank before
+        is_new[0] = True
+        for level, (low, high) in enumerate(ranges):
+            ordered = sequences[:, level][items]  # (N,)
+            differs = ordered[1:] != ordered[:-1]
+            reaches = np.ones(num_items, dtype=bool) if is_even else ordered >= 0
+            if not is_even:
+                _refuse_prefixes(differs & ~is_new[1:] & ~reaches[:-1], items)
+                low = int(ordered[reaches].min())
+            is_new[1:] |= differs
+            starts = np.flatnonzero(is_new & reaches)
+            num_nodes += len(starts)
+            has_table = len(starts) <= max(_SMALLEST_TABLE, num_items // _TABLE_SHARE)
+            tables.append(_int32(np.append(starts, num_items)) if has_table else None)
+            columns.append(_narrow(ordered[starts] if has_table else ordered, low, high))
+            token_ranges.append((low, high))
         trie = cls(
-            tokens=_int32(np.concatenate(tokens)),
-            first_child=_int32(1 + np.cumsum([0, *np.concatenate(num_children)])),
-            starts=_int32(np.concatenate(starts)),
-            ends=_int32(np.concatenate(ends)),
+            columns=tuple(columns),
+            token_ranges=tuple(token_ranges),
+            tables=tuple(tables),
+            lengths=None if ordered_lengths is None else torch.from_numpy(ordered_lengths),
             items=_int32(items),
-            leaf_depths=tuple(int(depth) for depth in np.unique(lengths)),
-            max_leaf_items=int(sizes[is_leaf].max()),
-            token_ranges=tuple((int(level.min()), int(level.max())) for level in tokens[1:]),
+            leaf_depths=tuple(np.flatnonzero(np.bincount(lengths)).tolist()),
+            max_leaf_items=int(np.diff(np.append(np.flatnonzero(is_new), num_items)).max()),
+            num_nodes=num_nodes,
         )
         return trie.to(device)
 
@@ -95,104 +101,112 @@ class TokenTrie:
         return len(self.items)
 
     @property
-    def num_nodes(self) -> int:
-        """M, the root included."""
-        return len(self.tokens)
-
-    @property
     def depth(self) -> int:
         """L: tokens of the longest sequence."""
-        return self.leaf_depths[-1]
+        return len(self.columns)
+
+    @property
+    def root(self) -> int:
+        """The state of the node all items are below."""
+        return self.num_items
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        held = [*self.columns, self.items, self.lengths, *self.tables]
+        return sum(tensor.nbytes for tensor in held if tensor is not None)
 
     def to(self, device: str | torch.device) -> TokenTrie:
         """The same tree with its tensors on `device`."""
-        moved = {name: getattr(self, name).to(device) for name in ("tokens", "first_child", "starts", "ends", "items")}
-        return replace(self, **moved)
+        if self.items.device == torch.device(device):
+            return self
+        return replace(
+            self,
+            columns=tuple(column.to(device) for column in self.columns),
+            tables=tuple(None if table is None else table.to(device) for table in self.tables),
+            lengths=None if self.lengths is None else self.lengths.to(device),
+            items=self.items.to(device),
+        )
 
-    def children(self, states: Tensor) -> tuple[Tensor, Tensor]:
+    def children(self, states: Tensor, depth: int) -> tuple[Tensor, Tensor]:
         """The tokens that may follow each node, and the nodes they lead to.
 
-        states: int64 (...), nodes, -1 for no node. Returns tokens int64 (..., W) in ascending order and next states
-        int64 (..., W), both padded with -1; W is the number of children of the widest node in `states`.
+        states: int64 (...), nodes at `depth`, -1 for no node. Returns tokens int64 (..., W) in ascending order and next
+        states int64 (..., W), both padded with -1; W is the number of children of the widest node in `states`.
         """
-        known = states.clamp(min=0)
-        first = self.first_child[known].long()  # (...)
-        count = (self.first_child[known + 1] - first).masked_fill(states < 0, 0)
-        width = int(count.max()) if count.numel() else 0
-        offsets = torch.arange(width, device=states.device)
-        is_child = offsets < count[..., None]  # (..., W)
-        next_states = (first[..., None] + offsets).masked_fill(~is_child, -1)
-        tokens = self.tokens[next_states].long().masked_fill(~is_child, -1)
-        return tokens, next_states
-
-    def is_leaf(self, states: Tensor) -> Tensor:
-        """Whether each node ends an item. states: int64 (...), -1 for no node -> bool (...), False where no node."""
-        known = states.clamp(min=0)
-        return (self.first_child[known + 1] == self.first_child[known]) & (states >= 0)
-
-    def leaf_items(self, leaves: Tensor, limit: int, open_leaves: OpenLeaves | None = None) -> Tensor:
-        """The items on each leaf, in ascending order, closed ones left out.
-
-        leaves: int64 (B, K), -1 for none; limit: items a leaf at most. Returns int64 (B, K, C) padded with -1, where
-        C = min(limit, max_leaf_items).
-        """
-        places = torch.arange(min(limit, self.max_leaf_items), device=leaves.device, dtype=torch.int32)
-        known = leaves.clamp(min=0)
-        start, end = self.starts[known], self.ends[known]  # (B, K)
-        if open_leaves is None:
-            ranks, count = start[..., None] + places, end - start  # (B, K, C), (B, K)
+        starts, ends = node_range(states)
+        if self.tables[depth] is None:
+            places, bounds, is_child = self._runs(starts, ends, depth)
         else:
-            ranks, count = open_leaves.ranks(start, end, places)
-        is_item = (places < count[..., None]) & (leaves >= 0)[..., None]
-        return self.items[ranks.masked_fill(~is_item, 0)].long().masked_fill(~is_item, -1)
+            places, bounds, is_child = _runs_in(self.tables[depth], starts, ends)
+        tokens = self.columns[depth][places].long() + self.token_ranges[depth][0]
+        next_states = bounds[..., :-1] << _END_BITS | bounds[..., 1:]
+        closed = ~is_child
+        return tokens.masked_fill_(closed, -1), next_states.masked_fill_(closed, -1)
+
+    def child(self, states: Tensor, depth: int, tokens: Tensor) -> Tensor:
+        """The node one token leads to: states and tokens int64 (...) -> int64 (...), -1 where there is none."""
+        found, next_states = self.children(states, depth)
+        is_it = (found == tokens[..., None]) & (found >= 0)
+        return torch.where(is_it, next_states, -1).amax(-1) if found.shape[-1] else torch.full_like(states, -1)
+
+    def is_leaf(self, states: Tensor, depth: int) -> Tensor:
+        """Whether each node at `depth` ends an item. states: int64 (...), -1 for no node -> bool (...), False there."""
+        if self.lengths is None:
+            return (states >= 0) & (depth == self.depth)
+        starts, _ = node_range(states)
+        return (self.lengths[starts] == depth) & (states >= 0)
+
+    def _runs(self, starts: Tensor, ends: Tensor, depth: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The runs of equal tokens in each range, by reading it: see `_runs_in`."""
+        column, last_rank = self.columns[depth], self.num_items - 1
+        width = int((ends - starts).max()) if starts.numel() else 0
+        ranks = starts[..., None] + torch.arange(width, device=starts.device)  # (..., R)
+        begins = ranks < ends[..., None]
+        ranks.clamp_(max=last_rank)
+        if self.lengths is not None:  # a leaf's range holds items that end here
+            begins &= self.lengths[ranks] > depth
+        token = column[ranks]
+        begins[..., 1:] &= token[..., 1:] != token[..., :-1]
+        count = begins.sum(-1, keepdim=True)  # (..., 1)
+        most = int(count.max()) if count.numel() else 0
+        order = torch.arange(most + 1, device=starts.device)
+        bounds = ends[..., None].repeat(*(1 for _ in starts.shape), most + 1)  # (..., W + 1)
+        bounds[order < count] = ranks[begins]  # both in row-major order
+        return bounds[..., :-1].clamp(max=last_rank), bounds, order[:-1] < count
 
 
-class OpenLeaves:
-    """Which items each request may receive, as prefix sums over ranks: a node is open if it holds such an item."""
-
-    def __init__(self, trie: TokenTrie, allowed: np.ndarray | Tensor) -> None:
-        """allowed: bool (B, N), True for items that may come out. Raises RequestError for another shape or dtype."""
-        allowed = torch.as_tensor(allowed, device=trie.items.device)
-        if allowed.dtype != torch.bool or allowed.ndim != 2 or allowed.shape[1] != trie.num_items:
-            raise RequestError(
-                f"the allowed items must be bool (requests, {trie.num_items}), one column an item of the catalogue; "
-                f"they are {allowed.dtype} {tuple(allowed.shape)}."
-            )
-        self._trie = trie
-        by_rank = allowed[:, trie.items]  # (B, N)
-        # (B, N + 1): open items before each rank
-        self._before = torch.nn.functional.pad(by_rank.cumsum(1, dtype=torch.int32), (1, 0))
-
-    def is_open(self, states: Tensor) -> Tensor:
-        """states: int64 (B, ...), -1 for no node -> bool (B, ...), False where no node."""
-        flat = states.clamp(min=0).flatten(1)
-        starts, ends = self._trie.starts[flat].long(), self._trie.ends[flat].long()
-        has_open_item = self._before.gather(1, ends) > self._before.gather(1, starts)
-        return has_open_item.view(states.shape) & (states >= 0)
-
-    def ranks(self, starts: Tensor, ends: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
-        """Ranks of the first, second, ... open item of each range (arbitrary beyond the count), and the counts.
-
-        starts, ends: int32 (B, K); places: int32 (C,) -> ranks int64 (B, K, C), counts int32 (B, K).
-        """
-        before = self._before.gather(1, starts.long())  # (B, K)
-        wanted = before[..., None] + places + 1  # (B, K, C): this many open items have passed after the wanted one
-        found = torch.searchsorted(self._before, wanted.flatten(1).contiguous()).view(wanted.shape)
-        return found - 1, self._before.gather(1, ends.long()) - before
+def node_range(states: Tensor) -> tuple[Tensor, Tensor]:
+    """The ranks starts .. ends - 1 of the items below each node; the empty range 0 .. -1 where a state is -1."""
+    known = states.clamp(min=0)
+    return known >> _END_BITS, known & 0xFFFFFFFF
 
 
-def _sorted_items(sequences: np.ndarray) -> np.ndarray:
+def _runs_in(table: Tensor, starts: Tensor, ends: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The runs of each range, from a table of all runs' starts.
+
+    Returns where in the depth's column their tokens stand, int64 (..., W), their first ranks and, one place on, their ends,
+    int64 (..., W + 1), and which there are, bool (..., W).
+    """
+    edges = torch.searchsorted(table, torch.stack([starts, ends]), out_int32=False)
+    width = int((edges[1] - edges[0]).max()) if starts.numel() else 0
+    places = edges[0][..., None] + torch.arange(width + 1, device=starts.device)  # (..., W + 1)
+    is_run = places[..., :-1] < edges[1][..., None]
+    places.clamp_(max=len(table) - 1)
+    bounds = torch.minimum(table[places].long(), ends[..., None])  # leaves behind a node are in no run below it
+    return places[..., :-1].clamp(max=len(table) - 2), bounds, is_run
+
+
+def _sorted_items(sequences: np.ndarray, ranges: list[tuple[int, int]]) -> np.ndarray:
     """Items ordered by their sequences, then by item. sequences: int32 (N, L) -> int64 (N,).
 
     Neighbouring columns are packed into one 63-bit integer while they fit; the item itself joins the last one. Most
     catalogues need a single key then, and sorting plain integers is ten times faster than sorting rows.
     """
     num_items = len(sequences)
-    lowest = sequences.min(axis=0)
-    spans = [int(span).bit_length() for span in sequences.max(axis=0).astype(np.int64) - lowest]
     item_bits = (num_items - 1).bit_length()
     keys, used = [np.zeros(num_items, np.int64)], 0
-    columns = ((sequences[:, depth] - lowest[depth], bits) for depth, bits in enumerate(spans))
+    columns = ((sequences[:, depth] - low, (high - low).bit_length()) for depth, (low, high) in enumerate(ranges))
     for column, bits in [*columns, (np.arange(num_items), item_bits)]:
         if used + bits > _KEY_BITS:
             keys.append(np.zeros(num_items, np.int64))
@@ -206,12 +220,24 @@ def _sorted_items(sequences: np.ndarray) -> np.ndarray:
     return np.lexsort(keys[::-1])
 
 
-def _refuse_prefix(rank: int, depth: int, lengths: np.ndarray, items: np.ndarray) -> NoReturn:
-    longer = rank + int(np.argmax(lengths[rank:] > depth))
+def _refuse_prefixes(ends_inside: np.ndarray, items: np.ndarray) -> None:
+    """Raises DataError if a rank's whole sequence begins that of the next rank; bool (N - 1,), True where it does."""
+    if ends_inside.any():
+        rank = int(np.argmax(ends_inside))
+        _refuse_prefix(int(items[rank]), int(items[rank + 1]))
+
+
+def _refuse_prefix(shorter: int, longer: int) -> NoReturn:
     raise DataError(
-        f"the tokens of item {items[rank]} are the beginning of those of item {items[longer]}, so its answer "
+        f"the tokens of item {shorter} are the beginning of those of item {longer}, so its answer "
         "could never be told from an unfinished one. End every sequence with an end token."
     )
+
+
+def _narrow(tokens: np.ndarray, low: int, high: int) -> Tensor:
+    """tokens - low in the smallest integers that hold them; padding becomes 0. int32 (N,) -> (N,)."""
+    dtype = np.uint8 if high - low < 2**8 else np.int16 if high - low < 2**15 else np.int32
+    return torch.from_numpy(np.maximum(tokens - low, 0).astype(dtype))
 
 
 def _int32(array: np.ndarray) -> Tensor:

@@ -12,10 +12,11 @@ from llmrec.backbones.causal_lm import Backbone, ScoreRule
 from llmrec.data.catalog import Catalog
 from llmrec.engines.beam_search import beam_search
 from llmrec.engines.likelihood import score_candidates
+from llmrec.engines.open_items import ItemBitmap, OpenItems
 from llmrec.engines.trie import TokenTrie
 from llmrec.items.forms import ItemTokens
 from llmrec.prompting.encoder import PromptEncoder
-from llmrec.recommenders.requests import DenseRecommender, Ranking, Requests, allowed_items
+from llmrec.recommenders.requests import DenseRecommender, Ranking, Requests, candidate_mask
 
 TOKENS_A_PASS = 8192  # prompt tokens, padding included, that one forward pass holds
 
@@ -78,7 +79,8 @@ class GenerativeRecommender:
         self.name = name
         self.num_beams = num_beams
         self.num_items = model.item_tokens.num_items
-        self.trie = TokenTrie.from_item_tokens(model.item_tokens)
+        self.trie = TokenTrie.from_item_tokens(model.item_tokens, model.backbone.device)
+        self._latest_bitmap: tuple[np.ndarray, ItemBitmap] | None = None
 
     @property
     def card(self) -> dict:
@@ -93,22 +95,28 @@ class GenerativeRecommender:
         items = np.full((len(requests), k), -1, dtype=np.int32)
         scores = np.full((len(requests), k), -np.inf, dtype=np.float32)
         beams = max(self.num_beams, k)
+        bitmap = self._bitmap(candidates)
         for rows in model.batches(prompts, positions_a_prompt=beams * (model.item_tokens.max_length - 1)):
-            allowed = None
-            if exclude_seen or candidates is not None:
-                allowed = allowed_items(
-                    requests.take(rows), self.num_items, exclude_seen=exclude_seen, candidates=candidates
-                )
+            closed = requests.take(rows).histories if exclude_seen else None
             items[rows], scores[rows] = beam_search(
                 model.backbone,
                 self.trie,
                 [prompts[row] for row in rows],
                 k,
                 num_beams=beams,
-                allowed=allowed,
+                open_items=OpenItems(self.trie, len(rows), bitmap, closed),
                 score_rule=model.score_rule,
             )
         return Ranking(items, scores)
+
+    def _bitmap(self, candidates: np.ndarray | None) -> ItemBitmap | None:
+        """What `candidates` allow, in the trie's order; made once as long as the same candidates come."""
+        if candidates is None:
+            return None
+        if self._latest_bitmap is None or not np.array_equal(self._latest_bitmap[0], candidates):
+            allowed = candidate_mask(candidates, self.num_items)
+            self._latest_bitmap = (np.array(candidates), ItemBitmap.of(self.trie, allowed[None]))
+        return self._latest_bitmap[1]
 
     def score(self, requests: Requests, candidates: np.ndarray) -> np.ndarray:
         """Log-probabilities of the candidates, int32 (U, C) or (C,) -> float32 (U, C)."""
@@ -124,6 +132,7 @@ class GenerativeRecommender:
                 [prompts[row] for row in rows],
                 wanted[rows],
                 score_rule=model.score_rule,
+                trie=self.trie,
             )
         return scores
 

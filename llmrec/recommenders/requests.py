@@ -15,6 +15,8 @@ from llmrec.data.interactions import Histories
 from llmrec.data.splits import Cases
 from llmrec.errors import ModelError, RequestError
 
+_GROUP = 32  # items whose maximum top_k looks at first
+
 
 @dataclass(frozen=True, eq=False)
 class Requests:
@@ -89,7 +91,7 @@ class Ranker(Protocol):
 def allowed_items(
     requests: Requests, num_items: int, *, exclude_seen: bool, candidates: np.ndarray | None = None
 ) -> np.ndarray:
-    """The items that may be recommended, bool (U, I): the only place where seen items and candidates are handled.
+    """The items that may be recommended, bool (U, I): where dense recommenders handle seen items and candidates.
 
     exclude_seen takes every item of the history out, the answer too where it is a repeat. candidates: integers (C,), or
     None for the whole catalogue. Raises RequestError for candidates outside the catalogue.
@@ -97,16 +99,22 @@ def allowed_items(
     if candidates is None:
         allowed = np.ones((len(requests), num_items), dtype=bool)
     else:
-        candidates = np.asarray(candidates, dtype=np.int64)
-        if candidates.size and not (candidates.min() >= 0 and candidates.max() < num_items):
-            raise RequestError(
-                f"candidates should be items 0..{num_items - 1}, but they reach from {candidates.min()} to "
-                f"{candidates.max()}. Give items of the catalogue this recommender was made for."
-            )
-        allowed = np.zeros((len(requests), num_items), dtype=bool)
-        allowed[:, candidates] = True
+        allowed = np.tile(candidate_mask(candidates, num_items), (len(requests), 1))
     if exclude_seen:
         allowed[np.repeat(np.arange(len(requests)), requests.histories.lengths), requests.histories.items] = False
+    return allowed
+
+
+def candidate_mask(candidates: np.ndarray, num_items: int) -> np.ndarray:
+    """The items among `candidates`, integers (C,), as bool (I,). Raises RequestError for candidates outside the catalogue."""
+    candidates = np.asarray(candidates, dtype=np.int64)
+    if candidates.size and not (candidates.min() >= 0 and candidates.max() < num_items):
+        raise RequestError(
+            f"candidates should be items 0..{num_items - 1}, but they reach from {candidates.min()} to "
+            f"{candidates.max()}. Give items of the catalogue this recommender was made for."
+        )
+    allowed = np.zeros(num_items, dtype=bool)
+    allowed[candidates] = True
     return allowed
 
 
@@ -116,26 +124,43 @@ def top_k(scores: np.ndarray, allowed: np.ndarray, k: int) -> Ranking:
     scores: float (U, I) without NaN; allowed: bool (U, I). The ranking keeps the dtype of the scores. -inf is a score
     like any other where the item is allowed.
     """
-    num_items = scores.shape[1]
-    k_found = min(k, num_items)
-    # Closed items sink below an allowed -inf: they are told apart by `allowed` after the partition.
-    masked = np.where(allowed, scores, -np.inf)
-    threshold = np.partition(masked, num_items - k_found, axis=1)[:, num_items - k_found, None]  # (U, 1) kth best
-    chosen = (masked >= threshold) & allowed
-    surplus = np.count_nonzero(chosen, axis=1) > k_found
-    if surplus.any():  # ties across the end of the list: keep the lowest item numbers
-        above, tied = masked[surplus] > threshold[surplus], chosen[surplus] & (masked[surplus] == threshold[surplus])
-        room = k_found - np.count_nonzero(above, axis=1)[:, None]
-        chosen[surplus] = above | (tied & (np.cumsum(tied, axis=1) <= room))
-    rows, found = np.nonzero(chosen)  # row by row, items rising
-    order = np.lexsort((found, -masked[rows, found], rows))
-    rows, found = rows[order], found[order]
-    places = np.arange(len(rows)) - np.searchsorted(rows, rows)  # position of each within its row
+    chosen = [_best_items(*row, k) for row in zip(scores, allowed, strict=True)]
+    sizes = np.array([len(items) for items in chosen], dtype=np.int64)
+    rows = np.repeat(np.arange(len(scores)), sizes)
+    found = np.concatenate([*chosen, np.zeros(0, np.int64)])
+    order = np.lexsort((found, -scores[rows, found], rows))
+    found = found[order]
+    places = np.arange(len(rows)) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # position of each within its row
     items = np.full((len(scores), k), -1, dtype=np.int32)
     best = np.full((len(scores), k), -np.inf, dtype=scores.dtype)
     items[rows, places] = found
-    best[rows, places] = masked[rows, found]
+    best[rows, places] = scores[rows, found]
     return Ranking(items, best)
+
+
+def _best_items(scores: np.ndarray, allowed: np.ndarray, k: int) -> np.ndarray:
+    """The items top_k lists for one row, in no order: scores float (I,), allowed bool (I,) -> int64 (at most k,).
+
+    The maxima of groups of items bound the kth best from below: k + c of them are passed by k + c items, of which at most
+    the c closed ones do not count. Comparing with that bound leaves little to partition, and no row is copied.
+    """
+    num_items = len(scores)
+    num_groups = num_items // _GROUP
+    needed = k + num_items - np.count_nonzero(allowed)
+    if needed <= num_groups // 2:
+        maxima = (
+            scores[: num_groups * _GROUP].reshape(_GROUP, num_groups).max(axis=0)
+        )  # each group is a stride of items
+        bound = np.partition(maxima, num_groups - needed)[num_groups - needed]
+        found = np.flatnonzero((scores >= bound) & allowed)
+    else:
+        found = np.flatnonzero(allowed)
+    if len(found) <= k:
+        return found
+    found_scores = scores[found]
+    kth_best = np.partition(found_scores, len(found) - k)[len(found) - k]
+    better, tied = found[found_scores > kth_best], found[found_scores == kth_best]  # items rising
+    return np.concatenate([better, tied[: k - len(better)]])
 
 
 class DenseRecommender(ABC):

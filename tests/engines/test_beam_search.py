@@ -7,6 +7,7 @@ import torch
 from llmrec.backbones.adapters import add_lora, lora_parameters
 from llmrec.backbones.export import plain_model as exported_model
 from llmrec.engines.beam_search import beam_search
+from llmrec.engines.open_items import ItemBitmap, OpenItems
 from llmrec.engines.trie import TokenTrie
 from llmrec.errors import ModelError, RequestError
 from llmrec.items.forms import unique_id_tokens
@@ -26,6 +27,11 @@ from .tiny_models import (
 )
 
 LONG = 2 * WINDOW + 3  # tokens of a prompt that does not fit a window
+
+
+def only(trie, allowed):
+    """Rules that let the items of bool (B, N) out."""
+    return OpenItems(trie, len(allowed), ItemBitmap.of(trie, allowed), None)
 
 
 def assert_same_beams(items, scores, expected):
@@ -93,18 +99,63 @@ def test_answers_of_any_length_equal_those_of_generate(name, num_beams):
         assert_same_beams(found[0], scores[0], generate(model, items, prompt, num_beams))
 
 
+@pytest.mark.parametrize("name", ["llama", "qwen2_with_a_window", "gemma2", "gemma3", "gpt2"])
+def test_rule_trie_equals_generate_with_renormalised_logits(name):
+    items = code_items(60)
+    model = plain_model(name, BASE + items.num_rows)
+    prompts = prompts_of(LONG, 5)
+    trie = TokenTrie.from_item_tokens(items)
+    found, scores = beam_search(as_backbone(model), trie, prompts, 8, num_beams=8, score_rule="trie")
+    for row, prompt in enumerate(prompts):
+        expected = generate(model, items, prompt, num_beams=8, renormalize=True)
+        assert_same_beams(found[row], scores[row], expected)
+
+
+def test_rule_trie_equals_generate_with_renormalised_logits_for_answers_of_any_length():
+    items = random_words(40)
+    model = plain_model("llama")
+    trie = TokenTrie.from_item_tokens(items)
+    (prompt,) = prompts_of(LONG)
+    found, scores = beam_search(as_backbone(model), trie, [prompt], 6, num_beams=6, score_rule="trie")
+    assert_same_beams(found[0], scores[0], generate(model, items, prompt, 6, renormalize=True))
+
+
+def test_under_rule_trie_a_beam_with_one_item_below_it_is_read_no_more(monkeypatch):
+    items = code_items(60, (6, 30, 30, 30))  # two codes tell nearly all 60 items apart
+    backbone = as_backbone(plain_model("llama"), items)
+    prompts = prompts_of(11, 7)
+    expected = [brute_force(backbone, items, prompt, "trie") for prompt in prompts]
+    shapes = record_passes(backbone, monkeypatch)
+    found, scores = beam_search(backbone, TokenTrie.from_item_tokens(items), prompts, 60, score_rule="trie")
+    assert shapes[:2] == [(2, 11), (2, 6)] and all(rows < 12 for _, rows in shapes[2:])
+    for row in range(2):
+        np.testing.assert_allclose(scores[row].numpy(), -np.sort(-expected[row]), atol=1e-4)
+        np.testing.assert_allclose(expected[row][found[row]], scores[row].numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize("rule", ["full", "level", "trie"])
+def test_a_filter_never_changes_the_score_of_an_item(rule, llama):
+    backbone, _, trie = llama
+    prompts = prompts_of(9)
+    found, scores = beam_search(backbone, trie, prompts, 60, score_rule=rule)
+    allowed = np.random.default_rng(2).random((1, 60)) < 0.2
+    some, some_scores = beam_search(backbone, trie, prompts, 60, open_items=only(trie, allowed), score_rule=rule)
+    kept = torch.from_numpy(allowed[0])[found[0].long()]
+    np.testing.assert_allclose(some_scores[0, : kept.sum()].numpy(), scores[0][kept].numpy(), atol=1e-5)
+    assert sorted(some[0, : kept.sum()].tolist()) == np.flatnonzero(allowed[0]).tolist()
+
+
 def test_allowed_items_equal_generate_under_the_same_restriction():
     items = code_items(60)
     model = plain_model("qwen3", BASE + items.num_rows)
     allowed = np.random.default_rng(0).random((1, 60)) < 0.3
     (prompt,) = prompts_of(7)
-    found, scores = beam_search(
-        as_backbone(model), TokenTrie.from_item_tokens(items), [prompt], 5, num_beams=5, allowed=allowed
-    )
+    trie = TokenTrie.from_item_tokens(items)
+    found, scores = beam_search(as_backbone(model), trie, [prompt], 5, num_beams=5, open_items=only(trie, allowed))
     assert_same_beams(found[0], scores[0], generate(model, items, prompt, 5, allowed[0]))
 
 
-@pytest.mark.parametrize("rule", ["full", "level"])
+@pytest.mark.parametrize("rule", ["full", "level", "trie"])
 @pytest.mark.parametrize("name", ["llama", "gemma2", "gemma3", "gpt2"])
 def test_keeping_all_beams_equals_brute_force_over_every_item(name, rule):
     items = code_items(30)
@@ -117,12 +168,13 @@ def test_keeping_all_beams_equals_brute_force_over_every_item(name, rule):
         np.testing.assert_allclose(scores[row].numpy(), expected[found[row]], atol=1e-4)
 
 
-def test_keeping_all_beams_equals_brute_force_for_answers_of_any_length():
+@pytest.mark.parametrize("rule", ["full", "trie"])
+def test_keeping_all_beams_equals_brute_force_for_answers_of_any_length(rule):
     items = random_words(40)
     backbone = as_backbone(plain_model("llama"))
     (prompt,) = prompts_of(9)
-    found, scores = beam_search(backbone, TokenTrie.from_item_tokens(items), [prompt], items.num_items)
-    expected = brute_force(backbone, items, prompt)
+    found, scores = beam_search(backbone, TokenTrie.from_item_tokens(items), [prompt], items.num_items, score_rule=rule)
+    expected = brute_force(backbone, items, prompt, rule)
     assert found[0].tolist() == np.argsort(-expected).tolist()
     np.testing.assert_allclose(scores[0].numpy(), expected[found[0]], atol=1e-4)
 
@@ -173,9 +225,11 @@ def test_a_batch_of_unequal_prompts_equals_single_requests(name):
     trie = TokenTrie.from_item_tokens(items)
     prompts = prompts_of(1, 6, LONG, WINDOW, 13)
     allowed = np.random.default_rng(1).random((5, 60)) < np.array([[0.05], [1.1], [0.3], [0.5], [0.02]])
-    found, scores = beam_search(backbone, trie, prompts, 6, num_beams=6, allowed=allowed)
+    found, scores = beam_search(backbone, trie, prompts, 6, num_beams=6, open_items=only(trie, allowed))
     for row, prompt in enumerate(prompts):
-        alone, alone_scores = beam_search(backbone, trie, [prompt], 6, num_beams=6, allowed=allowed[row : row + 1])
+        alone, alone_scores = beam_search(
+            backbone, trie, [prompt], 6, num_beams=6, open_items=only(trie, allowed[row : row + 1])
+        )
         assert found[row].tolist() == alone[0].tolist()
         np.testing.assert_allclose(scores[row].numpy(), alone_scores[0].numpy(), atol=1e-4)
 
@@ -188,7 +242,8 @@ def test_k_items_come_out_whenever_k_exist_also_with_700_seen():
     for row in allowed:
         row[rng.choice(800, 700, replace=False)] = False
     allowed[3, np.flatnonzero(allowed[3])[20:]] = False  # just 20 are left
-    found, _ = beam_search(backbone, TokenTrie.from_item_tokens(items), prompts_of(9, 4, 12, 6), 20, allowed=allowed)
+    trie = TokenTrie.from_item_tokens(items)
+    found, _ = beam_search(backbone, trie, prompts_of(9, 4, 12, 6), 20, open_items=only(trie, allowed))
     assert all(len(set(row)) == 20 for row in found.tolist())
     assert np.take_along_axis(allowed, found.numpy(), axis=1).all()
 
@@ -199,7 +254,7 @@ def test_a_handful_of_candidates_all_come_out_in_order_and_the_rest_is_padding(l
     allowed = np.zeros((2, 60), dtype=bool)
     allowed[0, candidates] = True  # the second request has nothing to receive
     prompts = prompts_of(9, 9)
-    found, scores = beam_search(backbone, trie, prompts, 8, num_beams=8, allowed=allowed)
+    found, scores = beam_search(backbone, trie, prompts, 8, num_beams=8, open_items=only(trie, allowed))
     expected = brute_force(backbone, items, prompts[0])[candidates]
     assert found[0].tolist() == [candidates[i] for i in np.argsort(-expected)] + [-1] * 3
     np.testing.assert_allclose(scores[0, :5].numpy(), -np.sort(-expected), atol=1e-4)
@@ -225,7 +280,7 @@ def test_items_with_one_title_come_out_together_with_one_score():
     assert found[0, first : first + 3].tolist() == [0, 2, 4]
     assert len(set(scores[0, first : first + 3].tolist())) == 1
     allowed = np.array([[False, True, True, False, True]])
-    found, _ = beam_search(backbone, trie, [prompt], 5, allowed=allowed)
+    found, _ = beam_search(backbone, trie, [prompt], 5, open_items=only(trie, allowed))
     assert sorted(found[0].tolist()) == [-1, -1, 1, 2, 4]
 
 
@@ -243,7 +298,7 @@ def test_bfloat16_finds_nearly_the_same_items():
 
 def test_rule_level_is_refused_for_titles():
     trie = TokenTrie.from_item_tokens(word_items([[5, 6], [7]]))
-    with pytest.raises(ModelError, match="as titles do; use the rule 'full'"):
+    with pytest.raises(ModelError, match="as titles do; use the rule 'full' or 'trie'"):
         beam_search(as_backbone(plain_model("llama")), trie, prompts_of(4), 1, score_rule="level")
 
 
@@ -260,8 +315,6 @@ def test_items_of_another_model_are_refused():
         ({"prompts": []}, "at least one prompt"),
         ({"prompts": prompts_of(5, 63)}, "prompt of request 1 has 63 tokens, .* 64 positions"),
         ({"k": 0}, "k and num_beams of at least 1"),
-        ({"allowed": np.ones((3, 60), dtype=bool)}, "for each of 1 prompts, got 3"),
-        ({"allowed": np.ones((1, 61), dtype=bool)}, r"bool \(requests, 60\)"),
     ],
 )
 def test_requests_that_cannot_be_answered_are_refused_in_words(llama, arguments, sentence):

@@ -24,7 +24,7 @@ from .tiny_models import (
 LONG = 2 * WINDOW + 3
 
 
-@pytest.mark.parametrize("rule", ["full", "level"])
+@pytest.mark.parametrize("rule", ["full", "level", "trie"])
 @pytest.mark.parametrize("name", ["llama", "gemma2", "gemma3", "mistral", "gpt2", "gpt_neox"])
 def test_scores_equal_separate_forwards(name, rule):
     items = code_items(40)
@@ -38,17 +38,25 @@ def test_scores_equal_separate_forwards(name, rule):
         np.testing.assert_allclose(scores[row].numpy(), expected, atol=1e-4)
 
 
-def test_scores_of_answers_of_any_length_equal_separate_forwards(monkeypatch):
+@pytest.mark.parametrize("rule", ["full", "trie"])
+def test_scores_of_answers_of_any_length_equal_separate_forwards(rule, monkeypatch):
     items = random_words(40)
     backbone = as_backbone(plain_model("qwen3"))
     prompts = prompts_of(11, 6)
     candidates = np.stack([np.arange(items.num_items), np.arange(items.num_items)[::-1]])
     monkeypatch.setattr(likelihood, "_NODES_AT_ONCE", 24)  # several passes over the same prompts
-    scores = score_candidates(backbone, items, prompts, candidates)
+    scores = score_candidates(backbone, items, prompts, candidates, score_rule=rule)
     for row, prompt in enumerate(prompts):
         np.testing.assert_allclose(
-            scores[row].numpy(), brute_force(backbone, items, prompt)[candidates[row]], atol=1e-4
+            scores[row].numpy(), brute_force(backbone, items, prompt, rule)[candidates[row]], atol=1e-4
         )
+
+
+def test_scores_of_all_items_sum_to_one_by_trie():
+    items = code_items(40)
+    backbone = as_backbone(plain_model("llama"), items)
+    scores = score_candidates(backbone, items, prompts_of(8), np.arange(40)[None], score_rule="trie")
+    assert scores.exp().sum() == pytest.approx(1.0, abs=1e-5)
 
 
 def test_scores_of_unique_ids_sum_to_one_over_the_catalogue_by_level():
@@ -102,5 +110,5 @@ def test_candidates_that_are_no_items_are_refused_in_words():
         score_candidates(backbone, items, prompts_of(4), np.array([[3, 10]]))
     with pytest.raises(RequestError, match=r"shape \(1, C\).*got \(2, 1\)"):
         score_candidates(backbone, items, prompts_of(4), np.array([[3], [4]]))
-    with pytest.raises(ModelError, match="'full' or 'level', got 'sum'"):
+    with pytest.raises(ModelError, match="full, level, trie, got 'sum'"):
         score_candidates(backbone, items, prompts_of(4), np.array([[3]]), score_rule="sum")

@@ -101,6 +101,9 @@ def brute_force(backbone: Backbone, item_tokens: ItemTokens, prompt: np.ndarray,
         answer = torch.from_numpy(item_tokens[item].astype(np.int64))
         ids = torch.cat([torch.from_numpy(prompt), answer])[None]
         hidden = backbone.hidden_states(ids)[0, len(prompt) - 1 : -1]  # (L, D)
+        if rule == "trie":
+            scores.append(_trie_score(backbone, item_tokens, item, hidden))
+            continue
         if rule == "full":
             log_probs = backbone.logits(hidden).log_softmax(-1)
             scores.append(float(log_probs.gather(1, answer[:, None]).double().sum()))
@@ -114,8 +117,18 @@ def brute_force(backbone: Backbone, item_tokens: ItemTokens, prompt: np.ndarray,
     return np.array(scores)
 
 
+def _trie_score(backbone: Backbone, item_tokens: ItemTokens, item: int, hidden: torch.Tensor) -> float:
+    """Each token's softmax over the tokens that any item with the same beginning has there."""
+    logits, answer, total = backbone.logits(hidden), item_tokens[item], 0.0
+    for place, token in enumerate(answer.tolist()):
+        same = (item_tokens.sequences[:, :place] == answer[:place]).all(axis=1)
+        over = np.unique(item_tokens.sequences[same, place])
+        total += float(logits[place, token] - logits[place, over].logsumexp(0))
+    return total
+
+
 def generate(
-    model, item_tokens: ItemTokens, prompt: np.ndarray, num_beams: int, allowed=None
+    model, item_tokens: ItemTokens, prompt: np.ndarray, num_beams: int, allowed=None, *, renormalize: bool = False
 ) -> list[tuple[int, float]]:
     """What transformers' own beam search under a prefix function returns: (item, score), best first."""
     item_of = {tuple(item_tokens[item].tolist()): item for item in range(item_tokens.num_items)}
@@ -131,6 +144,7 @@ def generate(
         do_sample=False,
         length_penalty=0.0,
         early_stopping=False,
+        renormalize_logits=renormalize,
         eos_token_id=item_tokens.end_token,
         pad_token_id=0,
         return_dict_in_generate=True,

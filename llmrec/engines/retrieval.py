@@ -1,0 +1,131 @@
+"""Retrieval: the items whose vectors have the largest inner product with each request's last hidden state, exactly.
+
+The matrix is read in chunks of items and the best k of every chunk are merged, so that a million items never stand beside
+each other as scores: (B, chunk + k) numbers instead of (B, N). `normalise` sums the exponentials on the way, which makes the
+scores log-probabilities over the whole catalogue.
+
+Letters: B requests, N items, D width, M items of a chunk, H items closed for a request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from llmrec.errors import RequestError
+
+# Scores that stand in memory at a time: 32 MB in float32, which stays near the caches of a CPU.
+_SCORES_AT_ONCE = 1 << 23
+
+
+@dataclass(frozen=True, eq=False)
+class Retrieved:
+    """items: int64 (B, k), best first, padded with -1; scores: float32 (B, k), padded with -inf."""
+
+    items: Tensor
+    scores: Tensor
+
+
+@torch.no_grad()
+def retrieve(
+    hidden: Tensor,
+    item_matrix: Tensor,
+    k: int,
+    *,
+    scale: float = 1.0,
+    bias: Tensor | None = None,
+    allowed: Tensor | None = None,
+    closed: Tensor | None = None,
+    normalise: bool = False,
+) -> Retrieved:
+    """The k items with the largest `scale` <hidden, row> + bias.
+
+    hidden: float (B, D). item_matrix: float (N, D) on the same device. bias: float (N,). See `best_of_chunks` for the rest.
+    """
+    if hidden.ndim != 2 or item_matrix.ndim != 2 or hidden.shape[1] != item_matrix.shape[1]:
+        raise RequestError(
+            f"hidden states (B, D) and an item matrix (N, D) should share D, but they are {tuple(hidden.shape)} and "
+            f"{tuple(item_matrix.shape)}."
+        )
+    hidden = hidden.to(item_matrix.dtype) * scale
+
+    def scores_of(rows: slice) -> Tensor:
+        scores = hidden @ item_matrix[rows].T
+        return scores if bias is None else scores + bias[rows]
+
+    return best_of_chunks(
+        scores_of, len(hidden), len(item_matrix), k, allowed=allowed, closed=closed, normalise=normalise
+    )
+
+
+@torch.no_grad()
+def best_of_chunks(
+    scores_of: Callable[[slice], Tensor],
+    num_requests: int,
+    num_items: int,
+    k: int,
+    *,
+    allowed: Tensor | np.ndarray | None = None,
+    closed: Tensor | np.ndarray | None = None,
+    normalise: bool = False,
+) -> Retrieved:
+    """The k best items of scores that are made chunk by chunk.
+
+    Args:
+        scores_of: a slice of items -> their scores, float (B, M), the same device every time.
+        allowed: bool (N,), the items that may come out for any request; None for all.
+        closed: int64 (B, H), items that may not come out for one request (its history), padded with -1.
+        normalise: whether scores are log-softmax over all N items, those that may not come out included.
+
+    Of equal scores the lower item comes first; where equals reach across the end of the list, any of them may be on it.
+    """
+    step = max(1, min(num_items, _SCORES_AT_ONCE // max(num_requests, 1)))
+    items, best, total = None, None, None
+    for start in range(0, num_items, step):
+        rows = slice(start, min(start + step, num_items))
+        scores = scores_of(rows).float()  # (B, M)
+        if normalise:
+            mass = scores.logsumexp(dim=1)
+            total = mass if total is None else torch.logaddexp(total, mass)
+        scores = _masked(scores, rows, allowed, closed)
+        found, places = scores.topk(min(k, scores.shape[1]), dim=1)
+        places = places + start
+        if best is not None:
+            found, places = torch.cat([best, found], dim=1), torch.cat([items, places], dim=1)
+            found, kept = found.topk(min(k, found.shape[1]), dim=1)
+            places = places.gather(1, kept)
+        items, best = places, found
+    if items is None:
+        raise RequestError("there are no items to retrieve from.")
+    order = items.sort(dim=1).indices  # two stable sorts: by item, then by score
+    items, best = items.gather(1, order), best.gather(1, order)
+    best, order = best.sort(dim=1, descending=True, stable=True)
+    items = items.gather(1, order).masked_fill(best == -torch.inf, -1)
+    if total is not None:
+        best = best - total[:, None]
+    short = k - items.shape[1]
+    if short > 0:
+        items = torch.nn.functional.pad(items, (0, short), value=-1)
+        best = torch.nn.functional.pad(best, (0, short), value=-torch.inf)
+    return Retrieved(items, best)
+
+
+def _masked(
+    scores: Tensor, rows: slice, allowed: Tensor | np.ndarray | None, closed: Tensor | np.ndarray | None
+) -> Tensor:
+    """The scores with -inf where an item may not come out. A score that is -inf itself counts as closed."""
+    if allowed is not None:
+        mask = torch.as_tensor(allowed[rows], device=scores.device)
+        scores = scores.masked_fill(~mask, -torch.inf)
+    if closed is not None:
+        places = torch.as_tensor(closed, device=scores.device, dtype=torch.int64) - rows.start
+        inside = (places >= 0) & (places < scores.shape[1])
+        # A column more takes what lies in other chunks.
+        spare = torch.nn.functional.pad(scores, (0, 1))
+        spare.scatter_(1, places.masked_fill(~inside, scores.shape[1]), -torch.inf)
+        scores = spare[:, :-1]
+    return scores
