@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 from llmrec.backbones.load import ModelSource
+from llmrec.backbones.packed_attention import PackedLayout, packed
 from llmrec.errors import ModelError
 from llmrec.nn.item_table import ItemTable
 from llmrec.nn.losses import IGNORE, token_loss
@@ -110,6 +112,7 @@ class Backbone(nn.Module):
         attention_mask: torch.Tensor | dict[str, torch.Tensor] | None = None,
         position_ids: torch.Tensor | None = None,
         past_key_values: Any | None = None,
+        packed_layout: PackedLayout | None = None,
     ) -> torch.Tensor:
         """Hidden states after the final norm, (B, T, D); a cache given is appended to in place.
 
@@ -117,17 +120,22 @@ class Backbone(nn.Module):
             input_ids: int64 (B, T), or inputs_embeds (B, T, D) instead.
             attention_mask: int64 (B, T), or what the model takes as prepared 4-D masks.
             position_ids: int64 (B, T).
+            packed_layout: who sees whom where the one row is many, packed; then no attention_mask.
         """
         if inputs_embeds is None:
             assert input_ids is not None, "hidden_states needs input_ids or inputs_embeds"
             inputs_embeds = self.embed(input_ids)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+        attention, layout = nullcontext(), {}
+        if packed_layout is not None:
+            attention, layout = packed(self.config.get_text_config(decoder=True)), {"packed_layout": packed_layout}
+        with attention, torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
             output = self.body(
                 inputs_embeds=inputs_embeds,
                 attention_mask=attention_mask,
                 position_ids=position_ids,
                 past_key_values=past_key_values,
                 use_cache=past_key_values is not None,
+                **layout,
             )
         return output.last_hidden_state
 
@@ -160,6 +168,24 @@ class Backbone(nn.Module):
             total = total + token_loss(logits, rows[at] - start, label_smoothing=label_smoothing)
         return total
 
+    def labelled_states(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """The hidden states (N, D) that a batch's N targets are predicted from, and the targets int64 (N,), row by row.
+
+        Args:
+            batch: a padded one (input_ids, attention_mask, labels, each int64 (B, T); labels stand where their tokens stand, -100
+                where there is no target), or a packed one as `PackingCollator` describes it.
+        """
+        if "seen_until" in batch:
+            layout = PackedLayout(batch["seen_until"], batch["position_ids"])
+            hidden = self.hidden_states(
+                batch["input_ids"], position_ids=batch["position_ids"], packed_layout=layout
+            )  # (1, T, D)
+            return hidden[0, batch["predict_at"]], batch["labels"]
+        hidden = self.hidden_states(batch["input_ids"], attention_mask=batch["attention_mask"])
+        targets = batch["labels"][:, 1:]
+        is_target = targets != IGNORE
+        return hidden[:, :-1][is_target], targets[is_target]
+
     def next_token_loss(
         self,
         batch: dict[str, torch.Tensor],
@@ -168,17 +194,15 @@ class Backbone(nn.Module):
         label_smoothing: float = 0.0,
         hidden_dropout: float = 0.0,
     ) -> tuple[torch.Tensor, int]:
-        """The summed loss over a batch's labelled positions, and their number; logits are computed at those positions only.
+        """The summed loss over a batch's targets, and their number; logits are computed for the targets only.
 
         Args:
-            batch: input_ids, attention_mask, labels, each int64 (B, T); labels are aligned with input_ids, -100 where not a target.
+            batch: padded or packed, as in `labelled_states`.
             hidden_dropout: on the hidden states the head reads, in training only.
         """
-        hidden = self.hidden_states(batch["input_ids"], attention_mask=batch["attention_mask"])
-        targets = batch["labels"][:, 1:]
-        at = targets != IGNORE
-        hidden = torch.nn.functional.dropout(hidden[:, :-1][at], hidden_dropout, self.training)  # (N, D)
-        return self.loss(hidden, targets[at], rule=rule, label_smoothing=label_smoothing), int(at.sum())
+        hidden, targets = self.labelled_states(batch)
+        hidden = torch.nn.functional.dropout(hidden, hidden_dropout, self.training)
+        return self.loss(hidden, targets, rule=rule, label_smoothing=label_smoothing), len(targets)
 
     @torch.no_grad()
     def check_head(self) -> None:

@@ -1,0 +1,134 @@
+"""Many training rows in one packed row: no padding, and beginnings that rows share are read once.
+
+The rows of a batch are laid out as a forest of token prefixes in the order of a depth-first walk, so that a token's
+descendants stand right behind it:
+
+    row 1: h h a b x        packed:      h h a b x | y | c z        seen_until: 8 8 6 5 5 | 6 | 8 8
+    row 2: h h a y          position:    0 1 2 3 4 | 3 | 2 3
+    row 3: h h c z
+
+Token j is part of the row that token i belongs to exactly where j <= i < seen_until[j]. That one comparison is the whole attention
+mask, and with true positions the model computes for every token what it would compute in the token's own row, so loss and
+gradient are those of the separate rows. Nothing is assumed about prompts: what is shared is found in the token ids themselves.
+Where nothing is shared the same layout is plain segments, one behind the other.
+
+Letters: B rows, T packed tokens, N targets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+NO_TARGET = -100
+# Sharing fewer tokens than this is not worth a mask: a BOS, or a BOS and the first code.
+MIN_SHARED = 8
+
+
+@dataclass(frozen=True)
+class PackingCollator:
+    """Rows to one packed row. The batch: `input_ids`, `position_ids`, `seen_until`, each int64 (1, T); `predict_at` and `labels`, each
+    int64 (N,): the hidden state at place predict_at[n] predicts the token labels[n]. Targets stand row by row.
+
+    share_prefixes: rows that begin with the same tokens (MIN_SHARED of them or more) hold these once; dropout then falls on
+    the shared tokens once as well.
+    """
+
+    share_prefixes: bool
+
+    def __call__(self, rows: Sequence[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
+        ids = [row["input_ids"] for row in rows]
+        places, length = place_rows(ids, min_shared=MIN_SHARED if self.share_prefixes else None)
+        input_ids = np.zeros(length, dtype=np.int64)
+        position_ids = np.zeros(length, dtype=np.int64)
+        for row_ids, row_places in zip(ids, places, strict=True):
+            input_ids[row_places] = row_ids
+            position_ids[row_places] = np.arange(len(row_ids))
+        is_target = [row["labels"][1:] != NO_TARGET for row in rows]  # the first token is behind nothing
+        batch = {
+            "input_ids": input_ids[None],
+            "position_ids": position_ids[None],
+            "seen_until": seen_until(position_ids)[None],
+            "predict_at": np.concatenate([at[:-1][is_t] for at, is_t in zip(places, is_target, strict=True)]),
+            "labels": np.concatenate([row["labels"][1:][is_t] for row, is_t in zip(rows, is_target, strict=True)]),
+        }
+        return {name: torch.from_numpy(values) for name, values in batch.items()}
+
+
+def place_rows(rows: Sequence[np.ndarray], *, min_shared: int | None) -> tuple[list[np.ndarray], int]:
+    """Where every token of every row stands, int64 (T_b,) a row, and the number T of packed tokens.
+
+    rows: B arrays of token ids, each int32 (T_b,). min_shared: rows share a beginning of at least so many tokens; None: they share
+    nothing. Below a shared beginning the longest row goes on first, so that a growing history is one unbroken run of tokens
+    and the other rows are branches of it.
+    """
+    order = sorted(range(len(rows)), key=lambda row: rows[row].astype(">u4").tobytes())
+    shared = [0] * len(rows)  # tokens each row shares with the one before it in `order`
+    if min_shared is not None:
+        for at in range(1, len(rows)):
+            common = _common_prefix(rows[order[at - 1]], rows[order[at]])
+            shared[at] = common if common >= min_shared else 0
+    places: list[np.ndarray] = [np.zeros(0, np.int64)] * len(rows)
+    length = 0
+    groups = (
+        [(0, len(rows), np.zeros(0, np.int64))] if rows else []
+    )  # sorted rows [low, high), and where their common beginning stands
+    while groups:
+        low, high, beginning = groups.pop()
+        longest = max(range(low, high), key=lambda at: len(rows[order[at]]))
+        num_new = len(rows[order[longest]]) - len(beginning)
+        place = np.concatenate([beginning, np.arange(length, length + num_new)])
+        places[order[longest]] = place
+        length += num_new
+        branches = _branches(shared, low, longest, high)
+        # last in, first out: the branch that leaves latest comes next, as a depth-first walk wants
+        groups += [(start, stop, place[:common]) for common, start, stop in sorted(branches)]
+    return places, length
+
+
+def _branches(shared: list[int], low: int, longest: int, high: int) -> list[tuple[int, int, int]]:
+    """(common, start, stop): the rows [start, stop) share exactly `common` tokens with row `longest`, both sides of it apart."""
+    common = [0] * (high - low)
+    for at in range(longest - 1, low - 1, -1):
+        common[at - low] = min(shared[at + 1], common[at + 1 - low]) if at + 1 < longest else shared[at + 1]
+    for at in range(longest + 1, high):
+        common[at - low] = min(shared[at], common[at - 1 - low]) if at - 1 > longest else shared[at]
+    found: list[tuple[int, int, int]] = []
+    for side in (range(low, longest), range(longest + 1, high)):
+        start = side.start
+        for at in side:
+            if at + 1 == side.stop or common[at + 1 - low] != common[at - low]:
+                found.append((common[at - low], start, at + 1))
+                start = at + 1
+    return found
+
+
+def seen_until(position_ids: np.ndarray) -> np.ndarray:
+    """For each token one past its last descendant, from the depths of a depth-first walk. int64 (T,) -> int64 (T,)."""
+    length = len(position_ids)
+    result = np.full(length, length, dtype=np.int64)
+    starts = np.flatnonzero(np.diff(position_ids, prepend=-2) != 1)  # where a run of consecutive positions begins
+    open_runs: list[
+        tuple[int, int]
+    ] = []  # (start, stop) of tokens whose descendants may still come, positions ascending
+    for start, stop in zip(starts, [*starts[1:], length], strict=True):
+        depth = position_ids[start]
+        while open_runs:
+            first, last = open_runs[-1]
+            kept = int(np.clip(depth - position_ids[first], 0, last - first))  # of this run, those above the new depth
+            result[first + kept : last] = start
+            if kept:
+                open_runs[-1] = (first, first + kept)
+                break
+            open_runs.pop()
+        open_runs.append((start, stop))
+    return result
+
+
+def _common_prefix(one: np.ndarray, other: np.ndarray) -> int:
+    shorter = min(len(one), len(other))
+    different = one[:shorter] != other[:shorter]
+    return int(different.argmax()) if different.any() else shorter
