@@ -7,11 +7,12 @@ for item in recommender.recommend(["50", "181"], k=10):
 
 from __future__ import annotations
 
+import functools
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self, get_args
 
 import numpy as np
 import torch
@@ -22,10 +23,15 @@ from llmrec.data.interactions import Histories
 from llmrec.errors import ArtifactError, ConfigError, ModelError, RequestError
 from llmrec.files import atomic_folder
 from llmrec.recommenders.artifact import MANIFEST, find_model, load_artifact
+from llmrec.recommenders.diversity import MMR, POOL, SSD, diversified, token_vectors
+from llmrec.recommenders.grounding import GroundedRecommender
 from llmrec.recommenders.language_model import recommender_of
-from llmrec.recommenders.requests import Ranker, Requests
+from llmrec.recommenders.requests import Ranker, Ranking, Requests
+from llmrec.recommenders.rules import Condition, ItemRules, checked_ids
 
 REQUESTS_A_CALL = 256  # a dense ranker holds this many rows of scores over the whole catalogue
+# How a run of the text form answers: titles under the catalogue's trie, or free text and the nearest titles.
+Decoding = Literal["trie", "grounding"]
 
 
 @dataclass(frozen=True)
@@ -40,15 +46,35 @@ class Recommendation:
 class Recommender:
     """An inner ranker with its catalogue: takes and gives outside item ids, never dense item numbers."""
 
-    def __init__(self, ranker: Ranker, catalog: Catalog, folder: Path | None = None) -> None:
-        """folder: the model folder `save_pretrained` copies, for a ranker that was read from one."""
+    def __init__(
+        self,
+        ranker: Ranker,
+        catalog: Catalog,
+        folder: Path | None = None,
+        *,
+        item_vectors: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> None:
+        """folder: the model folder `save_pretrained` copies, for a ranker that was read from one.
+
+        item_vectors: what diversity measures likeness by: items int (U, P) -> vectors float (U, P, D); rows for -1 are not
+        read. `matrix.__getitem__` of a matrix (num_items, D) is one, `encode_texts(catalog.texts())` such a matrix.
+        `from_pretrained` takes the mean of each item's token rows, which every run has.
+        """
         self.ranker = ranker
         self.catalog = catalog
         self.folder = folder
+        self.item_vectors = item_vectors
+        self.rules = ItemRules(catalog)
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | Path, *, dtype: torch.dtype | None = None, device: str = "cpu", num_beams: int = 20
+        cls,
+        folder: str | Path,
+        *,
+        dtype: torch.dtype | None = None,
+        device: str = "cpu",
+        num_beams: int = 20,
+        decoding: Decoding = "trie",
     ) -> Self:
         """The recommender in a run folder, or in the model folder that `save_pretrained` or `llmrec train` wrote.
 
@@ -56,16 +82,22 @@ class Recommender:
             dtype: arithmetic of the frozen part; None for the one it was trained in.
             device: "cpu", "cuda", "cuda:1", ...
             num_beams: beams of the search where items are several tokens; more are slower and closer to exact.
+            decoding: "trie" searches among the items' own tokens; "grounding", for runs of the text form, lets the model
+                write freely and ranks items by how near their titles are (`grounding.GroundedRecommender`).
 
         Raises:
             ArtifactError: the folder is no artifact, is of a newer format, or is damaged.
-            ConfigError: there is no such device, or num_beams is below 1.
+            ConfigError: there is no such device or decoding, or num_beams is below 1.
         """
         if num_beams < 1:
             raise ConfigError(f"num_beams should be 1 or more, but it is {num_beams}.")
+        if decoding not in get_args(Decoding):
+            raise ConfigError(f"decoding should be {' or '.join(get_args(Decoding))}, but it is '{decoding}'.")
         model_folder = find_model(folder)
         model = load_artifact(model_folder, dtype=dtype, device=_checked_device(device))
-        return cls(recommender_of(model, num_beams=num_beams), model.catalog, model_folder)
+        made = GroundedRecommender if decoding == "grounding" else recommender_of
+        vectors = functools.partial(token_vectors, model)
+        return cls(made(model, num_beams=num_beams), model.catalog, model_folder, item_vectors=vectors)
 
     def recommend(
         self,
@@ -73,7 +105,11 @@ class Recommender:
         k: int = 10,
         *,
         exclude_seen: bool = True,
-        candidates: Sequence[str] | None = None,
+        candidates: Collection[str] | None = None,
+        where: str | Sequence[str | Condition] = (),
+        in_stock: str | Collection[str] | None = None,
+        exclude: Collection[str] = (),
+        diversity: MMR | SSD | None = None,
         instruction: str | None = None,
     ) -> list[Recommendation]:
         """The best k items for one user, best first; fewer only where fewer may be recommended.
@@ -82,15 +118,22 @@ class Recommender:
             history: item ids, oldest first; none for a new user. Of a longer one than the model reads, the latest count.
             exclude_seen: whether items of the history are kept out of the answer.
             candidates: item ids to choose from; None for the whole catalogue.
+            where: what the catalogue's columns must say, such as ["genres=Comedy|Drama", "year>=1990"] (see `rules`).
+            in_stock: the ids in stock, or the name of a column that says so.
+            exclude: ids that must not come out.
+            diversity: `MMR(0.3)` or `SSD(0.5)`: of a list five times as long, those that are unlike each other; the order is
+                then theirs, the scores remain the ranker's.
             instruction: a wish in words, for models trained with a prompt that has a place for one.
 
         Raises:
-            RequestError: an id is not in the catalogue (the nearest are named), k is below 1, there are no candidates.
+            RequestError: an id, column or value is not in the catalogue (the nearest are named), k is below 1, or the
+                rules leave no item.
         """
         instructions = None if instruction is None else [instruction]
         return self.recommend_batch(
-            [history], k, exclude_seen=exclude_seen, candidates=candidates, instructions=instructions
-        )[0]
+            [history], k, exclude_seen=exclude_seen, candidates=candidates, where=where, in_stock=in_stock,
+            exclude=exclude, diversity=diversity, instructions=instructions,
+        )[0]  # fmt: skip
 
     def recommend_batch(
         self,
@@ -98,19 +141,26 @@ class Recommender:
         k: int = 10,
         *,
         exclude_seen: bool = True,
-        candidates: Sequence[str] | None = None,
+        candidates: Collection[str] | None = None,
+        where: str | Sequence[str | Condition] = (),
+        in_stock: str | Collection[str] | None = None,
+        exclude: Collection[str] = (),
+        diversity: MMR | SSD | None = None,
         instructions: Sequence[str] | None = None,
     ) -> list[list[Recommendation]]:
-        """The same as `recommend` for many users at once; candidates are the same for all, instructions one a user."""
+        """The same as `recommend` for many users at once; the rules are the same for all, instructions one a user."""
         if k < 1:
             raise RequestError(f"k counts the items to recommend and should be 1 or more, but it is {k}.")
-        chosen = None if candidates is None else np.unique(self._candidates(candidates))
-        k = min(k, self.catalog.num_items if chosen is None else len(chosen))
+        chosen = self.rules.items(where=where, in_stock=in_stock, exclude=exclude, candidates=candidates)
+        most = self.catalog.num_items if chosen is None else len(chosen)
+        k, asked = min(k, most), min(k if diversity is None else POOL * k, most)
         requests = self._requests(histories, instructions)
         found = []
         for start in range(0, len(requests), REQUESTS_A_CALL):
             rows = np.arange(start, min(start + REQUESTS_A_CALL, len(requests)))
-            ranking = self.ranker.rank(requests.take(rows), k, exclude_seen=exclude_seen, candidates=chosen)
+            ranking = self.ranker.rank(requests.take(rows), asked, exclude_seen=exclude_seen, candidates=chosen)
+            if diversity is not None:
+                ranking = self._diversified(ranking, diversity, k)
             found += [self._named(*row) for row in zip(ranking.items, ranking.scores, strict=True)]
         return found
 
@@ -118,8 +168,31 @@ class Recommender:
         self, history: Sequence[str], candidates: Sequence[str], *, instruction: str | None = None
     ) -> list[float]:
         """One score for each candidate id, in their order, whether in the history or not; see `recommend` for the rest."""
-        requests = self._requests([history], None if instruction is None else [instruction])
-        return [float(score) for score in self.ranker.score(requests, self._candidates(candidates))[0]]
+        instructions = None if instruction is None else [instruction]
+        return self.score_batch([history], [candidates], instructions=instructions)[0]
+
+    def score_batch(
+        self,
+        histories: Sequence[Sequence[str]],
+        candidates: Sequence[Sequence[str]],
+        *,
+        instructions: Sequence[str] | None = None,
+    ) -> list[list[float]]:
+        """The same as `score` for many users at once, each with candidates of its own, as many as it likes."""
+        if len(candidates) != len(histories):
+            raise RequestError(
+                f"there should be one list of candidates for each of the {len(histories)} histories, not {len(candidates)}."
+            )
+        lists = [self._candidates(asked) for asked in candidates]
+        requests = self._requests(histories, instructions)
+        found = []
+        # Lists of like length together: a shorter one is filled up to the longest beside it.
+        order = np.argsort([len(items) for items in lists], kind="stable")
+        for rows in np.split(order, range(REQUESTS_A_CALL, len(order), REQUESTS_A_CALL)) if len(order) else []:
+            longest = len(lists[rows[-1]])
+            wanted = np.stack([np.resize(lists[row], longest) for row in rows])  # (U, C), repeated from the start
+            found += zip(rows.tolist(), self.ranker.score(requests.take(rows), wanted), strict=True)
+        return [scores[: len(lists[row])].tolist() for row, scores in sorted(found, key=lambda pair: pair[0])]
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Copies the model folder to `folder`, whole or not at all; an older artifact there is replaced.
@@ -165,25 +238,22 @@ class Recommender:
         return self.folder
 
     def _requests(self, histories: Sequence[Sequence[str]], instructions: Sequence[str] | None) -> Requests:
-        rows = [self._items(history, "a history") for history in histories]
+        rows = [self.catalog.index(checked_ids(history, "a history")) for history in histories]
         return Requests(Histories.from_lists(rows), instructions=None if instructions is None else list(instructions))
 
     def _candidates(self, item_ids: Sequence[str]) -> np.ndarray:
         """int32 (C,), C at least 1."""
-        items = self._items(item_ids, "the candidates")
-        if not len(items):
-            raise RequestError("the list of candidates is empty. Leave it out to choose from the whole catalogue.")
-        return items
+        if not len(item_ids):
+            raise RequestError("the list of candidates is empty. Name at least one.")
+        return self.catalog.index(checked_ids(item_ids, "the candidates"))
 
-    def _items(self, item_ids: Sequence[str], what: str) -> np.ndarray:
-        """Dense items of outside ids: int32 (len(item_ids),)."""
-        for item_id in () if isinstance(item_ids, str) else item_ids:
-            if not isinstance(item_id, str):
-                raise RequestError(
-                    f"{what} should be a list of item ids, which are texts, but it holds {item_id!r}, "
-                    f"a {type(item_id).__name__}. Write '{item_id}' if that is the id."
-                )
-        return self.catalog.index(item_ids)
+    def _diversified(self, listed: Ranking, method: MMR | SSD, k: int) -> Ranking:
+        if self.item_vectors is None:
+            raise RequestError(
+                "diversity needs vectors of the items, and this recommender was made in memory without any. "
+                "Give it some: Recommender(..., item_vectors=matrix.__getitem__)."
+            )
+        return diversified(listed, self.item_vectors(listed.items), method, k)
 
     def _named(self, items: np.ndarray, scores: np.ndarray) -> list[Recommendation]:
         """One row of a ranking, padding left out: items int32 (k,), scores float (k,)."""
