@@ -37,51 +37,50 @@ def tokenize(
 ) -> None:
     """Give every item a unique sequence of codes, and print collisions, utilisation, entropy and neighbour agreement.
 
-    Writes DATA/semantic_ids/NAME. Example: llmrec tokenize data/ml-100k --method rq-kmeans
+    Writes DATA/semantic_ids/NAME, with the codebooks by which `llmrec add-items` places new items later.
+
+    Example: llmrec tokenize data/ml-100k --method rq-kmeans
     """
     # Loaded here so that --help needs neither torch nor faiss.
-    import numpy as np
+    from dataclasses import replace
 
+    from llmrec.backbones.item_features import TEXT, source_matrices
     from llmrec.data.folder import load_data
     from llmrec.errors import ConfigError
     from llmrec.files import content_hash
-    from llmrec.items.rq_kmeans import side_by_side, tokenize_features
+    from llmrec.items.codebooks import Scaling
+    from llmrec.items.rq_kmeans import tokenize_features
 
     if method not in METHODS:
         raise ConfigError(f"there is no method '{method}' to find codes; there is: {', '.join(METHODS)}.")
     name = name or method
     if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name.startswith("."):
         raise ConfigError(f"the name of semantic IDs should be letters, digits, '.', '_' and '-', but it is '{name}'.")
-    sources = feature or ["text"]
-    if field and "text" not in sources:
+    sources = feature or [TEXT]
+    if field and TEXT not in sources:
         raise ConfigError(
             "--field chooses what is encoded as text, but the text is not among the features. Leave it out."
         )
     data = load_data(data_dir)
-    matrices, present = [], []
-    for source in sources:
-        if source == "text":
-            from llmrec.backbones.text_encoder import encode_texts
-
-            matrices.append(encode_texts(data.catalog.texts(field), encoder))
-            present.append(np.ones(data.catalog.num_items, bool))
-        else:
-            matrices.append(data.features[source])
-            present.append(data.features.present[source])
-    matrix = matrices[0] if len(matrices) == 1 else side_by_side(matrices, present)
-    semantic_ids, report = tokenize_features(matrix, levels=levels, codebook_size=codebook_size, seed=seed)
-
+    if TEXT in sources:
+        field = field or [each for each in data.catalog.fields if each != "image"]
+    matrices, present = source_matrices(sources, data.catalog, data.features, encoder=encoder, fields=field)
+    scaling = Scaling.none(matrices[0].shape[1]) if len(matrices) == 1 else Scaling.fit(matrices, present)
+    semantic_ids, report = tokenize_features(
+        scaling.apply(matrices, present), levels=levels, codebook_size=codebook_size, seed=seed, scaling=scaling
+    )
     folder = data_dir / "semantic_ids" / name
     card = {
         "method": method,
         "features": sources,
-        "encoder": encoder if "text" in sources else None,
+        "encoder": encoder if TEXT in sources else None,
+        "fields": field,
         "seed": seed,
         "catalog_hash": data.catalog.content_hash,
         "codes_hash": content_hash(semantic_ids.codes),
         "report": report.as_dict(),
     }
-    semantic_ids.save(folder, card)
+    replace(semantic_ids, card=card).save(folder)
     if json:
         typer.echo(json_text.dumps({"folder": str(folder), **card}, ensure_ascii=False))
     else:

@@ -1,6 +1,6 @@
 """Residual k-means: each level clusters what the levels before it left over, and an item's code there is its cluster.
 
-Works on any matrix of item features: text embeddings, collaborative factors, or several side by side (`side_by_side`).
+Works on any matrix of item features: text embeddings, collaborative factors, or several side by side (`codebooks.Scaling`).
 Source: RQ-KMeans as in OneRec (2025) and, for the residual idea, RQ-VAE of TIGER (Rajput et al. 2023).
 
 Letters: N items, L levels, K codes of a level, D width of the features.
@@ -15,6 +15,7 @@ import faiss
 import numpy as np
 
 from llmrec.errors import ConfigError, DataError
+from llmrec.items.codebooks import Codebooks, Scaling, nearest, nearest_codes
 from llmrec.items.quality import QualityReport, quality_report
 from llmrec.items.semantic_ids import SemanticIDs
 from llmrec.items.unique_codes import make_unique
@@ -66,7 +67,7 @@ def fit_codebooks(
         )
         kmeans.train(residual)
         centroids = np.concatenate([kmeans.centroids, np.zeros((size - num_used, residual.shape[1]), np.float32)])
-        residual = residual - centroids[_nearest(residual, centroids)]
+        residual = residual - centroids[nearest(residual, centroids)]
         codebooks.append(centroids @ basis.T + (mean if level == 0 else 0))
     return codebooks
 
@@ -77,16 +78,6 @@ def _principal_axes(centred: np.ndarray, components: int) -> np.ndarray:
     return np.linalg.eigh(covariance)[1][:, ::-1][:, :components].astype(np.float32).copy()
 
 
-def nearest_codes(features: np.ndarray, codebooks: Sequence[np.ndarray]) -> np.ndarray:
-    """The nearest code at every level given those before it: int32 (N, L); rows may repeat."""
-    residual = np.ascontiguousarray(features, dtype=np.float32)
-    codes = np.empty((len(residual), len(codebooks)), dtype=np.int32)
-    for level, codebook in enumerate(codebooks):
-        codes[:, level] = _nearest(residual, codebook)
-        residual = residual - codebook[codes[:, level]]
-    return codes
-
-
 def tokenize_features(
     features: np.ndarray,
     *,
@@ -94,10 +85,12 @@ def tokenize_features(
     codebook_size: int | None = None,
     seed: int = 0,
     components: int = DEFAULT_COMPONENTS,
+    scaling: Scaling | None = None,
 ) -> tuple[SemanticIDs, QualityReport]:
     """Semantic IDs of N items from any feature matrix, and how good they are.
 
-    features: numbers (N, D), finite. codebook_size: K of every level; None takes `default_codebook_size`.
+    features: numbers (N, D), finite. codebook_size: K of every level; None takes `default_codebook_size`. scaling: how the
+    features were brought side by side, kept for items that come later; None: they are as they were computed.
     Raises DataError for features that are no matrix of finite numbers, and ConfigError for sizes that cannot tell the items
     apart.
     """
@@ -112,30 +105,11 @@ def tokenize_features(
             "Use more levels or larger codebooks."
         )
     codebooks = fit_codebooks(features, [size] * levels, seed=seed, components=components)
-    nearest = nearest_codes(features, codebooks)
-    codes = make_unique(features, nearest, codebooks)
-    return SemanticIDs(codes, (size,) * levels), quality_report(features, nearest, codes, codebooks, seed=seed)
-
-
-def side_by_side(matrices: Sequence[np.ndarray], present: Sequence[np.ndarray] | None = None) -> np.ndarray:
-    """Several feature matrices as one, each with the same say: float32 (N, D_1 + D_2 + ...).
-
-    Each matrix is centred on the mean of its present rows and scaled so that those rows have a mean square length of 1.
-    matrices: float32 (N, D_f). present: bool (N,) each; absent rows become zero, the centre. None: all are present.
-    """
-    parts = []
-    for place, matrix in enumerate(matrices):
-        there = np.ones(len(matrix), bool) if present is None else present[place]
-        centred = np.where(there[:, None], matrix - matrix[there].mean(axis=0) if there.any() else 0, 0)
-        length = np.sqrt((centred[there] ** 2).sum(axis=1).mean()) if there.any() else 0
-        parts.append(centred / length if length > 0 else centred)
-    return np.concatenate(parts, axis=1).astype(np.float32)
-
-
-def _nearest(points: np.ndarray, centroids: np.ndarray) -> np.ndarray:
-    index = faiss.IndexFlatL2(centroids.shape[1])
-    index.add(centroids)
-    return index.search(points, 1)[1][:, 0]
+    before = nearest_codes(features, codebooks)
+    codes = make_unique(features, before, codebooks)
+    kept = Codebooks(codebooks, scaling or Scaling.none(features.shape[1]))
+    report = quality_report(features, before, codes, codebooks, seed=seed)
+    return SemanticIDs(codes, (size,) * levels, codebooks=kept), report
 
 
 def _checked(features: np.ndarray) -> np.ndarray:

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from llmrec.backbones.text_encoder import encode_texts
 from llmrec.data.catalog import Catalog
 from llmrec.errors import ConfigError, DataError
+from llmrec.items.codebooks import Scaling, nearest_codes
 from llmrec.items.quality import quality_report
-from llmrec.items.rq_kmeans import default_codebook_size, fit_codebooks, nearest_codes, side_by_side, tokenize_features
+from llmrec.items.rq_kmeans import default_codebook_size, fit_codebooks, tokenize_features
 from llmrec.items.unique_codes import make_unique
 
 
@@ -87,6 +88,16 @@ def test_any_catalogue_that_fits_gets_unique_rows_even_from_equal_features(num_i
     assert report.num_items == num_items
 
 
+@pytest.mark.parametrize("size", [3, 9])
+def test_crowded_items_sit_on_the_nearest_free_code_too(size):
+    features = np.repeat(np.random.default_rng(0).normal(size=(3, 5)), 9, axis=0).astype(np.float32)
+    codebooks = fit_codebooks(features[::3], [size] * 3, seed=0)
+    nearest = nearest_codes(features, codebooks)
+    codes = make_unique(features, nearest, codebooks)
+    assert len(np.unique(codes, axis=0)) == 27
+    assert_moved_items_sit_on_the_nearest_free_code(features, nearest, codes, codebooks)
+
+
 def test_the_item_nearest_to_a_shared_code_keeps_it():
     codebooks = [np.zeros((1, 1), np.float32), np.array([[0.0], [10.0], [4.0]], np.float32)]
     features = np.array([[0.5], [0.1], [0.2]], np.float32)
@@ -108,12 +119,18 @@ def test_collaborative_and_text_features_stand_side_by_side_with_the_same_say():
     rng = np.random.default_rng(0)
     text, collaborative = rng.normal(size=(50, 8)), 1000 * rng.normal(size=(50, 3)) + 7
     present = [np.ones(50, bool), np.arange(50) < 40]
-    joined = side_by_side([text, collaborative], present)
+    joined = Scaling.fit([text, collaborative], present).apply([text, collaborative], present)
     assert joined.shape == (50, 11) and joined.dtype == np.float32
     lengths = [(joined[rows, columns] ** 2).sum(axis=1).mean() for rows, columns in
                ((present[0], slice(0, 8)), (present[1], slice(8, 11)))]  # fmt: skip
     assert np.allclose(lengths, 1, atol=1e-5)
     assert (joined[40:, 8:] == 0).all()
+    later = Scaling.fit([text, collaborative], present).apply(
+        [text[:2], collaborative[:2]], [np.array([True, False])] * 2
+    )
+    assert (later[0] == joined[0]).all() and (later[1] == 0).all(), (
+        "items that come later get the same centre and scale"
+    )
     assert tokenize_features(joined)[0].num_items == 50
 
 
