@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from llmrec.apps.output import printable
 from llmrec.apps.recommend_commands import Beams, Device, Instruction, Run, open_run
+from llmrec.terminal import printable
 
 if TYPE_CHECKING:
     from llmrec.recommenders.recommender import Recommender

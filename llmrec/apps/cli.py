@@ -17,11 +17,11 @@ from llmrec.apps.data_commands import data_app
 from llmrec.apps.eval_command import evaluate
 from llmrec.apps.export_command import export
 from llmrec.apps.listing_commands import prompts, recipes, tasks
-from llmrec.apps.output import printable
 from llmrec.apps.recommend_commands import recommend, score
 from llmrec.apps.tokenize_command import tokenize
 from llmrec.apps.train_command import train
 from llmrec.errors import LlmrecError
+from llmrec.terminal import printable
 
 app = typer.Typer(
     name="llmrec",

@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from llmrec.apps.output import printable
 from llmrec.data.folder import Data
 from llmrec.data.splits import Split
 from llmrec.evaluation.provenance import provenance
@@ -23,6 +22,7 @@ from llmrec.evaluation.verdicts import METRICS, contests, label, verdicts
 from llmrec.files import write_json
 from llmrec.recommenders.hybrid import Hybrid
 from llmrec.recommenders.requests import Ranker, Requests
+from llmrec.terminal import printable
 
 NUM_EXAMPLES = 3
 SIDE_BY_SIDE = ("ndcg@10", "recall@10", "mrr@10", "coverage@10")  # what 80 columns hold; the report has more

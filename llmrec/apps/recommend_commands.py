@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llmrec.apps.output import print_json, printable
+from llmrec.apps.output import print_json
+from llmrec.terminal import printable
 
 if TYPE_CHECKING:
     from llmrec.recommenders.recommender import Recommender

@@ -20,6 +20,7 @@ from llmrec.backbones.causal_lm import Backbone
 from llmrec.config import Settings, load_config, save_config
 from llmrec.errors import ConfigError, LlmrecError
 from llmrec.recommenders.artifact import MANIFEST, MODEL_FOLDER
+from llmrec.terminal import printable
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
 CONFIG = "config.yaml"
@@ -41,7 +42,7 @@ def recipe_main(settings: type[SettingsT], main: Callable[..., None], doc: str |
         PartialState(cpu=not torch.cuda.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU"))
         main(load_config(settings, arguments.config, arguments.overrides), fresh=arguments.fresh)
     except LlmrecError as error:
-        print(f"llmrec: {error}", file=sys.stderr)
+        print(f"llmrec: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -6,7 +6,7 @@ import pytest
 
 from llmrec.config import Settings
 from llmrec.errors import ConfigError
-from llmrec.training.command import remember_settings, settle_run_folder
+from llmrec.training.command import recipe_main, remember_settings, settle_run_folder
 
 
 class Recipe(Settings):
@@ -43,3 +43,14 @@ def test_a_file_in_the_place_of_the_run_folder_is_left_alone(tmp_path):
     with pytest.raises(ConfigError, match="is a file; choose another"):
         settle_run_folder(Recipe(output=str(tmp_path / "run")), tmp_path / "run", fresh=True)
     assert (tmp_path / "run").read_text() == "mine"
+
+
+def test_a_mistake_with_a_hostile_text_in_it_reaches_the_terminal_harmless(monkeypatch, capsys):
+    def main(config: Recipe, *, fresh: bool) -> None:
+        raise ConfigError("there is no item '\x1b[2JGone\u202e'.")
+
+    monkeypatch.setattr("sys.argv", ["recipe", "output=run"])
+    with pytest.raises(SystemExit) as end:
+        recipe_main(Recipe, main, None)
+    assert end.value.code == 2
+    assert capsys.readouterr().err == "llmrec: there is no item 'Gone'.\n"
