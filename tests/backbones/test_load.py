@@ -1,0 +1,66 @@
+"""Which commit a hub name stands for, read off the files that the hub's own client leaves behind."""
+
+from pathlib import Path
+
+import pytest
+
+from llmrec.backbones import load
+from llmrec.backbones.pretrained import load_backbone
+from llmrec.errors import ModelError
+
+OLD, NEW = "a" * 40, "b" * 40
+
+
+@pytest.fixture
+def hub_copy(tiny_model, tmp_path, monkeypatch) -> Path:
+    """The cache of huggingface_hub with two commits of somebody/tiny, main at the second, and no hub to ask."""
+    repository = tmp_path / "hub" / "models--somebody--tiny"
+    for commit in (OLD, NEW):
+        (repository / "snapshots" / commit).mkdir(parents=True)
+        for file in Path(tiny_model).iterdir():
+            blob = repository / "blobs" / f"{file.name}-{commit[:1]}"
+            blob.parent.mkdir(exist_ok=True)
+            blob.write_bytes(file.read_bytes())
+            (repository / "snapshots" / commit / file.name).symlink_to(Path("../../blobs") / blob.name)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(NEW)
+    (repository / "refs" / "v1").write_text(OLD)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(load, "hub_reachable", lambda: False)
+    return repository
+
+
+def test_a_hub_name_becomes_the_commit_behind_its_branch(hub_copy):
+    found = load.resolve("somebody/tiny")
+    assert (found.name, found.source, found.path, found.revision) == ("somebody/tiny", "hub", "somebody/tiny", NEW)
+    assert load.resolve("somebody/tiny", revision="v1").revision == OLD
+    assert load.resolve("somebody/tiny", revision=OLD).revision == OLD
+    assert str(hub_copy) not in str(found.card())
+
+
+def test_a_moved_branch_is_another_revision(hub_copy):
+    (hub_copy / "refs" / "main").write_text(OLD)
+    assert load.resolve("somebody/tiny").revision == OLD
+
+
+def test_a_revision_that_is_not_here_is_refused(hub_copy):
+    with pytest.raises(ModelError, match="the hub cannot be reached"):
+        load.resolve("somebody/tiny", revision="v2")
+
+
+def test_the_weights_loaded_are_those_of_the_commit(hub_copy):
+    (hub_copy / "snapshots" / OLD / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="loading it failed"):
+        load_backbone("somebody/tiny", revision="v1")
+    assert load_backbone("somebody/tiny").source.revision == NEW
+
+
+def test_a_name_on_the_hub_that_it_does_not_have_is_one_sentence(monkeypatch):
+    def missing(*_, **__):
+        raise OSError("404 Client Error.\n\nRepository Not Found for url")
+
+    monkeypatch.setattr(load, "hub_reachable", lambda: True)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", missing)
+    with pytest.raises(ModelError, match=r"called 'no/such' \(revision main\), but: 404 Client Error"):
+        load.resolve("no/such")
