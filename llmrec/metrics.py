@@ -20,24 +20,27 @@ def ranks_from_scores(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Counts the items that beat and that tie with the target, without sorting.
 
-    scores: float (U, I), higher is better, -inf permitted, NaN not; targets: int (U,) in [0, I);
-    allowed: bool (U, I), the items that may be ranked (None: all). A target that is not allowed is a miss.
+    scores: float (U, I), higher is better, -inf permitted. NaN would beat nothing: `allowed_scores` refuses it before.
+    targets: int (U,) in [0, I). allowed: bool (U, I), the items that may be ranked (None: all). A target that is not
+    allowed is a miss.
     Returns greater, equal: float64 (U,), `equal` without the target itself; `greater` is inf for a miss.
 
     Row by row: a row of a catalogue stays in the processor's cache through both counts, and counting a whole boolean row
     is one vector instruction after another, where counts along an axis of a matrix are not. (12,101 items: half the time.)
     """
-    assert not np.isnan(scores).any(), "scores hold NaN; the caller checks them and names the recommender"
     num_cases, num_items = scores.shape
     greater, equal = np.empty(num_cases), np.empty(num_cases)
     counted = np.empty(num_items, dtype=bool)
     for row, target in enumerate(targets):
         x = scores[row, target]
-        for compare, counts in ((np.greater, greater), (np.equal, equal)):
-            compare(scores[row], x, out=counted)
-            if allowed is not None:
-                np.logical_and(counted, allowed[row], out=counted)
-            counts[row] = np.count_nonzero(counted)
+        np.greater(scores[row], x, out=counted)
+        if allowed is not None:
+            np.logical_and(counted, allowed[row], out=counted)
+        greater[row] = np.count_nonzero(counted)
+        np.equal(scores[row], x, out=counted)
+        equal[row] = np.count_nonzero(counted)
+        if allowed is not None and equal[row] > 1:  # mostly the target alone
+            equal[row] = np.count_nonzero(counted & allowed[row])
     equal -= 1.0
     if allowed is not None:
         missed = ~allowed[np.arange(num_cases), targets]
