@@ -151,10 +151,30 @@ class Backbone(nn.Module):
         assert self.item_table is not None, "this backbone has no item table"
         return self._shape_logits(self.item_table.logits(hidden, rows))
 
+    def token_logits(self, hidden: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """hidden (N, D) -> float32 (N, M): logits of the tokens named, int64 (M,), ascending; only those are computed."""
+        head = self.causal_lm.get_output_embeddings()
+        words = tokens[tokens < self.base_vocab_size]
+        rows = tokens[len(words) :] - self.base_vocab_size
+        logits = []
+        if len(words) and type(head) is nn.Linear:
+            bias = None if head.bias is None else head.bias[words]
+            states = hidden.to(self.dtype)
+            logits.append(self._shape_logits(torch.nn.functional.linear(states, head.weight[words], bias).float()))
+        elif len(words):  # a head with LoRA, or in 4 bits, is more than its rows
+            logits.append(self._shape_logits(head(hidden.to(self.dtype)).float())[:, words])
+        if len(rows):
+            logits.append(self.item_logits(hidden, rows))
+        return torch.cat(logits, dim=1)
+
     def loss(
         self, hidden: torch.Tensor, targets: torch.Tensor, *, rule: ScoreRule, label_smoothing: float = 0.0
     ) -> torch.Tensor:
-        """Summed negative log-likelihood of `targets` int64 (N,) under the softmax `rule` names; hidden (N, D). float32 ()."""
+        """Summed negative log-likelihood of `targets` int64 (N,) under the softmax `rule` names; hidden (N, D). float32 ().
+
+        The rule `trie` needs the catalogue: see llmrec.engines.trie_loss.
+        """
+        assert rule in ("full", "level"), rule
         if rule == "full":
             return token_loss(self.logits(hidden), targets, label_smoothing=label_smoothing)
         table = self.item_table

@@ -92,13 +92,10 @@ class PackedLayout:
 def _blocks(seen_until: Tensor, positions: Tensor) -> list[Block]:
     """Cuts the queries at every root, and within a tree between branches so that a block has about BLOCK_QUERIES queries."""
     length = len(positions)
-    is_cut = torch.ones(length, dtype=torch.bool)
-    is_cut[1:] = positions[1:] != positions[:-1] + 1
-    cuts = [*torch.nonzero(is_cut).flatten().tolist(), length]  # where branches begin
-    is_root = (positions[cuts[:-1]] == 0).tolist() + [True]
+    cuts = (torch.nonzero(positions[1:] != positions[:-1] + 1).flatten() + 1).tolist()  # where branches and roots begin
     starts = [0]
-    for cut, stop, root in zip(cuts[1:], [*cuts[2:], length], is_root[1:], strict=True):
-        if cut < length and (root or stop - starts[-1] > BLOCK_QUERIES):
+    for cut, stop in zip(cuts, [*cuts[1:], length], strict=False):
+        if positions[cut] == 0 or stop - starts[-1] > BLOCK_QUERIES:
             starts.append(cut)
     blocks = []
     for start, stop in zip(starts, [*starts[1:], length], strict=True):

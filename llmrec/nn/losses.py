@@ -24,3 +24,28 @@ def token_loss(logits: torch.Tensor, targets: torch.Tensor, *, label_smoothing: 
     Returns: float32 (), zero for N = 0.
     """
     return F.cross_entropy(logits.float(), targets, reduction="sum", label_smoothing=label_smoothing)
+
+
+def allowed_token_loss(
+    logits: torch.Tensor, is_allowed: torch.Tensor, targets: torch.Tensor, *, label_smoothing: float = 0.0
+) -> torch.Tensor:
+    """Summed cross-entropy where each row has candidates of its own: the softmax runs over the allowed columns only.
+
+    Equals `token_loss` when every column is allowed. With `label_smoothing` e the target distribution is (1 - e) one-hot + e uniform
+    over the row's allowed columns.
+
+    Inputs and labels:
+        | what | shape | dtype |
+        |---|---|---|
+        | logits: unnormalised scores of the columns | (N, M) | float32 |
+        | is_allowed: at least the target's column of each row | (N, M) | bool |
+        | targets: the right column | (N,), each in [0, M) | int64 |
+
+    Returns: float32 (), zero for N = 0.
+    """
+    log_probs = logits.float().masked_fill(~is_allowed, float("-inf")).log_softmax(dim=1)  # (N, M)
+    loss = -log_probs.gather(1, targets[:, None]).sum()
+    if label_smoothing:
+        uniform = log_probs.masked_fill(~is_allowed, 0.0).sum(1) / is_allowed.sum(1)  # (N,)
+        loss = (1 - label_smoothing) * loss - label_smoothing * uniform.sum()
+    return loss
