@@ -122,9 +122,8 @@ def argsort_loop(case: Case, num_users: int) -> tuple[np.ndarray, np.ndarray]:
     recall, ndcg = np.zeros(num_users), np.zeros(num_users)
     user = 0
     for requests, targets in case.batches(num_users):
-        for scores, target, seen in zip(
-            case.model.scores(requests), targets, requests.histories.items.reshape(-1, HISTORY), strict=True
-        ):
+        seen = requests.histories.items.reshape(-1, HISTORY)
+        for scores, target, closed in zip(case.model.scores(requests), targets, seen, strict=True):
             scores[closed] = -np.inf
             rank = list(np.argsort(-scores)).index(target) + 1
             recall[user], ndcg[user] = rank <= K, (rank <= K) / np.log2(rank + 1)
