@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from llmrec.apps.recommend_commands import Beams, Device, Instruction, Run, open_run
+from llmrec.apps.recommend_commands import Beams, Decoding, Device, Instruction, Run, open_run
 from llmrec.terminal import printable
 
 if TYPE_CHECKING:
@@ -22,10 +22,18 @@ Type titles you liked, the latest last; several with ';' between them. Spelling,
 Where a title is not clear, answer with a number (or several), with Enter for none, or with another title.
   list    what you liked so far        undo    take the last one back      reset   forget them all
   more    ten more titles              help    this text                   quit    leave (also Ctrl-D)
+  /where genres=Comedy|Drama; year>=1990    only titles of which the catalogue says so (also !=, <=, <, >)
+  /where off    all titles again            /where    what holds now
 A title that is one of these words goes in quotes: "more"."""
 
 
-def chat(run: Run, instruction: Instruction = None, num_beams: Beams = 20, device: Device = None) -> None:
+def chat(
+    run: Run,
+    instruction: Instruction = None,
+    num_beams: Beams = 20,
+    decoding: Decoding = "trie",
+    device: Device = None,
+) -> None:
     """Type titles you liked and get ten more, again and again. Titles are found however they are spelt.
 
     \b
@@ -33,7 +41,7 @@ def chat(run: Run, instruction: Instruction = None, num_beams: Beams = 20, devic
       llmrec chat runs/demo
       echo "Star Wars; Fargo" | llmrec chat runs/demo
     """
-    recommender = open_run(run, num_beams=num_beams, device=device)
+    recommender = open_run(run, num_beams=num_beams, device=device, decoding=decoding)
     if sys.stdin.isatty():
         with contextlib.suppress(ImportError):  # not on every system
             import readline  # noqa: F401  (lines can be edited and recalled)
@@ -54,7 +62,8 @@ class Chat:
         self.recommender, self.instruction, self.ask, self.say = recommender, instruction, ask, say
         self.search = TitleSearch(recommender.catalog)
         self.liked: list[int] = []  # oldest first
-        self.shown: set[str] = set()  # item ids recommended since `liked` last changed
+        self.where: list[str] = []  # what the catalogue must say of a recommended title
+        self.shown: set[str] = set()  # item ids recommended since `liked` or `where` last changed
         self.commands = {"help": lambda: say(HELP), "list": self.show_liked, "undo": self.undo, "reset": self.reset,
                          "more": self.recommend}  # fmt: skip
 
@@ -74,6 +83,9 @@ class Chat:
 
     def answer(self, line: str) -> str | None:
         """Deals with one line. Returns a line that was typed in place of a number and is to be dealt with next."""
+        if line.casefold().split(" ")[0] == "/where":
+            self.filter(line[len("/where") :].strip())
+            return None
         command = self.commands.get(line.casefold())
         if command:
             command()
@@ -147,6 +159,26 @@ class Chat:
         self.liked, self.shown = [], set()
         self.say("Forgotten. Which titles did you like?")
 
+    def filter(self, asked: str) -> None:
+        """Recommends only what the conditions allow, several with ';' between them; "off" lifts them, nothing shows them."""
+        from llmrec.errors import RequestError
+
+        if not asked:
+            columns = ", ".join(map(printable, self.recommender.catalog.fields))
+            here = f"Only titles with {'; '.join(self.where)}." if self.where else "All titles may be recommended."
+            self.say(f"{here} The catalogue tells of each: {columns}.")
+            return
+        where = [] if asked.casefold() == "off" else [part.strip() for part in asked.split(";") if part.strip()]
+        try:
+            left = self.recommender.rules.items(where=where)
+        except RequestError as error:
+            self.say(printable(str(error)))
+            return
+        self.where, self.shown = where, set()
+        self.say("All titles again." if left is None else f"{len(left):,} titles left.")
+        if self.liked:
+            self.recommend()
+
     def show_liked(self) -> None:
         """Says what was liked, oldest first."""
         self.say(f"You liked: {'; '.join(self.labels(self.liked)) or 'nothing yet'}")
@@ -156,11 +188,16 @@ class Chat:
         catalog = self.recommender.catalog
         # Asked for all shown ones too: a wider search may put a title that was shown further down.
         found = self.recommender.recommend(
-            [catalog.item_id(item) for item in self.liked], TITLES + len(self.shown), instruction=self.instruction
+            [catalog.item_id(item) for item in self.liked],
+            TITLES + len(self.shown),
+            where=self.where,
+            instruction=self.instruction,
         )
         fresh = [item for item in found if item.item_id not in self.shown][:TITLES]
         if not fresh:
-            self.say("That was the whole catalogue.")
+            self.say(
+                "That was the whole catalogue." if not self.where else f"No more titles with {'; '.join(self.where)}."
+            )
             return
         self.say("More titles:" if self.shown else "You may like:")
         labels = self.labels(catalog.index([item.item_id for item in fresh]).tolist())

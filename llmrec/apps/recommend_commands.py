@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llmrec.apps.output import print_json
+from llmrec.errors import RequestError
 from llmrec.terminal import printable
 
 if TYPE_CHECKING:
@@ -22,17 +23,20 @@ Beams = Annotated[int, typer.Option(help="Beams of the search; more are slower a
 Device = Annotated[
     str | None, typer.Option(help="cpu, cuda, cuda:1, ...; by default the accelerator where there is one.")
 ]
+Decoding = Annotated[
+    str, typer.Option(help="For runs of the text form: trie, or grounding (free text, then the nearest titles).")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
-def open_run(run: Path, *, num_beams: int, device: str | None) -> Recommender:
+def open_run(run: Path, *, num_beams: int, device: str | None, decoding: str = "trie") -> Recommender:
     """The recommender of a run, on the accelerator where there is one and no device is named."""
     import torch
 
     from llmrec.recommenders.recommender import Recommender
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return Recommender.from_pretrained(run, device=device, num_beams=num_beams)
+    return Recommender.from_pretrained(run, device=device, num_beams=num_beams, decoding=decoding)
 
 
 def recommend(
@@ -46,8 +50,27 @@ def recommend(
     include_seen: Annotated[
         bool, typer.Option("--include-seen", help="Items of the history may be recommended again.")
     ] = False,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What a column must say: genres=Comedy, 'genres=Comedy|Drama' (one of them), 'genres!=Horror', "
+            "'year>=1990'. Repeatable; all must hold."
+        ),
+    ] = None,
+    in_stock: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="A file with the ids in stock, one a line; or a column that says so."),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="An item id that must not come out, or a file of ids; repeatable.")
+    ] = None,
+    diversity: Annotated[
+        str | None,
+        typer.Option(help="Make the list less alike: mmr:0.3 (weight 0 to 1), or ssd:0.5:5 (gamma, window)."),
+    ] = None,
     instruction: Instruction = None,
     num_beams: Beams = 20,
+    decoding: Decoding = "trie",
     device: Device = None,
     as_json: AsJson = False,
 ) -> None:
@@ -56,13 +79,21 @@ def recommend(
     \b
     Example:
       llmrec recommend runs/demo --history 50 --history 181 -k 10
+      llmrec recommend runs/demo --history 50 --where genres=Comedy --where "year>=1990" --diversity mmr:0.3
     """
-    recommender = open_run(run, num_beams=num_beams, device=device)
+    from llmrec.recommenders.diversity import parse_diversity
+
+    method = None if diversity is None else parse_diversity(diversity)
+    recommender = open_run(run, num_beams=num_beams, device=device, decoding=decoding)
     found = recommender.recommend(
         history or [],
         k,
         exclude_seen=not include_seen,
-        candidates=_candidate_ids(candidates, recommender) if candidates else None,
+        candidates=_listed_ids(candidates, recommender) if candidates else None,
+        where=where or [],
+        in_stock=None if in_stock is None else _stock(in_stock, recommender),
+        exclude=_listed_ids(exclude or [], recommender),
+        diversity=method,
         instruction=instruction,
     )
     if as_json:
@@ -71,6 +102,9 @@ def recommend(
                 "run": str(run),
                 "history": history or [],
                 "exclude_seen": not include_seen,
+                "where": where or [],
+                "diversity": None if method is None else str(method),
+                "missing": k - len(found),
                 "recommendations": [
                     {"rank": rank, "item_id": item.item_id, "title": item.title, "score": item.score}
                     for rank, item in enumerate(found, 1)
@@ -81,7 +115,7 @@ def recommend(
     for rank, item in enumerate(found, 1):
         typer.echo(f"{rank:>4}. {printable(item.title)}  [{printable(item.item_id)}]  {item.score:.3f}")
     if len(found) < k:
-        typer.echo(f"No more than {len(found)} items may be recommended here.", err=True)
+        typer.echo(f"{k - len(found)} of {k} are missing: no other item may be recommended here.", err=True)
 
 
 def score(
@@ -101,7 +135,7 @@ def score(
       llmrec score runs/demo --history 50 --candidate 181 --candidate 172
     """
     recommender = open_run(run, num_beams=1, device=device)
-    item_ids = _candidate_ids(candidate, recommender)
+    item_ids = _listed_ids(candidate, recommender)
     scores = recommender.score(history or [], item_ids, instruction=instruction)
     titles = [recommender.catalog.title(item) for item in recommender.catalog.index(item_ids)]
     if as_json:
@@ -115,18 +149,29 @@ def score(
         typer.echo(f"{value:>9.3f}  {printable(title or item_id)}  [{printable(item_id)}]")
 
 
-def _candidate_ids(named: list[str], recommender: Recommender) -> list[str]:
+def _listed_ids(named: list[str], recommender: Recommender) -> list[str]:
     """Item ids as they are, files line by line. What is both is an id."""
-    from llmrec.errors import RequestError
-
     found = []
     for name, known in zip(named, recommender.catalog.contains(named), strict=True):
-        if not known and Path(name).is_file():
-            try:
-                lines = Path(name).read_text(encoding="utf-8").splitlines()
-            except (OSError, UnicodeDecodeError) as error:
-                raise RequestError(f"cannot read the candidates in '{name}': {error}.") from error
-            found += [line.strip() for line in lines if line.strip()]
-        else:
-            found.append(name)
+        found += _lines(name) if not known and Path(name).is_file() else [name]
     return found
+
+
+def _stock(name: str, recommender: Recommender) -> str | list[str]:
+    """A column of the catalogue by its name, or the ids in a file. What is both is a column."""
+    if name in recommender.catalog.table.column_names:
+        return name
+    if not Path(name).is_file():
+        raise RequestError(
+            f"--in-stock takes a file with one item id a line, or a column of the catalogue "
+            f"({', '.join(recommender.catalog.table.column_names)}); '{name}' is neither."
+        )
+    return _lines(name)
+
+
+def _lines(file: str) -> list[str]:
+    try:
+        lines = Path(file).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"cannot read the item ids in '{file}': {error}.") from error
+    return [line.strip() for line in lines if line.strip()]

@@ -46,6 +46,7 @@ class Condition:
     @classmethod
     def parse(cls, text: str) -> Condition:
         """`genres=Comedy|Drama`, `year>=1990`. Raises RequestError for what is no condition."""
+        text = text.encode("utf-8", "replace").decode()  # a lone surrogate, which Arrow refuses, matches nothing
         match = re.match(r"\s*(.*?)\s*(!=|>=|<=|=|>|<)\s*(.*?)\s*$", text, re.DOTALL)
         values = [] if match is None else [value.strip() for value in match[3].split("|") if value.strip()]
         if match is None or not match[1] or not values:

@@ -87,6 +87,25 @@ def test_more_goes_down_the_list_without_repeating_until_all_was_shown(popular):
     assert len(titles(said)) == 11 and said[-1] == "That was the whole catalogue."
 
 
+def test_filters_hold_until_they_are_lifted(popular):
+    said = talk(popular, "Fargo", "/where genres=Western; year<1970", "more", "/where", "/where off")
+    catalog = popular.catalog
+    westerns = popular.rules.items(where=["genres=Western", "year<1970"]).tolist()
+    assert f"{len(westerns)} titles left." in said and len(westerns) > 0
+    shown = titles(said)[10 : 10 + len(westerns)]
+    assert sorted(shown) == sorted(f"{catalog.title(item)} ({catalog.text(item, 'year')})" for item in westerns)
+    assert "No more titles with genres=Western; year<1970." in said
+    assert "Only titles with genres=Western; year<1970. The catalogue tells of each: title, year, genres." in said
+    assert "All titles again." in said and titles(said)[-10:] == titles(said)[:10]
+
+
+def test_a_filter_that_cannot_be_is_said_and_changes_nothing(popular):
+    said = talk(popular, "/where genre=Western", "/where genres=Western", "/where year>2050", "Fargo")
+    assert said[0].startswith("the catalogue has no column 'genre'") and said[1] == "27 titles left."
+    assert said[2].startswith("none of the 1682 items is left by: year>2050")
+    assert "Unforgiven (1992)" in titles(said)
+
+
 def test_undo_and_reset_take_back(popular):
     said = talk(popular, "Fargo; Toy Story", "undo", "list", "undo", "undo", "reset", "list")
     assert "Took back Toy Story (1995)." in said and "Took back Fargo (1996)." in said

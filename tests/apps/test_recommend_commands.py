@@ -26,6 +26,9 @@ def test_loading_a_model_puts_nothing_else_on_standard_output(tiny_run):
         "run",
         "history",
         "exclude_seen",
+        "where",
+        "diversity",
+        "missing",
         "recommendations",
     }
 
@@ -64,6 +67,36 @@ def test_a_file_never_hides_an_item_of_its_name(tiny_run, tmp_path, monkeypatch,
     assert [item["item_id"] for item in found] == ["2"]
 
 
+def test_filters_stock_and_exclusions_leave_what_they_say(tiny_code_run, tmp_path, capsys):
+    called = call(
+        capsys, "recommend", tiny_code_run, *HISTORY, "--where", "genres=Comedy", "--where", "year>=1996", "--json"
+    )
+    rows = {row["item_id"]: row for row in Catalog.load(tiny_code_run / "model" / "items.parquet").table.to_pylist()}
+    found = [rows[item["item_id"]] for item in called.json["recommendations"]]
+    assert len(found) == 10 and all("Comedy" in row["genres"] and int(row["year"]) >= 1996 for row in found)
+    assert called.json["where"] == ["genres=Comedy", "year>=1996"] and called.json["missing"] == 0
+    (tmp_path / "stock").write_text("1\n2\n3\nnew in the shop\n")
+    called = call(
+        capsys, "recommend", tiny_code_run, "--in-stock", tmp_path / "stock", "--exclude", "2", "-k", "5", "--json"
+    )
+    assert {item["item_id"] for item in called.json["recommendations"]} == {"1", "3"} and called.json["missing"] == 3
+
+
+def test_it_says_how_many_are_missing(tiny_run, capsys):
+    called = call(capsys, "recommend", tiny_run, "--candidates", "2", "--candidates", "3", "-k", "5")
+    assert len(called.out.splitlines()) == 2
+    assert called.err.strip() == "3 of 5 are missing: no other item may be recommended here."
+
+
+def test_a_diverse_list_keeps_its_first_item_and_its_scores(tiny_code_run, capsys):
+    plain = call(capsys, "recommend", tiny_code_run, *HISTORY, "-k", "25", "--json").json["recommendations"]
+    called = call(capsys, "recommend", tiny_code_run, *HISTORY, "-k", "5", "--diversity", "mmr:1", "--json").json
+    found = called["recommendations"]
+    assert called["diversity"] == "mmr:1" and found[0] == plain[0] and len(found) == 5
+    assert [item["item_id"] for item in found] != [item["item_id"] for item in plain[:5]]
+    assert {item["item_id"] for item in found} <= {item["item_id"] for item in plain}
+
+
 def test_scores_come_in_the_order_asked_for(tiny_code_run, capsys):
     called = call(capsys, "score", tiny_code_run, *HISTORY, "--candidate", "1", "--candidate", "50", "--json")
     scores = called.json["scores"]
@@ -93,6 +126,14 @@ def test_titles_cannot_steer_the_terminal(tiny_run, tmp_path, capsys):
         (["--history", "5000"], "no item id '5000'. The nearest ids are: '500'"),
         (["--candidates", "no-such-file.txt"], "no item id 'no-such-file.txt'"),
         (["--instruction", "funny"], "has no {{ instruction }}"),
+        (["--where", "genre=Comedy"], "no column 'genre' to filter by. The nearest are: 'genres'"),
+        (["--where", "genres=Comdy"], "no item has 'Comdy' as its genres. The nearest values are: 'Comedy'"),
+        (["--where", "year>3000"], "none of the 1682 items is left by: year>3000"),
+        (["--in-stock", "nowhere.txt"], "'nowhere.txt' is neither"),
+        (["--exclude", "5000"], "no item id '5000'"),
+        (["--diversity", "dpp"], "diversity should read like mmr:0.3"),
+        (["--decoding", "grounding"], "this run's items are of the form 'unique_id'"),
+        (["--decoding", "wishing"], "decoding should be trie or grounding, but it is 'wishing'"),
         (["--device", "abacus"], "the device 'abacus' cannot be used"),
     ],
 )
@@ -102,7 +143,7 @@ def test_what_cannot_be_answered_is_one_sentence(tiny_run, capsys, arguments, se
 
 def test_a_binary_file_of_candidates_is_one_sentence(tiny_run, capsys):
     file = tiny_run / "model" / "items.parquet"
-    assert_one_sentence(call(capsys, "recommend", tiny_run, "--candidates", file), "cannot read the candidates")
+    assert_one_sentence(call(capsys, "recommend", tiny_run, "--candidates", file), "cannot read the item ids")
 
 
 def test_a_hostile_prompt_does_not_run(tiny_run, tmp_path, capsys):

@@ -74,6 +74,26 @@ def test_scores_of_candidates_are_those_of_the_ranking(recommender):
     assert recommender.score(HISTORY, ids(found)) == pytest.approx([item.score for item in found], abs=1e-4)
 
 
+def test_rules_leave_only_what_they_say(recommender):
+    rows = {row["item_id"]: row for row in recommender.catalog.table.to_pylist()}
+    histories = [HISTORY, [], ["7"]]
+    for found in recommender.recommend_batch(histories, k=20, where=["genres=Drama", "year<=1995"], exclude=["64"]):
+        assert len(found) == 20 and "64" not in ids(found)
+        assert all("Drama" in rows[item]["genres"] and int(rows[item]["year"]) <= 1995 for item in ids(found))
+    stocked = recommender.recommend(HISTORY, in_stock=["1", "2", "3", "9999"])
+    assert set(ids(stocked)) == {"2", "3"}  # 1 was seen; 9999 is of a catalogue to come
+
+
+def test_scores_of_many_users_are_those_of_each_alone(recommender):
+    histories, candidates = [HISTORY, [], ["7"]], [["1", "2"], ["50"], ["4", "3", "50", "100"]]
+    together = recommender.score_batch(histories, candidates)
+    for history, wanted, scores in zip(histories, candidates, together, strict=True):
+        assert recommender.score(history, wanted) == pytest.approx(scores, abs=1e-4)
+    assert recommender.score_batch([], []) == []
+    with pytest.raises(RequestError, match="one list of candidates for each of the 2 histories, not 1"):
+        recommender.score_batch([["1"], ["2"]], [["3"]])
+
+
 def test_more_than_there_is_gives_all_there_is(one_token):
     found = one_token.recommend(HISTORY, k=10_000)
     assert len(found) == one_token.catalog.num_items - len(HISTORY)
