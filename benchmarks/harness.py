@@ -105,11 +105,11 @@ def measure(
     for round_ in range(-warmup, rounds):
         for name, function in functions.items():
             process, wall = time.process_time(), time.perf_counter()
-            for _ in range(calls):
-                function()
+            kept = [function() for _ in range(calls)]  # what they return is freed after the clocks are read
             if finish is not None:
                 finish()
             process, wall = time.process_time() - process, time.perf_counter() - wall
+            kept.clear()
             if round_ >= 0:
                 timings[name].process.append(process / calls)
                 timings[name].wall.append(wall / calls)
@@ -225,19 +225,22 @@ def main(flags: argparse.ArgumentParser, run: Callable[[argparse.Namespace], dic
     except NotIdentical as difference:
         print(f"{name}: not identical: {difference}. No time is printed.", file=sys.stderr)
         sys.exit(1)
-    text = json.dumps(result, indent=None if options.json else 1)
     if options.out is not None:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(result, indent=1) + "\n")
     if options.json:
-        print(text)
+        print(json.dumps(result))
     else:
         print_table(result)
 
 
 def complete(name: str, options: argparse.Namespace, result: dict) -> dict:
     """The result with the bench's name, its settings and the machine. Goals are for full sizes: --quick drops them."""
-    settings = {key: value for key, value in vars(options).items() if key not in ("json", "out", "quick_values")}
+    settings = {
+        key: value
+        for key, value in vars(options).items()
+        if key not in ("json", "out", "quick_values") and not isinstance(value, Path)  # a path is of this machine alone
+    }
     if options.quick:
         result = {key: value for key, value in result.items() if key != "goals"}
     device = settings.get("device", "cpu")
