@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from llmrec.apps.output import print_json
-from llmrec.apps.train_command import config_names, nearest_sentence, recipe_names
+from llmrec.apps.train_command import config_names, launch_names, nearest_sentence, recipe_names
 from llmrec.errors import LlmrecError
 from llmrec.resources import resource_path
 
@@ -21,7 +21,7 @@ Copy = Annotated[
 
 
 def recipes(copy: Copy = None, as_json: AsJson = False) -> None:
-    """List the training recipes and their configs; a copy of a recipe comes with its configs.
+    """List the training recipes, their configs, and ways to launch them; a copy of a recipe comes with its configs.
 
     \b
     Example:
@@ -39,11 +39,12 @@ def recipes(copy: Copy = None, as_json: AsJson = False) -> None:
         doc = ast.get_docstring(ast.parse((root / f"{name}.py").read_text(encoding="utf-8"))) or ""
         rows.append({"name": name, "description": doc.partition("\n")[0], "configs": config_names(name)})
     if as_json:
-        print_json({"recipes": rows})
+        print_json({"recipes": rows, "launch": launch_names()})
         return
     for row in rows:
         typer.echo(f"{row['name']:24}{row['description']}")
         typer.echo(f"{'':24}configs: {', '.join(row['configs']) or 'none'}")
+    typer.echo(f"several accelerators: llmrec train RECIPE --launch {'|'.join(launch_names())}")
 
 
 def prompts(copy: Copy = None, as_json: AsJson = False) -> None:

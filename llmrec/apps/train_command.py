@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+import yaml
 
 from llmrec.errors import ConfigError
 from llmrec.resources import resource_path
@@ -23,24 +24,34 @@ def train(
         str | None, typer.Option(help="YAML file of settings, or the name of a shipped config of the recipe.")
     ] = None,
     processes: Annotated[
-        int, typer.Option(help="Processes to train in: one an accelerator, or several on the processor.", min=1)
-    ] = 1,
+        int | None,
+        typer.Option(help="Processes to train in: one an accelerator, or several on the processor.", min=1),
+    ] = None,
+    launch: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="How processes share the work: multi_gpu, fsdp2, deepspeed_zero2 or deepspeed_zero3, or a configuration that "
+            "`accelerate config` wrote.",
+        ),
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over, deleting what the run folder holds.")] = False,
 ) -> None:
     """Train by a recipe. An interrupted run goes on where it stopped; a finished one is left as it is.
 
-    Prints the `accelerate launch` line that it runs: for several machines, FSDP or DeepSpeed start from that line.
+    Prints the `accelerate launch` line that it runs: for several machines start from that line.
 
     \b
     Example:
       llmrec train next_item --config demo data=data/mine output=runs/mine lora.rank=16
+      llmrec train next_item --launch fsdp2 --processes 8 data=data/mine output=runs/mine
     """
     arguments = [str(_recipe_path(recipe))]
     if config is not None:
         arguments += ["--config", str(_config_path(recipe, config))]
     arguments += ["--fresh"] if fresh else []
     arguments += overrides or []
-    options, environment = _launch_options(processes)
+    options, environment = _launch_options(processes or 1) if launch is None else (_options_of(launch, processes), {})
     shown = [f"{name}={value}" for name, value in environment.items()]
     typer.echo(" ".join([*shown, shlex.join(["accelerate", "launch", *options, *arguments])]), err=True)
     os.environ.update(environment)
@@ -57,6 +68,11 @@ def recipe_names() -> list[str]:
 def config_names(recipe: str) -> list[str]:
     """The shipped configs of a recipe, by name."""
     return sorted(path.stem for path in (resource_path("recipes") / "configs" / recipe).glob("*.yaml"))
+
+
+def launch_names() -> list[str]:
+    """The shipped configurations of accelerate, by name."""
+    return config_names("accelerate")
 
 
 def nearest_sentence(name: str, known: list[str]) -> str:
@@ -83,6 +99,39 @@ def _config_path(recipe: str, named: str) -> Path:
     if Path(named).suffix in (".yaml", ".yml") or Path(named).is_file():
         return Path(named)
     raise ConfigError(f"there is no config '{named}' of the recipe '{recipe}' {nearest_sentence(named, known)}")
+
+
+def _options_of(launch: str, processes: int | None) -> list[str]:
+    """Options of `accelerate launch` for a configuration of its own, shipped or a file, after a look at whether it can work here."""
+    import importlib.util
+
+    import torch
+    from accelerate.commands.config.config_args import load_config_from_file
+    from accelerate.utils import DistributedType
+
+    if launch in launch_names():
+        path = _short(resource_path("recipes") / "configs" / "accelerate" / f"{launch}.yaml")
+    elif Path(launch).is_file():
+        path = Path(launch)
+    else:
+        raise ConfigError(f"there is no launch configuration '{launch}' {nearest_sentence(launch, launch_names())}")
+    try:
+        kind = load_config_from_file(str(path)).distributed_type
+    except (ValueError, TypeError, KeyError, AttributeError, OSError, yaml.YAMLError) as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ConfigError(f"expected a configuration that `accelerate config` writes in '{path}': {first}") from error
+    needs_cards = (DistributedType.MULTI_GPU, DistributedType.FSDP, DistributedType.DEEPSPEED)
+    if kind in needs_cards and not torch.cuda.is_available():
+        raise ConfigError(
+            f"the launch configuration '{launch}' needs CUDA devices and there are none here, where accelerate would start whole "
+            "copies on the processor instead, without a word. Leave --launch out; --processes alone does that."
+        )
+    if kind == DistributedType.DEEPSPEED and importlib.util.find_spec("deepspeed") is None:
+        raise ConfigError(
+            f"the launch configuration '{launch}' needs DeepSpeed, which is not installed; run `pip install deepspeed`."
+        )
+    number = processes or (torch.cuda.device_count() if launch in launch_names() else None)
+    return ["--config_file", str(path), *(["--num_processes", str(number)] if number else [])]
 
 
 def _short(path: Path) -> Path:

@@ -22,6 +22,7 @@ from llmrec.backbones.causal_lm import Backbone
 from llmrec.config import Settings
 from llmrec.errors import ArtifactError, ConfigError, DataError
 from llmrec.training.checkpoints import LOG, LogLines, MarkComplete, last_complete_checkpoint
+from llmrec.training.sharded import make_plain, make_shardable, whole_outside_layers
 
 Batch = dict[str, torch.Tensor]
 ComputeLoss = Callable[[Backbone, Batch], tuple[torch.Tensor, int]]
@@ -65,6 +66,7 @@ class Objective(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.compute_loss = compute_loss
+        self._no_split_modules = backbone.causal_lm._no_split_modules  # the layer classes that FSDP shards one by one
 
     def forward(
         self, num_items_in_batch: torch.Tensor | int | None = None, **batch: torch.Tensor
@@ -146,7 +148,8 @@ class RankingTrainer(Trainer):
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
         """Ranks the validation cases; returns and logs `eval_<metric>`."""
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.rank_validation().items()}
+        with whole_outside_layers(self.model):
+            metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.rank_validation().items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -194,7 +197,9 @@ def train(
         callbacks=[EarlyStoppingCallback(settings.patience), LogLines(folder / LOG), MarkComplete()],
     )
     checkpoint = last_complete_checkpoint(folder / "checkpoints") if resume else None
+    scalars = make_shardable(objective, trainer.accelerator)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    make_plain(objective, scalars)
     return trainer
 
 

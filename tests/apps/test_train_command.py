@@ -87,3 +87,46 @@ def test_a_mistake_in_several_processes_has_the_same_status(tmp_path):
     assert called.status == 2 and "Traceback" not in called.err
     said = {line for line in called.err.splitlines() if line.startswith("llmrec: ")}
     assert len(said) == 1 and "not a prepared data folder" in said.pop()
+
+
+def test_a_launch_configuration_goes_to_accelerate_by_its_file(launched, capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    assert call(capsys, "train", "next_item", "--launch", "fsdp2", "data=d", "output=o").status == 0
+    words = launched[-1]
+    assert words[words.index("--config_file") + 1].endswith("configs/accelerate/fsdp2.yaml")
+    assert words[words.index("--num_processes") + 1] == "4", "one process a card"
+    call(capsys, "train", "next_item", "--launch", "multi_gpu", "--processes", "2", "data=d", "output=o")
+    assert launched[-1][launched[-1].index("--num_processes") + 1] == "2"
+
+
+def test_a_configuration_of_ones_own_decides_everything_it_says(launched, capsys, tmp_path):
+    own = tmp_path / "own.yaml"
+    own.write_text("distributed_type: MULTI_CPU\nnum_processes: 3\nuse_cpu: true\n")
+    assert call(capsys, "train", "next_item", "--launch", own, "data=d", "output=o").status == 0
+    assert str(own) in launched[-1] and "--num_processes" not in launched[-1]
+
+
+@pytest.mark.parametrize(
+    ("launch", "sentence"),
+    [
+        ("fdsp2", "Did you mean 'fsdp2'?"),
+        ("fsdp2", "needs CUDA devices and there are none here"),
+        ("config.yaml", "unknown keys (['nonsense'])"),
+    ],
+)
+def test_a_launch_configuration_that_cannot_work_here_is_one_sentence(
+    launched, capsys, tmp_path, monkeypatch, launch, sentence
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").write_text("distributed_type: MULTI_GPU\nnonsense: 1\n")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert_one_sentence(call(capsys, "train", "next_item", "--launch", launch, "data=d"), sentence)
+    assert not launched
+
+
+def test_deepspeed_is_asked_for_before_anything_starts(launched, capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    called = call(capsys, "train", "next_item", "--launch", "deepspeed_zero2", "--processes", "2", "data=d")
+    assert_one_sentence(called, "run `pip install deepspeed`")
