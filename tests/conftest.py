@@ -99,3 +99,36 @@ def tiny_code_run(few_users: Path, tiny_model: str, tmp_path_factory: pytest.Tem
         )
     )  # fmt: skip
     return run
+
+
+@pytest.fixture(scope="session")
+def few_items(movielens: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first 100 films of MovieLens-100K and the events with them, tokenised by title and genres."""
+    import numpy as np
+
+    from llmrec.apps.tokenize_command import tokenize
+    from llmrec.data.catalog import Catalog
+    from llmrec.data.features import Features
+
+    data = load_data(movielens)
+    events, folder = data.interactions, tmp_path_factory.mktemp("few_items") / "data"
+    users = np.repeat(np.arange(events.num_users), events.lengths)
+    kept = (events.items < 100) & (users < 80)
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(users[kept], minlength=80))])
+    part = Interactions(indptr, events.items[kept], 100, events.times[kept], events.ratings[kept])
+    folder.mkdir()
+    catalog = Catalog(data.catalog.table.slice(0, 100))
+    save_data(Data(catalog, part, Features(100), data.user_ids[:80], data.card, folder), folder)
+    tokenize(folder, field=["title", "genres"], codebook_size=8, json=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def growing_run(few_items: Path, tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run on `few_items` with semantic IDs that kept their codebooks. Tests leave it as it is."""
+    from tests.recipes.running import run_here, settings
+
+    run = tmp_path_factory.mktemp("growing_run") / "run"
+    more = ("items.form=semantic_id", "training.max_steps=2", "training.evaluate_every=2", "validation.max_users=4")
+    run_here(settings(few_items, tiny_model, run, *more, "validation.num_beams=5"))
+    return run

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from llmrec import __version__
+from llmrec.apps.add_items_command import add_items
 from llmrec.apps.chat import chat
 from llmrec.apps.data_commands import data_app
 from llmrec.apps.eval_command import evaluate
@@ -75,7 +76,7 @@ def demo(
 
 
 app.add_typer(data_app, name="data")
-for command in (tokenize, train, recommend, score, chat, export, recipes, prompts, tasks):
+for command in (tokenize, train, recommend, score, chat, add_items, export, recipes, prompts, tasks):
     app.command()(command)
 app.command("eval")(evaluate)
 

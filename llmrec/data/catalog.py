@@ -172,6 +172,26 @@ class Catalog:
             json.dumps(self.table.column_names), *(partial(_json, self.table[name]) for name in self.table.column_names)
         )
 
+    def extend(self, new: Catalog) -> Catalog:
+        """This catalog with the items of another behind its own; its own columns are kept, what `new` lacks is null there.
+
+        Raises DataError where `new` has ids that are here already.
+        """
+        known = np.flatnonzero(self.contains(new.item_ids))
+        if len(known):
+            examples = ", ".join(f"'{shortened(new.item_id(item))}'" for item in known[:3])
+            raise DataError(
+                f"{len(known)} of {new.num_items} new items are in the catalog of {self.num_items} items already: {examples}. "
+                "Remove them from the new items; an item's texts cannot be changed after training."
+            )
+        columns = {
+            field.name: _as_kind(new.table[field.name], field.type)
+            if field.name in new.table.column_names
+            else pa.nulls(new.num_items, field.type)
+            for field in self.table.schema
+        }
+        return Catalog(pa.concat_tables([self.table, pa.table(columns, schema=self.table.schema)]))
+
     def save(self, path: str | Path) -> None:
         """Write the catalog as one parquet file."""
         write_arrow(path, self.table)
@@ -235,6 +255,15 @@ def _utf8(text: str) -> bytes:
 def _taken(column: pa.ChunkedArray, rows: np.ndarray) -> pa.Array:
     taken = column.take(pa.array(rows))
     return taken.chunk(0) if taken.num_chunks == 1 else taken.combine_chunks()
+
+
+def _as_kind(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray | pa.Array:
+    """A column of one catalog as another has it: string, or list<string> (a text becomes a list of one)."""
+    if column.type.equals(kind):
+        return column
+    if types.is_list(kind):
+        return pa.array([[text] if text else None for text in column.to_pylist()], kind)
+    return pa.array([", ".join(filter(None, texts)) if texts else None for texts in column.to_pylist()], kind)
 
 
 def _check_filled(item_ids: pa.ChunkedArray) -> None:

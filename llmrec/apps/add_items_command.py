@@ -1,0 +1,86 @@
+"""`llmrec add-items`: new items for a finished run, without training it again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from llmrec.apps.output import print_json
+from llmrec.apps.recommend_commands import AsJson, Run
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def add_items(
+    run: Run,
+    items: Annotated[
+        Path, typer.Argument(metavar="ITEMS", help="The new items: csv, tsv, parquet or jsonl (also .gz).")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the run with the new items; by default the run itself is replaced.")
+    ] = None,
+    features: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FILE.npy",
+            help="Vectors of the new items, one row an item, where the run's codes were made from others than text; repeatable.",
+        ),
+    ] = None,
+    title_column: Annotated[str | None, typer.Option(help="Column of the items to use as title.")] = None,
+    catalog_id_column: Annotated[str | None, typer.Option(help="Column of the items with the item's id.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let a run recommend items it was not trained on: each gets a free code near its features. Old codes stay.
+
+    Runs of the text form only need the titles. Runs with one token an item refuse: a new token has learned nothing.
+    To evaluate the run afterwards, prepare data whose items are the old ones followed by the new ones, in this order.
+
+    \b
+    Example:
+      llmrec add-items runs/mine new_items.csv
+      llmrec recommend runs/mine --history ITEM_ID --candidates NEW_ITEM_ID
+    """
+    from llmrec.data.catalog import Catalog
+    from llmrec.data.readers import read_items
+    from llmrec.recommenders.new_items import add_items as add
+
+    chosen = {"title": title_column, "catalog_id": catalog_id_column}
+    new = Catalog(read_items(items, {name: column for name, column in chosen.items() if column}))
+    added = add(run, new, features=_read_features(features or []), out=out)
+    for columns, what in (
+        (added.missing_columns, "The new items lack what the old ones have"),
+        (added.unused_columns, "Left out, because the run's catalogue has no such column or keeps no pictures"),
+    ):
+        if columns:
+            typer.echo(f"{what}: {', '.join(columns)}.", err=True)
+    if as_json:
+        codes = None if added.codes is None else added.codes.tolist()
+        print_json(
+            {
+                "folder": str(added.folder), "added": added.num_new, "num_items": added.num_items, "codes": codes,
+                "missing_columns": added.missing_columns, "unused_columns": added.unused_columns,
+            }
+        )  # fmt: skip
+        return
+    typer.echo(f"Added {added.num_new:,} items: {added.folder} now knows {added.num_items:,}. Nothing was trained.")
+
+
+def _read_features(named: list[str]) -> dict[str, np.ndarray]:
+    """NAME=FILE.npy, several -> name -> the numbers in the file."""
+    import numpy as np
+
+    from llmrec.errors import DataError
+
+    found = {}
+    for text in named:
+        name, _, file = text.partition("=")
+        if not name or not file:
+            raise DataError(f"--features is written NAME=FILE.npy, but it came as '{text}'.")
+        try:
+            found[name] = np.load(file, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise DataError(f"cannot read the features '{name}' from '{file}': {error}.") from error
+    return found
