@@ -18,8 +18,11 @@ from torch import Tensor
 
 from llmrec.errors import RequestError
 
-# Scores that stand in memory at a time: 32 MB in float32, which stays near the caches of a CPU.
-_SCORES_AT_ONCE = 1 << 23
+# Scores that stand in memory at a time: 16 MB in float32. From 2^18 to 2^25 the time is the matrix product's, give or take a fifth.
+_SCORES_AT_ONCE = 1 << 22
+# Requests up to which a CPU's matrix product is quicker with the catalogue on the left (1e6 x 128, one thread: 2.3 times for one
+# request, where the right-hand form falls back to a matrix-vector product; level at 16).
+_FEW = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +57,7 @@ def retrieve(
     hidden = hidden.to(item_matrix.dtype) * scale
 
     def scores_of(rows: slice) -> Tensor:
-        scores = hidden @ item_matrix[rows].T
+        scores = _inner_products(hidden, item_matrix[rows])
         return scores if bias is None else scores + bias[rows]
 
     return best_of_chunks(
@@ -112,6 +115,14 @@ def best_of_chunks(
         items = torch.nn.functional.pad(items, (0, short), value=-1)
         best = torch.nn.functional.pad(best, (0, short), value=-torch.inf)
     return Retrieved(items, best)
+
+
+def _inner_products(hidden: Tensor, rows: Tensor) -> Tensor:
+    """(B, D), (M, D) -> (B, M)."""
+    if len(hidden) > _FEW or hidden.device.type != "cpu":
+        return hidden @ rows.T
+    pair = hidden if len(hidden) > 1 else hidden.repeat(2, 1)
+    return (rows @ pair.T).T[: len(hidden)]
 
 
 def _masked(
