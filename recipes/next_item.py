@@ -17,24 +17,29 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import set_seed
 from pydantic import Field
+from torch.nn.functional import dropout
 
 from llmrec.backbones.adapters import add_lora, train_whole_model, trainable_parts
 from llmrec.backbones.arithmetic import fastest_dtype
-from llmrec.backbones.causal_lm import Backbone
+from llmrec.backbones.causal_lm import Backbone, ScoreRule
+from llmrec.backbones.packing_check import check_packing
 from llmrec.backbones.pretrained import load_backbone, random_backbone
 from llmrec.backbones.text_encoder import encode_texts
 from llmrec.config import Settings
 from llmrec.data.folder import Data, load_data
 from llmrec.data.splits import Split
-from llmrec.errors import ConfigError
+from llmrec.engines.trie import TokenTrie
+from llmrec.engines.trie_loss import TrieLoss
+from llmrec.errors import ConfigError, ModelError
 from llmrec.evaluation.runner import evaluate
 from llmrec.evaluation.tasks import load_task
 from llmrec.files import read_json
 from llmrec.items.row_features import nearest_seen, row_features
 from llmrec.items.semantic_ids import SemanticIDs
 from llmrec.nn.item_table import ItemTable
-from llmrec.prompting.collators import AnswerRows, Collator, DenseRows
+from llmrec.prompting.collators import AnswerRows, DenseRows
 from llmrec.prompting.encoder import PromptEncoder
+from llmrec.prompting.packing import make_collator
 from llmrec.prompting.templates import load_prompt
 from llmrec.recommenders.artifact import MODEL_FOLDER, item_tokens_for, save_artifact
 from llmrec.recommenders.baselines import EaseR
@@ -102,7 +107,7 @@ class LoraSettings(Settings):
 class LossSettings(Settings):
     """What is minimised; decoding scores items by the same rule."""
 
-    rule: Literal["level", "full"] | None = None  # None: level, or full for the text form
+    rule: ScoreRule | None = None  # None: level, or full for the text form
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     hidden_dropout: float = Field(0.0, ge=0, lt=1)  # of the hidden states the head reads
 
@@ -156,6 +161,27 @@ def settle_dtype(config: NextItem) -> NextItem:
     timings = ", ".join(f"{value:.3f} s in {each}" for each, value in seconds.items())
     PartialState().print(f"arithmetic: {name} (a step takes {timings})")
     return config.model_copy(update={"backbone": config.backbone.model_copy(update={"dtype": name})})
+
+
+def settle_packing(config: NextItem, backbone: Backbone) -> NextItem:
+    """The settings with a way to batch in the place of "auto". Raises ConfigError or ModelError for one that cannot work."""
+    packing = config.training.packing
+    if packing == "branches" and config.prompt.rows == "dense":
+        raise ConfigError(
+            "training.packing=branches joins the answer rows of a user, but prompt.rows=dense reads all of a user's targets in one "
+            "row as it is; set training.packing=segments."
+        )
+    if packing == "none":
+        return config
+    settled = "segments" if packing == "auto" else packing
+    try:
+        check_packing(backbone)
+    except ModelError as error:
+        if packing != "auto":
+            raise
+        PartialState().print(f"batches are padded, not packed: {error}")
+        settled = "none"
+    return config.model_copy(update={"training": config.training.model_copy(update={"packing": settled})})
 
 
 def device() -> str:
@@ -247,13 +273,20 @@ def place_unseen(model: LanguageModel, data: Data, split: Split) -> int:
 
 
 # -- objective ------------------------------------------------------------------------------------------------------------------
-def objective(config: NextItem, rule: Literal["level", "full"]) -> ComputeLoss:
+def objective(config: NextItem, model: LanguageModel) -> ComputeLoss:
     """-log p(next item | history), summed over the targets of a batch."""
+    smoothing = config.loss.label_smoothing
+    rule = model.score_rule
+    if rule == "trie" and config.items.form == "unique_id":
+        rule = "level"  # one token an item: the children of the root are the level
+    trie_loss = TrieLoss(model.item_tokens, TokenTrie.from_item_tokens(model.item_tokens)) if rule == "trie" else None
 
     def compute_loss(backbone: Backbone, batch: Batch) -> tuple[torch.Tensor, int]:
-        return backbone.next_token_loss(
-            batch, rule=rule, label_smoothing=config.loss.label_smoothing, hidden_dropout=config.loss.hidden_dropout
-        )
+        hidden, targets = backbone.labelled_states(batch)  # (N, D), (N,)
+        hidden = dropout(hidden, config.loss.hidden_dropout, backbone.training)
+        if trie_loss is not None:
+            return trie_loss(backbone, hidden, targets, label_smoothing=smoothing), len(targets)
+        return backbone.loss(hidden, targets, rule=rule, label_smoothing=smoothing), len(targets)
 
     return compute_loss
 
@@ -286,9 +319,10 @@ def main(config: NextItem, *, fresh: bool) -> None:
     codes = find_codes(config.items.semantic_ids, data) if config.items.form == "semantic_id" else None
 
     config = settle_dtype(config)
-    remember_settings(config, output)
     model = make_model(config, data, split, make_backbone(config, getattr(torch, config.backbone.dtype)), codes)
     backbone = model.backbone
+    config = settle_packing(config, backbone)
+    remember_settings(config, output)
     make_rows = DenseRows if config.prompt.rows == "dense" else AnswerRows
     rows = make_rows(model.encoder, split.train.histories)
     parts = trainable_parts(
@@ -307,7 +341,8 @@ def main(config: NextItem, *, fresh: bool) -> None:
         return {name: metric["value"] for name, metric in result.metrics.items()}
 
     trainer = train(
-        Objective(backbone, objective(config, model.score_rule)), parts, rows, Collator(backbone.tokenizer.pad_token_id),
+        Objective(backbone, objective(config, model)), parts, rows,
+        make_collator(config.training.packing, backbone.tokenizer.pad_token_id),
         rank_validation, config.training, output, seed=config.seed, resume=not fresh,
     )  # fmt: skip
     if trainer.is_world_process_zero():

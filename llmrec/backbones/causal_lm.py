@@ -206,23 +206,10 @@ class Backbone(nn.Module):
         is_target = targets != IGNORE
         return hidden[:, :-1][is_target], targets[is_target]
 
-    def next_token_loss(
-        self,
-        batch: dict[str, torch.Tensor],
-        *,
-        rule: ScoreRule,
-        label_smoothing: float = 0.0,
-        hidden_dropout: float = 0.0,
-    ) -> tuple[torch.Tensor, int]:
-        """The summed loss over a batch's targets, and their number; logits are computed for the targets only.
-
-        Args:
-            batch: padded or packed, as in `labelled_states`.
-            hidden_dropout: on the hidden states the head reads, in training only.
-        """
+    def next_token_loss(self, batch: dict[str, torch.Tensor], *, rule: ScoreRule) -> tuple[torch.Tensor, int]:
+        """The summed loss over the targets of a batch as in `labelled_states`, and their number."""
         hidden, targets = self.labelled_states(batch)
-        hidden = torch.nn.functional.dropout(hidden, hidden_dropout, self.training)
-        return self.loss(hidden, targets, rule=rule, label_smoothing=label_smoothing), len(targets)
+        return self.loss(hidden, targets, rule=rule), len(targets)
 
     @torch.no_grad()
     def check_head(self) -> None:

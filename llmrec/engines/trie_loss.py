@@ -1,6 +1,6 @@
 """The training loss of the score rule `trie`: each token of an answer against the tokens that also continue an item.
 
--log p(item) = -sum_d log softmax over the children of the node that the first d tokens lead to, so that the sum over an item's tokens is
+-log p(item) = -sum_d log softmax over the children of the node that the first d tokens lead to: the sum over an item's tokens is
 what the decoder scores the item by under the same rule. The children are those of the whole catalogue. A node with one
 child costs nothing and teaches nothing, so its position is left out of the head altogether.
 

@@ -58,6 +58,11 @@ class DenseRows:
         """Items of each row: rows of like length make batches with little padding."""
         return (self.windows[:, 3] - self.windows[:, 1]).tolist()
 
+    @property
+    def users(self) -> np.ndarray:
+        """int (W,), ascending: whose history each row is of."""
+        return self.windows[:, 0]
+
     def __len__(self) -> int:
         return len(self.windows)
 
@@ -110,6 +115,11 @@ class AnswerRows:
     def lengths(self) -> list[int]:
         """History items of each row: rows of like length make batches with little padding."""
         return np.minimum(self._cuts, self.encoder.max_history).tolist()
+
+    @property
+    def users(self) -> np.ndarray:
+        """int (num_rows,), ascending: the history each row is of. Its rows stand oldest first."""
+        return self._users
 
     def __len__(self) -> int:
         return len(self._users)

@@ -17,13 +17,16 @@ Letters: B rows, T packed tokens, N targets.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 
-NO_TARGET = -100
+from llmrec.prompting.collators import NO_TARGET, Collator
+
+Collate = Callable[[Sequence[dict[str, np.ndarray]]], dict[str, torch.Tensor]]
 # Sharing fewer tokens than this is not worth a mask: a BOS, or a BOS and the first code.
 MIN_SHARED = 8
 
@@ -56,6 +59,13 @@ class PackingCollator:
             "labels": np.concatenate([row["labels"][1:][is_t] for row, is_t in zip(rows, is_target, strict=True)]),
         }
         return {name: torch.from_numpy(values) for name, values in batch.items()}
+
+
+def make_collator(packing: Literal["none", "segments", "branches"], pad_token_id: int) -> Collate:
+    """What makes batches of rows under a setting of training.packing."""
+    if packing == "none":
+        return Collator(pad_token_id)
+    return PackingCollator(share_prefixes=packing == "branches")
 
 
 def place_rows(rows: Sequence[np.ndarray], *, min_shared: int | None) -> tuple[list[np.ndarray], int]:

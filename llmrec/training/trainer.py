@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from pydantic import Field
 from torch import nn
 from torch.nn.modules.module import _IncompatibleKeys
-from torch.utils.data import Sampler
 from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
-from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from llmrec.backbones.adapters import TrainablePart, trained_state
 from llmrec.backbones.causal_lm import Backbone
 from llmrec.config import Settings
 from llmrec.errors import ArtifactError, ConfigError, DataError
 from llmrec.training.checkpoints import LOG, LogLines, MarkComplete, last_complete_checkpoint
+from llmrec.training.samplers import BranchSampler, LengthSampler
 from llmrec.training.sharded import make_plain, make_shardable, whole_outside_layers
 
 Batch = dict[str, torch.Tensor]
@@ -29,9 +28,11 @@ ComputeLoss = Callable[[Backbone, Batch], tuple[torch.Tensor, int]]
 
 
 class TrainingRows(Protocol):
-    """What is trained on: rows for a collator, and how long each is (in any unit: batches are made of rows of like length)."""
+    """What is trained on: rows for a collator; how long each is (in any unit: batches are made of rows of like length) and whose,
+    rows of a user side by side."""
 
     lengths: Sequence[int]
+    users: Sequence[int]
 
     def __len__(self) -> int: ...
 
@@ -43,7 +44,10 @@ class TrainingSettings(Settings):
 
     epochs: float = Field(5.0, gt=0)
     max_steps: int = -1  # > 0 ends training there, whatever `epochs` says
-    batch_size: int = Field(8, ge=1)  # sequences a process and forward pass
+    batch_size: int = Field(8, ge=1)  # rows a process and forward pass, packed or not
+    # none: padded batches. segments: the same batches without padding. branches: batches of one user's rows, whose common
+    # history is read once. All give the loss and gradient of separate rows. auto: segments where the model allows it.
+    packing: Literal["auto", "none", "segments", "branches"] = "auto"
     gradient_accumulation: int = Field(1, ge=1)
     adapter_lr: float = Field(1e-3, ge=0)
     row_lr: float = Field(3e-3, ge=0)
@@ -93,46 +97,27 @@ class Objective(nn.Module):
         return _IncompatibleKeys([], [])  # the frozen parameters are not missing
 
 
-class LengthSampler(Sampler[int]):
-    """Rows in random order, those of a batch of like length: little padding. The order depends on seed and epoch alone.
-
-    transformers' LengthGroupedSampler makes the batches; here they are shuffled, for it yields those of long rows before those of
-    short ones again and again, and a model that has just seen only short rows is not the one that long ones need.
-    """
-
-    def __init__(self, batch_size: int, lengths: Sequence[int], seed: int):
-        self.batch_size, self.lengths, self.seed = batch_size, list(lengths), seed
-        self.epoch = 0
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        order = get_length_grouped_indices(self.lengths, self.batch_size, generator=generator)
-        starts = torch.arange(0, len(order), self.batch_size)
-        num_full = len(order) // self.batch_size  # a last batch that is not full stays last
-        starts[:num_full] = starts[:num_full][torch.randperm(num_full, generator=generator)]
-        for start in starts.tolist():
-            yield from order[start : start + self.batch_size]
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the Trainer before each epoch, a resumed one too."""
-        self.epoch = epoch
-
-
 class RankingTrainer(Trainer):
     """transformers.Trainer whose evaluation ranks the validation cases; the best checkpoint by NDCG@10 is kept."""
 
     def __init__(
-        self, *args: Any, parts: Sequence[TrainablePart], rank_validation: Callable[[], dict[str, float]], **kwargs: Any
+        self,
+        *args: Any,
+        parts: Sequence[TrainablePart],
+        rank_validation: Callable[[], dict[str, float]],
+        by_user: bool,
+        **kwargs: Any,
     ):
+        """by_user: batches hold rows of one user rather than rows of like length."""
         self.parts = parts
         self.rank_validation = rank_validation
+        self.by_user = by_user
         super().__init__(*args, **kwargs)
 
-    def _get_train_sampler(self, train_dataset: TrainingRows | None = None) -> LengthSampler:
+    def _get_train_sampler(self, train_dataset: TrainingRows | None = None) -> LengthSampler | BranchSampler:
         rows = self.train_dataset if train_dataset is None else train_dataset
+        if self.by_user:
+            return BranchSampler(self.args.train_batch_size, rows.users, self.args.data_seed)
         rows_a_step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         return LengthSampler(rows_a_step, rows.lengths, self.args.data_seed)
 
@@ -194,6 +179,7 @@ def train(
         data_collator=collate,
         parts=parts,
         rank_validation=rank_validation,
+        by_user=settings.packing == "branches",
         callbacks=[EarlyStoppingCallback(settings.patience), LogLines(folder / LOG), MarkComplete()],
     )
     checkpoint = last_complete_checkpoint(folder / "checkpoints") if resume else None

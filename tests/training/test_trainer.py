@@ -1,40 +1,12 @@
-"""The order of rows, and what a checkpoint may hold."""
+"""What a checkpoint may hold."""
 
-import numpy as np
 import pytest
 import torch
 
 from llmrec.errors import ArtifactError
 from llmrec.training.checkpoints import last_complete_checkpoint, read_log
-from llmrec.training.trainer import LengthSampler, Objective
+from llmrec.training.trainer import Objective
 from tests.tiny import tiny_backbone
-
-LENGTHS = np.random.default_rng(0).integers(2, 60, 500).tolist()
-
-
-def test_every_row_comes_once_an_epoch_in_an_order_that_the_epoch_decides():
-    sampler = LengthSampler(8, LENGTHS, seed=3)
-    first = list(sampler)
-    assert sorted(first) == list(range(500))
-    sampler.set_epoch(1)
-    second = list(sampler)
-    assert second != first and sorted(second) == list(range(500))
-    sampler.set_epoch(0)
-    assert list(sampler) == first
-
-
-def test_rows_of_a_batch_have_like_length():
-    def padding(order):
-        batches = [[LENGTHS[row] for row in order[start : start + 8]] for start in range(0, 496, 8)]
-        return sum(max(batch) * len(batch) - sum(batch) for batch in batches)
-
-    assert padding(list(LengthSampler(8, LENGTHS, seed=0))) < 0.3 * padding(list(range(500)))
-
-
-def test_batches_of_long_and_short_rows_are_mixed():
-    order = list(LengthSampler(8, LENGTHS, seed=0))
-    means = [np.mean([LENGTHS[row] for row in order[start : start + 8]]) for start in range(0, 496, 8)]
-    assert abs(np.corrcoef(means[1:], means[:-1])[0, 1]) < 0.5, "a batch's length says little of the next one's"
 
 
 def test_a_checkpoint_holds_the_trained_parameters_and_refuses_foreign_ones():
