@@ -29,7 +29,8 @@ from llmrec.recommenders.language_model import recommender_of
 from llmrec.recommenders.requests import Ranker, Ranking, Requests
 from llmrec.recommenders.rules import Condition, ItemRules, checked_ids
 
-REQUESTS_A_CALL = 256  # a dense ranker holds this many rows of scores over the whole catalogue
+REQUESTS_A_CALL = 256
+SCORES_A_CALL = 1 << 26  # a dense ranker holds a score of every item for every request of a call: 256 MB in float32
 # How a run of the text form answers: titles under the catalogue's trie, or free text and the nearest titles.
 Decoding = Literal["trie", "grounding"]
 
@@ -156,8 +157,9 @@ class Recommender:
         k, asked = min(k, most), min(k if diversity is None else POOL * k, most)
         requests = self._requests(histories, instructions)
         found = []
-        for start in range(0, len(requests), REQUESTS_A_CALL):
-            rows = np.arange(start, min(start + REQUESTS_A_CALL, len(requests)))
+        step = max(1, min(REQUESTS_A_CALL, SCORES_A_CALL // max(1, self.catalog.num_items)))
+        for start in range(0, len(requests), step):
+            rows = np.arange(start, min(start + step, len(requests)))
             ranking = self.ranker.rank(requests.take(rows), asked, exclude_seen=exclude_seen, candidates=chosen)
             if diversity is not None:
                 ranking = self._diversified(ranking, diversity, k)

@@ -6,8 +6,8 @@
 | `genres!=Horror` | none of these; items without a value pass |
 | `year>=1990`, `>`, `<=`, `<` | the value, or one of a list, is such a number; values that are no numbers never are |
 
-Several conditions hold together. Letters: N items, C items that are left, E entries of a column (of all lists together),
-V different values of a column.
+A value that itself holds "|" is given as a `Condition`. Several conditions hold together. Letters: N items, C items that are
+left, E entries of a column (of all lists together), V different values of a column.
 """
 
 from __future__ import annotations

@@ -63,6 +63,16 @@ def test_a_batch_gives_what_single_requests_give(recommender):
     ]
 
 
+def test_many_users_are_asked_about_a_few_at_a_time(one_token, monkeypatch):
+    histories = [HISTORY, [], ["7"], ["50"], ["1", "2"]]
+    whole = one_token.recommend_batch(histories, k=5)
+    asked, rank = [], one_token.ranker.rank
+    monkeypatch.setattr(one_token.ranker, "rank", lambda r, *a, **k: asked.append(len(r)) or rank(r, *a, **k))
+    monkeypatch.setattr(module, "SCORES_A_CALL", 2 * one_token.catalog.num_items)
+    assert [ids(found) for found in one_token.recommend_batch(histories, k=5)] == [ids(found) for found in whole]
+    assert asked == [2, 2, 1]
+
+
 def test_candidates_are_all_that_comes_out_and_seen_ones_only_where_asked_for(recommender):
     candidates = ["181", "2", "3", "4", "2"]
     assert set(ids(recommender.recommend(HISTORY, candidates=candidates))) == {"2", "3", "4"}
