@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-smoke test test-fast lint format lock
+.PHONY: help setup demo demo-smoke test test-fast bench bench-full lint format lock
 
 PYTHON ?= python3
 VENV := .venv
@@ -47,6 +47,12 @@ test: setup  ## every test but those that need an accelerator (at most 15 minute
 
 test-fast: setup  ## the tests without the slow ones (at most 3 minutes)
 	$(PYTEST) -m "not gpu and not slow"
+
+bench: setup  ## the speed benches at small sizes, outputs compared first (two minutes)
+	$(BIN)/python benchmarks/run_all.py
+
+bench-full: setup  ## the speed benches at full size: benchmarks/results, plots, docs/speed.md (an hour or so)
+	$(BIN)/python benchmarks/run_all.py --full
 
 lint: setup  ## ruff, formatting, imports only down the floors
 	$(BIN)/ruff check .

@@ -1,0 +1,66 @@
+"""What `make bench` and `make bench-full` run: one line a result. The goals of a line are those of issue-sized settings.
+
+A result is one JSON file, benchmarks/results/NAME.json; goals that depend on the settings of a run stand here, the others
+in the bench itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A limit on one number of the result. path: its keys, with dots; at_least: a lower limit, else an upper one."""
+
+    what: str
+    path: str
+    limit: float
+    unit: str = "x"
+    at_least: bool = True
+
+
+@dataclass(frozen=True)
+class Run:
+    """One start of a bench: `python benchmarks/{bench}.py {flags} --json`."""
+
+    name: str
+    bench: str
+    flags: str = ""
+    goals: tuple[Goal, ...] = field(default=())
+
+
+def _decode(name: str, flags: str, *goals: tuple[str, str, float, bool]) -> Run:
+    return Run(
+        f"decode-{name}", "decode", flags, tuple(Goal(what, path, limit, "x", low) for what, path, limit, low in goals)
+    )
+
+
+QUICK = tuple(
+    Run(bench, bench, "--quick")
+    for bench in ("trie", "evaluation", "data", "decode", "training")
+)  # fmt: skip
+
+FULL = (
+    _decode("full-135m-128", "--shape smollm2-135m --prompt 128 --rule full",
+            ("full, 135M, prompt 128, beside generate", "ratio.hf", 11, True),
+            ("full, 135M, prompt 128, beside prefill once", "ratio.hf_prefill_once", 1.6, True),
+            ("full, 135M, prompt 128, request over prefill", "over_prefill", 1.8, False)),
+    _decode("full-135m-512", "--shape smollm2-135m --prompt 512 --rule full",
+            ("full, 135M, prompt 512, beside generate", "ratio.hf", 16, True),
+            ("full, 135M, prompt 512, request over prefill", "over_prefill", 1.25, False)),
+    _decode("trie-135m-128", "--shape smollm2-135m --prompt 128 --rule trie",
+            ("trie, 135M, prompt 128, beside generate", "ratio.hf", 14, True),
+            ("trie, 135M, prompt 128, request over prefill", "over_prefill", 1.35, False)),
+    _decode("trie-135m-512", "--shape smollm2-135m --prompt 512 --rule trie",
+            ("trie, 135M, prompt 512, beside generate", "ratio.hf", 18, True),
+            ("trie, 135M, prompt 512, request over prefill", "over_prefill", 1.1, False)),
+    _decode("full-4x384-128", "--shape 4x384 --prompt 128 --batch 8 --rule full",
+            ("full, 4 x 384, batch 8, beside generate", "ratio.hf", 18, True),
+            ("full, 4 x 384, batch 8, beside prefill once", "ratio.hf_prefill_once", 2.5, True)),
+    _decode("full-135m-128-bf16", "--shape smollm2-135m --prompt 128 --rule full --dtype bfloat16"),
+    Run("training", "training"),
+    Run("trie", "trie"),
+    Run("evaluation", "evaluation"),
+    Run("data", "data"),
+)  # fmt: skip

@@ -1,0 +1,100 @@
+"""Runs the benches of `plan.py`, each in a process of its own, one after another.
+
+    make bench                                      # small sizes, a minute or two, prints a table, writes nothing
+    make bench-full                                 # full sizes: benchmarks/results/*.json, the plots, docs/speed.md
+    python benchmarks/run_all.py --full --only trie evaluation
+    python benchmarks/run_all.py --page             # the plots and the page again, from the results that are there
+
+Exits 1 if a bench fails, after the others have run; a result that failed keeps the file of its last success.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import page
+from harness import ROOT, goal
+from plan import FULL, QUICK, Goal, Run
+from rich.console import Console
+from rich.table import Table
+
+
+def run_bench(run: Run, extra: Sequence[str], out: Path) -> dict | None:
+    """The result, with the goals of the plan; None where the bench failed (its own words are on stderr)."""
+    command = [sys.executable, ROOT / "benchmarks" / f"{run.bench}.py", *shlex.split(run.flags), *extra, "--out", out]
+    if subprocess.run(command, stdout=subprocess.DEVNULL, cwd=ROOT).returncode != 0:
+        return None
+    result = json.loads(out.read_text())
+    if run.goals:
+        result["goals"] = [*result.get("goals", ()), *(judged(wanted, result) for wanted in run.goals)]
+    return result
+
+
+def judged(wanted: Goal, result: dict) -> dict:
+    """The row that `harness.goal` makes of a number in the result."""
+    value = result
+    for key in wanted.path.split("."):
+        value = value[key]
+    return goal(wanted.what, value, wanted.limit, wanted.unit, at_least=wanted.at_least)
+
+
+def print_summary(results: dict[str, dict | None], seconds: dict[str, float]) -> None:
+    """A line a bench: whether outputs were identical, our median time, the ratios, what it took."""
+    table = Table("bench", "identical", "ratio of the peers' time to ours", "absent", "took")
+    for name, result in results.items():
+        took = f"{seconds[name]:.0f} s"
+        if result is None:
+            table.add_row(name, "FAILED", "", "", took)
+            continue
+        shown = ", ".join(f"{peer} {value:.3g}x" for peer, value in result.get("ratio", {}).items())
+        table.add_row(name, str(result["identical"]).lower(), shown, ", ".join(result.get("absent", ())), took)
+    Console().print(table)
+    for result in filter(None, results.values()):
+        for peer, how in result.get("absent", {}).items():
+            print(f"{result['bench']}: {peer} is not here. To have it: {how}")
+
+
+def main() -> None:
+    """The command line; what it does not know goes on to the benches."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--full", action="store_true", help="full sizes; writes results, plots and docs/speed.md")
+    parser.add_argument(
+        "--page", action="store_true", help="run nothing: plots and docs/speed.md from benchmarks/results"
+    )
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="names of plan.py")
+    parser.add_argument("--static", help="a clone of STATIC for trie.py; also LLMREC_STATIC")
+    options = parser.parse_args()
+    if options.page:
+        page.write()
+        return
+    plan = [run for run in (FULL if options.full else QUICK) if options.only is None or run.name in options.only]
+    results, seconds = {}, {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for run in plan:
+            print(f"{run.name}: python benchmarks/{run.bench}.py {run.flags}", file=sys.stderr)
+            start = time.perf_counter()
+            static = options.static or os.environ.get("LLMREC_STATIC")
+            extra = ["--static", static] if static and run.bench == "trie" else []
+            result = results[run.name] = run_bench(run, extra, Path(scratch, f"{run.name}.json"))
+            seconds[run.name] = time.perf_counter() - start
+            if options.full and result is not None:
+                page.RESULTS.mkdir(exist_ok=True)
+                (page.RESULTS / f"{run.name}.json").write_text(json.dumps(result, indent=1) + "\n")
+    print_summary(results, seconds)
+    if options.full:
+        page.write()
+    if None in results.values():
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
