@@ -115,6 +115,7 @@ def run(options: argparse.Namespace) -> dict:
     steps = time_steps(indexes, codes, options)
     indexes.clear()
     builds = harness.measure(builders, options.rounds)
+    gc.unfreeze()
     slowest = max(steps["ours"])
     ratio = harness.ratios(builds)
     return {

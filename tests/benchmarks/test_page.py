@@ -1,0 +1,72 @@
+"""docs/speed.md is written from results: every number from the JSON, every peer named, the same twice."""
+
+import json
+import re
+
+import page
+import plots
+import pytest
+from plan import FULL, QUICK, Goal
+from run_all import judged
+
+MACHINE = {"cpu": "A", "cores": 2, "memory_gib": 8, "threads": 1, "python": "3", "numpy": "2", "torch": "2", "transformers": "5",
+           "commit": "abc", "date": "2026-01-02"}  # fmt: skip
+TIMES = {"median": 2.5, "min": 2.0, "max": 3.0}
+RESULTS = {
+    "sums": {
+        "bench": "sums",
+        "seconds": {"peer": {"process": TIMES, "wall": TIMES}},
+        "ratio": {"peer": 31.25},
+        "absent": {"other": "pip install other"},
+        "goals": [{"what": "speed", "goal": "at least 30 x", "measured": 31.25, "unit": "x", "reached": True}],
+        "machine": MACHINE,
+    },
+    "sums-gpu": {"bench": "sums", "ratio": {"peer": 3.0}, "machine": MACHINE | {"gpu": "B"}},
+    "growth": {"bench": "growth", "points": {"beams": {"5": 0.1, "20": 0.2}}, "machine": MACHINE},
+}
+
+
+def test_the_section_has_every_goal_ratio_machine_and_absent_peer():
+    text = page.section(RESULTS, [])
+    assert "1 of 1 goals reached." in text
+    assert "| speed | at least 30 x | 31.25 x | yes | `sums` | abc | 2026-01-02 | 1 |" in text
+    assert "| `sums` | peer | 31.2 | 2.5 (2 .. 3) |" in text
+    assert "`sums`: other was not installed. To have it: `pip install other`" in text
+    assert "Machine 1: A, 2 cores" in text and "Machine 2: B, A, 2 cores" in text
+
+
+def test_only_what_stands_between_the_markers_changes():
+    before = f"# Speed\n\n{page.BEGIN}\nold\n{page.END}\nafter\n"
+    once = page.with_results(before, "new")
+    assert once == f"# Speed\n\n{page.BEGIN}\nnew\n{page.END}\nafter\n"
+    assert page.with_results(once, "new") == once
+    assert page.with_results(page.PAGE.read_text(), "new").count("new") >= 1  # the page has its markers
+
+
+def test_the_same_results_draw_the_same_pictures(tmp_path):
+    written = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        written.append([(path.name, path.read_bytes(), alt) for path, alt in plots.write(RESULTS, tmp_path / name)])
+    assert written[0] == written[1]
+    assert [name for name, _, _ in written[0]] == ["ratios-sums.svg", "growth.svg"]
+    assert written[0][0][2] == "sums: times longer than llmrec: peer 31.2, sums-gpu: peer 3"
+
+
+def test_a_goal_of_the_plan_reads_its_number_from_the_result():
+    row = judged(Goal("speed", "ratio.peer", 40), RESULTS["sums"])
+    assert (row["goal"], row["measured"], row["reached"]) == ("at least 40 x", 31.25, False)
+
+
+@pytest.mark.parametrize("plan", [QUICK, FULL], ids=["quick", "full"])
+def test_the_plan_names_benches_that_are_there_and_each_result_once(plan):
+    assert len({run.name for run in plan}) == len(plan)
+    for run in plan:
+        assert (page.ROOT / "benchmarks" / f"{run.bench}.py").is_file(), run
+
+
+def test_committed_results_are_of_equal_outputs_and_name_no_path():
+    for path in page.RESULTS.glob("*.json"):
+        result = json.loads(path.read_text())
+        assert result["identical"] is True, path
+        assert not re.search(r'["\s]/\w', path.read_text()), path
