@@ -14,7 +14,7 @@ because every candidate leads to an allowed item and K >= k.
 Under the rule `trie` a beam with a single item below it is resolved: its remaining tokens are certain, so it keeps its
 score and the model reads no more of it.
 
-Letters: B requests, K beams, G beams read at a depth, W children, S nodes read so far, N items, D width.
+Letters: B requests, K beams, W children, N items, D width.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from llmrec.backbones.causal_lm import Backbone, ScoreRule
+from llmrec.engines.beam_reader import BeamReader
 from llmrec.engines.likelihood import answer_rows, token_log_probs
 from llmrec.engines.open_items import OpenItems
 from llmrec.engines.prompt_tree import PromptTree
@@ -85,50 +86,13 @@ def beam_search(
     tree = PromptTree(backbone, prompts, trie.depth)
     beams = _root(trie, len(prompts))
     finished = _Beams(*(values[:, :0] for values in vars(beams).values()))
-    reading = _Reading(tree, score_rule)
+    reader = BeamReader(tree, trie, score_rule)
     for depth in range(trie.depth):
-        candidates = _candidates(backbone, trie, open_items, beams, reading, depth, rows[depth])
+        candidates = _candidates(backbone, trie, open_items, beams, reader, depth, score_rule, rows[depth])
         beams, finished = _select(trie, candidates, finished, width, depth + 1)
         if beams.states.shape[1] == 0:
             break
     return _items(trie, open_items, finished, k)
-
-
-class _Reading:
-    """Which beams the model has to read, and the nodes they have become."""
-
-    def __init__(self, tree: PromptTree, rule: ScoreRule) -> None:
-        self.rule = rule
-        self._tree = tree
-        num_requests = len(tree.last_hidden)
-        self._ancestors = torch.zeros(num_requests, 1, 0, dtype=torch.bool, device=tree.last_hidden.device)  # (B, K, S)
-
-    def read(self, beams: _Beams, depth: int) -> tuple[Tensor, Tensor]:
-        """Reads the beams whose next token is not certain yet.
-
-        Returns their rows among all beams, int64 (M,) in [0, B * K), and their hidden states (M, D).
-        """
-        num_requests, num_beams = beams.states.shape
-        if depth == 0:
-            return torch.arange(num_requests, device=beams.states.device), self._tree.last_hidden
-        self._ancestors = self._ancestors.gather(1, beams.parents[..., None].expand(-1, -1, self._ancestors.shape[2]))
-        is_needed = beams.scores > _NEVER
-        if self.rule == "trie":
-            starts, ends = node_range(beams.states)
-            is_needed &= ends - starts > 1
-        num_read = int(is_needed.sum(1).max())
-        if num_read == 0:
-            return is_needed.new_zeros(0, dtype=torch.int64), self._tree.last_hidden[:0]
-        places = (~is_needed).byte().argsort(dim=1, stable=True)[:, :num_read]  # (B, G)
-        itself = torch.zeros(num_requests, num_beams, num_read, dtype=torch.bool, device=places.device)
-        itself.scatter_(1, places[:, None], True)
-        self._ancestors = torch.cat([self._ancestors, itself], dim=2)
-        ancestors = self._ancestors.gather(1, places[..., None].expand(-1, -1, self._ancestors.shape[2]))
-        depths = torch.full((num_read,), depth - 1, device=places.device)
-        hidden = self._tree.grow(beams.tokens.gather(1, places).clamp(min=0), depths, ancestors)  # (B, G, D)
-        is_read = is_needed.gather(1, places)
-        rows = places + torch.arange(0, num_requests * num_beams, num_beams, device=places.device)[:, None]
-        return rows[is_read], hidden[is_read]
 
 
 def _candidates(
@@ -136,16 +100,17 @@ def _candidates(
     trie: TokenTrie,
     open_items: OpenItems | None,
     beams: _Beams,
-    reading: _Reading,
+    reader: BeamReader,
     depth: int,
+    rule: ScoreRule,
     item_rows: slice | None,
 ) -> _Beams:
     """All children of all beams, (B, K * W), scored; those that lead to no open item have -inf."""
     num_beams = beams.states.shape[1]
     tokens, states = trie.children(beams.states, depth)  # (B, K, W) each
-    rows, hidden = reading.read(beams, depth)
+    rows, hidden = reader.read(beams.states, beams.tokens, beams.parents, beams.scores > _NEVER, depth)
     log_probs = torch.zeros(tokens.shape, device=tokens.device).flatten(0, 1)  # (B * K, W): what is not read is certain
-    log_probs[rows] = token_log_probs(backbone, hidden, tokens.flatten(0, 1)[rows], reading.rule, item_rows)
+    log_probs[rows] = token_log_probs(backbone, hidden, tokens.flatten(0, 1)[rows], rule, item_rows)
     is_open = states >= 0 if open_items is None else open_items.is_open(states)
     scores = (beams.scores[..., None] + log_probs.view(tokens.shape)).masked_fill_(~is_open, _NEVER)
     parents = torch.arange(num_beams, device=states.device)[:, None].expand_as(states)

@@ -174,7 +174,9 @@ def _later_log_probs(
     owner = torch.arange(num_candidates, device=answers.device).repeat_interleave(fed)  # (C * fed,)
     depths = torch.arange(fed, device=answers.device).repeat(num_candidates)
     ancestors = (owner[:, None] == owner) & (depths[:, None] >= depths)
-    hidden = tree.grow(answers[..., :-1].flatten(1), depths, ancestors.expand(num_requests, -1, -1))
+    hidden = tree.grow(
+        answers[..., :-1].flatten(1), depths.expand(num_requests, -1), ancestors.expand(num_requests, -1, -1)
+    )
     tree.prune()
     hidden = hidden.view(num_requests * num_candidates, fed, -1)
     wanted = answers[..., 1:].flatten(0, 1)  # (B * C, fed)

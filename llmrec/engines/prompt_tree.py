@@ -25,6 +25,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from llmrec.backbones.causal_lm import Backbone
+from llmrec.engines.tree_attention import reading_nodes
 from llmrec.errors import ModelError, RequestError
 
 _FULL, _SLIDING = "full_attention", "sliding_attention"
@@ -48,7 +49,7 @@ class PromptTree:
         self._backbone = backbone
         self._lengths = torch.tensor(lengths, device=backbone.device)  # (B,)
         self._prompt_positions = torch.arange(max(lengths), device=backbone.device)  # (T,)
-        self._depths = torch.zeros(0, dtype=torch.int64, device=backbone.device)  # (S,)
+        self._depths = torch.zeros(len(prompts), 0, dtype=torch.int64, device=backbone.device)  # (B, S)
         self._cache = DynamicCache()  # without the model's config it crops no layer
 
         padded = np.zeros((len(prompts), max(lengths)), dtype=np.int64)
@@ -64,25 +65,26 @@ class PromptTree:
     def grow(self, tokens: Tensor, depths: Tensor, ancestors: Tensor) -> Tensor:
         """Appends nodes to every prompt and returns their hidden states (B, N, D).
 
-        tokens: int64 (B, N). depths: int64 (N,), 0 for the first token after the prompt. ancestors: bool (B, N, S + N),
+        tokens: int64 (B, N). depths: int64 (B, N), 0 for the first token after the prompt. ancestors: bool (B, N, S + N),
         which nodes, old ones first, each new node sees; every new node sees itself and none behind itself.
         """
-        self._depths = torch.cat([self._depths, depths])
+        self._depths = torch.cat([self._depths, depths], dim=1)
         masks = {kind: self._mask(ancestors, depths, window) for kind, window in self._window_of.items()}
-        return self._backbone.hidden_states(
-            tokens,
-            attention_mask=masks if len(masks) > 1 else next(iter(masks.values())),
-            position_ids=self._lengths[:, None] + depths,
-            past_key_values=self._cache,
-        )
+        with reading_nodes(_text_config(self._backbone)):
+            return self._backbone.hidden_states(
+                tokens,
+                attention_mask=masks if len(masks) > 1 else next(iter(masks.values())),
+                position_ids=self._lengths[:, None] + depths,
+                past_key_values=self._cache,
+            )
 
     def prune(self) -> None:
         """Drops every node; the prompts stay."""
-        self._cache.crop(-len(self._depths))
-        self._depths = self._depths[:0]
+        self._cache.crop(-self._depths.shape[1])
+        self._depths = self._depths[:, :0]
 
     def _mask(self, ancestors: Tensor, depths: Tensor, window: int | None) -> Tensor:
-        """Who sees whom, (B, 1, N, T + S + N): bool for torch's fused attention, additive for the eager one."""
+        """Who sees whom, additive, (B, 1, N, T + S + N) in the model's dtype."""
         is_prompt = self._prompt_positions < self._lengths[:, None]  # (B, T)
         visible = torch.cat([is_prompt[:, None].expand(-1, ancestors.shape[1], -1), ancestors], dim=-1)
         if window is not None:
@@ -90,13 +92,9 @@ class PromptTree:
             node_positions = self._lengths[:, None] + self._depths  # (B, S + N)
             seen = torch.cat([self._prompt_positions.expand_as(is_prompt), node_positions], dim=-1)  # (B, T + S + N)
             visible = visible & (positions[..., None] - seen[:, None] < window)
-        visible = visible[:, None]
-        if _text_config(self._backbone)._attn_implementation == "sdpa":
-            return visible
         lowest = torch.finfo(self._backbone.dtype).min
-        return torch.zeros(visible.shape, dtype=self._backbone.dtype, device=visible.device).masked_fill(
-            ~visible, lowest
-        )
+        mask = torch.zeros(visible.shape, dtype=self._backbone.dtype, device=visible.device)
+        return mask.masked_fill_(~visible, lowest)[:, None]
 
 
 def _windows(backbone: Backbone) -> dict[str, int | None]:

@@ -157,6 +157,21 @@ class TokenTrie:
         starts, _ = node_range(states)
         return (self.lengths[starts] == depth) & (states >= 0)
 
+    def lengths_at(self, ranks: Tensor) -> Tensor:
+        """Tokens of the items at ranks int64 (...) -> int64 (...)."""
+        return torch.full_like(ranks, self.depth) if self.lengths is None else self.lengths[ranks].long()
+
+    def tokens_at(self, ranks: Tensor, depths: Tensor) -> Tensor:
+        """One token of each item: ranks and depths int64 (...), depths below the items' lengths -> int64 (...)."""
+        tokens = torch.empty_like(ranks)
+        for depth in depths.unique().tolist():
+            chosen = depths == depth
+            places, table = ranks[chosen], self.tables[depth]
+            if table is not None:
+                places = torch.searchsorted(table, places, right=True) - 1
+            tokens[chosen] = self.columns[depth][places].long() + self.token_ranges[depth][0]
+        return tokens
+
     def _runs(self, starts: Tensor, ends: Tensor, depth: int) -> tuple[Tensor, Tensor, Tensor]:
         """The runs of equal tokens in each range, by reading it: see `_runs_in`."""
         column, last_rank = self.columns[depth], self.num_items - 1

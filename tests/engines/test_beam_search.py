@@ -210,6 +210,46 @@ def test_the_prompt_is_read_once_and_each_beam_one_token_a_level(llama, monkeypa
     assert shapes == [(2, 11), (2, 4), (2, 7)]
 
 
+def test_answers_are_read_to_their_ends_once_hardly_a_choice_is_left(monkeypatch):
+    items = code_items(60, (6, 30, 30, 30))  # two codes tell nearly all 60 items apart
+    backbone = as_backbone(plain_model("llama"), items)
+    shapes = record_passes(backbone, monkeypatch)
+    beam_search(backbone, TokenTrie.from_item_tokens(items), prompts_of(11), 10, num_beams=10)
+    assert [rows for _, rows in shapes[:2]] == [11, 6] and len(shapes) == 3 and 20 <= shapes[2][1] <= 25
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma2", "gemma3", "mistral", "gpt2"])
+@pytest.mark.parametrize("rule", ["full", "level"])
+def test_reading_ahead_changes_no_beam(name, rule):
+    items = code_items(60, (6, 30, 30, 30))
+    backbone = as_backbone(plain_model(name), items)
+    prompts = prompts_of(LONG, 3, 7)
+    trie = TokenTrie.from_item_tokens(items)
+    some = only(trie, np.random.default_rng(3).random((3, 60)) < np.array([[1.1], [0.4], [0.05]]))
+    for num_beams, open_items in [(9, None), (60, None), (9, some)]:
+        found = beam_search(backbone, trie, prompts, 9, num_beams=num_beams, open_items=open_items, score_rule=rule)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("llmrec.engines.beam_reader._ITEMS_A_BEAM", 0)
+            expected = beam_search(
+                backbone, trie, prompts, 9, num_beams=num_beams, open_items=open_items, score_rule=rule
+            )
+        assert found[0].equal(expected[0])
+        np.testing.assert_allclose(found[1].numpy(), expected[1].numpy(), atol=1e-4)
+
+
+def test_long_titles_are_read_in_few_passes_and_equal_generate(monkeypatch):
+    rng = np.random.default_rng(5)
+    items = word_items([rng.integers(2, BASE, rng.integers(1, 12)).tolist() for _ in range(30)] + [[5, 6], [5, 6]])
+    model = plain_model("llama")
+    backbone, (prompt,) = as_backbone(model), prompts_of(LONG)
+    shapes = record_passes(backbone, monkeypatch)
+    found, scores = beam_search(backbone, TokenTrie.from_item_tokens(items), [prompt], 32, num_beams=32)
+    assert len(shapes) <= 4
+    expected = brute_force(as_backbone(model), items, prompt)
+    np.testing.assert_allclose(expected[found[0]], scores[0].numpy(), atol=1e-4)
+    assert sorted(found[0].tolist()) == list(range(32)) and (scores[0, 1:] <= scores[0, :-1]).all()
+
+
 def test_every_beam_is_a_catalogue_item_and_none_comes_twice(llama):
     backbone, items, trie = llama
     found, scores = beam_search(backbone, trie, prompts_of(*range(1, 17)), 20)

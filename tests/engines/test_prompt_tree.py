@@ -29,7 +29,7 @@ def test_two_branches_of_one_prompt_equal_two_plain_sequences(name):
         for depth in range(3):  # the two branches side by side, a token each a step
             ancestors = torch.cat([ancestors, torch.eye(2, dtype=torch.bool).expand(2, -1, -1)], dim=2)
             tokens = branches[:, depth].expand(2, -1)
-            hidden = tree.grow(tokens, torch.full((2,), depth), ancestors)  # (B, 2, D)
+            hidden = tree.grow(tokens, torch.full((2, 2), depth), ancestors)  # (B, 2, D)
         for row, prompt in enumerate(prompts):
             for branch in range(2):
                 plain = backbone.hidden_states(torch.cat([torch.from_numpy(prompt), branches[branch]])[None])
@@ -42,11 +42,11 @@ def test_pruned_prompts_answer_as_if_nothing_had_grown():
     alone = torch.ones(1, 1, 1, dtype=torch.bool)
     with torch.no_grad():
         tree = PromptTree(backbone, [prompt], 2)
-        first = tree.grow(torch.tensor([[5]]), torch.tensor([0]), alone)
+        first = tree.grow(torch.tensor([[5]]), torch.tensor([[0]]), alone)
         tree.prune()
-        tree.grow(torch.tensor([[9]]), torch.tensor([0]), alone)
+        tree.grow(torch.tensor([[9]]), torch.tensor([[0]]), alone)
         tree.prune()
-        assert tree.grow(torch.tensor([[5]]), torch.tensor([0]), alone).equal(first)
+        assert tree.grow(torch.tensor([[5]]), torch.tensor([[0]]), alone).equal(first)
 
 
 def test_recurrent_and_hybrid_models_are_refused_in_one_sentence():

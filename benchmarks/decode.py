@@ -1,0 +1,169 @@
+"""Beam search over a catalogue: our engine beside transformers' `generate`, same weights, same items, same scores.
+
+    python benchmarks/decode.py --shape smollm2-135m --prompt 128 --beams 20 --batch 1 --items 12101 --threads 1 --json
+
+Weights are random, items have 4 random codes of 256, prompts are random words: none of it changes how long decoding takes.
+Both sides are checked to find the same items in the same order with the same scores before anything is timed.
+
+`over_prefill` is a whole request over reading its prompt alone. Its floor counts token rows: T for the prompt and one for
+every beam that has to be read, each at the prompt's price, nothing for scoring. --returning N asks again for a user whose
+prompt was answered before and has grown by N tokens: ours reads only those.
+
+Letters: B requests, K beams, T prompt tokens, L codes of an item.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import harness
+import numpy as np
+
+SHAPES = {
+    "smollm2-135m": {
+        "hidden_size": 576,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "intermediate_size": 1536,
+    },
+    "4x384": {
+        "hidden_size": 384,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 6,
+        "num_key_value_heads": 6,
+        "intermediate_size": 1024,
+    },
+}
+VOCABULARY = {"smollm2-135m": 49_152, "4x384": 1_000}  # the small shape stands for a model trained on item tokens alone
+LEVELS, CODES = 4, 256
+PEERS = {"hf": "plain", "hf_prefill_once": "prefill_once", "hf_hash_mask": "hash_mask"}
+
+
+def flags() -> argparse.ArgumentParser:
+    """The harness's flags and those of this bench."""
+    result = harness.parser(__doc__, quick={"shape": "4x384", "prompt": 64, "rounds": 2, "batch": 1})
+    result.add_argument("--shape", choices=SHAPES, default="smollm2-135m")
+    result.add_argument("--rule", choices=("full", "level", "trie"), default="full", help="the score rule")
+    result.add_argument("--prompt", type=int, default=128, help="tokens of a prompt")
+    result.add_argument("--beams", type=int, default=20)
+    result.add_argument("--batch", type=int, default=1, help="requests at a time")
+    result.add_argument("--items", type=int, default=12_101)
+    result.add_argument(
+        "--vocab",
+        type=int,
+        help="words of the vocabulary, item tokens come on top; by default 49,152, and 1,000 for 4x384",
+    )
+    result.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    result.add_argument("--device", default="cpu")
+    result.add_argument("--no-pack", action="store_true", help="leave our linear layers as transformers has them")
+    result.add_argument("--peers", nargs="*", choices=PEERS, default=["hf", "hf_prefill_once"])
+    return result
+
+
+def make_items(num_items: int, vocab: int, seed: int = 0):
+    """Items with different random codes: ItemTokens."""
+    from llmrec.items.forms import semantic_id_tokens
+    from llmrec.items.semantic_ids import SemanticIDs
+
+    picked = np.random.default_rng(seed).choice(CODES**LEVELS, num_items, replace=False)
+    codes = np.stack(np.unravel_index(picked, (CODES,) * LEVELS), axis=1)
+    return semantic_id_tokens(SemanticIDs(codes.astype(np.int32), (CODES,) * LEVELS), vocab)
+
+
+def make_backbone(shape: str, item_tokens, vocab: int, dtype: str, device: str):
+    """A random Llama of the shape with an item table."""
+    import torch
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
+    from llmrec.backbones.causal_lm import Backbone, LayerCount
+    from llmrec.backbones.load import ModelSource
+    from llmrec.nn.item_table import ItemTable
+
+    torch.manual_seed(0)
+    config = LlamaConfig(vocab_size=vocab, max_position_embeddings=8192, initializer_range=0.05, **SHAPES[shape])
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").to(device, getattr(torch, dtype))
+    layers = config.num_hidden_layers
+    backbone = Backbone(
+        model.eval(), None, source=ModelSource(shape, "folder", "", "random"), layers=LayerCount(layers, layers)
+    )
+    backbone.add_item_table(ItemTable(item_tokens.row_levels, backbone.dim, norm=backbone.embedding_norm))
+    return backbone.eval()
+
+
+def require_same(ours, theirs, peer: str, tolerance: float) -> None:
+    """Same items in the same order, scores within `tolerance`. ours, theirs: items (B, K) and scores (B, K)."""
+    difference = float((ours[1] - theirs[1].float().cpu()).abs().max())
+    harness.require_identical(difference <= tolerance, f"scores of {peer} differ by {difference:.2g}")
+    harness.require_identical(ours[0].tolist() == theirs[0], f"{peer} returns other items or another order")
+
+
+def run(options: argparse.Namespace) -> dict:
+    """See the module's docstring."""
+    import torch
+    from decode_peers import Generate
+
+    from llmrec.backbones.export import plain_model
+    from llmrec.backbones.packed_linear import pack
+    from llmrec.engines.beam_search import beam_search
+    from llmrec.engines.trie import TokenTrie
+
+    vocab = options.vocab or VOCABULARY[options.shape]
+    items = make_items(options.items, vocab)
+    backbone = make_backbone(options.shape, items, vocab, options.dtype, options.device)
+    peers = Generate(plain_model(backbone), items, options.beams, options.rule)
+    if not options.no_pack:
+        pack(backbone)
+    trie = TokenTrie.from_item_tokens(items, options.device)
+    rng = np.random.default_rng(1)
+    prompts = list(rng.integers(3, vocab, (options.batch, options.prompt)))
+    ids = torch.from_numpy(np.stack(prompts)).to(options.device)
+
+    def ours():
+        return beam_search(backbone, trie, prompts, options.beams, num_beams=options.beams, score_rule=options.rule)
+
+    @torch.no_grad()
+    def prefill():
+        backbone.hidden_states(ids)
+
+    found = ours()
+    tolerance = 1e-4 if options.dtype == "float32" else 0.1
+    for peer in options.peers:
+        theirs = getattr(peers, PEERS[peer])(ids)
+        require_same(found, theirs, peer, tolerance)
+
+    functions = {"ours": ours, "prefill": prefill}
+    functions |= {peer: (lambda name=peer: getattr(peers, PEERS[name])(ids)) for peer in options.peers}
+    finish = torch.cuda.synchronize if options.device.startswith("cuda") else None
+    timings = harness.measure(functions, options.rounds, finish=finish)
+    clock = "wall" if finish else "process"
+    over = harness.ratios(timings, ours="prefill", clock=clock)["ours"]
+    rows = rows_read(backbone, ours)
+    result = {
+        "score_rule": options.rule,
+        "vocab": vocab,
+        "identical": True,
+        "seconds": {name: timing.to_json() for name, timing in timings.items()},
+        "ratio": {name: value for name, value in harness.ratios(timings, clock=clock).items() if name != "prefill"},
+        "over_prefill": over,
+        "floor": {"over_prefill": rows / (options.batch * options.prompt), "rows_read": rows},
+    }
+    return result
+
+
+def rows_read(backbone, request) -> int:
+    """Token rows, padding included, that the model reads for one call of `request`."""
+    counted, read = [], backbone.hidden_states
+    backbone.hidden_states = lambda ids, **rest: counted.append(ids.numel()) or read(ids, **rest)
+    request()
+    del backbone.hidden_states
+    return sum(counted)
+
+
+def main() -> None:
+    """Command line."""
+    harness.main(flags(), run)
+
+
+if __name__ == "__main__":
+    main()
