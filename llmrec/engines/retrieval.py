@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llmrec.errors import RequestError
+from llmrec.errors import ModelError, RequestError
 
 # Scores that stand in memory at a time: 16 MB in float32. From 2^18 to 2^25 the time is the matrix product's, give or take a fifth.
 _SCORES_AT_ONCE = 1 << 22
@@ -84,7 +84,7 @@ def best_of_chunks(
         closed: int64 (B, H), items that may not come out for one request (its history), padded with -1.
         normalise: whether scores are log-softmax over all N items, those that may not come out included.
 
-    Of equal scores the lower item comes first; where equals reach across the end of the list, any of them may be on it.
+    Of equal scores the lower item comes first, across the end of the list too. Raises ModelError where scores are NaN.
     """
     step = max(1, min(num_items, _SCORES_AT_ONCE // max(num_requests, 1)))
     items, best, total = None, None, None
@@ -95,19 +95,17 @@ def best_of_chunks(
             mass = scores.logsumexp(dim=1)
             total = mass if total is None else torch.logaddexp(total, mass)
         scores = _masked(scores, rows, allowed, closed)
-        found, places = scores.topk(min(k, scores.shape[1]), dim=1)
+        found, places = _first(scores, k)
         places = places + start
-        if best is not None:
-            found, places = torch.cat([best, found], dim=1), torch.cat([items, places], dim=1)
-            found, kept = found.topk(min(k, found.shape[1]), dim=1)
-            places = places.gather(1, kept)
+        if best is not None:  # items of earlier chunks stand before their equals of this one
+            found, order = torch.cat([best, found], dim=1).sort(dim=1, descending=True, stable=True)
+            found, places = found[:, :k], torch.cat([items, places], dim=1).gather(1, order[:, :k])
         items, best = places, found
     if items is None:
         raise RequestError("there are no items to retrieve from.")
-    order = items.sort(dim=1).indices  # two stable sorts: by item, then by score
-    items, best = items.gather(1, order), best.gather(1, order)
-    best, order = best.sort(dim=1, descending=True, stable=True)
-    items = items.gather(1, order).masked_fill(best == -torch.inf, -1)
+    if best.isnan().any():  # NaN sorts before every number
+        raise ModelError("the scores of the items hold NaN: the weights or the features they come from do.")
+    items = items.masked_fill(best == -torch.inf, -1)
     if total is not None:
         best = best - total[:, None]
     short = k - items.shape[1]
@@ -115,6 +113,20 @@ def best_of_chunks(
         items = torch.nn.functional.pad(items, (0, short), value=-1)
         best = torch.nn.functional.pad(best, (0, short), value=-torch.inf)
     return Retrieved(items, best)
+
+
+def _first(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest of each row and their places, of equals the first: float (B, M) -> (B, min(k, M)) twice."""
+    found, places = scores.topk(min(k + 1, scores.shape[1]), dim=1)
+    if found.shape[1] > k:
+        # topk takes any of several equals: where the one it left out is as good as the last, a whole sort decides.
+        tied = ((found[:, k - 1] == found[:, k]) & (found[:, k] > -torch.inf)).nonzero()[:, 0]
+        found, places = found[:, :k], places[:, :k].clone()
+        if len(tied):
+            places[tied] = scores[tied].sort(dim=1, descending=True, stable=True).indices[:, :k]
+    places = places.sort(dim=1).values  # two stable sorts: by place, then by score
+    found, order = scores.gather(1, places).sort(dim=1, descending=True, stable=True)
+    return found, places.gather(1, order)
 
 
 def _inner_products(hidden: Tensor, rows: Tensor) -> Tensor:

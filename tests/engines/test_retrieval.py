@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from llmrec.engines import retrieval
 from llmrec.engines.retrieval import best_of_chunks, retrieve
-from llmrec.errors import RequestError
+from llmrec.errors import ModelError, RequestError
 
 
 def test_the_largest_inner_products_by_hand():
@@ -23,7 +23,7 @@ def test_the_largest_inner_products_by_hand():
 @settings(max_examples=60, deadline=None)
 def test_chunks_equal_one_sort_of_all_scores(seed, scores_at_once, k, normalise):
     rng = np.random.default_rng(seed)
-    scores = torch.from_numpy(rng.normal(size=(3, 37)).astype(np.float32))
+    scores = torch.from_numpy(rng.integers(-3, 3, (3, 37)).astype(np.float32))  # many equals
     allowed = rng.random(37) < 0.7
     closed = rng.integers(-1, 37, (3, 4))
     held, retrieval._SCORES_AT_ONCE = retrieval._SCORES_AT_ONCE, scores_at_once
@@ -41,6 +41,17 @@ def test_chunks_equal_one_sort_of_all_scores(seed, scores_at_once, k, normalise)
         np.testing.assert_allclose(found.scores[row, : len(best)], expected[row, best], atol=1e-5)
         assert (found.scores[row, len(best) :] == -torch.inf).all()
     assert found.items.shape == (3, k)
+
+
+def test_equal_scores_across_the_end_of_the_list_go_to_the_lower_item(monkeypatch):
+    for at_once in (1 << 22, 70, 7):
+        monkeypatch.setattr(retrieval, "_SCORES_AT_ONCE", at_once)
+        assert best_of_chunks(lambda rows: torch.zeros(1, 100)[:, rows], 1, 100, 5).items.tolist() == [[0, 1, 2, 3, 4]]
+
+
+def test_scores_that_are_no_numbers_are_refused_in_words():
+    with pytest.raises(ModelError, match="hold NaN"):
+        retrieve(torch.tensor([[1.0]]), torch.tensor([[1.0], [float("nan")], [3.0]]), 1)
 
 
 def test_it_equals_an_exact_faiss_index():
