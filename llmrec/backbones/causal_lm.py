@@ -141,10 +141,12 @@ class Backbone(nn.Module):
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """hidden (N, D) -> float32 (N, V + R): the vocabulary's logits, then the item tokens'."""
-        base = self._shape_logits(self.causal_lm.get_output_embeddings()(hidden.to(self.dtype)).float())
-        if self.item_table is None:
-            return base
-        return torch.cat([base, self.item_logits(hidden)], dim=-1)
+        words = self.word_logits(hidden)
+        return words if self.item_table is None else torch.cat([words, self.item_logits(hidden)], dim=-1)
+
+    def word_logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """hidden (N, D) -> float32 (N, V): the vocabulary's logits alone."""
+        return self._shape_logits(self.causal_lm.get_output_embeddings()(hidden.to(self.dtype)).float())
 
     def item_logits(self, hidden: torch.Tensor, rows: torch.Tensor | slice | None = None) -> torch.Tensor:
         """hidden (N, D) -> float32 (N, M): logits of the item-table rows named (all when None)."""

@@ -76,18 +76,23 @@ def token_log_probs(
     with -1, what the rule `trie` normalises over; None where those are `tokens`. Only the logits `rule` needs are computed.
     Returns float32 (N, W).
     """
-    children = tokens if children is None else children
+    over = None if rule != "trie" else tokens if children is None else children
     if rule != "full" and rows is not None:
         logits = backbone.item_logits(hidden, rows)
         first = backbone.base_vocab_size + rows.start
-        return _log_softmax_at(logits, tokens - first, children - first if rule == "trie" else None)
-    parts = zip(*(each.split(_POSITIONS_AT_ONCE) for each in (hidden, tokens, children)), strict=True)
-    return torch.cat(
-        [
-            _log_softmax_at(backbone.logits(states), wanted, over if rule == "trie" else None)
-            for states, wanted, over in parts
-        ]
-    )
+        return _log_softmax_at(logits, tokens - first, None if over is None else over - first)
+    parts = []
+    for start in range(0, len(hidden), _POSITIONS_AT_ONCE):
+        part = slice(start, start + _POSITIONS_AT_ONCE)
+        if rows is None:
+            parts.append(
+                _log_softmax_at(backbone.logits(hidden[part]), tokens[part], None if over is None else over[part])
+            )
+            continue
+        words, items = backbone.word_logits(hidden[part]), backbone.item_logits(hidden[part])
+        normaliser = torch.logaddexp(words.logsumexp(1, keepdim=True), items.logsumexp(1, keepdim=True))
+        parts.append(items.gather(1, (tokens[part] - backbone.base_vocab_size).clamp(min=0)) - normaliser)
+    return torch.cat(parts) if parts else torch.zeros(tokens.shape, device=tokens.device)
 
 
 @torch.no_grad()
