@@ -7,9 +7,9 @@ A bench is one file with
 and is started from the repository root, `python benchmarks/trie.py --json`. `benchmarks/run_all.py` starts all of them.
 
 How a number comes about: outputs are compared first (`require_identical`), then all peers are timed in one process, A B C
-A B C, after a warm-up; a ratio is the peer's median process time over ours. Process time does not count other programs,
-so one thread on a busy machine gives the same figure as on an idle one; on a GPU, where the process only waits, the clock
-is the wall's.
+A B C, after a warm-up; a ratio is the peer's median process time over ours. Process time does not count other programs
+(what it cannot leave out is that they share caches and memory); on a GPU, where the process only waits, the clock is the
+wall's.
 """
 
 from __future__ import annotations
