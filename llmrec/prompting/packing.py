@@ -10,7 +10,8 @@ descendants stand right behind it:
 Token j is part of the row that token i belongs to exactly where j <= i < seen_until[j]. That one comparison is the whole attention
 mask, and with true positions the model computes for every token what it would compute in the token's own row, so loss and
 gradient are those of the separate rows. Nothing is assumed about prompts: what is shared is found in the token ids themselves.
-Where nothing is shared the same layout is plain segments, one behind the other.
+Where nothing is shared the same layout is plain segments, one behind the other. Batches of one user's rows (training.packing=branches)
+share most: the history once, and a branch of cue and answer for each target.
 
 Letters: B rows, T packed tokens, N targets.
 """
@@ -27,8 +28,8 @@ import torch
 from llmrec.prompting.collators import NO_TARGET, Collator
 
 Collate = Callable[[Sequence[dict[str, np.ndarray]]], dict[str, torch.Tensor]]
-# Sharing fewer tokens than this is not worth a mask: a BOS, or a BOS and the first code.
-MIN_SHARED = 8
+# Sharing less than this is not worth a mask: a BOS, or a BOS and the first code; or an eighth of the shorter row.
+MIN_SHARED, MIN_SHARED_PART = 8, 8
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,11 @@ class PackingCollator:
     """Rows to one packed row. The batch: `input_ids`, `position_ids`, `seen_until`, each int64 (1, T); `predict_at` and `labels`, each
     int64 (N,): the hidden state at place predict_at[n] predicts the token labels[n]. Targets stand row by row.
 
-    share_prefixes: rows that begin with the same tokens (MIN_SHARED of them or more) hold these once; dropout then falls on
-    the shared tokens once as well.
+    share_prefixes: what rows begin with alike stands once, where it is worth it; dropout then falls on it once as well. False is for
+    comparisons.
     """
 
-    share_prefixes: bool
+    share_prefixes: bool = True
 
     def __call__(self, rows: Sequence[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
         ids = [row["input_ids"] for row in rows]
@@ -63,16 +64,14 @@ class PackingCollator:
 
 def make_collator(packing: Literal["none", "segments", "branches"], pad_token_id: int) -> Collate:
     """What makes batches of rows under a setting of training.packing."""
-    if packing == "none":
-        return Collator(pad_token_id)
-    return PackingCollator(share_prefixes=packing == "branches")
+    return Collator(pad_token_id) if packing == "none" else PackingCollator()
 
 
 def place_rows(rows: Sequence[np.ndarray], *, min_shared: int | None) -> tuple[list[np.ndarray], int]:
     """Where every token of every row stands, int64 (T_b,) a row, and the number T of packed tokens.
 
-    rows: B arrays of token ids, each int32 (T_b,). min_shared: rows share a beginning of at least so many tokens; None: they share
-    nothing. Below a shared beginning the longest row goes on first, so that a growing history is one unbroken run of tokens
+    rows: B arrays of token ids, each int32 (T_b,). min_shared: rows share a beginning of at least so many tokens, and an eighth of the
+    shorter row; None: they share nothing. Below a shared beginning the longest row goes on first, so that a growing history is one unbroken run of tokens
     and the other rows are branches of it.
     """
     order = sorted(range(len(rows)), key=lambda row: rows[row].astype(">u4").tobytes())
@@ -80,7 +79,8 @@ def place_rows(rows: Sequence[np.ndarray], *, min_shared: int | None) -> tuple[l
     if min_shared is not None:
         for at in range(1, len(rows)):
             common = _common_prefix(rows[order[at - 1]], rows[order[at]])
-            shared[at] = common if common >= min_shared else 0
+            shorter = min(len(rows[order[at - 1]]), len(rows[order[at]]))
+            shared[at] = common if common >= max(min_shared, shorter / MIN_SHARED_PART) else 0
     places: list[np.ndarray] = [np.zeros(0, np.int64)] * len(rows)
     length = 0
     groups = (

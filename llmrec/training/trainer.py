@@ -19,7 +19,8 @@ from llmrec.backbones.adapters import TrainablePart, trained_state
 from llmrec.backbones.causal_lm import Backbone
 from llmrec.config import Settings
 from llmrec.errors import ArtifactError, ConfigError, DataError
-from llmrec.training.checkpoints import LOG, LogLines, MarkComplete, last_complete_checkpoint
+from llmrec.training.checkpoints import LOG, LogLines, MarkComplete, last_complete_checkpoint, step_of
+from llmrec.training.estimate import Estimate, estimate, measured, say
 from llmrec.training.samplers import BranchSampler, LengthSampler
 from llmrec.training.sharded import make_plain, make_shardable, whole_outside_layers
 
@@ -45,8 +46,8 @@ class TrainingSettings(Settings):
     epochs: float = Field(5.0, gt=0)
     max_steps: int = -1  # > 0 ends training there, whatever `epochs` says
     batch_size: int = Field(8, ge=1)  # rows a process and forward pass, packed or not
-    # none: padded batches. segments: the same batches without padding. branches: batches of one user's rows, whose common
-    # history is read once. All give the loss and gradient of separate rows. auto: segments where the model allows it.
+    # none: padded. segments: rows one behind the other, what they begin with alike read once. branches: segments whose batches are made
+    # of one user's rows, which share their history. The loss of a batch is the same in all; auto: segments where the model can.
     packing: Literal["auto", "none", "segments", "branches"] = "auto"
     gradient_accumulation: int = Field(1, ge=1)
     adapter_lr: float = Field(1e-3, ge=0)
@@ -104,7 +105,7 @@ class RankingTrainer(Trainer):
         self,
         *args: Any,
         parts: Sequence[TrainablePart],
-        rank_validation: Callable[[], dict[str, float]],
+        rank_validation: Callable[..., dict[str, float]],
         by_user: bool,
         **kwargs: Any,
     ):
@@ -112,6 +113,7 @@ class RankingTrainer(Trainer):
         self.parts = parts
         self.rank_validation = rank_validation
         self.by_user = by_user
+        self.estimate: Estimate | None = None
         super().__init__(*args, **kwargs)
 
     def _get_train_sampler(self, train_dataset: TrainingRows | None = None) -> LengthSampler | BranchSampler:
@@ -145,20 +147,24 @@ def train(
     parts: Sequence[TrainablePart],
     rows: TrainingRows,
     collate: Callable[[list[Any]], Batch],
-    rank_validation: Callable[[], dict[str, float]],
+    rank_validation: Callable[..., dict[str, float]],
     settings: TrainingSettings,
     folder: Path,
     *,
     seed: int,
     resume: bool,
+    num_cases: int = 0,
+    dry_run: bool = False,
 ) -> RankingTrainer:
     """Trains, or goes on training from the last complete checkpoint under folder/checkpoints, and leaves the best weights in place.
 
     Args:
         rows: items `collate` turns into batches; `len(rows)` is one epoch.
-        rank_validation: metric name -> value on the validation cases; must hold "ndcg@10".
+        rank_validation: metric name -> value on the validation cases, or on the first so many of them; must hold "ndcg@10".
+        num_cases: how many validation cases there are; 0 leaves their time out of the estimate.
+        dry_run: stop once time and memory have been estimated.
 
-    Returns: the trainer; its `state.best_metric` is the best validation NDCG@10.
+    Returns: the trainer; its `state.best_metric` is the best validation NDCG@10, its `estimate` what was expected.
 
     Raises:
         DataError: there are no rows.
@@ -183,8 +189,14 @@ def train(
         callbacks=[EarlyStoppingCallback(settings.patience), LogLines(folder / LOG), MarkComplete()],
     )
     checkpoint = last_complete_checkpoint(folder / "checkpoints") if resume else None
+    done = step_of(checkpoint) if checkpoint else 0
+    trainer.estimate = estimate(trainer, num_cases=num_cases, done=done)
+    say(trainer.estimate)
+    if dry_run:
+        return trainer
     scalars = make_shardable(objective, trainer.accelerator)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    with measured(trainer, trainer.estimate, folder, done=done):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     make_plain(objective, scalars)
     return trainer
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from llmrec.prompting.collators import NO_TARGET
 from llmrec.prompting.packing import MIN_SHARED, PackingCollator, place_rows, seen_until
 
-# two tokens and short rows, so that beginnings are shared in every way there is
-few_rows = st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=9), min_size=1, max_size=9)
+# two tokens and short rows, so that beginnings are shared in every way there is; none so long that one token is too little
+few_rows = st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=8), min_size=1, max_size=9)
 
 
 def row_of(ids, num_targets=1):
@@ -46,6 +46,12 @@ def test_shared_beginnings_stand_once(lists):
     rows = [np.array(row, dtype=np.int32) for row in lists]
     _, length = place_rows(rows, min_shared=1)
     assert length == len({tuple(row[:stop]) for row in lists for stop in range(1, len(row) + 1)})
+
+
+def test_a_beginning_that_is_little_of_a_long_row_is_not_worth_sharing():
+    for rest, num_shared in ((40, MIN_SHARED), (100, 0)):
+        rows = [np.array([*range(MIN_SHARED), *[100 + row] * rest], dtype=np.int32) for row in range(2)]
+        assert place_rows(rows, min_shared=MIN_SHARED)[1] == sum(map(len, rows)) - num_shared
 
 
 @given(few_rows)
@@ -86,6 +92,6 @@ def test_a_short_beginning_is_not_worth_sharing(common):
 
 
 def test_many_rows_that_leave_each_other_one_by_one_need_no_deep_recursion():
-    rows = [np.array([1] * depth + [2], dtype=np.int32) for depth in range(1, 1500)]
+    rows = [np.array([1] * depth + [2], dtype=np.int32) for depth in range(1, 1500)]  # each leaves all longer ones
     _, length = place_rows(rows, min_shared=1)
     assert length == 1499 + 1499
