@@ -70,9 +70,9 @@ def make_collator(packing: Literal["none", "segments", "branches"], pad_token_id
 def place_rows(rows: Sequence[np.ndarray], *, min_shared: int | None) -> tuple[list[np.ndarray], int]:
     """Where every token of every row stands, int64 (T_b,) a row, and the number T of packed tokens.
 
-    rows: B arrays of token ids, each int32 (T_b,). min_shared: rows share a beginning of at least so many tokens, and an eighth of the
-    shorter row; None: they share nothing. Below a shared beginning the longest row goes on first, so that a growing history is one unbroken run of tokens
-    and the other rows are branches of it.
+    rows: B arrays of token ids, each int32 (T_b,). min_shared: rows share a beginning of at least so many tokens, and an eighth of
+    the shorter row; None: they share nothing. Below a shared beginning the longest row goes on first, so that a growing
+    history is one unbroken run of tokens and the other rows are branches of it.
     """
     order = sorted(range(len(rows)), key=lambda row: rows[row].astype(">u4").tobytes())
     shared = [0] * len(rows)  # tokens each row shares with the one before it in `order`
