@@ -30,7 +30,7 @@ A title that is one of these words goes in quotes: "more"."""
 def chat(
     run: Run,
     instruction: Instruction = None,
-    num_beams: Beams = 20,
+    num_beams: Beams = None,
     decoding: Decoding = "trie",
     device: Device = None,
 ) -> None:

@@ -48,7 +48,7 @@ def evaluate(
     ] = False,
     max_users: Annotated[int | None, typer.Option(help="Only the first so many users.", min=1)] = None,
     out: Annotated[Path | None, typer.Option(help="Write a report too: a file that ends in .html or .json.")] = None,
-    num_beams: Beams = 20,
+    num_beams: Beams = None,
     decoding: Decoding = "trie",
     device: Device = None,
     as_json: AsJson = False,

@@ -19,7 +19,12 @@ History = Annotated[
     list[str] | None, typer.Option("--history", help="An item id; repeat it, oldest first. None: a new user.")
 ]
 Instruction = Annotated[str | None, typer.Option(help="A wish in words, where the run's prompt has a place for one.")]
-Beams = Annotated[int, typer.Option(help="Beams of the search; more are slower and closer to exact.", min=1)]
+Beams = Annotated[
+    int | None,
+    typer.Option(
+        help="Beams of the search; more are slower and closer to exact. Default: 20, and 4 for grounding.", min=1
+    ),
+]
 Device = Annotated[
     str | None, typer.Option(help="cpu, cuda, cuda:1, ...; by default the accelerator where there is one.")
 ]
@@ -29,7 +34,7 @@ Decoding = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
-def open_run(run: Path, *, num_beams: int, device: str | None, decoding: str = "trie") -> Recommender:
+def open_run(run: Path, *, num_beams: int | None, device: str | None, decoding: str = "trie") -> Recommender:
     """The recommender of a run, on the accelerator where there is one and no device is named."""
     import torch
 
@@ -69,7 +74,7 @@ def recommend(
         typer.Option(help="Make the list less alike: mmr:0.3 (weight 0 to 1), or ssd:0.5:5 (gamma, window)."),
     ] = None,
     instruction: Instruction = None,
-    num_beams: Beams = 20,
+    num_beams: Beams = None,
     decoding: Decoding = "trie",
     device: Device = None,
     as_json: AsJson = False,

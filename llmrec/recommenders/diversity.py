@@ -24,6 +24,7 @@ from llmrec.recommenders.requests import Ranking
 if TYPE_CHECKING:
     from llmrec.recommenders.language_model import LanguageModel
 
+_ITEMS_AT_ONCE = 1024  # items whose token embeddings stand in memory together
 POOL = 5  # items asked for, for each one that is returned
 _NOTHING_NEW = 1e-6  # a vector's part outside the window's span that counts as rounding, of vectors of length 1
 
@@ -164,14 +165,20 @@ def token_vectors(model: LanguageModel, items: np.ndarray) -> np.ndarray:
     """
     import torch
 
-    tokens = torch.from_numpy(model.item_tokens.sequences[items].astype(np.int64))  # (U, P, L)
-    used = ((tokens >= 0) & torch.from_numpy(items >= 0)[..., None]).to(model.backbone.device)
-    if model.item_tokens.end_token is not None:
-        used &= (tokens != model.item_tokens.end_token).to(used.device)  # what all titles share says nothing
-    with torch.no_grad():
-        embedded = model.backbone.embed(tokens.clamp(min=0).to(used.device).flatten(0, 1))  # (U * P, L, D)
-    embedded = embedded.view(*tokens.shape, -1).float() * used[..., None]
-    return (embedded.sum(dim=2) / used.sum(dim=2).clamp(min=1)[..., None]).cpu().numpy()
+    backbone, end = model.backbone, model.item_tokens.end_token
+    flat = items.ravel()  # (M,)
+    vectors = np.zeros((len(flat), backbone.dim), np.float32)
+    for start in range(0, len(flat), _ITEMS_AT_ONCE):
+        rows = flat[start : start + _ITEMS_AT_ONCE]
+        tokens = torch.from_numpy(model.item_tokens.sequences[rows].astype(np.int64)).to(backbone.device)  # (M, L)
+        used = (tokens >= 0) & torch.from_numpy(rows >= 0).to(backbone.device)[:, None]
+        if end is not None:
+            used &= tokens != end  # what all titles share says nothing
+        with torch.no_grad():
+            embedded = backbone.embed(tokens.clamp(min=0)).float() * used[..., None]  # (M, L, D)
+        mean = embedded.sum(dim=1) / used.sum(dim=1, keepdim=True).clamp(min=1)
+        vectors[start : start + len(rows)] = mean.cpu().numpy()
+    return vectors.reshape(*items.shape, -1)
 
 
 def intra_list_diversity(vectors: np.ndarray, present: np.ndarray) -> np.ndarray:

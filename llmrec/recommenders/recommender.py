@@ -31,6 +31,7 @@ from llmrec.recommenders.rules import Condition, ItemRules, checked_ids
 
 REQUESTS_A_CALL = 256
 SCORES_A_CALL = 1 << 26  # a dense ranker holds a score of every item for every request of a call: 256 MB in float32
+LISTS_A_CALL = 32  # diversity compares every item of a list with every other
 # How a run of the text form answers: titles under the catalogue's trie, or free text and the nearest titles.
 Decoding = Literal["trie", "grounding"]
 
@@ -74,7 +75,7 @@ class Recommender:
         *,
         dtype: torch.dtype | None = None,
         device: str = "cpu",
-        num_beams: int = 20,
+        num_beams: int | None = None,
         decoding: Decoding = "trie",
     ) -> Self:
         """The recommender in a run folder, or in the model folder that `save_pretrained` or `llmrec train` wrote.
@@ -82,7 +83,8 @@ class Recommender:
         Args:
             dtype: arithmetic of the frozen part; None for the one it was trained in.
             device: "cpu", "cuda", "cuda:1", ...
-            num_beams: beams of the search where items are several tokens; more are slower and closer to exact.
+            num_beams: beams of the search where items are several tokens; more are slower and closer to exact. None: 20, and
+                4 for the free text of grounding.
             decoding: "trie" searches among the items' own tokens; "grounding", for runs of the text form, lets the model
                 write freely and ranks items by how near their titles are (`grounding.GroundedRecommender`).
 
@@ -90,15 +92,15 @@ class Recommender:
             ArtifactError: the folder is no artifact, is of a newer format, or is damaged.
             ConfigError: there is no such device or decoding, or num_beams is below 1.
         """
-        if num_beams < 1:
+        if num_beams is not None and num_beams < 1:
             raise ConfigError(f"num_beams should be 1 or more, but it is {num_beams}.")
         if decoding not in get_args(Decoding):
             raise ConfigError(f"decoding should be {' or '.join(get_args(Decoding))}, but it is '{decoding}'.")
         model_folder = find_model(folder)
         model = load_artifact(model_folder, dtype=dtype, device=_checked_device(device))
         made = GroundedRecommender if decoding == "grounding" else recommender_of
-        vectors = functools.partial(token_vectors, model)
-        return cls(made(model, num_beams=num_beams), model.catalog, model_folder, item_vectors=vectors)
+        ranker = made(model) if num_beams is None else made(model, num_beams=num_beams)
+        return cls(ranker, model.catalog, model_folder, item_vectors=functools.partial(token_vectors, model))
 
     def recommend(
         self,
@@ -255,7 +257,12 @@ class Recommender:
                 "diversity needs vectors of the items, and this recommender was made in memory without any. "
                 "Give it some: Recommender(..., item_vectors=matrix.__getitem__)."
             )
-        return diversified(listed, self.item_vectors(listed.items), method, k)
+        parts = []
+        for start in range(0, len(listed.items), LISTS_A_CALL):
+            rows = slice(start, start + LISTS_A_CALL)
+            part = Ranking(listed.items[rows], listed.scores[rows])
+            parts.append(diversified(part, self.item_vectors(part.items), method, k))
+        return Ranking(np.concatenate([part.items for part in parts]), np.concatenate([part.scores for part in parts]))
 
     def _named(self, items: np.ndarray, scores: np.ndarray) -> list[Recommendation]:
         """One row of a ranking, padding left out: items int32 (k,), scores float (k,)."""

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from llmrec.data.folder import load_data
 from llmrec.errors import ConfigError, RequestError
+from llmrec.recommenders import diversity as diversity_module
+from llmrec.recommenders import recommender as recommender_module
 from llmrec.recommenders.baselines import Popularity
 from llmrec.recommenders.diversity import (
     MMR,
@@ -173,6 +175,15 @@ def test_every_run_has_vectors_and_scores_stay_the_rankers_own(run, request):
     assert [item.item_id for item in found] != [item.item_id for item in plain[:10]]
     both = recommender.recommend_batch([["50", "181"], []], k=10, diversity=MMR(0.8))
     assert [item.item_id for item in both[0]] == [item.item_id for item in found]
+
+
+def test_many_lists_are_compared_a_few_at_a_time(tiny_run, monkeypatch):
+    recommender = Recommender.from_pretrained(tiny_run)
+    histories = [["50"], ["181"], [], ["7", "1"], ["2"]]
+    whole = recommender.recommend_batch(histories, k=6, diversity=SSD(1.0))
+    monkeypatch.setattr(recommender_module, "LISTS_A_CALL", 2)
+    monkeypatch.setattr(diversity_module, "_ITEMS_AT_ONCE", 7)
+    assert recommender.recommend_batch(histories, k=6, diversity=SSD(1.0)) == whole
 
 
 def test_vectors_are_the_mean_of_the_token_rows(tiny_code_run):

@@ -6,6 +6,7 @@ import torch
 from transformers import GenerationConfig
 
 from llmrec.backbones.adapters import add_lora
+from llmrec.backbones.pretrained import load_backbone
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Histories
 from llmrec.errors import ConfigError
@@ -13,9 +14,13 @@ from llmrec.items.forms import text_tokens
 from llmrec.prompting.encoder import PromptEncoder
 from llmrec.prompting.templates import load_prompt
 from llmrec.recommenders import language_model
+from llmrec.recommenders.artifact import save_artifact
+from llmrec.recommenders.diversity import MMR, SSD
 from llmrec.recommenders.grounding import GroundedRecommender
-from llmrec.recommenders.language_model import LanguageModel, recommender_of
+from llmrec.recommenders.language_model import GenerativeRecommender, LanguageModel, recommender_of
+from llmrec.recommenders.recommender import Recommender
 from llmrec.recommenders.requests import Requests
+from tests.apps.calling import call
 from tests.recommenders.test_language_model import language_model_of
 from tests.tiny import tiny_backbone
 
@@ -167,6 +172,26 @@ def test_scores_of_candidates_are_those_of_the_ranking(taught):
     ranking = grounded.rank(requests, 8, exclude_seen=False)
     assert (np.diff(ranking.scores, axis=1) <= 0).all() and (np.sort(ranking.items, axis=1) == np.arange(8)).all()
     np.testing.assert_allclose(grounded.score(requests, ranking.items), ranking.scores, atol=1e-6)
+
+
+def test_a_saved_run_is_opened_either_way_and_from_the_command_line(tmp_path, tiny_model, capsys):
+    plain = text_model()
+    backbone = load_backbone(tiny_model)
+    add_lora(backbone, rank=2, alpha=4, dropout=0.0)
+    model = LanguageModel(backbone.eval(), plain.item_tokens, plain.encoder, plain.catalog, "full")
+    save_artifact(tmp_path / "run", model, semantic_ids=None, max_title_tokens=32, protocol={"seed": 0})
+    grounded = Recommender.from_pretrained(tmp_path / "run", decoding="grounding")
+    assert isinstance(grounded.ranker, GroundedRecommender) and grounded.ranker.card["num_beams"] == 4
+    assert isinstance(Recommender.from_pretrained(tmp_path / "run").ranker, GenerativeRecommender)
+    found = grounded.recommend(["i1"], k=10)
+    assert {item.item_id for item in found} == {f"i{item}" for item in range(8)} - {
+        "i1"
+    }  # every other item has a place
+    asked = ("recommend", tmp_path / "run", "--history", "i1", "--decoding", "grounding", "--exclude", "i2", "--json")
+    listed = call(capsys, *asked).json["recommendations"]
+    assert [row["item_id"] for row in listed] == [item.item_id for item in found if item.item_id != "i2"]
+    for method in (MMR(0.5), SSD(1.0)):  # titles have vectors as well
+        assert len(grounded.recommend(["i1"], k=3, diversity=method)) == 3
 
 
 def test_runs_of_other_forms_are_refused_in_words():
