@@ -30,6 +30,7 @@ from llmrec.backbones.causal_lm import Backbone, ScoreRule
 from llmrec.engines.beam_reader import BeamReader
 from llmrec.engines.likelihood import answer_rows, token_log_probs
 from llmrec.engines.open_items import OpenItems
+from llmrec.engines.prompt_cache import PromptCache
 from llmrec.engines.prompt_tree import PromptTree
 from llmrec.engines.trie import TokenTrie, node_range
 from llmrec.errors import RequestError
@@ -66,12 +67,14 @@ def beam_search(
     num_beams: int = 20,
     open_items: OpenItems | None = None,
     score_rule: ScoreRule = "full",
+    prompt_cache: PromptCache | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The k best items for each prompt.
 
     prompts: B arrays of token ids, each ending where the answer begins. k: items a request. num_beams: K; never less than
     k are kept. open_items: what may come out; None for everything. It never changes an item's score. score_rule: see
-    `likelihood`. Memory: the cache holds B * (T + K * (L - 1)) positions, T being the longest prompt and L the longest answer.
+    `likelihood`. prompt_cache: beginnings of prompts read before. Memory: the cache of a pass holds about
+    B * (T + K * (L - 1)) positions, T being the longest prompt and L the longest answer.
 
     Returns, on the CPU and best first, items int32 (B, k), padded with -1 where fewer can be reached, and their scores
     float32 (B, k), log-probabilities of whole answers, padded with -inf. Items on one leaf (equal titles) have the same
@@ -83,7 +86,7 @@ def beam_search(
     rows = answer_rows(backbone, score_rule, trie.token_ranges)
     trie = trie.to(backbone.device)
     width = max(k, num_beams)
-    tree = PromptTree(backbone, prompts, trie.depth)
+    tree = PromptTree(backbone, prompts, trie.depth, prompt_cache)
     beams = _root(trie, len(prompts))
     finished = _Beams(*(values[:, :0] for values in vars(beams).values()))
     reader = BeamReader(tree, trie, score_rule)

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from llmrec.backbones.causal_lm import Backbone, ScoreRule
+from llmrec.engines.prompt_cache import PromptCache
 from llmrec.engines.prompt_tree import PromptTree
 from llmrec.engines.trie import TokenTrie
 from llmrec.errors import ModelError, RequestError
@@ -104,15 +105,16 @@ def answer_log_probs(
     *,
     score_rule: ScoreRule = "full",
     trie: TokenTrie | None = None,
+    prompt_cache: PromptCache | None = None,
 ) -> Tensor:
     """Log-probability of every token of every candidate as the answer to its request's prompt.
 
     Each prompt is read once; a candidate's tokens see the prompt and each other, never another candidate.
 
     prompts: B arrays of token ids. candidates: int (B, C), items in [0, num_items). trie: the catalogue's, built here if the
-    rule `trie` needs one and none is given. Returns float32 (B, C, L) on the CPU, 0 beyond a candidate's own end; L is the
-    length of the longest candidate. Raises RequestError for candidates of another shape or range, and what `PromptTree`
-    and `answer_rows` raise.
+    rule `trie` needs one and none is given. prompt_cache: beginnings of prompts read before. Returns float32 (B, C, L) on
+    the CPU, 0 beyond a candidate's own end; L is the length of the longest candidate. Raises RequestError for candidates
+    of another shape or range, and what `PromptTree` and `answer_rows` raise.
     """
     answers = _candidate_tokens(item_tokens, prompts, candidates)  # (B, C, L), -1 beyond the end
     used = answers[answers[..., 0] >= 0]  # (B * C, L)
@@ -127,7 +129,7 @@ def answer_log_probs(
         trie = (TokenTrie.from_item_tokens(item_tokens) if trie is None else trie).to(backbone.device)
         children = _children_on_the_way(trie, answers)
     answers = answers.clamp(min=0)
-    tree = PromptTree(backbone, prompts, answers.shape[2])
+    tree = PromptTree(backbone, prompts, answers.shape[2], prompt_cache)
     # at the root all candidates of a request have the same children
     over = None if children[0] is None else children[0][:, 0]
     scores = [token_log_probs(backbone, tree.last_hidden, answers[..., 0], score_rule, rows[0], over)[..., None]]
@@ -150,9 +152,12 @@ def score_candidates(
     *,
     score_rule: ScoreRule = "full",
     trie: TokenTrie | None = None,
+    prompt_cache: PromptCache | None = None,
 ) -> Tensor:
     """Log-likelihood of each candidate's whole answer: float32 (B, C) on the CPU. See `answer_log_probs`."""
-    return answer_log_probs(backbone, item_tokens, prompts, candidates, score_rule=score_rule, trie=trie).sum(-1)
+    return answer_log_probs(
+        backbone, item_tokens, prompts, candidates, score_rule=score_rule, trie=trie, prompt_cache=prompt_cache
+    ).sum(-1)
 
 
 def _children_on_the_way(trie: TokenTrie, answers: Tensor) -> list[Tensor | None]:

@@ -5,12 +5,13 @@ number is the prompt's length plus its depth, so the model computes for it what 
 prompt + ancestors + node. Beams that share a beginning share its nodes; choosing other beams changes only the next mask.
 
 Prompts of unequal length are padded on the right: a causal model never looks there while reading the prompt, and the mask
-hides the padding from the nodes. Reading therefore needs no mask at all.
+hides the padding from the nodes. Reading therefore needs no mask at all, unless the prompts' beginnings are known already
+(from a `PromptCache`, or because all prompts of the batch begin alike): then only what follows is read.
 
 Exact for layers of full attention and of sliding windows. Sliding layers get their own mask, in true positions, over an
 uncropped cache (transformers' default one forgets what is out of the window, which here would forget the wrong tokens).
 
-Letters: B requests, T tokens of the longest prompt, N new nodes, S nodes so far, D width.
+Letters: B requests, P prompt positions held (padding included), R tokens read, N new nodes, S nodes so far, D width.
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from llmrec.backbones.causal_lm import Backbone
+from llmrec.engines.prompt_cache import LayerStates, PromptCache, empty_cache, known_states
 from llmrec.engines.tree_attention import reading_nodes
 from llmrec.errors import ModelError, RequestError
 
+_WORTH_SHARING = 16  # tokens of a common beginning from which it is read once for all prompts
 _FULL, _SLIDING = "full_attention", "sliding_attention"
 
 
@@ -37,8 +39,15 @@ class PromptTree:
     last_hidden: (B, D), the hidden state of each prompt's last token: it predicts the first token of the answer.
     """
 
-    def __init__(self, backbone: Backbone, prompts: Sequence[np.ndarray], answer_length: int) -> None:
-        """Reads the prompts. prompts: B arrays of token ids, each int (>= 1,); answer_length: tokens an answer has at most.
+    def __init__(
+        self,
+        backbone: Backbone,
+        prompts: Sequence[np.ndarray],
+        answer_length: int,
+        prompt_cache: PromptCache | None = None,
+    ) -> None:
+        """Reads the prompts. prompts: B arrays of token ids, each int (>= 1,); answer_length: tokens an answer has at most;
+        prompt_cache: where beginnings read before are found, and these prompts are remembered.
 
         Raises ModelError for a model whose layers cannot be grown this way, RequestError for a prompt that is empty or
         too long for the model together with the answer.
@@ -48,19 +57,63 @@ class PromptTree:
         _check_lengths(lengths, answer_length, getattr(_text_config(backbone), "max_position_embeddings", None))
         self._backbone = backbone
         self._lengths = torch.tensor(lengths, device=backbone.device)  # (B,)
-        self._prompt_positions = torch.arange(max(lengths), device=backbone.device)  # (T,)
+        self._cache = empty_cache()
         self._depths = torch.zeros(len(prompts), 0, dtype=torch.int64, device=backbone.device)  # (B, S)
-        self._cache = DynamicCache()  # without the model's config it crops no layer
+        # (B, P) each: the position number of what the cache holds, and whether it is a token or padding
+        self._positions = torch.zeros(len(prompts), 0, dtype=torch.int64, device=backbone.device)
+        self._is_token = torch.zeros(len(prompts), 0, dtype=torch.bool, device=backbone.device)
 
-        padded = np.zeros((len(prompts), max(lengths)), dtype=np.int64)
-        for row, prompt in enumerate(prompts):
-            padded[row, : len(prompt)] = prompt
-        hidden = backbone.hidden_states(
-            torch.from_numpy(padded).to(backbone.device),
-            position_ids=self._prompt_positions.expand(padded.shape),
-            past_key_values=self._cache,
-        )  # (B, T, D)
-        self.last_hidden = hidden[torch.arange(len(prompts), device=hidden.device), self._lengths - 1]
+        known = [prompt_cache.longest(prompt) for prompt in prompts] if prompt_cache is not None else []
+        if any(length for length, _ in known):
+            starts = self._put(known)
+        else:
+            starts = self._read_common_beginning(prompts)
+        self.last_hidden = self._read([prompt[start:] for prompt, start in zip(prompts, starts, strict=True)])
+        if prompt_cache is not None:
+            for row, prompt in enumerate(prompts):
+                held = self._is_token[row]
+                prompt_cache.store(prompt, [(x.keys[row][:, held], x.values[row][:, held]) for x in self._cache.layers])
+
+    def _put(self, known: list[tuple[int, list[LayerStates]]]) -> list[int]:
+        """Puts known beginnings into the empty cache; their lengths."""
+        lengths, layers = known_states(known, self._backbone.device)
+        for layer, (keys, values) in enumerate(layers):
+            self._cache.update(keys, values, layer)
+        places = torch.arange(int(lengths.max()), device=lengths.device).expand(len(lengths), -1)
+        self._positions, self._is_token = places, places < lengths[:, None]
+        return lengths.tolist()
+
+    def _read_common_beginning(self, prompts: Sequence[np.ndarray]) -> list[int]:
+        """Reads the tokens that all prompts begin with once, where they are worth it; how many they are, B times."""
+        num_common = common_length(prompts) if len(prompts) > 1 else 0
+        if num_common < _WORTH_SHARING:
+            return [0] * len(prompts)
+        alone = empty_cache()
+        ids = torch.from_numpy(np.asarray(prompts[0][:num_common], dtype=np.int64))[None].to(self._backbone.device)
+        self._backbone.hidden_states(ids, past_key_values=alone)
+        return self._put([(num_common, [(x.keys[0], x.values[0]) for x in alone.layers])] * len(prompts))
+
+    def _read(self, rests: list[np.ndarray]) -> Tensor:
+        """Reads what follows the known beginnings, B arrays int (>= 1,); the hidden states of the last tokens, (B, D)."""
+        device = self._backbone.device
+        padded = np.zeros((len(rests), max(len(rest) for rest in rests)), dtype=np.int64)
+        for row, rest in enumerate(rests):
+            padded[row, : len(rest)] = rest
+        ids = torch.from_numpy(padded).to(device)  # (B, R)
+        lengths = torch.tensor([len(rest) for rest in rests], device=device)
+        places = torch.arange(ids.shape[1], device=device)
+        positions = (self._lengths - lengths)[:, None] + places
+        num_known = self._positions.shape[1]
+        self._positions = torch.cat([self._positions, positions], dim=1)
+        self._is_token = torch.cat([self._is_token, places < lengths[:, None]], dim=1)
+        if num_known == 0:
+            hidden = self._backbone.hidden_states(ids, position_ids=positions, past_key_values=self._cache)
+        else:
+            before = places <= places[:, None]  # (R, R); padding lies behind every token and so is never seen
+            is_known = self._is_token[:, None, :num_known].expand(-1, len(places), -1)
+            visible = torch.cat([is_known, before.expand(len(rests), -1, -1)], dim=2)  # (B, R, P)
+            hidden = self._hidden_states(ids, positions, visible, self._positions)
+        return hidden[torch.arange(len(rests), device=device), lengths - 1]
 
     def grow(self, tokens: Tensor, depths: Tensor, ancestors: Tensor) -> Tensor:
         """Appends nodes to every prompt and returns their hidden states (B, N, D).
@@ -69,59 +122,88 @@ class PromptTree:
         which nodes, old ones first, each new node sees; every new node sees itself and none behind itself.
         """
         self._depths = torch.cat([self._depths, depths], dim=1)
-        masks = {kind: self._mask(ancestors, depths, window) for kind, window in self._window_of.items()}
-        with reading_nodes(_text_config(self._backbone)):
-            return self._backbone.hidden_states(
-                tokens,
-                attention_mask=masks if len(masks) > 1 else next(iter(masks.values())),
-                position_ids=self._lengths[:, None] + depths,
-                past_key_values=self._cache,
-            )
+        positions = self._lengths[:, None] + self._depths  # (B, S + N)
+        prompt = self._is_token[:, None].expand(-1, ancestors.shape[1], -1)
+        visible = torch.cat([prompt, ancestors], dim=2)  # (B, N, P + S + N)
+        all_positions = torch.cat([self._positions, positions], dim=1)
+        return self._hidden_states(tokens, positions[:, -tokens.shape[1] :], visible, all_positions)
 
     def prune(self) -> None:
         """Drops every node; the prompts stay."""
         self._cache.crop(-self._depths.shape[1])
         self._depths = self._depths[:, :0]
 
-    def _mask(self, ancestors: Tensor, depths: Tensor, window: int | None) -> Tensor:
-        """Who sees whom, additive, (B, 1, N, T + S + N) in the model's dtype."""
-        is_prompt = self._prompt_positions < self._lengths[:, None]  # (B, T)
-        visible = torch.cat([is_prompt[:, None].expand(-1, ancestors.shape[1], -1), ancestors], dim=-1)
-        if window is not None:
-            positions = self._lengths[:, None] + depths  # (B, N)
-            node_positions = self._lengths[:, None] + self._depths  # (B, S + N)
-            seen = torch.cat([self._prompt_positions.expand_as(is_prompt), node_positions], dim=-1)  # (B, T + S + N)
-            visible = visible & (positions[..., None] - seen[:, None] < window)
+    def _hidden_states(self, ids: Tensor, positions: Tensor, visible: Tensor, all_positions: Tensor) -> Tensor:
+        """ids and their positions int64 (B, N), which of all positions they see, bool (B, N, M), and those, int64 (B, M)."""
         lowest = torch.finfo(self._backbone.dtype).min
-        mask = torch.zeros(visible.shape, dtype=self._backbone.dtype, device=visible.device)
-        return mask.masked_fill_(~visible, lowest)[:, None]
+        masks = {}
+        for kind, window in self._window_of.items():
+            seen = visible
+            if window is not None:
+                seen = visible & (positions[..., None] - all_positions[:, None] < window)
+            mask = torch.zeros(seen.shape, dtype=self._backbone.dtype, device=seen.device)
+            masks[kind] = mask.masked_fill_(~seen, lowest)[:, None]  # (B, 1, N, M)
+        with reading_nodes(_text_config(self._backbone)):
+            return self._backbone.hidden_states(
+                ids,
+                attention_mask=masks if len(masks) > 1 else next(iter(masks.values())),
+                position_ids=positions,
+                past_key_values=self._cache,
+            )
+
+
+def common_length(prompts: Sequence[np.ndarray]) -> int:
+    """How many tokens all prompts begin with alike, the last token of the shortest not counted."""
+    shortest = min(len(prompt) for prompt in prompts) - 1
+    differs = np.zeros(max(shortest, 0), dtype=bool)
+    for prompt in prompts[1:]:
+        differs |= prompt[: len(differs)] != prompts[0][: len(differs)]
+    return int(np.argmax(differs)) if differs.any() else len(differs)
+
+
+def can_take_prompts_apart(backbone: Backbone) -> bool:
+    """Whether a `PromptTree` can be made of this model."""
+    return _refusal(backbone) is None
 
 
 def _windows(backbone: Backbone) -> dict[str, int | None]:
     """The kinds of attention layers and the window of each (None: sees everything), or a ModelError in one sentence."""
+    refusal = _refusal(backbone)
+    if refusal is not None:
+        raise ModelError(refusal)
+    if backbone.training:
+        raise ModelError("the model is in training mode, so dropout would change its answers; call eval() on it first.")
     config = _text_config(backbone)
+    return {kind: config.sliding_window if kind == _SLIDING else None for kind in sorted(_kinds(config))}
+
+
+def _kinds(config: Any) -> set[str]:
     kind = _SLIDING if getattr(config, "sliding_window", None) else _FULL
-    kinds = set(getattr(config, "layer_types", None) or [kind])
+    return set(getattr(config, "layer_types", None) or [kind])
+
+
+def _refusal(backbone: Backbone) -> str | None:
+    """Why beams cannot share a prompt in this model; None where they can."""
+    config = _text_config(backbone)
+    kinds = _kinds(config)
     name = type(backbone.causal_lm).__name__
     if backbone.causal_lm._is_stateful or not kinds <= {_FULL, _SLIDING}:
-        raise ModelError(
+        return (
             f"{name} has recurrent or otherwise special layers ({', '.join(sorted(kinds))}), and beams can share a prompt "
             "only through full or sliding-window attention; choose a backbone of such layers."
         )
     takes_positions = "position_ids" in inspect.signature(backbone.body.forward).parameters
     if not takes_positions or getattr(config, "alibi", False) or config.model_type == "gpt_neo":
-        raise ModelError(
+        return (
             f"{name} counts positions by place in the cache, where the beams of a request stand side by side; "
             "choose a backbone that takes position_ids in every layer."
         )
     if config._attn_implementation not in ("sdpa", "eager"):
-        raise ModelError(
+        return (
             f"the beam search needs attention that takes a mask, 'sdpa' or 'eager', but {name} was loaded with "
             f"{config._attn_implementation!r}; load it with attn_implementation='sdpa'."
         )
-    if backbone.training:
-        raise ModelError("the model is in training mode, so dropout would change its answers; call eval() on it first.")
-    return {kind: config.sliding_window if kind == _SLIDING else None for kind in sorted(kinds)}
+    return None
 
 
 def _check_lengths(lengths: list[int], answer_length: int, max_positions: int | None) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from llmrec.backbones.causal_lm import Backbone, ScoreRule
+from llmrec.backbones.packed_linear import pack
 from llmrec.data.catalog import Catalog
 from llmrec.engines.beam_search import beam_search
 from llmrec.engines.likelihood import score_candidates
 from llmrec.engines.open_items import ItemBitmap, OpenItems
+from llmrec.engines.prompt_cache import PromptCache
+from llmrec.engines.prompt_tree import PromptTree, can_take_prompts_apart
 from llmrec.engines.trie import TokenTrie
 from llmrec.items.forms import ItemTokens
 from llmrec.prompting.encoder import PromptEncoder
@@ -23,13 +26,14 @@ TOKENS_A_PASS = 8192  # prompt tokens, padding included, that one forward pass h
 
 @dataclass(frozen=True, eq=False)
 class LanguageModel:
-    """What a recommender made of a language model consists of: the model, how it writes items, and how it is asked."""
+    """What a recommender made of a language model consists of: the model, how it writes items, how it is asked."""
 
     backbone: Backbone
     item_tokens: ItemTokens
     encoder: PromptEncoder
     catalog: Catalog
     score_rule: ScoreRule
+    prompt_cache: PromptCache | None = None  # what returning users' prompts begin with, for a model that serves
 
     @property
     def card(self) -> dict:
@@ -106,6 +110,7 @@ class GenerativeRecommender:
                 num_beams=beams,
                 open_items=OpenItems(self.trie, len(rows), bitmap, closed),
                 score_rule=model.score_rule,
+                prompt_cache=model.prompt_cache,
             )
         return Ranking(items, scores)
 
@@ -133,6 +138,7 @@ class GenerativeRecommender:
                 wanted[rows],
                 score_rule=model.score_rule,
                 trie=self.trie,
+                prompt_cache=model.prompt_cache,
             )
         return scores
 
@@ -157,14 +163,31 @@ class UniqueIdRecommender(DenseRecommender):
         prompts = self.model.prompts(requests)
         out = np.empty((len(requests), self.num_items), dtype=np.float32)
         for rows in self.model.batches(prompts):
-            ids, mask, last = _padded([prompts[row] for row in rows], backbone.device)
-            hidden = backbone.hidden_states(ids, attention_mask=mask)[torch.arange(len(rows), device=ids.device), last]
+            hidden = self._last_hidden([prompts[row] for row in rows])
             if self.model.score_rule == "full":
                 log_p = backbone.logits(hidden).log_softmax(dim=-1)[:, backbone.base_vocab_size :]
             else:
                 log_p = backbone.item_logits(hidden).log_softmax(dim=-1)
             out[rows] = log_p.cpu().numpy()
         return out
+
+    def _last_hidden(self, prompts: list[np.ndarray]) -> torch.Tensor:
+        """The hidden state of each prompt's last token: (B, D)."""
+        backbone = self.model.backbone
+        if self.model.prompt_cache is not None:
+            return PromptTree(backbone, prompts, 1, self.model.prompt_cache).last_hidden
+        ids, mask, last = _padded(prompts, backbone.device)
+        return backbone.hidden_states(ids, attention_mask=mask)[torch.arange(len(prompts), device=ids.device), last]
+
+
+def ready_to_serve(model: LanguageModel, *, prompt_cache_bytes: int) -> LanguageModel:
+    """The model for inference alone: its weights packed on a processor (it cannot be trained or saved afterwards), and with
+    a memory of the prompts it has read. prompt_cache_bytes: 0 for none; models whose layers cannot take prompts apart
+    (recurrent ones) have none either."""
+    pack(model.backbone)
+    if prompt_cache_bytes == 0 or not can_take_prompts_apart(model.backbone):
+        return model
+    return replace(model, prompt_cache=PromptCache(prompt_cache_bytes))
 
 
 def recommender_of(
