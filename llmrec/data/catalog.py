@@ -39,6 +39,8 @@ class Catalog:
             raise DataError(f"the items should have each column once, but have: {', '.join(table.column_names)}.")
         columns = {name: _as_text(table[name], name) for name in ("item_id", "title")}
         columns |= {name: _as_text(table[name], name) for name in table.column_names if name not in columns}
+        # Taking rows from a column in several pieces copies all of it first; ids are taken at every look-up.
+        columns["item_id"] = pa.table([columns["item_id"]], ["item_id"]).combine_chunks()["item_id"]
         _check_filled(columns["item_id"])
         # Four bytes an item instead of a dictionary of Python strings, which takes 150.
         self._items_by_id = np.asarray(pc.sort_indices(columns["item_id"])).astype(np.int32)  # (num_items,)
@@ -200,9 +202,12 @@ class Catalog:
     def load(cls, path: str | Path) -> Catalog:
         """Read what `save` wrote, memory-mapped. Raises DataError for a missing, broken or truncated file."""
         try:
-            return cls(pq.read_table(path, memory_map=True))
+            catalog = cls(pq.read_table(path, memory_map=True))
+            pa.default_memory_pool().release_unused()  # decompressing leaves as much again with Arrow's allocator
+            return catalog
         except (OSError, pa.ArrowException) as error:
-            raise DataError(f"cannot read the catalog '{path}': {error}. Prepare the data again.") from error
+            reason = str(error).rstrip(". ")  # Arrow ends some of its sentences, not all
+            raise DataError(f"cannot read the catalog '{path}': {reason}. Prepare the data again.") from error
 
 
 def nearest_words(word: str, known: Sequence[str], limit: int = 3) -> list[str]:

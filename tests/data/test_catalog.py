@@ -58,8 +58,9 @@ def test_a_truncated_catalog_is_refused(tmp_path):
     (tmp_path / "items.parquet").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match="cannot read the catalog"):
         Catalog.load(tmp_path / "items.parquet")
-    with pytest.raises(DataError, match="cannot read the catalog"):
+    with pytest.raises(DataError, match="cannot read the catalog") as raised:
         Catalog.load(tmp_path / "missing.parquet")
+    assert ".." not in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -122,3 +123,15 @@ def test_ids_and_titles_stay_in_arrows_buffers():
     catalog.index(["a1"])
     held = [value for value in vars(catalog).values() if isinstance(value, list | dict | set | tuple)]
     assert not held, "a million Python texts take hundreds of megabytes"
+
+
+def test_items_of_another_catalog_stand_behind_its_own_in_its_columns():
+    new = Catalog.from_rows([{"item_id": "c1", "title": "Heat 2", "genres": "Crime", "brand": "x"}])
+    grown = Catalog.from_rows(ROWS).extend(new)
+    assert grown.item_ids == ["a1", "a2", "b9", "c1"] and grown.fields == ["title", "genres", "year"]
+    assert [grown.text(3, field) for field in grown.fields] == ["Heat 2", "Crime", ""]
+    assert grown.index(["c1"]).tolist() == [3]
+    as_lists = Catalog.from_rows([{"item_id": "c1", "title": "x", "year": ["1995", "1996"]}])
+    assert Catalog.from_rows(ROWS).extend(as_lists).text(3, "year") == "1995, 1996"
+    with pytest.raises(DataError, match="1 of 1 new items are in the catalog of 4 items already: 'c1'"):
+        grown.extend(new)
