@@ -45,6 +45,7 @@ from llmrec.recommenders.artifact import MODEL_FOLDER, item_tokens_for, save_art
 from llmrec.recommenders.baselines import EaseR
 from llmrec.recommenders.language_model import LanguageModel, recommender_of
 from llmrec.training.command import print_parts, recipe_main, remember_settings, settle_run_folder
+from llmrec.training.estimate import Estimate
 from llmrec.training.trainer import Batch, ComputeLoss, Objective, TrainingSettings, train
 
 if TYPE_CHECKING:
@@ -307,11 +308,11 @@ def protocol_card(config: NextItem, data: Data, split: Split, state: TrainerStat
 
 
 # -- run ------------------------------------------------------------------------------------------------------------------------
-def main(config: NextItem, *, fresh: bool) -> None:
-    """Data, model, objective, training, artifact."""
+def main(config: NextItem, *, fresh: bool, dry_run: bool = False) -> Estimate | None:
+    """Data, model, objective, training, artifact. A dry run ends with the estimate of what the training would take."""
     output = Path(config.output)
     if (config := settle_run_folder(config, output, fresh=fresh)) is None:
-        return
+        return None
     set_seed(config.seed)
     data = load_data(config.data)
     task = load_task(config.validation.task)
@@ -336,15 +337,19 @@ def main(config: NextItem, *, fresh: bool) -> None:
     recommender = recommender_of(model, num_beams=config.validation.num_beams)
     watched = task.model_copy(update={"metrics": ("recall", "ndcg"), "ks": (10,)})
 
-    def rank_validation() -> dict[str, float]:
-        result = evaluate(recommender, data, watched, "valid", split=split, max_cases=config.validation.max_users)
+    num_cases = min(config.validation.max_users, len(split.valid))
+
+    def rank_validation(max_cases: int = num_cases) -> dict[str, float]:
+        result = evaluate(recommender, data, watched, "valid", split=split, max_cases=max_cases)
         return {name: metric["value"] for name, metric in result.metrics.items()}
 
     trainer = train(
         Objective(backbone, objective(config, model)), parts, rows,
         make_collator(config.training.packing, backbone.tokenizer.pad_token_id),
-        rank_validation, config.training, output, seed=config.seed, resume=not fresh,
+        rank_validation, config.training, output, seed=config.seed, resume=not fresh, num_cases=num_cases, dry_run=dry_run,
     )  # fmt: skip
+    if dry_run:
+        return trainer.estimate
     if trainer.is_world_process_zero():
         num_placed = place_unseen(model, data, split) if config.items.place_unseen else 0
         protocol = protocol_card(config, data, split, trainer.state) | {"unseen_items_placed": num_placed}
@@ -356,6 +361,7 @@ def main(config: NextItem, *, fresh: bool) -> None:
             protocol=protocol,
         )
         print(f"best validation NDCG@10 {trainer.state.best_metric:.4f}; the model is in {output / MODEL_FOLDER}")
+    return None
 
 
 if __name__ == "__main__":

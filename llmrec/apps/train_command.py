@@ -36,6 +36,10 @@ def train(
         ),
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over, deleting what the run folder holds.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say how long it would take and what memory it needs, and stop.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: print one JSON object.")] = False,
 ) -> None:
     """Train by a recipe. An interrupted run goes on where it stopped; a finished one is left as it is.
 
@@ -44,12 +48,16 @@ def train(
     \b
     Example:
       llmrec train next_item --config demo data=data/mine output=runs/mine lora.rank=16
+      llmrec train next_item --dry-run --config demo data=data/mine output=runs/mine
       llmrec train next_item --launch fsdp2 --processes 8 data=data/mine output=runs/mine
     """
+    if as_json and not dry_run:
+        raise ConfigError("--json prints the estimate of a dry run: give --dry-run too.")
     arguments = [str(_recipe_path(recipe))]
     if config is not None:
         arguments += ["--config", str(_config_path(recipe, config))]
-    arguments += ["--fresh"] if fresh else []
+    chosen = {"--fresh": fresh, "--dry-run": dry_run, "--json": as_json}
+    arguments += [option for option, given in chosen.items() if given]
     arguments += overrides or []
     options, environment = _launch_options(processes or 1) if launch is None else (_options_of(launch, processes), {})
     shown = [f"{name}={value}" for name, value in environment.items()]

@@ -79,6 +79,11 @@ def last_complete_checkpoint(folder: Path) -> Path | None:
     return None
 
 
+def step_of(checkpoint: Path) -> int:
+    """The optimiser step that a checkpoint-N was written behind."""
+    return int(checkpoint.name.removeprefix("checkpoint-"))
+
+
 def _is_complete(folder: Path) -> bool:
     try:
         expected = json.loads((folder / COMPLETE).read_text(encoding="utf-8"))["files"]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,31 +24,52 @@ from llmrec.config import Settings, load_config, save_config
 from llmrec.errors import ConfigError, LlmrecError
 from llmrec.recommenders.artifact import MANIFEST, MODEL_FOLDER
 from llmrec.terminal import printable
+from llmrec.training.estimate import Estimate
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
 CONFIG = "config.yaml"
 
 
-def recipe_main(settings: type[SettingsT], main: Callable[..., None], doc: str | None) -> None:
-    """Parses `--config FILE [--fresh] key=value ...`, runs `main(config, fresh=...)`; a mistake of the user's exits with 2."""
+def recipe_main(settings: type[SettingsT], main: Callable[..., Estimate | None], doc: str | None) -> None:
+    """Parses `--config FILE [--fresh] [--dry-run [--json]] key=value ...` and runs `main(config, fresh=..., dry_run=...)`.
+
+    A dry run writes to a folder that is gone afterwards. A mistake of the user's exits with 2.
+    """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", help="YAML file with the settings that differ from the defaults")
     parser.add_argument(
         "--fresh", action="store_true", help="start over, deleting what the run folder holds of this run"
     )
     parser.add_argument(
+        "--dry-run", action="store_true", help="say how long the training would take and what memory it needs, and stop"
+    )
+    parser.add_argument("--json", action="store_true", help="with --dry-run: print the estimate as one JSON object")
+    parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="settings that override the file's, such as lora.rank=8"
     )
     arguments = parser.parse_args()
+    if arguments.json and not arguments.dry_run:
+        parser.error("--json prints the estimate of a dry run: give --dry-run too")
     try:
         # First of all: asked without `cpu`, each of several processes on the processor would believe itself alone.
         PartialState(cpu=not torch.cuda.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU"))
-        main(load_config(settings, arguments.config, arguments.overrides), fresh=arguments.fresh)
+        config = load_config(settings, arguments.config, arguments.overrides)
+        if arguments.dry_run:
+            _dry_run(config, main, as_json=arguments.json)
+        else:
+            main(config, fresh=arguments.fresh)
     except LlmrecError as error:
         print(f"llmrec: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _dry_run(config: Settings, main: Callable[..., Estimate | None], *, as_json: bool) -> None:
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
+        expected = main(config.model_copy(update={"output": folder}), fresh=True, dry_run=True)
+    if as_json and PartialState().is_main_process:
+        print(json.dumps(expected.to_json() if expected else None))
 
 
 def settle_run_folder(config: SettingsT, folder: Path, *, fresh: bool) -> SettingsT | None:

@@ -1,0 +1,185 @@
+"""Time and memory of a training before it starts, by running a few of its own batches, and beside it what was measured afterwards.
+
+A formula would have to know every architecture, arithmetic and packing. Instead a short, a usual, a long and the largest batch go
+forward and backward on the real model, AdamW makes one step on copies of the trained parameters, and a few validation cases are
+ranked (`llmrec.training.probes`). The training that follows is the same, bit for bit, as one without an estimate.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from accelerate import PartialState
+from accelerate.utils import DistributedType
+
+from llmrec.files import write_json
+from llmrec.training.memory import Peak, free_bytes, used_bytes
+from llmrec.training.probes import left_as_it_was, storage_bytes, try_batches, try_optimizer, try_validation
+
+if TYPE_CHECKING:
+    from llmrec.training.trainer import RankingTrainer
+
+FILE = "estimate.json"
+LEAST_BUDGET, SHARE = 3.0, 0.02  # seconds that ranking may be tried, or this share of all steps
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a training will take. Bytes, seconds and optimiser steps of one process; None: the system does not say.
+
+    activations: what the largest batch's forward pass keeps for its backward pass; peak: all of the process at its highest;
+    free: what the process may take beyond what it uses before training.
+    """
+
+    num_steps: int
+    step_seconds: float
+    num_validations: int
+    validation_seconds: float
+    trained_parameters: int
+    frozen_parameters: int
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    peak: int | None
+    used_before: int | None
+    free: int | None
+    largest_tried: bool
+
+    @property
+    def seconds(self) -> float:
+        """All steps and validations."""
+        return self.seconds_of(self.num_steps, self.num_validations)
+
+    def seconds_of(self, num_steps: int, num_validations: int) -> float:
+        """Of so many of them: early stopping leaves some out."""
+        return num_steps * self.step_seconds + num_validations * self.validation_seconds
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether the peak fits what is free; None where that is not known."""
+        if self.peak is None or self.free is None or self.used_before is None:
+            return None
+        return self.peak - self.used_before <= self.free
+
+    def to_json(self) -> dict[str, Any]:
+        """Every field, and what follows from them."""
+        return {**dataclasses.asdict(self), "seconds": self.seconds, "fits": self.fits}
+
+    def sentence(self) -> str:
+        """One line for a person."""
+        text = f"estimate: {_duration(self.seconds)} for {self.num_steps:,} steps ({_duration(self.step_seconds)} each)"
+        if self.num_validations and self.validation_seconds:
+            text += f" and {self.num_validations} validations ({_duration(self.validation_seconds)} each)"
+        if self.peak is None:
+            return text
+        named = {name: getattr(self, name) for name in ("weights", "gradients", "optimizer", "activations")}
+        named["program, data and buffers"] = max(self.peak - sum(named.values()), 0)
+        text += f"; peak {_gigabytes(self.peak)} GB: " + ", ".join(f"{n} {_gigabytes(b)}" for n, b in named.items())
+        return text if self.free is None else f"{text}; {_gigabytes(self.free)} GB are free"
+
+
+def estimate(trainer: RankingTrainer, *, num_cases: int, done: int = 0) -> Estimate | None:
+    """Tries batches of `trainer` before it trains; None where the model is to be trained in slices, which no single process can try.
+
+    num_cases: validation cases a ranking asks; 0 leaves validation out. done: steps that a resumed training has behind it.
+    """
+    if trainer.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+        return None
+    objective, device = trainer.model, trainer.args.device
+    used_before, free = used_bytes(device), free_bytes(device)
+    peak = Peak(device)
+    with left_as_it_was(objective):
+        tried = try_batches(trainer, free)
+        highest = peak.bytes()
+        optimizer_bytes, optimizer_seconds = try_optimizer(trainer)
+        steps, validations = _steps(trainer, done)
+        step_seconds = trainer.args.gradient_accumulation_steps * tried.seconds + optimizer_seconds
+        budget = max(LEAST_BUDGET, SHARE * steps * step_seconds)
+        validation_seconds, ranking = try_validation(trainer, num_cases, budget=budget)
+    if highest is not None:
+        highest = max(highest + tried.missing, ranking or 0) + optimizer_bytes
+    trained = [p for p in objective.parameters() if p.requires_grad]
+    return Estimate(
+        num_steps=steps,
+        step_seconds=step_seconds,
+        num_validations=validations,
+        validation_seconds=validation_seconds,
+        trained_parameters=sum(p.numel() for p in trained),
+        frozen_parameters=sum(p.numel() for p in objective.parameters() if not p.requires_grad),
+        weights=storage_bytes([*objective.parameters(), *objective.buffers()]),
+        gradients=storage_bytes(trained),
+        optimizer=optimizer_bytes,
+        activations=tried.activations,
+        peak=highest,
+        used_before=used_before,
+        free=free,
+        largest_tried=tried.largest,
+    )
+
+
+def say(expected: Estimate | None) -> None:
+    """Prints the estimate, and a second sentence where it does not fit."""
+    state = PartialState()
+    if expected is None:
+        state.print("no estimate of time and memory: the model is trained in slices, which no single process can try")
+        return
+    state.print(expected.sentence())
+    if expected.fits is False:
+        state.print(
+            f"warning: this training needs {_gigabytes(expected.peak - expected.used_before)} GB more, but only "
+            f"{_gigabytes(expected.free)} GB are free: lower training.batch_size (and raise training.gradient_accumulation), "
+            "prompt.max_history or backbone.num_layers, or take a machine with more memory"
+        )
+
+
+@contextlib.contextmanager
+def measured(trainer: RankingTrainer, expected: Estimate | None, folder: Path, *, done: int = 0) -> Iterator[None]:
+    """Around the training: prints, and writes to folder/estimate.json, what it took beside what was expected.
+
+    done: steps that a resumed training has behind it.
+    """
+    peak, start = Peak(trainer.args.device), time.perf_counter()
+    yield
+    seconds, highest = time.perf_counter() - start, peak.bytes()
+    if expected is None or not trainer.is_world_process_zero():
+        return
+    steps = trainer.state.global_step - done
+    validated = [log for log in trainer.state.log_history if "eval_ndcg@10" in log and log["step"] > done]
+    foreseen = expected.seconds_of(steps, len(validated))  # early stopping may have left some out
+    found = {"seconds": seconds, "peak": highest, "num_steps": steps, "num_validations": len(validated)}
+    write_json(
+        folder / FILE, {"estimate": expected.to_json(), "measured": found, "estimated_seconds_of_measured": foreseen}
+    )
+    text = f"measured: {_duration(seconds)} for {steps:,} steps (estimate: {_duration(foreseen)})"
+    if highest is not None and expected.peak is not None:
+        text += f", peak {_gigabytes(highest)} GB (estimate: {_gigabytes(expected.peak)})"
+    print(text)
+
+
+def _steps(trainer: RankingTrainer, done: int) -> tuple[int, int]:
+    """Optimiser steps and validations that are still to come, the last step validated too, if nothing stops it early."""
+    arguments = trainer.args
+    batches = math.ceil(len(trainer.train_dataset) / (arguments.train_batch_size * arguments.world_size))
+    an_epoch = math.ceil(batches / arguments.gradient_accumulation_steps)
+    total = arguments.max_steps if arguments.max_steps > 0 else math.ceil(an_epoch * arguments.num_train_epochs)
+    every = int(arguments.eval_steps)
+    return max(total - done, 0), max(math.ceil(total / every) - done // every, 0)
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.3g} s"
+
+
+def _gigabytes(number: int) -> str:
+    return f"{number / 1e9:.2f}"

@@ -1,0 +1,183 @@
+"""Runs a little of a training before it starts, on the real model, and leaves everything as it was.
+
+What is tried: a short, a usual, a long and the largest batch forward and backward, one step of AdamW on copies of the trained
+parameters, a few validation cases. Weights, gradients, modes and random numbers are afterwards those before it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+
+from llmrec.training.memory import Peak, used_bytes
+
+if TYPE_CHECKING:
+    from llmrec.training.trainer import RankingTrainer
+
+QUANTILES = (0.1, 0.5, 0.9, 1.0)  # of the batches by size: which ones are tried
+PATIENT_SECONDS = 0.5  # batches that take less are tried twice
+FIRST_CASES = 8
+RANKED_AT_ONCE = 256  # validation cases in one batch, as llmrec.evaluation.runner takes them
+MARGIN = 0.9  # of the free memory: a batch that is expected to need more is not tried
+
+
+@dataclass(frozen=True)
+class Tried:
+    """seconds: of a batch, on average over an epoch; activations: bytes; missing: bytes by which the largest batch would need more
+    than what was tried."""
+
+    seconds: float
+    activations: int
+    missing: int
+    largest: bool  # whether the largest batch was tried
+
+
+def try_batches(trainer: RankingTrainer, free: int | None) -> Tried:
+    order, lengths = list(trainer._get_train_sampler()), trainer.train_dataset.lengths
+    size = trainer.args.train_batch_size
+    batches = [order[start : start + size] for start in range(0, len(order), size)]
+    sizes = np.array([sum(lengths[row] for row in batch) for batch in batches], dtype=np.float64)
+    by_size = np.argsort(sizes, kind="stable")
+    picked = [int(by_size[round(q * (len(batches) - 1))]) for q in QUANTILES]
+    usual, largest = picked[1], picked[-1]
+    usual_bytes, usual_tokens = _saved_bytes(trainer, batches[usual])  # also warms up
+    tokens = _batch(trainer, batches[largest])["input_ids"].numel()
+    foreseen = int(usual_bytes * tokens / max(usual_tokens, 1))
+    trained = storage_bytes([p for p in trainer.model.parameters() if p.requires_grad])
+    if free is not None and foreseen + 3 * trained > MARGIN * free:
+        tried, activations, missing = picked[:2], foreseen, foreseen - usual_bytes
+    else:
+        tried, activations, missing = picked, _saved_bytes(trainer, batches[largest])[0], 0
+    seconds = {pick: _batch_seconds(trainer, batches[pick]) for pick in dict.fromkeys(tried)}
+    for pick, first in seconds.items():
+        if first < PATIENT_SECONDS:
+            seconds[pick] = (first + _batch_seconds(trainer, batches[pick])) / 2
+    return Tried(_mean_seconds(sizes, seconds), activations, missing, tried is picked)
+
+
+def _mean_seconds(sizes: np.ndarray, seconds: dict[int, float]) -> float:
+    """The mean over all batches, from those timed: a straight line in the batch's size, level where noise would let it fall."""
+    x, y = sizes[list(seconds)], np.array(list(seconds.values()))
+    if np.ptp(x) == 0:
+        return float(y.mean())
+    slope = max(float(np.polyfit(x, y, 1)[0]), 0.0)
+    return max(float(y.mean()) + slope * float(sizes.mean() - x.mean()), float(y.min()))
+
+
+def _batch(trainer: RankingTrainer, rows: Sequence[int]) -> dict[str, torch.Tensor]:
+    batch = trainer.data_collator([trainer.train_dataset[row] for row in rows])
+    return {name: tensor.to(trainer.args.device) for name, tensor in batch.items()}
+
+
+def _forward_backward(trainer: RankingTrainer, rows: Sequence[int]) -> int:
+    """One batch as training takes it; returns its tokens."""
+    batch = _batch(trainer, rows)
+    trainer.model(**batch)["loss"].backward()
+    trainer.model.zero_grad(set_to_none=True)
+    return batch["input_ids"].numel()
+
+
+def _batch_seconds(trainer: RankingTrainer, rows: Sequence[int]) -> float:
+    return seconds_of(trainer.args.device, lambda: _forward_backward(trainer, rows))
+
+
+def _saved_bytes(trainer: RankingTrainer, rows: Sequence[int]) -> tuple[int, int]:
+    """Bytes that the forward pass keeps for the backward pass, parameters left out, and the batch's tokens."""
+    parameters = {p.untyped_storage().data_ptr() for p in trainer.model.parameters()}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in parameters:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor.detach()  # the tensor itself would hold the graph that holds it
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        tokens = _forward_backward(trainer, rows)
+    return sum(kept.values()), tokens
+
+
+def try_optimizer(trainer: RankingTrainer) -> tuple[int, float]:
+    """Bytes of AdamW's state, and seconds of its step with the clipping before it, on copies of the trained parameters."""
+    copies = [nn.Parameter(p.detach().clone()) for p in trainer.model.parameters() if p.requires_grad]
+    for copy in copies:
+        copy.grad = torch.zeros_like(copy)
+    optimizer = torch.optim.AdamW(copies)
+
+    def step() -> None:
+        nn.utils.clip_grad_norm_(copies, 1.0)
+        optimizer.step()
+
+    step()  # makes the state
+    seconds = seconds_of(trainer.args.device, step)
+    state = [value for one in optimizer.state.values() for value in one.values() if isinstance(value, torch.Tensor)]
+    return storage_bytes(state), seconds
+
+
+def try_validation(trainer: RankingTrainer, num_cases: int, *, budget: float) -> tuple[float, int | None]:
+    """Seconds of one validation, from a few cases and some more (a part is the same however many there are), and its highest memory.
+
+    budget: seconds that this may take, or a little more.
+    """
+    if num_cases == 0:
+        return 0.0, None
+    device = trainer.args.device
+
+    def rank(cases: int) -> float:
+        return seconds_of(device, lambda: trainer.rank_validation(cases))
+
+    few = min(FIRST_CASES, num_cases)
+    rank(few)  # warms up
+    few_seconds = rank(few)
+    more = min(num_cases, RANKED_AT_ONCE, max(2 * few, int(few * budget / few_seconds)))
+    before, peak = used_bytes(device), Peak(device)
+    more_seconds = rank(more)
+    highest = peak.bytes()
+    if highest is not None and before is not None:  # what it took grows with the cases that are ranked at once
+        highest = before + (highest - before) * min(num_cases, RANKED_AT_ONCE) // more
+    if more == few:
+        return more_seconds, highest
+    a_case = max(more_seconds - few_seconds, 0.0) / (more - few)
+    return more_seconds + a_case * (num_cases - more), highest
+
+
+@contextlib.contextmanager
+def left_as_it_was(model: nn.Module) -> Iterator[None]:
+    """Random numbers, modes and gradients behind it are those before it."""
+    modes = {module: module.training for module in model.modules()}
+    states = random.getstate(), np.random.get_state(legacy=False)  # noqa: NPY002
+    devices = [p.device for p in model.parameters() if p.is_cuda][:1]
+    try:
+        with torch.random.fork_rng(devices=devices):
+            model.train()
+            yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002
+        for module, mode in modes.items():
+            module.training = mode
+        model.zero_grad(set_to_none=True)
+
+
+def seconds_of(device: torch.device, work: Callable[[], object]) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def storage_bytes(tensors: Iterable[torch.Tensor]) -> int:
+    """What they take together, tied ones once."""
+    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
+    return sum(storages.values())

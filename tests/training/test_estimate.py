@@ -1,0 +1,140 @@
+"""The estimate before a training: what it says, and that it changes nothing."""
+
+import dataclasses
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+from torch import nn
+
+from llmrec.training import estimate as module
+from llmrec.training import probes, trainer
+from llmrec.training.estimate import Estimate, say
+from tests.apps.calling import call_alone
+from tests.recipes.running import run_here, settings
+
+KNOWN = Estimate(
+    num_steps=100, step_seconds=2.0, num_validations=4, validation_seconds=10.0, trained_parameters=10, frozen_parameters=90,
+    weights=400_000_000, gradients=40_000_000, optimizer=80_000_000, activations=1_000_000_000, peak=2_000_000_000,
+    used_before=500_000_000, free=1_600_000_000, largest_tried=True,
+)  # fmt: skip
+
+
+class Squares(nn.Module):
+    """loss = sum of (x w)^2: the forward pass keeps x (N, 3) and y = x w (N, 5) for the backward pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3, 5))
+
+    def forward(self, input_ids: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"loss": ((input_ids.float() @ self.weight) ** 2).sum()}
+
+
+def known_trainer(model: nn.Module) -> SimpleNamespace:
+    """As much of a trainer as the probes look at: rows of three numbers."""
+    return SimpleNamespace(
+        model=model,
+        args=SimpleNamespace(device=torch.device("cpu"), train_batch_size=4),
+        data_collator=lambda rows: {"input_ids": torch.stack(rows)},
+        train_dataset=[torch.arange(3) for _ in range(8)],
+    )
+
+
+def test_bytes_kept_for_the_backward_pass_are_counted_without_the_parameters():
+    kept, tokens = probes._saved_bytes(known_trainer(Squares()), [0, 1, 2, 3])
+    assert (kept, tokens) == (4 * 3 * 4 + 4 * 5 * 4, 12)
+
+
+def test_adamw_keeps_two_numbers_a_parameter_and_a_count():
+    model = Squares()
+    bytes_, seconds = probes.try_optimizer(known_trainer(model))
+    assert bytes_ == 2 * 15 * 4 + 4 and seconds > 0
+    assert torch.equal(model.weight, torch.ones(3, 5)) and model.weight.grad is None
+
+
+def test_the_mean_batch_lies_on_the_line_through_those_timed():
+    sizes = np.array([10.0, 10.0, 20.0, 40.0])
+    assert probes._mean_seconds(sizes, {0: 1.0, 2: 2.0, 3: 4.0}) == pytest.approx(2.0)
+    assert probes._mean_seconds(sizes, {0: 3.0, 3: 1.0}) == pytest.approx(2.0), "noise makes no batch free"
+    assert probes._mean_seconds(np.ones(3), {0: 1.0, 1: 2.0}) == pytest.approx(1.5)
+
+
+def test_random_numbers_modes_and_gradients_are_left_as_they_were():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Dropout()).eval()
+    torch.manual_seed(3)
+    np.random.seed(3)  # noqa: NPY002
+    expected = torch.rand(1), np.random.rand()  # noqa: NPY002
+    torch.manual_seed(3)
+    np.random.seed(3)  # noqa: NPY002
+    with probes.left_as_it_was(model):
+        assert model.training
+        model(torch.ones(1, 2)).sum().backward()
+        np.random.rand(5)  # noqa: NPY002
+    assert (torch.rand(1), np.random.rand()) == expected  # noqa: NPY002
+    assert not model.training and all(p.grad is None for p in model.parameters())
+
+
+def test_the_sentence_names_the_parts_and_a_training_that_does_not_fit_is_warned_of(capsys):
+    say(KNOWN)
+    said = capsys.readouterr().out
+    assert "4.0 min for 100 steps (2 s each) and 4 validations (10 s each); peak 2.00 GB" in said
+    assert "program, data and buffers 0.48; 1.60 GB are free" in said and "warning" not in said
+    say(dataclasses.replace(KNOWN, free=1_400_000_000))
+    warning = capsys.readouterr().out.splitlines()[1]
+    assert warning.startswith("warning: this training needs 1.50 GB more, but only 1.40 GB are free: lower")
+    assert dataclasses.replace(KNOWN, peak=None).fits is None
+
+
+def test_early_stopping_is_compared_with_the_steps_there_were():
+    assert KNOWN.seconds == 240.0 and KNOWN.seconds_of(50, 2) == 120.0
+
+
+@pytest.mark.slow
+def test_training_is_the_same_bit_for_bit_with_and_without_an_estimate(few_users, tiny_model, tmp_path, monkeypatch):
+    def run(name: str) -> dict:
+        more = ("lora.dropout=0.2", "items.dropout=0.2", "training.max_steps=6")
+        run_here(settings(few_users, tiny_model, tmp_path / name, *more))
+        folder = tmp_path / name / "model"
+        return {
+            **load_file(folder / "item_table.safetensors"),
+            **load_file(folder / "adapter" / "adapter_model.safetensors"),
+        }
+
+    estimated = run("with")
+    written = json.loads((tmp_path / "with" / module.FILE).read_text())
+    for key in ("num_steps", "num_validations"):
+        assert written["estimate"][key] == written["measured"][key], key
+    assert written["estimate"]["fits"] is True and written["measured"]["seconds"] > 0
+    monkeypatch.setattr(trainer, "estimate", lambda *_, **__: None)
+    plain = run("without")
+    assert estimated.keys() == plain.keys()
+    assert all(np.array_equal(estimated[name], plain[name]) for name in plain)
+
+
+@pytest.mark.slow
+def test_a_batch_that_cannot_fit_is_not_tried_and_the_training_is_warned_of(
+    few_users, tiny_model, tmp_path, monkeypatch, capsys
+):
+    tried = []
+    monkeypatch.setattr(module, "free_bytes", lambda device: 300_000)
+    before = probes._forward_backward
+    monkeypatch.setattr(probes, "_forward_backward", lambda t, rows: tried.append(before(t, rows)) or tried[-1])
+    run_here(settings(few_users, tiny_model, tmp_path / "run", "training.max_steps=1", "training.evaluate_every=1"))
+    said = capsys.readouterr().out
+    assert "warning: this training needs" in said
+    written = json.loads((tmp_path / "run" / module.FILE).read_text())["estimate"]
+    assert written["largest_tried"] is False and written["fits"] is False
+
+
+@pytest.mark.slow
+def test_a_dry_run_prints_one_object_and_leaves_nothing(few_users, tiny_model, tmp_path):
+    overrides = settings(few_users, tiny_model, tmp_path / "run", "validation.max_users=20")
+    called = call_alone("train", "next_item", "--dry-run", "--json", *overrides)
+    found = called.json
+    assert found["num_steps"] == 12 and found["num_validations"] == 3 and found["seconds"] > 0
+    assert found["trained_parameters"] == 57_537 and found["gradients"] == 4 * 57_537
+    assert "estimate: " in called.err and not (tmp_path / "run").exists()
