@@ -43,6 +43,7 @@ from llmrec.prompting.packing import make_collator
 from llmrec.prompting.templates import load_prompt
 from llmrec.recommenders.artifact import MODEL_FOLDER, item_tokens_for, save_artifact
 from llmrec.recommenders.baselines import EaseR
+from llmrec.recommenders.factor_cache import cached_factors
 from llmrec.recommenders.language_model import LanguageModel, recommender_of
 from llmrec.training.command import print_parts, recipe_main, remember_settings, settle_run_folder
 from llmrec.training.estimate import Estimate
@@ -260,7 +261,7 @@ def start_features(config: NextItem, data: Data, split: Split) -> np.ndarray:
     """float32 (num_items, F): item texts through a sentence encoder, or item factors of EASE-R fitted on the training events."""
     if config.items.start == "text":
         return encode_texts(data.catalog.texts())
-    return EaseR().fit(split.train).factors(config.items.collaborative_dim)
+    return cached_factors(EaseR(), split.train, config.items.collaborative_dim)
 
 
 def place_unseen(model: LanguageModel, data: Data, split: Split) -> int:
