@@ -5,16 +5,19 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate.utils import DistributedType
 from safetensors.numpy import load_file
 from torch import nn
 
+from llmrec.errors import ConfigError
 from llmrec.recommenders.artifact import load_artifact
 from llmrec.resources import resource_path
 from llmrec.training.checkpoints import last_complete_checkpoint, read_log
-from llmrec.training.sharded import make_plain, whole_outside_layers
+from llmrec.training.sharded import make_plain, make_shardable, whole_outside_layers
 from tests.recipes.running import settings
 
 
@@ -89,3 +92,21 @@ def test_parameters_that_were_given_a_dimension_lose_it_again_and_tied_ones_stay
     model.inner.scale = model.scale
     make_plain(model, frozenset({"scale"}))
     assert model.scale.shape == () and model.scale is model.inner.scale and model.scale.requires_grad
+
+
+def test_scalars_get_a_dimension_only_where_they_are_to_be_sliced_and_the_first_fsdp_is_refused():
+    def accelerator(kind: DistributedType, version: int = 2) -> SimpleNamespace:
+        return SimpleNamespace(
+            distributed_type=kind, state=SimpleNamespace(fsdp_plugin=SimpleNamespace(fsdp_version=version))
+        )
+
+    model = nn.Module()
+    model.scale = nn.Parameter(torch.tensor(2.0))
+    scale = model.scale
+    assert make_shardable(model, accelerator(DistributedType.MULTI_GPU)) == frozenset() and scale.shape == ()
+    with pytest.raises(ConfigError, match="fsdp_version: 2"):
+        make_shardable(model, accelerator(DistributedType.FSDP, version=1))
+    assert make_shardable(model, accelerator(DistributedType.DEEPSPEED)) == {"scale"}
+    assert model.scale is scale and scale.shape == (1,), "the optimiser's own parameter, in place"
+    make_plain(model, frozenset({"scale"}))
+    assert model.scale.shape == () and float(model.scale) == 2.0
