@@ -23,6 +23,7 @@ from llmrec.items.unique_codes import make_unique
 MAX_CODEBOOK_SIZE = 256
 ITEMS_PER_CODE = 24  # k-means centroids of fewer points than this follow single items
 DEFAULT_COMPONENTS = 64
+POINTS_PER_CODE = 256  # more points a centroid move it no further (faiss's own limit)
 SPARE_CODES = 4  # sequences of codes per item at least, so that unique rows stay near the nearest ones
 
 
@@ -44,38 +45,68 @@ def fit_codebooks(
     seed: int,
     components: int = DEFAULT_COMPONENTS,
     num_iterations: int = 25,
+    refinements: int = 5,
 ) -> list[np.ndarray]:
     """The centroids of every level: L arrays float32 (K, D).
 
-    The clusters are found in the features' first principal components: in hundreds of dimensions and with few items, the
-    residuals of the deeper levels would all lie in one cluster (MovieLens-100K, 3 x 64: 29 % of the items lose their row to
-    another at 384 dimensions, 8 % at 64 components). The centroids are returned in the full space, where the nearest code is
-    the same, because what the components leave out is at right angles to every centroid.
+    The clusters of a level are first found in the first principal components of what the levels before it left over, then
+    refined by a few iterations in all D dimensions. Starting in few dimensions is cheaper and better: among hundreds, k-means
+    of few items ends in worse clusters, and more items share their row (12,000 titles in 384 dimensions, 3 x 256: 13 %, and
+    .445 of the variance unexplained; started in 64 components 9 % and .427).
 
     features: float32 (N, D), finite. The same features, sizes and seed give the same centroids. A level with more codes than
-    items uses as many as there are items; the other centroids are zero in the components.
+    items uses as many as there are items; the other centroids are zero, the mean at the first level. Of many items, at most
+    POINTS_PER_CODE a code are looked at. num_iterations: in the components; refinements: in all dimensions.
     """
     features = np.ascontiguousarray(features, dtype=np.float32)
     mean = features.mean(axis=0)
-    basis = _principal_axes(features - mean, components)  # (D, C)
-    residual = (features - mean) @ basis  # (N, C)
+    residual = features - mean  # (N, D)
     codebooks = []
     for level, size in enumerate(codebook_sizes):
         num_used = min(size, len(residual))
+        points = _sampled(residual, POINTS_PER_CODE * size, seed + level)
+        basis = _principal_axes(points, components)  # (D, C)
         kmeans = faiss.Kmeans(
-            residual.shape[1], num_used, niter=num_iterations, seed=seed + level, min_points_per_centroid=1
+            basis.shape[1],
+            num_used,
+            niter=num_iterations,
+            seed=seed + level,
+            min_points_per_centroid=1,
+            max_points_per_centroid=POINTS_PER_CODE,
         )
-        kmeans.train(residual)
-        centroids = np.concatenate([kmeans.centroids, np.zeros((size - num_used, residual.shape[1]), np.float32)])
-        residual = residual - centroids[nearest(residual, centroids)]
-        codebooks.append(centroids @ basis.T + (mean if level == 0 else 0))
+        kmeans.train(np.ascontiguousarray(points @ basis))
+        centroids = kmeans.centroids @ basis.T
+        for _ in range(refinements):
+            centroids = _moved_to_means(points, centroids)
+        centroids = np.concatenate([centroids, np.zeros((size - num_used, residual.shape[1]), np.float32)])
+        residual -= centroids[nearest(residual, centroids)]
+        codebooks.append(centroids + (mean if level == 0 else 0))
     return codebooks
+
+
+def _sampled(points: np.ndarray, limit: int, seed: int) -> np.ndarray:
+    """All points, or `limit` of them drawn by seed, in their order."""
+    if len(points) <= limit:
+        return points
+    return points[np.sort(np.random.default_rng(seed).permutation(len(points))[:limit])]
 
 
 def _principal_axes(centred: np.ndarray, components: int) -> np.ndarray:
     """float32 (D, C): the directions of most variance, C at most `components` and D."""
     covariance = (centred.T @ centred).astype(np.float64)
     return np.linalg.eigh(covariance)[1][:, ::-1][:, :components].astype(np.float32).copy()
+
+
+def _moved_to_means(points: np.ndarray, centroids: np.ndarray) -> np.ndarray:
+    """One iteration of Lloyd's algorithm: float32 (K, D). A centroid that is nearest to no point stays."""
+    codes = nearest(points, centroids)
+    counts = np.bincount(codes, minlength=len(centroids))
+    used = counts > 0
+    starts = np.cumsum(counts) - counts
+    sums = np.add.reduceat(points[np.argsort(codes, kind="stable")], starts[used], axis=0)
+    moved = centroids.copy()
+    moved[used] = sums / counts[used, None]
+    return moved
 
 
 def tokenize_features(
