@@ -38,7 +38,7 @@ def _decode(name: str, flags: str, *goals: tuple[str, str, float, bool]) -> Run:
 
 QUICK = tuple(
     Run(bench, bench, "--quick")
-    for bench in ("trie", "evaluation", "data", "decode", "training")
+    for bench in ("decode", "training", "trie", "evaluation", "data", "memory")
 )  # fmt: skip
 
 FULL = (
@@ -58,9 +58,12 @@ FULL = (
     _decode("full-4x384-128", "--shape 4x384 --prompt 128 --batch 8 --rule full",
             ("full, 4 x 384, batch 8, beside generate", "ratio.hf", 18, True),
             ("full, 4 x 384, batch 8, beside prefill once", "ratio.hf_prefill_once", 2.5, True)),
+    _decode("returning-135m-128", "--shape smollm2-135m --prompt 128 --returning 8 --rule full",
+            ("returning user, 8 new tokens, 135M, prompt 128, beside generate", "ratio.hf", 25, True)),
     _decode("full-135m-128-bf16", "--shape smollm2-135m --prompt 128 --rule full --dtype bfloat16"),
     Run("training", "training"),
     Run("trie", "trie"),
     Run("evaluation", "evaluation"),
     Run("data", "data"),
+    Run("memory", "memory"),
 )  # fmt: skip
