@@ -14,8 +14,9 @@ At the top: 16 rows of different users, history lengths the 16-quantiles of the 
 | padded_all_logits | the default: a padded batch, transformers' own loss over logits at every position |
 | grouped_all_logits | the same with batches of like length (group_by_length) |
 | padded | padded, logits only where a target is predicted |
-| segments | ours, with nothing shared: rows one behind the other, attention a segment |
-| ours | what rows begin with alike is read once; under `branch` all rows of the user in one batch |
+| segments | rows one behind the other, attention a segment, nothing shared |
+| branches | what rows begin with alike is read once; under `branch` all rows of the user in one batch |
+| ours | branches as `llmrec train` runs them: frozen weights lie as oneDNN reads them (llmrec.backbones.frozen_linear) |
 | ours_level | the same under the rule `level`, softmax over the codes of the level: another loss, so not among the compared |
 
 activation_bytes: storages that autograd keeps for the backward pass, each once, parameters left out; the largest batch of a step.
@@ -25,6 +26,7 @@ Identical: the loss to 1e-5 and the norm of the gradient to 1e-4, relative, and 
 from __future__ import annotations
 
 import argparse
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -39,6 +41,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from llmrec.backbones.adapters import add_lora, lora_parameters
 from llmrec.backbones.causal_lm import Backbone, LayerCount, ScoreRule
 from llmrec.backbones.export import plain_model
+from llmrec.backbones.frozen_linear import FrozenLinear, frozen_weights_packed
 from llmrec.backbones.load import ModelSource
 from llmrec.nn.item_table import ItemTable
 from llmrec.prompting.collators import NO_TARGET, Collator
@@ -57,7 +60,7 @@ DEFAULT = "padded_all_logits"
 
 Row = dict[str, np.ndarray]
 Batch = dict[str, Tensor]
-Models = tuple[Backbone, nn.Module]
+Models = tuple[Backbone, nn.Module, Backbone]  # ours, the peer, ours to be packed
 
 
 def flags() -> argparse.ArgumentParser:
@@ -75,7 +78,7 @@ def flags() -> argparse.ArgumentParser:
 
 
 def make_models(options: argparse.Namespace) -> Models:
-    """Ours, and transformers' own model of the same weights with PEFT's own LoRA; both in float32."""
+    """Ours, transformers' own model of the same weights with PEFT's own LoRA, and ours again on its parameters, to be packed."""
     width, inner, layers, heads, kv_heads = SHAPES[options.shape]
     layers = options.layers or layers
     config = LlamaConfig(
@@ -98,7 +101,8 @@ def make_models(options: argparse.Namespace) -> Models:
     for own, other in zip(lora_parameters(backbone), peer_lora(peer), strict=True):
         assert own.shape == other.shape, (own.shape, other.shape)
         other.data.copy_(own.data)
-    return backbone.train(), peer.train()
+    faster = copy.deepcopy(backbone, {id(part): part for part in [*backbone.parameters(), *backbone.buffers()]})
+    return backbone.train(), peer.train(), faster.train()
 
 
 def peer_lora(peer: nn.Module) -> list[nn.Parameter]:
@@ -193,13 +197,13 @@ class Way:
 
 def make_ways(models: Models, rows: list[Row], *, one_user: bool) -> dict[str, Way]:
     """Name -> way over the same rows. one_user: its branches are packed in one row, the other ways read its rows in random order."""
-    backbone, peer = models
+    backbone, peer, faster = models
     num_targets, pad = LEVELS * len(rows), Collator(0)
     by_length = sorted(rows, key=lambda row: len(row["input_ids"]))
     mixed = [rows[row] for row in np.random.default_rng(0).permutation(len(rows))]
 
-    def ours(batch: Batch, rule: ScoreRule = "full") -> Tensor:
-        return backbone.next_token_loss(batch, rule=rule)[0] / num_targets
+    def own(batch: Batch, model: Backbone = backbone, rule: ScoreRule = "full") -> Tensor:
+        return model.next_token_loss(batch, rule=rule)[0] / num_targets
 
     def theirs(batch: Batch) -> Tensor:  # as their Trainer calls it
         return peer(**batch, num_items_in_batch=num_targets).loss
@@ -208,15 +212,16 @@ def make_ways(models: Models, rows: list[Row], *, one_user: bool) -> dict[str, W
     shared = batches_of(rows if one_user else mixed, PackingCollator(), len(rows) if one_user else BATCH)
     ways = {
         DEFAULT: Way(batches_of(mixed, pad, BATCH), theirs),
-        "padded": Way(batches_of(mixed, pad, BATCH), ours),
-        "segments": Way(segments, ours),
-        "ours": Way(shared, ours),
+        "padded": Way(batches_of(mixed, pad, BATCH), own),
+        "segments": Way(segments, own),
+        "branches": Way(shared, own),
+        "ours": Way(shared, partial(own, model=faster)),
     }
     if one_user:
         return ways
     return ways | {
         "grouped_all_logits": Way(batches_of(by_length, pad, BATCH), theirs),
-        "ours_level": Way(shared, partial(ours, rule="level")),
+        "ours_level": Way(shared, partial(own, model=faster, rule="level")),
     }
 
 
@@ -225,7 +230,7 @@ def make_ways(models: Models, rows: list[Row], *, one_user: bool) -> dict[str, W
 
 def compare(models: Models, rows: list[Row], rounds: int, *, one_user: bool) -> dict:
     """Equality first, then memory and time of every way over `rows`, which are those of one user or of many."""
-    backbone, peer = models
+    backbone, peer, _ = models
     ways = make_ways(models, rows, one_user=one_user)
     own, other = lora_parameters(backbone), peer_lora(peer)
     wanted_loss, wanted = ways[DEFAULT].gradient(other)
@@ -240,7 +245,7 @@ def compare(models: Models, rows: list[Row], rounds: int, *, one_user: bool) -> 
         )
         apart = float((found - wanted).abs().max() / wanted.abs().max())
         require_identical(apart < 1e-3, f"an entry of the gradient under {name} is {apart:.1e} of the largest one away")
-    memory = {name: way.activation_bytes([backbone, peer]) for name, way in ways.items()}
+    memory = {name: way.activation_bytes(models) for name, way in ways.items()}
     timings = measure({name: way.step for name, way in ways.items()}, rounds, warmup=0)  # the passes above warmed up
     num_tokens = sum(len(row["input_ids"]) for row in rows)
     num_read = {name: sum(batch["input_ids"].numel() for batch in way.batches) for name, way in ways.items()}
@@ -261,25 +266,26 @@ def compare(models: Models, rows: list[Row], rounds: int, *, one_user: bool) -> 
 
 
 def floor(backbone: Backbone, num_positions: int, num_targets: int, seconds: float) -> dict[str, float]:
-    """The matrix products alone at the machine's peak: forward, and backward to the inputs, of the frozen matrices; the head's rows."""
-    body = sum(
-        p.numel()
-        for name, p in backbone.body.named_parameters()
-        if p.dim() == 2 and "lora_" not in name and "embed" not in name
-    )
-    head = backbone.num_tokens * backbone.dim
-    products = 4 * (body * num_positions + head * num_targets) / gemm_peak()
+    """The products alone at the best rate seen here: forward, and backward to the inputs, of the frozen matrices; the head's rows."""
+    body = [p.numel() for name, p in backbone.body.named_parameters() if "proj.base_layer" in name]
+    square, rows = FrozenLinear(nn.Linear(2048, 2048).requires_grad_(False)), torch.randn(2048, 2048)
+    packed = measure({"packed": lambda: square(rows)}, rounds=3)["packed"]
+    peak = max(gemm_peak(), 2 * 2048**3 / min(packed.process))
+    products = 4 * (sum(body) * num_positions + backbone.num_tokens * backbone.dim * num_targets) / peak
     return {"products_s": products, "over_floor": seconds / products}
 
 
 def run(options: argparse.Namespace) -> dict:
     """The result that is printed."""
     models = make_models(options)
-    result = compare(models, rows_of_many_users(options.vocab, options.seed), options.rounds, one_user=False)
-    branch = {
-        str(count): compare(models, rows_of_one_user(count, options.vocab, options.seed), options.rounds, one_user=True)
-        for count in options.targets
-    }
+    with frozen_weights_packed(models[2]):
+        result = compare(models, rows_of_many_users(options.vocab, options.seed), options.rounds, one_user=False)
+        branch = {
+            str(count): compare(
+                models, rows_of_one_user(count, options.vocab, options.seed), options.rounds, one_user=True
+            )
+            for count in options.targets
+        }
     goals = [
         goal("LoRA training, tokens/s over the padded default", result["ratio"][DEFAULT], 2.3, "x", at_least=True),
         goal("LoRA training, activation memory of the padded default", result["memory_ratio"][DEFAULT], 3.3, "x", at_least=True),

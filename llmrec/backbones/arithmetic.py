@@ -10,6 +10,7 @@ import torch
 from accelerate.utils import broadcast_object_list
 
 from llmrec.backbones.causal_lm import Backbone
+from llmrec.backbones.frozen_linear import frozen_weights_packed
 
 ROUNDS, BATCH, TOKENS = 3, 4, 64
 
@@ -35,8 +36,10 @@ def _step_seconds(backbone: Backbone) -> float:
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(0, backbone.base_vocab_size, (BATCH, TOKENS), generator=generator).to(backbone.device)
     embeds = backbone.embed(ids).detach().requires_grad_(True)
-    start = time.perf_counter()
-    backbone.hidden_states(inputs_embeds=embeds, attention_mask=torch.ones_like(ids)).float().square().mean().backward()
-    if embeds.is_cuda:
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
+    with frozen_weights_packed(backbone):  # as in training
+        start = time.perf_counter()
+        hidden = backbone.hidden_states(inputs_embeds=embeds, attention_mask=torch.ones_like(ids))
+        hidden.float().square().mean().backward()
+        if embeds.is_cuda:
+            torch.cuda.synchronize()
+        return time.perf_counter() - start

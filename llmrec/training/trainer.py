@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -17,6 +18,7 @@ from transformers.integrations import get_available_reporting_integrations
 
 from llmrec.backbones.adapters import TrainablePart, trained_state
 from llmrec.backbones.causal_lm import Backbone
+from llmrec.backbones.frozen_linear import frozen_weights_packed
 from llmrec.config import Settings
 from llmrec.errors import ArtifactError, ConfigError, DataError
 from llmrec.training.checkpoints import LOG, LogLines, MarkComplete, last_complete_checkpoint, step_of
@@ -190,14 +192,17 @@ def train(
     )
     checkpoint = last_complete_checkpoint(folder / "checkpoints") if resume else None
     done = step_of(checkpoint) if checkpoint else 0
-    trainer.estimate = estimate(trainer, num_cases=num_cases, done=done)
-    say(trainer.estimate)
-    if dry_run:
-        return trainer
-    scalars = make_shardable(objective, trainer.accelerator)
-    with measured(trainer, trainer.estimate, folder, done=done):
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    make_plain(objective, scalars)
+    # sharded weights must stay the slices they are
+    faster = nullcontext() if trainer.is_fsdp_enabled else frozen_weights_packed(objective.backbone)
+    with faster:
+        trainer.estimate = estimate(trainer, num_cases=num_cases, done=done)
+        say(trainer.estimate)
+        if dry_run:
+            return trainer
+        scalars = make_shardable(objective, trainer.accelerator)
+        with measured(trainer, trainer.estimate, folder, done=done):
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        make_plain(objective, scalars)
     return trainer
 
 

@@ -1,0 +1,79 @@
+"""Linear layers that are not trained, with their weights in the order oneDNN's kernels read them, for both directions.
+
+A LoRA step multiplies by every frozen matrix twice: forward, and backward to the inputs. torch hands float32 products to the BLAS it
+was built with, which on some processors uses narrower instructions than it could: half the speed (docs/speed.md). The
+operators used here, those of torch's own compiler for frozen models, do not; they want the weight reordered, so a layer
+holds two more copies of it while it is packed: one for y = x W^T, one for dx = dy W.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from llmrec.backbones.causal_lm import Backbone
+
+_ROWS = 512  # the number of rows the layout is chosen for; others run in it as well
+_MEMORY_SHARE = 8  # copies take at most this part of the machine's memory
+
+
+class _Product(torch.autograd.Function):
+    """y = x W^T + b, and dx = dy W. Nothing is kept for the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, transposed: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.transposed = transposed
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        return torch.ops.mkldnn._linear_pointwise(gradient, ctx.transposed, None, "none", [], ""), None, None, None
+
+
+class FrozenLinear(nn.Module):
+    """What `linear` computes, for a float32 weight that does not change while this stands in its place."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.weight, self.bias = linear.weight, linear.bias  # the very parameters, under their own names
+        weight = linear.weight.detach()
+        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _ROWS)
+        self._transposed = torch.ops.mkldnn._reorder_linear_weight(weight.T.contiguous(), _ROWS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: float32 (..., in_features) -> (..., out_features)."""
+        return _Product.apply(x, self._packed, self._transposed, self.bias)
+
+
+@contextmanager
+def frozen_weights_packed(backbone: Backbone) -> Iterator[None]:
+    """While open, the transformer's frozen float32 linear layers run packed, with or without LoRA around them.
+
+    Changes nothing on an accelerator, for other dtypes, for layers that are trained, where torch lacks the operators, and where
+    the copies would take more than an eighth of the machine's memory. Results differ by rounding only.
+    """
+    layers = [
+        (parent, name, child)
+        for parent in backbone.body.modules()
+        for name, child in parent.named_children()
+        # the exact class: quantized layers are subclasses with weights of their own
+        if type(child) is nn.Linear and child.weight.dtype == torch.float32 and not child.weight.requires_grad
+    ]
+    copies = sum(2 * linear.weight.nbytes for _, _, linear in layers)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    has_operators = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    if backbone.device.type != "cpu" or not has_operators or copies > memory // _MEMORY_SHARE:
+        yield
+        return
+    for parent, name, linear in layers:
+        setattr(parent, name, FrozenLinear(linear))
+    try:
+        yield
+    finally:
+        for parent, name, linear in layers:
+            setattr(parent, name, linear)

@@ -1,0 +1,72 @@
+"""Packed frozen layers: the same numbers, the same parameters, and nothing left behind."""
+
+import pytest
+import torch
+from torch import nn
+
+from llmrec.backbones import frozen_linear
+from llmrec.backbones.adapters import add_lora, lora_parameters, train_whole_model
+from llmrec.backbones.frozen_linear import FrozenLinear, frozen_weights_packed
+from tests.tiny import FAMILIES, tiny_backbone
+
+IDS = torch.tensor([[5, 6, 7, 8, 9]])
+
+
+def packed_layers(backbone) -> int:
+    return sum(isinstance(module, FrozenLinear) for module in backbone.modules())
+
+
+def loss_and_gradient(backbone):
+    backbone.zero_grad()
+    loss = backbone.logits(backbone.hidden_states(IDS)[0]).logsumexp(1).sum()
+    loss.backward()
+    return loss.detach(), torch.cat([p.grad.flatten() for p in lora_parameters(backbone)])
+
+
+@pytest.mark.parametrize("family", set(FAMILIES) - {"gpt2"})  # GPT-2's layers are no nn.Linear
+def test_loss_gradient_and_parameter_names_stay(family):
+    backbone = tiny_backbone(family)
+    add_lora(backbone, rank=4, alpha=8, dropout=0.0)
+    for parameter in lora_parameters(backbone):
+        nn.init.normal_(parameter, std=0.05)
+    loss, gradient = loss_and_gradient(backbone)
+    before = dict(backbone.named_parameters())
+    with frozen_weights_packed(backbone):
+        assert packed_layers(backbone) == 14
+        packed_loss, packed_gradient = loss_and_gradient(backbone)
+        assert dict(backbone.named_parameters()) == before
+    assert packed_layers(backbone) == 0 and dict(backbone.named_parameters()) == before
+    torch.testing.assert_close(packed_loss, loss, rtol=1e-5, atol=0)
+    torch.testing.assert_close(packed_gradient, gradient, rtol=1e-4, atol=1e-5 * float(gradient.abs().max()))
+
+
+def test_a_layer_with_a_bias_computes_the_same_and_hands_its_gradient_down():
+    linear = nn.Linear(7, 5).requires_grad_(False)
+    x = torch.randn(2, 3, 7, requires_grad=True)
+    y = x.detach().clone().requires_grad_(True)
+    weights = torch.randn(2, 3, 5)
+    (linear(x) * weights).sum().backward()
+    (FrozenLinear(linear)(y) * weights).sum().backward()
+    torch.testing.assert_close(FrozenLinear(linear)(x), linear(x))
+    torch.testing.assert_close(y.grad, x.grad)
+
+
+def test_what_is_trained_or_too_large_or_not_float32_is_left_alone(monkeypatch):
+    whole = tiny_backbone("llama")
+    train_whole_model(whole)
+    half = tiny_backbone("llama")
+    half.causal_lm.to(torch.bfloat16)
+    for backbone in (whole, half):
+        with frozen_weights_packed(backbone):
+            assert packed_layers(backbone) == 0
+    monkeypatch.setattr(frozen_linear, "_MEMORY_SHARE", 10**12)
+    backbone = tiny_backbone("llama")
+    with frozen_weights_packed(backbone):
+        assert packed_layers(backbone) == 0
+
+
+def test_layers_come_back_when_training_fails():
+    backbone = tiny_backbone("llama")
+    with pytest.raises(KeyboardInterrupt), frozen_weights_packed(backbone):
+        raise KeyboardInterrupt
+    assert packed_layers(backbone) == 0
