@@ -38,7 +38,7 @@ def _decode(name: str, flags: str, *goals: tuple[str, str, float, bool]) -> Run:
 
 QUICK = tuple(
     Run(bench, bench, "--quick")
-    for bench in ("decode", "training", "trie", "evaluation", "data", "memory")
+    for bench in ("decode", "training", "trie", "evaluation", "data", "semantic_ids", "memory")
 )  # fmt: skip
 
 FULL = (
@@ -65,5 +65,6 @@ FULL = (
     Run("trie", "trie"),
     Run("evaluation", "evaluation"),
     Run("data", "data"),
+    Run("semantic_ids", "semantic_ids"),
     Run("memory", "memory"),
 )  # fmt: skip
