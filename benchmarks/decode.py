@@ -56,6 +56,9 @@ def flags() -> argparse.ArgumentParser:
     )
     result.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     result.add_argument("--device", default="cpu")
+    result.add_argument(
+        "--returning", type=int, default=0, metavar="N", help="the last N prompt tokens are new, the rest known"
+    )
     result.add_argument("--no-pack", action="store_true", help="leave our linear layers as transformers has them")
     result.add_argument("--peers", nargs="*", choices=PEERS, default=["hf", "hf_prefill_once"])
     return result
@@ -106,6 +109,7 @@ def run(options: argparse.Namespace) -> dict:
     from llmrec.backbones.export import plain_model
     from llmrec.backbones.packed_linear import pack
     from llmrec.engines.beam_search import beam_search
+    from llmrec.engines.prompt_cache import PromptCache
     from llmrec.engines.trie import TokenTrie
 
     vocab = options.vocab or VOCABULARY[options.shape]
@@ -119,14 +123,28 @@ def run(options: argparse.Namespace) -> dict:
     prompts = list(rng.integers(3, vocab, (options.batch, options.prompt)))
     ids = torch.from_numpy(np.stack(prompts)).to(options.device)
 
+    cache = PromptCache(1 << 30) if options.returning else None
+
+    def search(asked):
+        return beam_search(
+            backbone, trie, asked, options.beams, num_beams=options.beams, score_rule=options.rule, prompt_cache=cache
+        )
+
     def ours():
-        return beam_search(backbone, trie, prompts, options.beams, num_beams=options.beams, score_rule=options.rule)
+        if not options.returning:
+            return search(prompts)
+        fresh = rng.integers(
+            3, vocab, (options.batch, options.returning)
+        )  # other news each time, after the same history
+        return search([np.concatenate([p[: -options.returning], new]) for p, new in zip(prompts, fresh, strict=True)])
 
     @torch.no_grad()
     def prefill():
         backbone.hidden_states(ids)
 
-    found = ours()
+    if options.returning:
+        search([prompt[: -options.returning] for prompt in prompts])
+    found = search(prompts)
     tolerance = 1e-4 if options.dtype == "float32" else 0.1
     for peer in options.peers:
         theirs = getattr(peers, PEERS[peer])(ids)
@@ -142,6 +160,7 @@ def run(options: argparse.Namespace) -> dict:
     result = {
         "score_rule": options.rule,
         "vocab": vocab,
+        "packed": not options.no_pack,
         "identical": True,
         "seconds": {name: timing.to_json() for name, timing in timings.items()},
         "ratio": {name: value for name, value in harness.ratios(timings, clock=clock).items() if name != "prefill"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -11,16 +12,19 @@ import torch
 from llmrec.backbones.causal_lm import Backbone, ScoreRule
 from llmrec.backbones.packed_linear import pack
 from llmrec.data.catalog import Catalog
+from llmrec.data.interactions import Histories
 from llmrec.engines.beam_search import beam_search
 from llmrec.engines.likelihood import score_candidates
 from llmrec.engines.open_items import ItemBitmap, OpenItems
 from llmrec.engines.prompt_cache import PromptCache
 from llmrec.engines.prompt_tree import PromptTree, can_take_prompts_apart
+from llmrec.engines.retrieval import best_of_chunks
 from llmrec.engines.trie import TokenTrie
 from llmrec.items.forms import ItemTokens
 from llmrec.prompting.encoder import PromptEncoder
 from llmrec.recommenders.requests import DenseRecommender, Ranking, Requests, candidate_mask
 
+BITMAPS_KEPT = 4  # filters whose bitmaps a recommender keeps: 4 bytes an item each
 TOKENS_A_PASS = 8192  # prompt tokens, padding included, that one forward pass holds
 
 
@@ -84,7 +88,7 @@ class GenerativeRecommender:
         self.num_beams = num_beams
         self.num_items = model.item_tokens.num_items
         self.trie = TokenTrie.from_item_tokens(model.item_tokens, model.backbone.device)
-        self._latest_bitmap: tuple[np.ndarray, ItemBitmap] | None = None
+        self._bitmaps: list[tuple[np.ndarray, ItemBitmap]] = []  # the latest last
 
     @property
     def card(self) -> dict:
@@ -115,13 +119,17 @@ class GenerativeRecommender:
         return Ranking(items, scores)
 
     def _bitmap(self, candidates: np.ndarray | None) -> ItemBitmap | None:
-        """What `candidates` allow, in the trie's order; made once as long as the same candidates come."""
+        """What `candidates` allow, in the trie's order; the latest few are kept."""
         if candidates is None:
             return None
-        if self._latest_bitmap is None or not np.array_equal(self._latest_bitmap[0], candidates):
-            allowed = candidate_mask(candidates, self.num_items)
-            self._latest_bitmap = (np.array(candidates), ItemBitmap.of(self.trie, allowed[None]))
-        return self._latest_bitmap[1]
+        for known, bitmap in reversed(self._bitmaps):
+            is_same = known is candidates and not candidates.flags.writeable
+            if is_same or np.array_equal(known, candidates):
+                return bitmap
+        bitmap = ItemBitmap.of(self.trie, candidate_mask(candidates, self.num_items)[None])
+        kept = np.array(candidates) if candidates.flags.writeable else candidates
+        self._bitmaps = [*self._bitmaps[1 - BITMAPS_KEPT :], (kept, bitmap)]
+        return bitmap
 
     def score(self, requests: Requests, candidates: np.ndarray) -> np.ndarray:
         """Log-probabilities of the candidates, int32 (U, C) or (C,) -> float32 (U, C)."""
@@ -155,6 +163,30 @@ class UniqueIdRecommender(DenseRecommender):
     def card(self) -> dict:
         """Facts for the report."""
         return {**self.model.card, "decoding": "softmax over all items"}
+
+    @torch.no_grad()
+    def rank(self, requests: Requests, k: int, *, exclude_seen: bool, candidates: np.ndarray | None = None) -> Ranking:
+        """As of every dense recommender, but scores of a large catalogue never stand in memory beside each other."""
+        if self.model.score_rule == "full":  # its softmax is over the vocabulary too
+            return super().rank(requests, k, exclude_seen=exclude_seen, candidates=candidates)
+        backbone = self.model.backbone.eval()
+        prompts = self.model.prompts(requests)
+        allowed = None if candidates is None else candidate_mask(candidates, self.num_items)
+        items = np.full((len(requests), k), -1, dtype=np.int32)
+        scores = np.full((len(requests), k), -np.inf, dtype=np.float32)
+        for rows in self.model.batches(prompts):
+            hidden = self._last_hidden([prompts[row] for row in rows])
+            found = best_of_chunks(
+                functools.partial(backbone.item_logits, hidden),
+                len(rows),
+                self.num_items,
+                k,
+                allowed=allowed,
+                closed=_side_by_side(requests.take(rows).histories) if exclude_seen else None,
+                normalise=True,
+            )
+            items[rows], scores[rows] = found.items.cpu(), found.scores.cpu()
+        return Ranking(items, scores)
 
     @torch.no_grad()
     def scores(self, requests: Requests) -> np.ndarray:
@@ -197,6 +229,14 @@ def recommender_of(
     if model.item_tokens.form == "unique_id":
         return UniqueIdRecommender(model, name=name)
     return GenerativeRecommender(model, num_beams=num_beams, name=name)
+
+
+def _side_by_side(histories: Histories) -> np.ndarray:
+    """The items of each row, padded with -1: int64 (B, H)."""
+    lengths = histories.lengths
+    table = np.full((len(histories), max(1, int(lengths.max(initial=0)))), -1, dtype=np.int64)
+    table[np.arange(table.shape[1]) < lengths[:, None]] = histories.items
+    return table
 
 
 def _padded(prompts: list[np.ndarray], device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

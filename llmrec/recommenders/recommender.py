@@ -25,7 +25,7 @@ from llmrec.files import atomic_folder
 from llmrec.recommenders.artifact import MANIFEST, find_model, load_artifact
 from llmrec.recommenders.diversity import MMR, POOL, SSD, diversified, token_vectors
 from llmrec.recommenders.grounding import GroundedRecommender
-from llmrec.recommenders.language_model import recommender_of
+from llmrec.recommenders.language_model import ready_to_serve, recommender_of
 from llmrec.recommenders.requests import Ranker, Ranking, Requests
 from llmrec.recommenders.rules import Condition, ItemRules, checked_ids
 
@@ -77,6 +77,7 @@ class Recommender:
         device: str = "cpu",
         num_beams: int | None = None,
         decoding: Decoding = "trie",
+        prompt_cache_mib: int = 256,
     ) -> Self:
         """The recommender in a run folder, or in the model folder that `save_pretrained` or `llmrec train` wrote.
 
@@ -87,6 +88,8 @@ class Recommender:
                 4 for the free text of grounding.
             decoding: "trie" searches among the items' own tokens; "grounding", for runs of the text form, lets the model
                 write freely and ranks items by how near their titles are (`grounding.GroundedRecommender`).
+            prompt_cache_mib: what may be kept of prompts read before, so that a returning user's new items alone are read;
+                0 for nothing. Grounding keeps nothing.
 
         Raises:
             ArtifactError: the folder is no artifact, is of a newer format, or is damaged.
@@ -98,6 +101,8 @@ class Recommender:
             raise ConfigError(f"decoding should be {' or '.join(get_args(Decoding))}, but it is '{decoding}'.")
         model_folder = find_model(folder)
         model = load_artifact(model_folder, dtype=dtype, device=_checked_device(device))
+        if decoding == "trie":  # grounding reads titles with the untuned model, so its adapters have to stay apart
+            model = ready_to_serve(model, prompt_cache_bytes=prompt_cache_mib << 20)
         made = GroundedRecommender if decoding == "grounding" else recommender_of
         ranker = made(model) if num_beams is None else made(model, num_beams=num_beams)
         return cls(ranker, model.catalog, model_folder, item_vectors=functools.partial(token_vectors, model))

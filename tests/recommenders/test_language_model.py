@@ -4,16 +4,18 @@ import numpy as np
 import pytest
 import torch
 
+from llmrec.backbones.packed_linear import PackedLinear
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Histories
+from llmrec.errors import ModelError
 from llmrec.items.forms import unique_id_tokens
 from llmrec.nn.item_table import ItemTable
 from llmrec.prompting.encoder import PromptEncoder
 from llmrec.prompting.templates import load_prompt
 from llmrec.recommenders import language_model
 from llmrec.recommenders.artifact import load_artifact, save_artifact
-from llmrec.recommenders.language_model import GenerativeRecommender, LanguageModel, recommender_of
-from llmrec.recommenders.requests import Requests
+from llmrec.recommenders.language_model import GenerativeRecommender, LanguageModel, ready_to_serve, recommender_of
+from llmrec.recommenders.requests import DenseRecommender, Requests
 from tests.tiny import random_item_tokens, tiny_backbone
 
 NUM_ITEMS = 40
@@ -67,6 +69,42 @@ def test_scores_of_candidates_are_the_scores_of_the_ranking(form):
 def test_all_items_of_a_catalogue_share_the_probability_of_one():
     scores = recommender_of(language_model_of("unique_id")).scores(Requests(Histories.from_lists(HISTORIES)))
     np.testing.assert_allclose(np.exp(scores).sum(axis=1), 1.0, atol=1e-5)
+
+
+@pytest.mark.parametrize("rule", ["level", "full"])
+@pytest.mark.parametrize("candidates", [None, np.array([3, 8, 9, 31])])
+def test_a_ranking_of_unique_ids_is_that_of_all_their_scores(rule, candidates):
+    recommender = recommender_of(language_model_of("unique_id", rule))
+    requests = Requests(Histories.from_lists(HISTORIES))
+    for exclude_seen in (True, False):
+        ranking = recommender.rank(requests, 10, exclude_seen=exclude_seen, candidates=candidates)
+        expected = DenseRecommender.rank(recommender, requests, 10, exclude_seen=exclude_seen, candidates=candidates)
+        np.testing.assert_array_equal(ranking.items, expected.items)
+        np.testing.assert_allclose(ranking.scores, expected.scores, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", ["unique_id", "semantic_id"])
+def test_a_model_made_ready_to_serve_answers_as_before_also_a_returning_user(form):
+    histories = [np.random.default_rng(0).integers(0, 40, length).tolist() for length in (17, 18, 20)]
+    requests = [Requests(Histories.from_lists([history])) for history in histories]
+    plain = recommender_of(language_model_of(form))
+    expected = [plain.rank(request, 8, exclude_seen=True) for request in requests]
+    model = ready_to_serve(language_model_of(form), prompt_cache_bytes=1 << 20)
+    assert any(isinstance(module, PackedLinear) for module in model.backbone.modules())
+    serving = recommender_of(model)
+    for request, ranking in zip(requests, expected, strict=True):
+        found = serving.rank(request, 8, exclude_seen=True)
+        np.testing.assert_array_equal(found.items, ranking.items)
+        np.testing.assert_allclose(found.scores, ranking.scores, atol=1e-4)
+    assert len(model.prompt_cache) > 0
+
+
+def test_weights_that_are_no_numbers_are_refused_in_words():
+    model = language_model_of("unique_id")
+    with torch.no_grad():
+        model.backbone.item_table.weight[3] = torch.nan
+    with pytest.raises(ModelError, match="hold NaN"):
+        recommender_of(model).rank(Requests(Histories.from_lists(HISTORIES)), 5, exclude_seen=False)
 
 
 def test_candidates_are_the_only_answers():
