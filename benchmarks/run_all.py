@@ -56,7 +56,8 @@ def print_summary(results: dict[str, dict | None], seconds: dict[str, float]) ->
             table.add_row(name, "FAILED", "", "", took)
             continue
         shown = ", ".join(f"{peer} {value:.3g}x" for peer, value in result.get("ratio", {}).items())
-        table.add_row(name, str(result["identical"]).lower(), shown, ", ".join(result.get("absent", ())), took)
+        same = {True: "true", False: "peer absent", None: "no peer"}[result.get("identical")]
+        table.add_row(name, same, shown, ", ".join(result.get("absent", ())), took)
     Console().print(table)
     for result in filter(None, results.values()):
         for peer, how in result.get("absent", {}).items():

@@ -7,7 +7,7 @@ import page
 import plots
 import pytest
 from plan import FULL, QUICK, Goal
-from run_all import judged
+from run_all import judged, print_summary
 
 MACHINE = {"cpu": "A", "cores": 2, "memory_gib": 8, "threads": 1, "python": "3", "numpy": "2", "torch": "2", "transformers": "5",
            "commit": "abc", "date": "2026-01-02"}  # fmt: skip
@@ -70,3 +70,10 @@ def test_committed_results_are_of_equal_outputs_and_name_no_path():
         result = json.loads(path.read_text())
         assert result.get("identical") is True or "ratio" not in result, path
         assert not re.search(r'["\s]/\w', path.read_text()), path
+
+
+def test_the_summary_names_what_failed_what_has_no_peer_and_what_is_absent(capsys):
+    print_summary({**RESULTS, "broken": None}, dict.fromkeys([*RESULTS, "broken"], 1.0))
+    shown = capsys.readouterr().out
+    assert "FAILED" in shown and "no peer" in shown
+    assert "sums: other is not here. To have it: pip install other" in shown
