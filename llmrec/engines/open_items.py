@@ -75,13 +75,12 @@ class OpenItems:
     def _closed_ranks(self, closed: Histories) -> Tensor:
         """Ranks of each request's closed items that the bitmap allows, ascending and each once, padded with N: int64 (B, S)."""
         device, num_items = self._trie.items.device, self._trie.num_items
-        rank_of = torch.empty(num_items, dtype=torch.int64)
-        rank_of[self._trie.items.cpu().long()] = torch.arange(num_items)
         width = int(closed.lengths.max(initial=0))
-        ranks = torch.full((len(closed), width), num_items, dtype=torch.int64)
-        is_item = torch.arange(width) < torch.from_numpy(closed.lengths)[:, None]
-        ranks[is_item] = rank_of[torch.from_numpy(closed.items.astype(np.int64))]
-        ranks = ranks.to(device).sort(dim=1).values
+        is_item = torch.arange(width) < torch.from_numpy(closed.lengths)[:, None]  # (B, S)
+        ranks = torch.full(is_item.shape, num_items, dtype=torch.int64, device=device)
+        items = torch.from_numpy(closed.items.astype(np.int64)).to(device)
+        ranks[is_item.to(device)] = self._trie.ranks[items].long()
+        ranks = ranks.sort(dim=1).values
         ranks[:, 1:].masked_fill_(ranks[:, 1:] == ranks[:, :-1], num_items)
         if self._before is not None:
             known = ranks.clamp(max=num_items - 1)

@@ -13,6 +13,7 @@ Letters: B requests, K beams, N items, L depth (longest sequence), W children of
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NoReturn
 
 import numpy as np
@@ -110,9 +111,16 @@ class TokenTrie:
         """The state of the node all items are below."""
         return self.num_items
 
+    @cached_property
+    def ranks(self) -> Tensor:
+        """The rank of each item, int32 (N,): made when a rule first asks for it, 4 bytes an item more."""
+        ranks = torch.empty_like(self.items)
+        ranks[self.items.long()] = torch.arange(self.num_items, dtype=torch.int32, device=ranks.device)
+        return ranks
+
     @property
     def nbytes(self) -> int:
-        """Bytes of all tensors."""
+        """Bytes of all tensors but `ranks`."""
         held = [*self.columns, self.items, self.lengths, *self.tables]
         return sum(tensor.nbytes for tensor in held if tensor is not None)
 
