@@ -94,11 +94,28 @@ def make_backbone(shape: str, item_tokens, vocab: int, dtype: str, device: str):
     return backbone.eval()
 
 
-def require_same(ours, theirs, peer: str, tolerance: float) -> None:
-    """Same items in the same order, scores within `tolerance`. ours, theirs: items (B, K) and scores (B, K)."""
-    difference = float((ours[1] - theirs[1].float().cpu()).abs().max())
-    harness.require_identical(difference <= tolerance, f"scores of {peer} differ by {difference:.2g}")
-    harness.require_identical(ours[0].tolist() == theirs[0], f"{peer} returns other items or another order")
+def require_same(ours, theirs, peer: str, dtype: str) -> float:
+    """Same items in the same order, scores to 1e-4; the share of common items. ours, theirs: items (B, K), scores (B, K).
+
+    In bfloat16 a beam is won or lost by rounding (two runs of `generate`, with and without its cache handed over, differ as
+    well): there 85 % of the items have to be common, and their scores within 0.05.
+    """
+    common, largest = [], 0.0
+    for items, scores, other_items, other_scores in zip(*map(_lists, (*ours, *theirs)), strict=True):
+        other = dict(zip(other_items, other_scores, strict=True))
+        both = [(score, other[item]) for item, score in zip(items, scores, strict=True) if item in other]
+        common.append(len(both) / len(items))
+        largest = max([largest, *(abs(a - b) for a, b in both)])
+    if dtype == "float32":
+        harness.require_identical(ours[0].tolist() == theirs[0], f"{peer} returns other items or another order")
+    share, tolerance = (1.0, 1e-4) if dtype == "float32" else (0.85, 0.05)
+    harness.require_identical(min(common) >= share, f"only {min(common):.0%} of the items of {peer} are ours")
+    harness.require_identical(largest <= tolerance, f"scores of {peer} differ by {largest:.2g}")
+    return min(common)
+
+
+def _lists(values) -> list:
+    return values if isinstance(values, list) else values.tolist()
 
 
 def run(options: argparse.Namespace) -> dict:
@@ -145,10 +162,9 @@ def run(options: argparse.Namespace) -> dict:
     if options.returning:
         search([prompt[: -options.returning] for prompt in prompts])
     found = search(prompts)
-    tolerance = 1e-4 if options.dtype == "float32" else 0.1
-    for peer in options.peers:
-        theirs = getattr(peers, PEERS[peer])(ids)
-        require_same(found, theirs, peer, tolerance)
+    common = {
+        peer: require_same(found, getattr(peers, PEERS[peer])(ids), peer, options.dtype) for peer in options.peers
+    }
 
     functions = {"ours": ours, "prefill": prefill}
     functions |= {peer: (lambda name=peer: getattr(peers, PEERS[name])(ids)) for peer in options.peers}
@@ -162,6 +178,7 @@ def run(options: argparse.Namespace) -> dict:
         "vocab": vocab,
         "packed": not options.no_pack,
         "identical": True,
+        "common_items": common,
         "seconds": {name: timing.to_json() for name, timing in timings.items()},
         "ratio": {name: value for name, value in harness.ratios(timings, clock=clock).items() if name != "prefill"},
         "over_prefill": over,
