@@ -38,7 +38,7 @@ def _decode(name: str, flags: str, *goals: tuple[str, str, float, bool]) -> Run:
 
 QUICK = tuple(
     Run(bench, bench, "--quick")
-    for bench in ("decode", "training", "trie", "evaluation", "data", "semantic_ids", "memory")
+    for bench in ("decode", "training", "trie", "evaluation", "data", "semantic_ids", "memory", "growth")
 )  # fmt: skip
 
 FULL = (
@@ -67,4 +67,5 @@ FULL = (
     Run("data", "data"),
     Run("semantic_ids", "semantic_ids"),
     Run("memory", "memory"),
+    Run("growth", "growth"),
 )  # fmt: skip

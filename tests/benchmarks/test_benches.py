@@ -16,6 +16,7 @@ TINY = {
     "data": ["--events", "20000", "--users", "1000", "--items", "500"],
     "semantic_ids": ["--items", "600", "--codebook", "16", "--dim", "80"],
     "memory": ["--items", "2000"],
+    "growth": ["--rounds", "1"],
 }
 
 
