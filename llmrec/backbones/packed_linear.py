@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from llmrec.backbones.causal_lm import Backbone
 
+PACKED_DTYPES = (torch.float32, torch.bfloat16)
 _ROWS = 64  # the number of rows the layout is chosen for; others run in it as well
 
 
@@ -52,9 +53,9 @@ def pack(backbone: Backbone) -> Backbone:
     if backbone.peft is not None and backbone.quantize is None and backbone.dtype == torch.float32:
         backbone.peft.merge_and_unload()
         backbone.peft = None
-    for parent in list(backbone.causal_lm.modules()):
+    for path, parent in list(backbone.causal_lm.named_modules()):
         for name, child in parent.named_children():
-            # the exact class: quantized layers are subclasses with weights of their own
-            if type(child) is nn.Linear and child.weight.dtype in (torch.float32, torch.bfloat16):
+            # the exact class: quantized layers are subclasses with weights of their own; PEFT asks LoRA's for their dtype
+            if type(child) is nn.Linear and child.weight.dtype in PACKED_DTYPES and "lora_" not in path:
                 setattr(parent, name, PackedLinear(child))
     return backbone.eval()
