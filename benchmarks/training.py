@@ -115,7 +115,7 @@ def peer_lora(peer: nn.Module) -> list[nn.Parameter]:
 
 def make_rows(histories: Sequence[np.ndarray], answers: np.ndarray, rng: np.random.Generator) -> list[Row]:
     """A row for each history, int (H, LEVELS) codes of its items, with its answer's codes, int (N, LEVELS). One instruction for all."""
-    head, line, tail = (rng.integers(3, 8000, count) for count in (NUM_HEAD, 1, NUM_TAIL))
+    head, line, tail = (rng.integers(3, 500, count) for count in (NUM_HEAD, 1, NUM_TAIL))
     rows = []
     for history, answer in zip(histories, answers, strict=True):
         lines = np.concatenate([history, np.broadcast_to(line, (len(history), 1))], axis=1).ravel()
