@@ -8,7 +8,7 @@ here: our error is at most 1.01 times scikit-learn's, or the run fails and print
 
 | name | what |
 |---|---|
-| ours | `llmrec.items.rq_kmeans.fit_codebooks` as `llmrec tokenize` calls it: 25 iterations in 64 components, 5 in all dimensions |
+| ours | `llmrec.items.rq_kmeans.fit_codebooks` as `llmrec tokenize` calls it, settings and all |
 | sklearn_kmeans | KMeans(256, n_init=1), else its defaults: k-means++ start, at most 300 iterations, tol 1e-4; level by level |
 | sklearn_25 | the same stopped after 25 iterations: for who says that it need not converge |
 | faiss_full | faiss.Kmeans in all dimensions, 25 iterations from random points |

@@ -23,6 +23,8 @@ from llmrec.items.unique_codes import make_unique
 MAX_CODEBOOK_SIZE = 256
 ITEMS_PER_CODE = 24  # k-means centroids of fewer points than this follow single items
 DEFAULT_COMPONENTS = 64
+REFINEMENTS = 4  # iterations in all dimensions, after those in the components
+FITS_TOGETHER = 2
 POINTS_PER_CODE = 256  # more points a centroid move it no further (faiss's own limit)
 SPARE_CODES = 4  # sequences of codes per item at least, so that unique rows stay near the nearest ones
 
@@ -45,27 +47,27 @@ def fit_codebooks(
     seed: int,
     components: int = DEFAULT_COMPONENTS,
     num_iterations: int = 25,
-    refinements: int = 5,
 ) -> list[np.ndarray]:
     """The centroids of every level: L arrays float32 (K, D).
 
     The clusters of a level are first found in the first principal components of what the levels before it left over, then
-    refined by a few iterations in all D dimensions. Starting in few dimensions is cheaper and better: among hundreds, k-means
-    of few items ends in worse clusters, and more items share their row (12,000 titles in 384 dimensions, 3 x 256: 13 %, and
-    .445 of the variance unexplained; started in 64 components 9 % and .427).
+    refined in all D dimensions: starting in few is cheaper, and better than k-means among hundreds of dimensions, which ends in
+    worse clusters and lets more items share a row. At last the levels are fitted to each other: every codebook in turn moves to
+    the means of what the *other* codebooks leave of its items (least squares by coordinates, as in additive quantisation,
+    Babenko and Lempitsky 2014), which the levels found one after another have never seen. docs/benchmarks.md has the errors.
 
     features: float32 (N, D), finite. The same features, sizes and seed give the same centroids. A level with more codes than
     items uses as many as there are items; the other centroids are zero, the mean at the first level. Of many items, at most
-    POINTS_PER_CODE a code are looked at. num_iterations: in the components; refinements: in all dimensions.
+    POINTS_PER_CODE a code are looked at. num_iterations: in the components.
     """
     features = np.ascontiguousarray(features, dtype=np.float32)
     mean = features.mean(axis=0)
-    residual = features - mean  # (N, D)
+    points = _sampled(features, POINTS_PER_CODE * max(codebook_sizes), seed)
+    residual = points - mean  # (N, D)
     codebooks = []
     for level, size in enumerate(codebook_sizes):
         num_used = min(size, len(residual))
-        points = _sampled(residual, POINTS_PER_CODE * size, seed + level)
-        basis = _principal_axes(points, components)  # (D, C)
+        basis = _principal_axes(residual, components)  # (D, C)
         kmeans = faiss.Kmeans(
             basis.shape[1],
             num_used,
@@ -74,13 +76,15 @@ def fit_codebooks(
             min_points_per_centroid=1,
             max_points_per_centroid=POINTS_PER_CODE,
         )
-        kmeans.train(np.ascontiguousarray(points @ basis))
+        kmeans.train(np.ascontiguousarray(residual @ basis))
         centroids = kmeans.centroids @ basis.T
-        for _ in range(refinements):
-            centroids = _moved_to_means(points, centroids)
+        for _ in range(REFINEMENTS):
+            centroids = _means(residual, nearest(residual, centroids), centroids)
         centroids = np.concatenate([centroids, np.zeros((size - num_used, residual.shape[1]), np.float32)])
         residual -= centroids[nearest(residual, centroids)]
         codebooks.append(centroids + (mean if level == 0 else 0))
+    for _ in range(FITS_TOGETHER):
+        codebooks = _fitted_together(points, codebooks)
     return codebooks
 
 
@@ -97,9 +101,20 @@ def _principal_axes(centred: np.ndarray, components: int) -> np.ndarray:
     return np.linalg.eigh(covariance)[1][:, ::-1][:, :components].astype(np.float32).copy()
 
 
-def _moved_to_means(points: np.ndarray, centroids: np.ndarray) -> np.ndarray:
-    """One iteration of Lloyd's algorithm: float32 (K, D). A centroid that is nearest to no point stays."""
-    codes = nearest(points, centroids)
+def _fitted_together(points: np.ndarray, codebooks: list[np.ndarray]) -> list[np.ndarray]:
+    """Each codebook moved to the means of what the others leave of its items, twice round, the items' codes as they were."""
+    codes = nearest_codes(points, codebooks)
+    left = points - sum(book[codes[:, level]] for level, book in enumerate(codebooks))  # (N, D)
+    books = list(codebooks)
+    for level in [*range(len(books))] * 2:
+        left += books[level][codes[:, level]]
+        books[level] = _means(left, codes[:, level], books[level])
+        left -= books[level][codes[:, level]]
+    return books
+
+
+def _means(points: np.ndarray, codes: np.ndarray, centroids: np.ndarray) -> np.ndarray:
+    """The mean of the points of each code, float32 (K, D); of no points, the centroid as it was."""
     counts = np.bincount(codes, minlength=len(centroids))
     used = counts > 0
     starts = np.cumsum(counts) - counts
