@@ -10,9 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from llmrec.evaluation import figures
 from llmrec.evaluation.runner import Evaluation
 from llmrec.evaluation.significance import name_of, protocol_key
 from llmrec.evaluation.verdicts import contests, label, signed, verdicts
@@ -65,6 +63,11 @@ def to_json(report: Report) -> dict:
 
 def write_report(path: str | Path, report: Report) -> None:
     """Writes the page, whole or not at all. Raises LlmrecError where the file cannot be written."""
+    # Here: tables and JSON need neither, and matplotlib is half the start of `llmrec eval`.
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    from llmrec.evaluation import figures
+
     environment = Environment(
         loader=PackageLoader("llmrec.evaluation"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,

@@ -3,6 +3,8 @@
 import base64
 import json
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 
 import numpy as np
@@ -135,3 +137,8 @@ def test_provenance_names_no_folder_of_this_machine():
     facts = provenance("llmrec demo", seed=0)
     assert set(facts) == {"command", "commit", "seed", "date", "machine", "python", "versions"}
     assert "/" not in facts["commit"] and "cores" in facts["machine"]
+
+
+def test_tables_and_json_load_no_plotting():
+    code = "import sys, llmrec.apps.eval_output; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
