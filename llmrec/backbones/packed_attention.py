@@ -130,6 +130,7 @@ def packed_attention(
         assert not dropout, "flex attention has no dropout of attention weights"
         flex = _compiled_flex_attention()
         mask = packed_layout.flex_mask(sliding_window)
+        query, key = query.to(value.dtype), key.to(value.dtype)  # autocast does so for torch's own attention only
         out = flex(query, key, value, block_mask=mask, scale=scaling, enable_gqa=query.shape[1] != key.shape[1])
         return out.transpose(1, 2).contiguous(), None
     outs = []

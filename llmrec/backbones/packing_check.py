@@ -75,6 +75,9 @@ def _compare(backbone: Backbone, name: str) -> tuple[_RecordingLayout, float, fl
         raise ModelError(
             f"{name} does not hand arguments on to its attention, which packed rows need ({error}); set training.packing=none."
         ) from error
+    except RuntimeError as error:  # flex attention that this machine cannot compile, too
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(f"{name} cannot read packed rows here: {first}; set training.packing=none.") from error
     worst = largest = 0.0
     for row in _ROWS:
         alone = backbone.hidden_states(ids[row][None])[0].float()

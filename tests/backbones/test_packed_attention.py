@@ -124,6 +124,22 @@ def test_flex_attention_computes_what_the_blocks_compute():
         torch.testing.assert_close(blocks, flex.transpose(1, 2), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("family", ["llama", "qwen3", "mistral", "gemma3"])
+@pytest.mark.parametrize("share", [False, True])
+def test_an_accelerator_gives_the_loss_and_gradient_of_separate_rows(family, share):
+    backbone = trained_backbone(family).to("cuda")
+    check_packing(backbone)
+    rows = [*user_rows(6), answer_row([4, 5], 3)]
+    batches = [
+        {name: values.to("cuda") for name, values in collate(rows).items()}
+        for collate in (Collator(0), PackingCollator(share))
+    ]
+    (padded_loss, padded), (loss, gradient) = (loss_and_gradient(backbone, batch) for batch in batches)
+    assert loss == pytest.approx(padded_loss, rel=1e-3)
+    torch.testing.assert_close(gradient, padded, rtol=1e-2, atol=1e-2 * float(padded.abs().max()))
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_models_that_can_be_packed_pass_the_check(family):
     backbone = tiny_backbone(family).train()
