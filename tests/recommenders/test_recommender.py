@@ -238,6 +238,21 @@ def test_a_damaged_artifact_is_refused_in_words(tiny_run, tmp_path, damage, sent
         Recommender.from_pretrained(tmp_path)
 
 
+def test_a_run_on_a_users_own_checkpoint_finds_it_wherever_it_lies(
+    one_token, tiny_run, tiny_model, tmp_path, monkeypatch
+):
+    shutil.copytree(tiny_run / "model", tmp_path / "run")
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    name = manifest["backbone"]["name"]
+    assert name == manifest["source"]["name"] and "/" not in name
+    edit_manifest(tmp_path / "run", backbone={**manifest["backbone"], "folder": str(tmp_path / "gone")})
+    with pytest.raises(ArtifactError, match=rf"trained on the checkpoint '{name}' .*LLMREC_MODELS=FOLDER"):
+        Recommender.from_pretrained(tmp_path / "run")
+    shutil.copytree(tiny_model, tmp_path / "models" / name)
+    monkeypatch.setenv("LLMREC_MODELS", str(tmp_path / "models"))
+    assert Recommender.from_pretrained(tmp_path / "run").recommend(HISTORY) == one_token.recommend(HISTORY)
+
+
 def test_a_folder_that_is_no_artifact_is_refused_in_words(tmp_path):
     for folder, sentence in ((tmp_path, "holds none"), (tmp_path / "nowhere", "does not exist")):
         with pytest.raises(ArtifactError, match=sentence):
