@@ -8,14 +8,14 @@ import sys
 import harness
 import pytest
 
-# What makes a bench small enough for CI, beside --quick. The trie's is started as a person would, below; training has no size
-# of seconds, and that its packed rows give the same loss and gradient is tested beside them.
+# What makes a bench small enough for CI, beside --quick. The trie's is started as a person would, below.
 TINY = {
     "decode": ["--items", "2000", "--prompt", "32", "--rounds", "1"],
     "evaluation": ["--users", "300", "--items", "500", "--rounds", "1"],
     "data": ["--events", "20000", "--users", "1000", "--items", "500"],
     "semantic_ids": ["--items", "600", "--codebook", "16", "--dim", "80"],
     "memory": ["--items", "2000"],
+    "training": ["--vocab", "600", "--layers", "1", "--rounds", "1", "--targets", "3"],
     "growth": ["--rounds", "1"],
 }
 
