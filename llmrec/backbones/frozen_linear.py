@@ -1,9 +1,8 @@
 """Linear layers that are not trained, with their weights in the order oneDNN's kernels read them, for both directions.
 
-A LoRA step multiplies by every frozen matrix twice: forward, and backward to the inputs. torch hands float32 products to the BLAS it
-was built with, which on some processors uses narrower instructions than it could: half the speed (docs/speed.md). The
-operators used here, those of torch's own compiler for frozen models, do not; they want the weight reordered, so a layer
-holds two more copies of it while it is packed: one for y = x W^T, one for dx = dy W.
+A LoRA step multiplies by every frozen matrix twice: forward, and backward to the inputs. See `packed_linear` for what packing is
+worth; training needs a matrix both ways, so a layer holds two more copies of it while it is packed: one for y = x W^T, one
+for dx = dy W. The layers come back as they were.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from llmrec.backbones.causal_lm import Backbone
+from llmrec.backbones.packed_linear import can_pack, packed, product
 
-_ROWS = 512  # the number of rows the layout is chosen for; others run in it as well
 _MEMORY_SHARE = 8  # copies take at most this part of the machine's memory
 
 
@@ -28,11 +27,11 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, transposed: Tensor, bias: Tensor | None) -> Tensor:
         ctx.transposed = transposed
-        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+        return product(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        return torch.ops.mkldnn._linear_pointwise(gradient, ctx.transposed, None, "none", [], ""), None, None, None
+        return product(gradient, ctx.transposed, None), None, None, None
 
 
 class FrozenLinear(nn.Module):
@@ -41,9 +40,7 @@ class FrozenLinear(nn.Module):
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         self.weight, self.bias = linear.weight, linear.bias  # the very parameters, under their own names
-        weight = linear.weight.detach()
-        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _ROWS)
-        self._transposed = torch.ops.mkldnn._reorder_linear_weight(weight.T.contiguous(), _ROWS)
+        self._packed, self._transposed = packed(linear.weight), packed(linear.weight.T)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: float32 (..., in_features) -> (..., out_features)."""
@@ -66,8 +63,7 @@ def frozen_weights_packed(backbone: Backbone) -> Iterator[None]:
     ]
     copies = sum(2 * linear.weight.nbytes for _, _, linear in layers)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    has_operators = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    if backbone.device.type != "cpu" or not has_operators or copies > memory // _MEMORY_SHARE:
+    if not can_pack(backbone) or copies > memory // _MEMORY_SHARE:
         yield
         return
     for parent, name, linear in layers:

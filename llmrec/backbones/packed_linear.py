@@ -17,6 +17,22 @@ PACKED_DTYPES = (torch.float32, torch.bfloat16)
 _ROWS = 64  # the number of rows the layout is chosen for; others run in it as well
 
 
+def can_pack(backbone: Backbone) -> bool:
+    """Whether its weights lie where these operators work, and this torch has them."""
+    has_operators = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return backbone.device.type == "cpu" and has_operators
+
+
+def packed(weight: Tensor) -> Tensor:
+    """A copy of weight (out, in) in the order the kernels read it; good for `product` alone."""
+    return torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), _ROWS)
+
+
+def product(x: Tensor, packed_weight: Tensor, bias: Tensor | None) -> Tensor:
+    """x W^T + b. x: (..., in) in the weight's dtype, bias (out,) -> (..., out)."""
+    return torch.ops.mkldnn._linear_pointwise(x, packed_weight, bias, "none", [], "")
+
+
 class PackedLinear(nn.Module):
     """y = x W^T + b for a weight packed once. x: (..., in_features) -> (..., out_features) in the weight's dtype."""
 
@@ -24,22 +40,17 @@ class PackedLinear(nn.Module):
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.dtype = linear.weight.dtype
-        self._packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach().contiguous(), _ROWS)
+        self._packed = packed(linear.weight)
         self._bias = None if linear.bias is None else linear.bias.detach()
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
-        return torch.ops.mkldnn._linear_pointwise(x.to(self.dtype), self._packed, self._bias, "none", [], "")
+        return product(x.to(self.dtype), self._packed, self._bias)
 
     def extra_repr(self) -> str:
         """For print(model)."""
         return f"{self.in_features}, {self.out_features}, bias={self._bias is not None}"
-
-
-def can_pack() -> bool:
-    """Whether this torch has the operators."""
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 @torch.no_grad()
@@ -48,7 +59,7 @@ def pack(backbone: Backbone) -> Backbone:
     linear layers packed. In place and for good: it can be neither trained nor saved afterwards. On an accelerator, and for
     quantized layers, nothing changes.
     """
-    if backbone.device.type != "cpu" or not can_pack():
+    if not can_pack(backbone):
         return backbone
     if backbone.peft is not None and backbone.quantize is None and backbone.dtype == torch.float32:
         backbone.peft.merge_and_unload()

@@ -193,7 +193,8 @@ def train(
     checkpoint = last_complete_checkpoint(folder / "checkpoints") if resume else None
     done = step_of(checkpoint) if checkpoint else 0
     # sharded weights must stay the slices they are
-    faster = nullcontext() if trainer.is_fsdp_enabled else frozen_weights_packed(objective.backbone)
+    is_sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+    faster = nullcontext() if is_sharded else frozen_weights_packed(objective.backbone)
     with faster:
         trainer.estimate = estimate(trainer, num_cases=num_cases, done=done)
         say(trainer.estimate)
