@@ -33,7 +33,7 @@ from llmrec.engines.open_items import OpenItems
 from llmrec.engines.prompt_cache import PromptCache
 from llmrec.engines.prompt_tree import PromptTree
 from llmrec.engines.trie import TokenTrie, node_range
-from llmrec.errors import RequestError
+from llmrec.errors import ModelError, RequestError
 
 _NEVER = float("-inf")
 
@@ -113,7 +113,10 @@ def _candidates(
     tokens, states = trie.children(beams.states, depth)  # (B, K, W) each
     rows, hidden = reader.read(beams.states, beams.tokens, beams.parents, beams.scores > _NEVER, depth)
     log_probs = torch.zeros(tokens.shape, device=tokens.device).flatten(0, 1)  # (B * K, W): what is not read is certain
-    log_probs[rows] = token_log_probs(backbone, hidden, tokens.flatten(0, 1)[rows], rule, item_rows)
+    read = token_log_probs(backbone, hidden, tokens.flatten(0, 1)[rows], rule, item_rows)
+    if read.isnan().any():
+        raise ModelError("the model gave NaN as a score: its weights hold NaN or infinity; train it again.")
+    log_probs[rows] = read
     is_open = states >= 0 if open_items is None else open_items.is_open(states)
     scores = (beams.scores[..., None] + log_probs.view(tokens.shape)).masked_fill_(~is_open, _NEVER)
     parents = torch.arange(num_beams, device=states.device)[:, None].expand_as(states)

@@ -99,11 +99,12 @@ def test_a_model_made_ready_to_serve_answers_as_before_also_a_returning_user(for
     assert len(model.prompt_cache) > 0
 
 
-def test_weights_that_are_no_numbers_are_refused_in_words():
-    model = language_model_of("unique_id")
+@pytest.mark.parametrize("form", ["unique_id", "semantic_id"])
+def test_weights_that_are_no_numbers_are_refused_in_words(form):
+    model = language_model_of(form)
     with torch.no_grad():
         model.backbone.item_table.weight[3] = torch.nan
-    with pytest.raises(ModelError, match="hold NaN"):
+    with pytest.raises(ModelError, match="NaN"):
         recommender_of(model).rank(Requests(Histories.from_lists(HISTORIES)), 5, exclude_seen=False)
 
 
