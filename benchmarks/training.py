@@ -186,7 +186,7 @@ class Way:
                 storage = tensor.untyped_storage()
                 if storage.data_ptr() not in known:
                     kept[storage.data_ptr()] = storage.nbytes()
-                return tensor
+                return tensor.detach()  # the tensor itself would hold the graph that holds it, for good
 
             with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
                 loss = self.loss(batch)
