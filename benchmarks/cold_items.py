@@ -175,7 +175,7 @@ def at_random_codes(model: LanguageModel, ids: SemanticIDs, num_old: int, seed: 
 
 
 def measure(ranker: Ranker, asked: Asked) -> dict[str, dict]:
-    """Recall@10 and NDCG@10 over the whole catalogue for either kind of user, and Recall@10 among the new items alone."""
+    """Recall@10 and NDCG@10 over the whole catalogue for either kind of user, and recall among the new items alone."""
     task = load_task("leave_one_out").model_copy(update={"metrics": ("recall", "ndcg"), "ks": (10,)})
     knows_new = ranker.num_items == asked.data.catalog.num_items
     result = {}
@@ -188,9 +188,8 @@ def measure(ranker: Ranker, asked: Asked) -> dict[str, dict]:
     if knows_new:
         requests = Requests.from_cases(asked.of_new)
         items = ranker.rank(requests, 10, exclude_seen=True, candidates=asked.new_items).items
-        result["new_target_among_new"] = {
-            "recall@10": float((items == asked.of_new.targets[:, None]).any(axis=1).mean())
-        }
+        hits = items == asked.of_new.targets[:, None]
+        result["new_target_among_new"] = {f"recall@{k}": float(hits[:, :k].any(axis=1).mean()) for k in (2, 10)}
     return result
 
 

@@ -23,8 +23,8 @@ from llmrec.items.unique_codes import make_unique
 MAX_CODEBOOK_SIZE = 256
 ITEMS_PER_CODE = 24  # k-means centroids of fewer points than this follow single items
 DEFAULT_COMPONENTS = 64
-REFINEMENTS = 4  # iterations in all dimensions, after those in the components
-FITS_TOGETHER = 2
+INNER_COMPONENTS = 160
+FITS_TOGETHER = 4
 POINTS_PER_CODE = 256  # more points a centroid move it no further (faiss's own limit)
 SPARE_CODES = 4  # sequences of codes per item at least, so that unique rows stay near the nearest ones
 
@@ -46,46 +46,53 @@ def fit_codebooks(
     *,
     seed: int,
     components: int = DEFAULT_COMPONENTS,
-    num_iterations: int = 25,
+    num_iterations: int = 10,
 ) -> list[np.ndarray]:
     """The centroids of every level: L arrays float32 (K, D).
 
-    The clusters of a level are first found in the first principal components of what the levels before it left over, then
-    refined in all D dimensions: starting in few is cheaper, and better than k-means among hundreds of dimensions, which ends in
-    worse clusters and lets more items share a row. At last the levels are fitted to each other: every codebook in turn moves to
-    the means of what the *other* codebooks leave of its items (least squares by coordinates, as in additive quantisation,
-    Babenko and Lempitsky 2014), which the levels found one after another have never seen. docs/benchmarks.md has the errors.
+    All but the end is done in the features' first INNER_COMPONENTS principal components. The clusters of a level are found in
+    the first `components` of what the levels before it left over, where k-means is cheap and ends in better clusters than among
+    hundreds of dimensions, and refined once in all inner ones. Then the levels are fitted to each other: every codebook in turn
+    moves to the means of what the *other* codebooks leave of its items (least squares by coordinates, as in additive
+    quantisation, Babenko and Lempitsky 2014), which levels found one after another have never seen. The last such round is in
+    all D dimensions. docs/benchmarks.md has errors and times.
 
     features: float32 (N, D), finite. The same features, sizes and seed give the same centroids. A level with more codes than
     items uses as many as there are items; the other centroids are zero, the mean at the first level. Of many items, at most
-    POINTS_PER_CODE a code are looked at. num_iterations: in the components.
+    POINTS_PER_CODE a code are looked at. num_iterations: of k-means in `components`.
     """
     features = np.ascontiguousarray(features, dtype=np.float32)
     mean = features.mean(axis=0)
     points = _sampled(features, POINTS_PER_CODE * max(codebook_sizes), seed)
-    residual = points - mean  # (N, D)
-    codebooks = []
+    axes = _principal_axes(points - mean, INNER_COMPONENTS)  # (D, I)
+    inner = (points - mean) @ axes  # (N, I)
+    residual, codebooks = inner.copy(), []
     for level, size in enumerate(codebook_sizes):
-        num_used = min(size, len(residual))
-        basis = _principal_axes(residual, components)  # (D, C)
-        kmeans = faiss.Kmeans(
-            basis.shape[1],
-            num_used,
-            niter=num_iterations,
-            seed=seed + level,
-            min_points_per_centroid=1,
-            max_points_per_centroid=POINTS_PER_CODE,
-        )
-        kmeans.train(np.ascontiguousarray(residual @ basis))
-        centroids = kmeans.centroids @ basis.T
-        for _ in range(REFINEMENTS):
-            centroids = _means(residual, nearest(residual, centroids), centroids)
-        centroids = np.concatenate([centroids, np.zeros((size - num_used, residual.shape[1]), np.float32)])
+        centroids = _clusters(residual, size, components, num_iterations, seed + level)
         residual -= centroids[nearest(residual, centroids)]
-        codebooks.append(centroids + (mean if level == 0 else 0))
+        codebooks.append(centroids)
     for _ in range(FITS_TOGETHER):
-        codebooks = _fitted_together(points, codebooks)
-    return codebooks
+        codebooks = _fitted_together(inner, nearest_codes(inner, codebooks), codebooks, sweeps=2)
+    outer = [book @ axes.T for book in codebooks]
+    outer[0] += mean
+    return _fitted_together(points, nearest_codes(inner, codebooks), outer, sweeps=1)
+
+
+def _clusters(points: np.ndarray, size: int, components: int, num_iterations: int, seed: int) -> np.ndarray:
+    """Centroids of one level, float32 (size, D): k-means in the first principal components, one iteration in all dimensions."""
+    start = np.ascontiguousarray(points @ _principal_axes(points, components))
+    kmeans = faiss.Kmeans(
+        start.shape[1],
+        min(size, len(points)),
+        niter=num_iterations,
+        seed=seed,
+        min_points_per_centroid=1,
+        max_points_per_centroid=POINTS_PER_CODE,
+    )
+    kmeans.train(start)
+    centroids = np.zeros((size, points.shape[1]), np.float32)
+    centroids = _means(points, nearest(start, kmeans.centroids), centroids)
+    return _means(points, nearest(points, centroids), centroids)
 
 
 def _sampled(points: np.ndarray, limit: int, seed: int) -> np.ndarray:
@@ -101,12 +108,13 @@ def _principal_axes(centred: np.ndarray, components: int) -> np.ndarray:
     return np.linalg.eigh(covariance)[1][:, ::-1][:, :components].astype(np.float32).copy()
 
 
-def _fitted_together(points: np.ndarray, codebooks: list[np.ndarray]) -> list[np.ndarray]:
-    """Each codebook moved to the means of what the others leave of its items, twice round, the items' codes as they were."""
-    codes = nearest_codes(points, codebooks)
+def _fitted_together(
+    points: np.ndarray, codes: np.ndarray, codebooks: Sequence[np.ndarray], *, sweeps: int
+) -> list[np.ndarray]:
+    """Each codebook moved to the means of what the others leave of its items, `sweeps` times round. codes: int (N, L)."""
     left = points - sum(book[codes[:, level]] for level, book in enumerate(codebooks))  # (N, D)
     books = list(codebooks)
-    for level in [*range(len(books))] * 2:
+    for level in [*range(len(books))] * sweeps:
         left += books[level][codes[:, level]]
         books[level] = _means(left, codes[:, level], books[level])
         left -= books[level][codes[:, level]]
