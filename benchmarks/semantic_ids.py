@@ -164,7 +164,7 @@ def run(options: argparse.Namespace) -> dict:
     }
     if peer is None:
         return result | {
-            "absent": {"sklearn_kmeans": "pip install scikit-learn (or llmrec[bench]); without it no error is equal"}
+            "absent": {"sklearn_kmeans": "pip install scikit-learn; without it there is no error to be equal to"}
         }
     return result | {
         "goals": [
