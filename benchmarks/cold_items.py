@@ -57,6 +57,9 @@ def flags() -> argparse.ArgumentParser:
     result.add_argument("--share", type=float, default=0.05, help="share of the items that is held out")
     result.add_argument("--seed", type=int, default=0, help="of the draw, the codes and the training")
     result.add_argument("--epochs", type=float, default=5, help="passes over the training rows")
+    result.add_argument(
+        "--rule", choices=("level", "trie", "full"), default="trie", help="loss and score rule of the run"
+    )
     result.add_argument("--max-cases", type=int, default=10_000, help="users asked at most, of either kind")
     return result
 
@@ -100,7 +103,7 @@ def train_and_add(options: argparse.Namespace) -> None:
     llmrec("tokenize", work / "warm", "--seed", options.seed)
     llmrec(
         "train", "next_item", "--config", "amazon_beauty_scratch", f"data={work / 'warm'}", f"output={work / 'run'}",
-        *SETTINGS, f"training.epochs={options.epochs}", f"seed={options.seed}",
+        *SETTINGS, f"loss.rule={options.rule}", f"training.epochs={options.epochs}", f"seed={options.seed}",
     )  # fmt: skip
     llmrec("add-items", work / "run", work / "new_items.parquet", "--out", work / "grown")
 
