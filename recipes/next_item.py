@@ -33,7 +33,7 @@ from llmrec.engines.trie_loss import TrieLoss
 from llmrec.errors import ConfigError, ModelError
 from llmrec.evaluation.runner import evaluate
 from llmrec.evaluation.tasks import load_task
-from llmrec.files import read_json
+from llmrec.items.codes_folder import find_codes
 from llmrec.items.row_features import nearest_seen, row_features
 from llmrec.items.semantic_ids import SemanticIDs
 from llmrec.nn.item_table import ItemTable
@@ -226,35 +226,6 @@ def make_model(
     )  # fmt: skip
     rule = config.loss.rule or ("full" if config.items.form == "text" else "level")
     return LanguageModel(backbone, tokens, encoder, data.catalog, rule)
-
-
-def find_codes(named: str | None, data: Data) -> SemanticIDs:
-    """The semantic ids named, or the only ones in the data folder; those of another catalogue are refused."""
-    if named is not None:
-        return codes_of(Path(named), data)
-    folders = sorted(path.parent for path in (data.folder / "semantic_ids").glob("*/codes.safetensors"))
-    if len(folders) != 1:
-        found = (
-            f"there are {len(folders)}: {', '.join(map(str, folders))}; choose with items.semantic_ids=FOLDER"
-            if folders
-            else "there are none"
-        )
-        raise ConfigError(
-            f"expected one folder of semantic ids in '{data.folder}/semantic_ids', but {found}. `llmrec tokenize` makes them."
-        )
-    return codes_of(folders[0], data)
-
-
-def codes_of(folder: Path, data: Data) -> SemanticIDs:
-    """The semantic ids in `folder`, made for this very catalogue where their card says which they were made for."""
-    codes = SemanticIDs.load(folder)
-    made_for = (read_json(folder / "semantic_ids.json").get("card") or {}).get("catalog_hash")
-    if made_for not in (None, data.catalog.content_hash):
-        raise ConfigError(
-            f"the semantic ids in '{folder}' were made for another catalogue (content {made_for}, that of '{data.folder}' is "
-            f"{data.catalog.content_hash}). Run `llmrec tokenize` on these data."
-        )
-    return codes
 
 
 def start_features(config: NextItem, data: Data, split: Split) -> np.ndarray:
