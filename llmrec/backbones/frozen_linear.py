@@ -59,7 +59,9 @@ def frozen_weights_packed(backbone: Backbone) -> Iterator[None]:
         for parent in backbone.body.modules()
         for name, child in parent.named_children()
         # the exact class: quantized layers are subclasses with weights of their own
-        if type(child) is nn.Linear and child.weight.dtype == torch.float32 and not child.weight.requires_grad
+        if type(child) is nn.Linear
+        and child.weight.dtype == torch.float32
+        and not any(parameter.requires_grad for parameter in child.parameters())
     ]
     copies = sum(2 * linear.weight.nbytes for _, _, linear in layers)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

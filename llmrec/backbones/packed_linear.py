@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from llmrec.backbones.causal_lm import Backbone
+from llmrec.errors import ModelError
 
-PACKED_DTYPES = (torch.float32, torch.bfloat16)
+_GONE = "this model was packed for serving, and its weights can no longer be saved or copied; load the run anew."
 _ROWS = 64  # the number of rows the layout is chosen for; others run in it as well
 
 
@@ -21,6 +22,11 @@ def can_pack(backbone: Backbone) -> bool:
     """Whether its weights lie where these operators work, and this torch has them."""
     has_operators = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     return backbone.device.type == "cpu" and has_operators
+
+
+def _packs(dtype: torch.dtype) -> bool:
+    """bfloat16 needs instructions that not every processor has."""
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def packed(weight: Tensor) -> Tensor:
@@ -48,25 +54,36 @@ class PackedLinear(nn.Module):
         """See the class."""
         return product(x.to(self.dtype), self._packed, self._bias)
 
+    def _save_to_state_dict(self, *_: object) -> None:
+        raise ModelError(_GONE)
+
+    def __deepcopy__(self, _: dict) -> PackedLinear:
+        raise ModelError(_GONE)
+
     def extra_repr(self) -> str:
         """For print(model)."""
         return f"{self.in_features}, {self.out_features}, bias={self._bias is not None}"
 
 
 @torch.no_grad()
-def pack(backbone: Backbone) -> Backbone:
+def pack(backbone: Backbone, *, head: bool = True) -> Backbone:
     """Makes the backbone ready for serving on a processor: LoRA merged (float32 only, where merging does not round), its
     linear layers packed. In place and for good: it can be neither trained nor saved afterwards. On an accelerator, and for
     quantized layers, nothing changes.
+
+    head: whether the vocabulary's head is packed too. It is often tied to the embedding, so this makes a second copy, which a
+    model that scores item tokens alone never reads.
     """
     if not can_pack(backbone):
         return backbone
     if backbone.peft is not None and backbone.quantize is None and backbone.dtype == torch.float32:
         backbone.peft.merge_and_unload()
         backbone.peft = None
+    last = backbone.causal_lm.get_output_embeddings()
     for path, parent in list(backbone.causal_lm.named_modules()):
         for name, child in parent.named_children():
             # the exact class: quantized layers are subclasses with weights of their own; PEFT asks LoRA's for their dtype
-            if type(child) is nn.Linear and child.weight.dtype in PACKED_DTYPES and "lora_" not in path:
+            is_plain = type(child) is nn.Linear and "lora_" not in path
+            if is_plain and _packs(child.weight.dtype) and (head or child is not last):
                 setattr(parent, name, PackedLinear(child))
     return backbone.eval()

@@ -73,8 +73,9 @@ def beam_search(
 
     prompts: B arrays of token ids, each ending where the answer begins. k: items a request. num_beams: K; never less than
     k are kept. open_items: what may come out; None for everything. It never changes an item's score. score_rule: see
-    `likelihood`. prompt_cache: beginnings of prompts read before. Memory: the cache of a pass holds about
-    B * (T + K * (L - 1)) positions, T being the longest prompt and L the longest answer.
+    `likelihood`. prompt_cache: beginnings of prompts read before. The trie, and open_items made with it, lie where the model
+    does. Memory: the cache of a pass holds about B * (T + K * (L - 1)) positions, T being the longest prompt and L the longest
+    answer, and up to half as many nodes more where answers are read ahead.
 
     Returns, on the CPU and best first, items int32 (B, k), padded with -1 where fewer can be reached, and their scores
     float32 (B, k), log-probabilities of whole answers, padded with -inf. Items on one leaf (equal titles) have the same
@@ -84,7 +85,6 @@ def beam_search(
     if k < 1 or num_beams < 1:
         raise RequestError(f"expected k and num_beams of at least 1, got {k} and {num_beams}.")
     rows = answer_rows(backbone, score_rule, trie.token_ranges)
-    trie = trie.to(backbone.device)
     width = max(k, num_beams)
     tree = PromptTree(backbone, prompts, trie.depth, prompt_cache)
     beams = _root(trie, len(prompts))

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import get_args
 
 import numpy as np
@@ -32,6 +33,7 @@ from llmrec.items.forms import ItemTokens
 _POSITIONS_AT_ONCE = 256
 # Nodes of one pass: the attention mask grows with their square.
 _NODES_AT_ONCE = 512
+_CHILDREN_AT_ONCE = 1 << 20  # numbers that are compared at a time on the way down the trie
 
 
 def answer_rows(backbone: Backbone, rule: ScoreRule, token_ranges: Sequence[tuple[int, int]]) -> list[slice | None]:
@@ -121,24 +123,26 @@ def answer_log_probs(
     if not len(used):
         return torch.zeros(answers.shape)
     lowest, highest = used.masked_fill(used < 0, used.max()).amin(0), used.amax(0)
-    rows = answer_rows(backbone, score_rule, list(zip(lowest.tolist(), highest.tolist(), strict=True)))
+    ranges = list(zip(lowest.tolist(), highest.tolist(), strict=True))
     is_end = answers < 0
     answers = answers.to(backbone.device)
-    children: list[Tensor | None] = [None] * answers.shape[2]
+    children: list[_Children | None] = [None] * answers.shape[2]
     if score_rule == "trie":
         trie = (TokenTrie.from_item_tokens(item_tokens) if trie is None else trie).to(backbone.device)
         children = _children_on_the_way(trie, answers)
+        ranges = trie.token_ranges[: answers.shape[2]]
+    rows = answer_rows(backbone, score_rule, ranges)
     answers = answers.clamp(min=0)
     tree = PromptTree(backbone, prompts, answers.shape[2], prompt_cache)
     # at the root all candidates of a request have the same children
-    over = None if children[0] is None else children[0][:, 0]
+    over = None if children[0] is None else children[0].of(slice(0, 1)).flatten(0, 1)
     scores = [token_log_probs(backbone, tree.last_hidden, answers[..., 0], score_rule, rows[0], over)[..., None]]
     if answers.shape[2] > 1:
         at_once = max(1, _NODES_AT_ONCE // (answers.shape[2] - 1))
         later = []
         for start in range(0, answers.shape[1], at_once):
             part = slice(start, start + at_once)
-            over = [None if each is None else each[:, part] for each in children]
+            over = [None if each is None else each.of(part) for each in children[1:]]
             later.append(_later_log_probs(backbone, tree, answers[:, part], score_rule, rows, over))
         scores.append(torch.cat(later, dim=1))
     return torch.cat(scores, dim=-1).cpu().masked_fill(is_end, 0.0)
@@ -160,13 +164,35 @@ def score_candidates(
     ).sum(-1)
 
 
-def _children_on_the_way(trie: TokenTrie, answers: Tensor) -> list[Tensor | None]:
-    """The tokens that continue an item at each place of each answer (B, C, L): L tensors int64 (B, C, W), padded with -1."""
+@dataclass(frozen=True, eq=False)
+class _Children:
+    """The tokens that continue an item at one place of B x C answers: int64 (U, W), padded with -1, of the U nodes they have
+    reached, and which node each has, int64 (B, C). Candidates share most nodes, and the root has many children."""
+
+    tokens: Tensor
+    node_of: Tensor
+
+    def of(self, part: slice) -> Tensor:
+        """Those of some candidates: int64 (B, |part|, W)."""
+        return self.tokens[self.node_of[:, part]]
+
+
+def _children_on_the_way(trie: TokenTrie, answers: Tensor) -> list[_Children]:
+    """What may stand at each of the L places of the answers, int64 (B, C, L), -1 beyond the end."""
     states = torch.full(answers.shape[:2], trie.root, device=answers.device)
-    children: list[Tensor | None] = []
+    children = []
     for depth in range(answers.shape[2]):
-        children.append(trie.children(states, depth)[0])
-        states = trie.child(states, depth, answers[..., depth])
+        nodes, node_of = states.unique(return_inverse=True)
+        tokens, next_states = trie.children(nodes, depth)  # (U, W) each
+        children.append(_Children(tokens, node_of))
+        flat, wanted = node_of.flatten(), answers[..., depth].flatten()
+        if tokens.shape[1] == 0:
+            break
+        steps = []
+        for rows in torch.arange(len(flat), device=flat.device).split(max(1, _CHILDREN_AT_ONCE // tokens.shape[1])):
+            is_it = tokens[flat[rows]] == wanted[rows, None]  # (R, W)
+            steps.append(next_states[flat[rows]].masked_fill(~is_it, -1).amax(1))
+        states = torch.cat(steps).view(states.shape).masked_fill(answers[..., depth] < 0, -1)
     return children
 
 
@@ -178,7 +204,10 @@ def _later_log_probs(
     rows: list[slice | None],
     children: list[Tensor | None],
 ) -> Tensor:
-    """Log-probabilities of all tokens but the first, in one pass. answers: int64 (B, C, L) -> float32 (B, C, L - 1)."""
+    """Log-probabilities of all tokens but the first, in one pass. answers: int64 (B, C, L) -> float32 (B, C, L - 1).
+
+    children: for each place after the first what may stand there, int64 (B, C, W), where the rule asks for it.
+    """
     num_requests, num_candidates, length = answers.shape
     fed = length - 1  # the last token is predicted, never read
     owner = torch.arange(num_candidates, device=answers.device).repeat_interleave(fed)  # (C * fed,)
@@ -192,7 +221,7 @@ def _later_log_probs(
     wanted = answers[..., 1:].flatten(0, 1)  # (B * C, fed)
     scored = []
     for place in range(1, length):
-        over = None if children[place] is None else children[place].flatten(0, 1)
+        over = None if children[place - 1] is None else children[place - 1].flatten(0, 1)
         states, tokens = hidden[:, place - 1], wanted[:, place - 1, None]
         scored.append(token_log_probs(backbone, states, tokens, rule, rows[place], over))
     return torch.cat(scored, dim=1).view(num_requests, num_candidates, fed)

@@ -9,7 +9,9 @@ Letters: B requests, T prompt tokens, G key-value heads, C channels of a head.
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +20,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
 _BLOCK = 16  # prompts are found again by their first 16, 32, 48, ... tokens
+_LOOKED_AT = 256  # of the prompts that share the last whole block, the latest so many are compared to their ends
 _ROOM = 128  # positions kept free behind what a layer holds
 
 LayerStates = tuple[Tensor, Tensor]  # keys and values of one layer
@@ -87,18 +90,21 @@ class PromptCache:
         self._entries.move_to_end(name)
         return length, self._entries[name].states
 
-    def store(self, prompt: np.ndarray, states: list[LayerStates]) -> None:
-        """Remembers a prompt, int (T,), with its states (G, T, C), in the place of one that it continues."""
+    def store(self, prompt: np.ndarray, make_states: Callable[[], list[LayerStates]]) -> None:
+        """Remembers a prompt, int (T,), in the place of one that it continues. make_states: gives its states, (G, T, C) each, to
+        keep; it is not called for a prompt that is known or too short to be found again."""
         name, shared = self._most_like(prompt)
         if name is not None and shared == len(prompt):
             self._entries.move_to_end(name)
             return
+        prefixes = _prefixes(prompt)
+        if not prefixes:
+            return
+        entry = _Entry(np.array(prompt, dtype=np.int32), make_states(), prefixes)
+        if entry.nbytes > self.max_bytes:
+            return
         if name is not None and shared == len(self._entries[name].tokens):
             self._forget(name)
-        prefixes = _prefixes(prompt)
-        entry = _Entry(np.array(prompt, dtype=np.int32), [(k.clone(), v.clone()) for k, v in states], prefixes)
-        if not prefixes or entry.nbytes > self.max_bytes:
-            return
         self._entries[self._next] = entry
         for prefix in prefixes:
             self._begin_with.setdefault(prefix, {})[self._next] = None
@@ -115,13 +121,13 @@ class PromptCache:
     def _most_like(self, prompt: np.ndarray) -> tuple[int | None, int]:
         """The entry that shares the most first tokens with the prompt, and how many; (None, 0) for less than a block."""
         for prefix in reversed(_prefixes(prompt)):
-            for name in reversed(self._begin_with.get(prefix, {})):
-                tokens = self._entries[name].tokens
-                length = min(len(tokens), len(prompt))
-                differs = tokens[:length] != prompt[:length]
-                shared = int(np.argmax(differs)) if differs.any() else length
-                if shared >= _BLOCK:  # else two beginnings have one hash
-                    return name, shared
+            best, most = None, _BLOCK - 1  # fewer are shared where two beginnings have one hash
+            for name in itertools.islice(reversed(self._begin_with.get(prefix, {})), _LOOKED_AT):
+                shared = _num_shared(self._entries[name].tokens, prompt)
+                if shared > most:
+                    best, most = name, shared
+            if best is not None:
+                return best, most
         return None, 0
 
     def _forget(self, name: int) -> None:
@@ -131,6 +137,13 @@ class PromptCache:
             del self._begin_with[prefix][name]
             if not self._begin_with[prefix]:
                 del self._begin_with[prefix]
+
+
+def _num_shared(first: np.ndarray, second: np.ndarray) -> int:
+    """How many tokens two prompts begin with alike."""
+    length = min(len(first), len(second))
+    differs = first[:length] != second[:length]
+    return int(np.argmax(differs)) if differs.any() else length
 
 
 def _prefixes(prompt: np.ndarray) -> list[int]:

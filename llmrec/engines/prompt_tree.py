@@ -16,6 +16,7 @@ Letters: B requests, P prompt positions held (padding included), R tokens read, 
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Sequence
 from typing import Any
@@ -29,7 +30,9 @@ from llmrec.engines.prompt_cache import LayerStates, PromptCache, empty_cache, k
 from llmrec.engines.tree_attention import reading_nodes
 from llmrec.errors import ModelError, RequestError
 
-_WORTH_SHARING = 16  # tokens of a common beginning from which it is read once for all prompts
+# A common beginning is read once for all prompts if it has 16 tokens, and an eighth of the longest prompt: what follows it is read
+# under a mask, which costs more than plain causal attention.
+_WORTH_SHARING, _SHARE_OF_LONGEST = 16, 8
 _FULL, _SLIDING = "full_attention", "sliding_attention"
 
 
@@ -71,8 +74,15 @@ class PromptTree:
         self.last_hidden = self._read([prompt[start:] for prompt, start in zip(prompts, starts, strict=True)])
         if prompt_cache is not None:
             for row, prompt in enumerate(prompts):
-                held = self._is_token[row]
-                prompt_cache.store(prompt, [(x.keys[row][:, held], x.values[row][:, held]) for x in self._cache.layers])
+                prompt_cache.store(prompt, functools.partial(self._states, row))
+
+    def _states(self, row: int) -> list[LayerStates]:
+        """A copy of what the cache holds of one prompt, padding left out: keys and values (G, T, C) of every layer."""
+        held = self._is_token[row]
+        return [
+            (layer.keys[row][:, : len(held)][:, held], layer.values[row][:, : len(held)][:, held])
+            for layer in self._cache.layers
+        ]
 
     def _put(self, known: list[tuple[int, list[LayerStates]]]) -> list[int]:
         """Puts known beginnings into the empty cache; their lengths."""
@@ -86,7 +96,7 @@ class PromptTree:
     def _read_common_beginning(self, prompts: Sequence[np.ndarray]) -> list[int]:
         """Reads the tokens that all prompts begin with once, where they are worth it; how many they are, B times."""
         num_common = common_length(prompts) if len(prompts) > 1 else 0
-        if num_common < _WORTH_SHARING:
+        if num_common < max(_WORTH_SHARING, max(map(len, prompts)) // _SHARE_OF_LONGEST):
             return [0] * len(prompts)
         alone = empty_cache()
         ids = torch.from_numpy(np.asarray(prompts[0][:num_common], dtype=np.int64))[None].to(self._backbone.device)
@@ -102,7 +112,8 @@ class PromptTree:
         ids = torch.from_numpy(padded).to(device)  # (B, R)
         lengths = torch.tensor([len(rest) for rest in rests], device=device)
         places = torch.arange(ids.shape[1], device=device)
-        positions = (self._lengths - lengths)[:, None] + places
+        # padding gets its row's last position: a model's table of positions may end there
+        positions = torch.minimum((self._lengths - lengths)[:, None] + places, self._lengths[:, None] - 1)
         num_known = self._positions.shape[1]
         self._positions = torch.cat([self._positions, positions], dim=1)
         self._is_token = torch.cat([self._is_token, places < lengths[:, None]], dim=1)

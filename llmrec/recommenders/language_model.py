@@ -62,18 +62,25 @@ class LanguageModel:
         ]
 
     def batches(self, prompts: list[np.ndarray], *, positions_a_prompt: int = 0) -> Iterator[np.ndarray]:
-        """Row numbers of prompts to run together: of like length, TOKENS_A_PASS positions at most.
+        """Row numbers of prompts to run together: with like many tokens to read, TOKENS_A_PASS positions at most.
 
         positions_a_prompt: positions each prompt takes beyond its own tokens (the nodes of its beams).
         """
-        order = np.argsort([len(prompt) for prompt in prompts], kind="stable")
+        lengths = np.array([len(prompt) for prompt in prompts])
+        unread = lengths.copy()
+        if self.prompt_cache is not None:
+            unread -= [self.prompt_cache.longest(prompt)[0] for prompt in prompts]
+        order = np.lexsort((lengths, unread))
         start = 0
         while start < len(order):
-            stop = start + 1
-            while (
-                stop < len(order)
-                and (stop + 1 - start) * (len(prompts[order[stop]]) + positions_a_prompt) <= TOKENS_A_PASS
-            ):
+            stop, longest = start + 1, lengths[order[start]]
+            while stop < len(order):
+                longest = max(longest, lengths[order[stop]])
+                fits = (stop + 1 - start) * (longest + positions_a_prompt) <= TOKENS_A_PASS
+                # a newcomer among returning users would have all of them padded to its own length
+                is_alike = self.prompt_cache is None or unread[order[stop]] <= 2 * unread[order[start]] + 32
+                if not (fits and is_alike):
+                    break
                 stop += 1
             yield order[start:stop]
             start = stop
@@ -216,7 +223,7 @@ def ready_to_serve(model: LanguageModel, *, prompt_cache_bytes: int) -> Language
     """The model for inference alone: its weights packed on a processor (it cannot be trained or saved afterwards), and with
     a memory of the prompts it has read. prompt_cache_bytes: 0 for none; models whose layers cannot take prompts apart
     (recurrent ones) have none either."""
-    pack(model.backbone)
+    pack(model.backbone, head=model.score_rule == "full" or model.backbone.item_table is None)
     if prompt_cache_bytes == 0 or not can_take_prompts_apart(model.backbone):
         return model
     return replace(model, prompt_cache=PromptCache(prompt_cache_bytes))

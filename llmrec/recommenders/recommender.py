@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import shutil
+import threading
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,7 @@ class Recommender:
         self.folder = folder
         self.item_vectors = item_vectors
         self.rules = ItemRules(catalog)
+        self._lock = threading.Lock()  # a model answers one thread at a time; others wait
 
     @classmethod
     def from_pretrained(
@@ -159,7 +161,8 @@ class Recommender:
         """The same as `recommend` for many users at once; the rules are the same for all, instructions one a user."""
         if k < 1:
             raise RequestError(f"k counts the items to recommend and should be 1 or more, but it is {k}.")
-        chosen = self.rules.items(where=where, in_stock=in_stock, exclude=exclude, candidates=candidates)
+        with self._lock:
+            chosen = self.rules.items(where=where, in_stock=in_stock, exclude=exclude, candidates=candidates)
         most = self.catalog.num_items if chosen is None else len(chosen)
         k, asked = min(k, most), min(k if diversity is None else POOL * k, most)
         requests = self._requests(histories, instructions)
@@ -167,7 +170,8 @@ class Recommender:
         step = max(1, min(REQUESTS_A_CALL, SCORES_A_CALL // max(1, self.catalog.num_items)))
         for start in range(0, len(requests), step):
             rows = np.arange(start, min(start + step, len(requests)))
-            ranking = self.ranker.rank(requests.take(rows), asked, exclude_seen=exclude_seen, candidates=chosen)
+            with self._lock:
+                ranking = self.ranker.rank(requests.take(rows), asked, exclude_seen=exclude_seen, candidates=chosen)
             if diversity is not None:
                 ranking = self._diversified(ranking, diversity, k)
             found += [self._named(*row) for row in zip(ranking.items, ranking.scores, strict=True)]
@@ -200,7 +204,9 @@ class Recommender:
         for rows in np.split(order, range(REQUESTS_A_CALL, len(order), REQUESTS_A_CALL)) if len(order) else []:
             longest = len(lists[rows[-1]])
             wanted = np.stack([np.resize(lists[row], longest) for row in rows])  # (U, C), repeated from the start
-            found += zip(rows.tolist(), self.ranker.score(requests.take(rows), wanted), strict=True)
+            with self._lock:
+                scores = self.ranker.score(requests.take(rows), wanted)
+            found += zip(rows.tolist(), scores, strict=True)
         return [scores[: len(lists[row])].tolist() for row, scores in sorted(found, key=lambda pair: pair[0])]
 
     def save_pretrained(self, folder: str | Path) -> None:

@@ -1,11 +1,18 @@
 """Packed weights: the same numbers, no gradients, nothing changed where they do not apply."""
 
+import copy
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
 
 from llmrec.backbones.adapters import add_lora, lora_parameters
+from llmrec.backbones.export import plain_model
 from llmrec.backbones.packed_linear import PackedLinear, pack
+from llmrec.errors import ModelError
 from tests.tiny import tiny_backbone
 
 
@@ -41,6 +48,34 @@ def test_a_packed_model_with_lora_gives_the_logits_it_gave(family):
     torch.testing.assert_close(after, before, atol=1e-3, rtol=1e-3)
     assert not any(type(module) is nn.Linear for module in backbone.causal_lm.modules())
     assert backbone.peft is None and not lora_parameters(backbone)
+
+
+def test_the_head_stays_where_words_are_not_scored():
+    backbone = pack(tiny_backbone("llama"), head=False)
+    assert type(backbone.causal_lm.get_output_embeddings()) is nn.Linear
+    assert isinstance(backbone.body.layers[0].mlp.up_proj, PackedLinear)
+
+
+def test_a_packed_model_is_neither_saved_nor_copied(tmp_path):
+    backbone = pack(tiny_backbone("llama"))
+    for attempt in (
+        backbone.state_dict,
+        lambda: backbone.causal_lm.save_pretrained(tmp_path),
+        lambda: copy.deepcopy(backbone),
+        lambda: plain_model(backbone),
+    ):
+        with pytest.raises(ModelError, match="packed for serving"):
+            attempt()
+
+
+def test_bfloat16_is_left_alone_where_the_processor_cannot():
+    program = (
+        "import torch; from tests.tiny import tiny_backbone; from llmrec.backbones.packed_linear import pack\n"
+        "b = tiny_backbone('llama'); b.causal_lm.to(torch.bfloat16); pack(b); print(b.hidden_states(torch.ones(1, 3).long()).shape)"
+    )
+    environment = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert "torch.Size([1, 3, 32])" in done.stdout, done.stderr
 
 
 def test_lora_beside_bfloat16_weights_is_not_rounded_into_them():

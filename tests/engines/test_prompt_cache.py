@@ -84,9 +84,25 @@ def test_what_a_batch_of_prompts_begins_with_is_read_once_without_any_cache(name
 def test_equal_prompts_in_one_batch_are_answered_alike(items):
     backbone, trie = as_backbone(plain_model("llama"), items), TokenTrie.from_item_tokens(items)
     (prompt,) = prompts_of(30)
+    expected, _ = beam_search(backbone, trie, [prompt], 8)
     for cache in (None, PromptCache(MEGABYTE)):
-        found, _ = beam_search(backbone, trie, [prompt] * 3, 8, prompt_cache=cache)
-        assert found[0].equal(found[1]) and found[1].equal(found[2])
+        for _ in range(2):
+            found, _ = beam_search(backbone, trie, [prompt] * 3, 8, prompt_cache=cache)
+            assert all(row.equal(expected[0]) for row in found)
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma3", "gpt2"])
+def test_newcomers_beside_returning_users_get_their_own_answers(name, items):
+    backbone, trie = as_backbone(plain_model(name), items), TokenTrie.from_item_tokens(items)
+    known, newcomer, other = prompts_of(42, 55, 20)
+    cache = PromptCache(MEGABYTE)
+    beam_search(backbone, trie, [known[:40]], 8, num_beams=8, prompt_cache=cache)
+    prompts = [known, newcomer, other]
+    found, scores = beam_search(backbone, trie, prompts, 8, num_beams=8, prompt_cache=cache)
+    for row, prompt in enumerate(prompts):
+        expected, expected_scores = beam_search(backbone, trie, [prompt], 8, num_beams=8)
+        assert found[row].equal(expected[0])
+        np.testing.assert_allclose(scores[row].numpy(), expected_scores[0].numpy(), atol=1e-4)
 
 
 def test_likelihoods_of_a_returning_user_equal_those_from_scratch(items):
@@ -100,10 +116,10 @@ def test_likelihoods_of_a_returning_user_equal_those_from_scratch(items):
         np.testing.assert_allclose(scores.numpy(), expected.numpy(), atol=1e-4)
 
 
-def states_of(tokens: np.ndarray) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def states_of(tokens: np.ndarray):
     """One layer of one head that holds the tokens themselves: 8 bytes a token."""
     values = torch.from_numpy(tokens.astype(np.float32)).view(1, -1, 1)
-    return [(values, values)]
+    return lambda: [(values, values)]
 
 
 def test_the_longest_common_beginning_is_found_and_its_states_come_back():
@@ -116,6 +132,9 @@ def test_the_longest_common_beginning_is_found_and_its_states_come_back():
     assert length == 45
     assert states[0][0][0, :45, 0].tolist() == [*range(20), *range(100, 125)]
     assert cache.longest(np.arange(30))[0] == 20
+    assert (
+        cache.longest(np.concatenate([prompts[0], [5]]))[0] == 30
+    )  # not the latest that shares a block, the one most alike
     assert cache.longest(np.arange(1, 30)) == (0, [])
     assert cache.longest(np.arange(10)) == (0, [])  # less than a block is not looked for
 
@@ -131,6 +150,9 @@ def test_memory_stays_bounded_and_the_least_recently_used_goes_first():
     assert len(cache) == 3 and cache.nbytes <= cache.max_bytes
     cache.store(np.arange(1000, 2000), states_of(np.arange(1000, 2000)))  # too large to keep at all
     assert len(cache) == 3
+    grown = np.concatenate([prompts[3], np.arange(2000)])
+    cache.store(grown, states_of(grown))  # nor does it drive out the one it continues
+    assert cache.longest(grown)[0] == 32
     cache.clear()
     assert len(cache) == 0 and cache.nbytes == 0 and cache.longest(prompts[0]) == (0, [])
 

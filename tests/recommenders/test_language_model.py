@@ -100,6 +100,19 @@ def test_a_model_made_ready_to_serve_answers_as_before_also_a_returning_user(for
 
 
 @pytest.mark.parametrize("form", ["unique_id", "semantic_id"])
+def test_returning_users_and_newcomers_are_read_apart(form):
+    model = ready_to_serve(language_model_of(form), prompt_cache_bytes=1 << 20)
+    serving, plain = recommender_of(model), recommender_of(language_model_of(form))
+    rng = np.random.default_rng(1)
+    histories = [rng.integers(0, 40, length).tolist() for length in (18, 19, 1, 20)]
+    serving.rank(Requests(Histories.from_lists([history[:17] for history in histories[:2]])), 5, exclude_seen=True)
+    requests = Requests(Histories.from_lists(histories))
+    found, expected = (each.rank(requests, 8, exclude_seen=True) for each in (serving, plain))
+    np.testing.assert_array_equal(found.items, expected.items)
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
+
+
+@pytest.mark.parametrize("form", ["unique_id", "semantic_id"])
 def test_weights_that_are_no_numbers_are_refused_in_words(form):
     model = language_model_of(form)
     with torch.no_grad():

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import huggingface_hub
 import numpy as np
@@ -300,3 +301,12 @@ def test_importing_the_package_loads_no_torch_until_the_class_is_used():
     assert llmrec.Recommender is Recommender
     with pytest.raises(AttributeError, match="has no attribute 'Recomender'"):
         llmrec.Recomender  # noqa: B018
+
+
+def test_many_threads_get_the_answers_of_one(tiny_code_run):
+    recommender = Recommender.from_pretrained(tiny_code_run)
+    histories = [["50", "181"], ["1"], ["172", "174", "50"], []] * 3
+    expected = [ids(recommender.recommend(history, k=5)) for history in histories]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda history: ids(recommender.recommend(history, k=5)), histories))
+    assert found == expected
