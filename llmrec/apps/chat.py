@@ -24,7 +24,7 @@ Where a title is not clear, answer with a number (or several), with Enter for no
   more    ten more titles              help    this text                   quit    leave (also Ctrl-D)
   /where genres=Comedy|Drama; year>=1990    only titles of which the catalogue says so (also !=, <=, <, >)
   /where off    all titles again            /where    what holds now
-A title that is one of these words goes in quotes: "more"."""
+All of them may be typed with the slash. A title that is one of these words goes in quotes: "more"."""
 
 
 def chat(
@@ -74,7 +74,7 @@ class Chat:
         while True:
             try:
                 line = self.ask("> ") if line is None else line
-                if line.strip().casefold() in ("quit", "exit"):
+                if line.strip().casefold().removeprefix("/") in ("quit", "exit"):
                     return
                 line = self.answer(line.strip())
             except EOFError:
@@ -86,7 +86,7 @@ class Chat:
         if line.casefold().split(" ")[0] == "/where":
             self.filter(line[len("/where") :].strip())
             return None
-        command = self.commands.get(line.casefold())
+        command = self.commands.get(line.casefold().removeprefix("/"))
         if command:
             command()
             return None
