@@ -56,6 +56,12 @@ def add_items(
     ):
         if columns:
             typer.echo(f"{what}: {', '.join(columns)}.", err=True)
+    if added.codes is not None and added.score_rule != "trie":
+        typer.echo(
+            f"This run scores by the rule '{added.score_rule}', under which codes that were never an answer rarely reach a list. "
+            "Runs trained with loss.rule=trie find new items ten times as often (docs/benchmarks.md).",
+            err=True,
+        )
     if as_json:
         codes = None if added.codes is None else added.codes.tolist()
         print_json(

@@ -25,7 +25,8 @@ from llmrec.recommenders.artifact import MANIFEST, find_model, read_manifest
 @dataclass(frozen=True)
 class Added:
     """num_items: items of the run now; codes: int32 (num_new, L) of the new ones, None for the text form; folder: where it
-    was written; missing_columns: what the old items have and the new ones lack; unused_columns: the other way round."""
+    was written; missing_columns: what the old items have and the new ones lack; unused_columns: the other way round; score_rule:
+    the run's."""
 
     num_new: int
     num_items: int
@@ -33,6 +34,7 @@ class Added:
     folder: Path
     missing_columns: list[str]
     unused_columns: list[str]
+    score_rule: str
 
 
 def add_items(
@@ -85,7 +87,7 @@ def add_items(
         card = (temporary / "README.md").read_text(encoding="utf-8")
         write_text(temporary / "README.md", f"{card}\n{new.num_items:,} items were added without training.\n")
     codes = None if ids is None else ids.codes[-new.num_items :]
-    return Added(new.num_items, grown.num_items, codes, target, lacking, unused)
+    return Added(new.num_items, grown.num_items, codes, target, lacking, unused, manifest["score_rule"])
 
 
 def _placed_by(ids: SemanticIDs, new: Catalog, features: Mapping[str, np.ndarray], lacking: list[str]) -> np.ndarray:
