@@ -147,6 +147,8 @@ class TokenTrie:
             places, bounds, is_child = self._runs(starts, ends, depth)
         else:
             places, bounds, is_child = _runs_in(self.tables[depth], starts, ends)
+            if self.lengths is not None:  # leaves behind a node are in no run below it
+                bounds = torch.minimum(bounds, ends[..., None])
         tokens = self.columns[depth][places].long() + self.token_ranges[depth][0]
         next_states = bounds[..., :-1] << _END_BITS | bounds[..., 1:]
         closed = ~is_child
@@ -216,8 +218,7 @@ def _runs_in(table: Tensor, starts: Tensor, ends: Tensor) -> tuple[Tensor, Tenso
     places = edges[0][..., None] + torch.arange(width + 1, device=starts.device)  # (..., W + 1)
     is_run = places[..., :-1] < edges[1][..., None]
     places.clamp_(max=len(table) - 1)
-    bounds = torch.minimum(table[places].long(), ends[..., None])  # leaves behind a node are in no run below it
-    return places[..., :-1].clamp(max=len(table) - 2), bounds, is_run
+    return places[..., :-1].clamp(max=len(table) - 2), table[places].long(), is_run
 
 
 def _sorted_items(sequences: np.ndarray, ranges: list[tuple[int, int]]) -> np.ndarray:
