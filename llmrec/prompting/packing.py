@@ -30,6 +30,9 @@ from llmrec.prompting.collators import NO_TARGET, Collator
 Collate = Callable[[Sequence[dict[str, np.ndarray]]], dict[str, torch.Tensor]]
 # Sharing less than this is not worth a mask: a BOS, or a BOS and the first code; or an eighth of the shorter row.
 MIN_SHARED, MIN_SHARED_PART = 8, 8
+# Packed lengths are rounded up, or every batch would be of a new size: kernels are prepared and kept for each size they meet, which
+# in a few hundred steps takes more memory than the model.
+MULTIPLE = 64
 
 
 @dataclass(frozen=True)
@@ -38,16 +41,19 @@ class PackingCollator:
     int64 (N,): the hidden state at place predict_at[n] predicts the token labels[n]. Targets stand row by row.
 
     share_prefixes: what rows begin with alike stands once, where it is worth it; dropout then falls on it once as well. False is for
-    comparisons.
+    comparisons. multiple: T is rounded up to one.
     """
 
     share_prefixes: bool = True
+    multiple: int = MULTIPLE
 
     def __call__(self, rows: Sequence[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
         ids = [row["input_ids"] for row in rows]
         places, length = place_rows(ids, min_shared=MIN_SHARED if self.share_prefixes else None)
-        input_ids = np.zeros(length, dtype=np.int64)
-        position_ids = np.zeros(length, dtype=np.int64)
+        padding = -length % self.multiple
+        input_ids = np.zeros(length + padding, dtype=np.int64)
+        position_ids = np.zeros(length + padding, dtype=np.int64)
+        position_ids[length:] = np.arange(padding)  # a row of its own, which nothing is predicted from
         for row_ids, row_places in zip(ids, places, strict=True):
             input_ids[row_places] = row_ids
             position_ids[row_places] = np.arange(len(row_ids))

@@ -96,11 +96,11 @@ def test_bfloat16_rows_agree_too():
 
 
 def test_blocks_meet_no_more_keys_than_their_tokens_see():
-    batch = PackingCollator(share_prefixes=False)(user_rows(6))
+    batch = PackingCollator(share_prefixes=False, multiple=1)(user_rows(6))
     layout = PackedLayout(batch["seen_until"], batch["position_ids"])
     assert len(layout.blocks) == 6 and all(block.is_segment for block in layout.blocks)
     assert all(block.key_spans == ((block.start, block.stop),) for block in layout.blocks)
-    batch = PackingCollator(share_prefixes=True)([*user_rows(6), *user_rows(60, head=8)[50:]])
+    batch = PackingCollator(multiple=1)([*user_rows(6), *user_rows(60, head=8)[50:]])
     layout = PackedLayout(batch["seen_until"], batch["position_ids"])
     seen_until = batch["seen_until"][0]
     for block in layout.blocks:
@@ -112,7 +112,7 @@ def test_flex_attention_computes_what_the_blocks_compute():
     """The way of CUDA, on the processor and without the compiler: attention alone, forward."""
     from torch.nn.attention.flex_attention import flex_attention
 
-    batch = PackingCollator(share_prefixes=True)([*user_rows(5), answer_row([4, 5], 3)])
+    batch = PackingCollator(multiple=1)([*user_rows(5), answer_row([4, 5], 3)])
     layout = PackedLayout(batch["seen_until"], batch["position_ids"])
     length = batch["input_ids"].shape[1]
     query, key, value = torch.randn(1, 4, length, 16), torch.randn(1, 2, length, 16), torch.randn(1, 2, length, 16)

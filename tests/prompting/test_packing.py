@@ -71,12 +71,21 @@ def test_every_target_is_predicted_from_the_token_before_it_in_its_own_row():
     head = list(range(MIN_SHARED))
     rows = [row_of([*head, 20, 21], 2), row_of([*head, 22], 1), row_of([*head, 20, 21, 30, 23], 1)]
     for share in (False, True):
-        batch = {name: values.numpy() for name, values in PackingCollator(share)(rows).items()}
+        batch = {name: values.numpy() for name, values in PackingCollator(share, multiple=1)(rows).items()}
         assert batch["labels"].tolist() == [20, 21, 22, 23]
         before = batch["input_ids"][0, batch["predict_at"]].tolist()
         assert before == [head[-1], 20, head[-1], 30]
         assert batch["position_ids"][0, batch["predict_at"]].tolist() == [7, 8, 7, 10]
         assert batch["input_ids"].shape == (1, 13 if share else 31)
+
+
+def test_a_packed_length_is_rounded_up_by_a_row_that_nobody_sees():
+    rows = [row_of([5, 6, 7], 2), row_of([8, 9], 1)]
+    exact, rounded = (PackingCollator(multiple=multiple)(rows) for multiple in (1, 8))
+    assert exact["input_ids"].shape == (1, 5) and rounded["input_ids"].shape == (1, 8)
+    assert rounded["position_ids"][0, 5:].tolist() == [0, 1, 2]
+    assert rounded["seen_until"][0, :5].max() == 5 and rounded["seen_until"][0, 5:].tolist() == [8, 8, 8]
+    assert rounded["predict_at"].equal(exact["predict_at"]) and rounded["labels"].equal(exact["labels"])
 
 
 def test_a_first_token_is_never_a_target():
@@ -87,7 +96,7 @@ def test_a_first_token_is_never_a_target():
 @pytest.mark.parametrize("common", [MIN_SHARED - 1, MIN_SHARED])
 def test_a_short_beginning_is_not_worth_sharing(common):
     head = list(range(common))
-    batch = PackingCollator(share_prefixes=True)([row_of([*head, 50]), row_of([*head, 60])])
+    batch = PackingCollator(multiple=1)([row_of([*head, 50]), row_of([*head, 60])])
     assert batch["input_ids"].numel() == (2 * (common + 1) if common < MIN_SHARED else common + 2)
 
 
