@@ -1,4 +1,4 @@
-"""Every shipped prompt, rendered with the real SmolLM2 tokenizer, token for token as it was when it was last looked at.
+"""Every shipped prompt for the next item, rendered with the real SmolLM2 tokenizer, token for token as it was when it was last looked at.
 
 A change that is meant: LLMREC_WRITE_GOLDEN=1 python -m pytest tests/golden, then read the difference.
 """
@@ -21,6 +21,7 @@ V = 49152
 TITLES = ["Toy Story", "The Usual Suspects", "Il Postino", "Star Wars", ""]
 CATALOG = Catalog.from_rows([{"item_id": f"ml-{item + 1}", "title": title} for item, title in enumerate(TITLES)])
 HISTORY, ANSWER = [0, 2, 4, 1], 3
+NEXT_ITEM_PROMPTS = [name for name in list_prompts() if name.startswith("next_item/")]
 
 
 def item_tokens(form: str, tokenizer) -> ItemTokens:
@@ -31,7 +32,7 @@ def item_tokens(form: str, tokenizer) -> ItemTokens:
     return text_tokens(TITLES, tokenizer, V, item_ids=CATALOG.item_ids)
 
 
-@pytest.mark.parametrize("name", list_prompts())
+@pytest.mark.parametrize("name", NEXT_ITEM_PROMPTS)
 @pytest.mark.parametrize("form", ["text", "unique_id", "semantic_id"])
 def test_the_shipped_prompt_renders_as_it_did(smollm2_tokenizer, name, form):
     prompt, tokens = load_prompt(name), item_tokens(form, smollm2_tokenizer)
@@ -58,5 +59,5 @@ def test_the_shipped_prompt_renders_as_it_did(smollm2_tokenizer, name, form):
 
 
 def test_no_golden_rendering_is_left_over():
-    prompts = {load_prompt(name).name for name in list_prompts()}
+    prompts = {load_prompt(name).name for name in NEXT_ITEM_PROMPTS}
     assert {path.name.split(".")[0] for path in FOLDER.glob("*.json")} == prompts

@@ -16,6 +16,7 @@ from llmrec.prompting.templates import list_prompts, load_prompt
 
 NUM_ITEMS = 40
 V = 49152
+NEXT_ITEM_PROMPTS = [name for name in list_prompts() if name.startswith("next_item/")]
 CATALOG = Catalog.from_rows([{"item_id": f"id{i}", "title": "Film " * (1 + i % 5) + str(i)} for i in range(NUM_ITEMS)])
 
 
@@ -82,7 +83,7 @@ def test_a_request_reads_the_tokens_training_read_before_the_last_target(
         assert row["input_ids"].tolist() == request + target
 
 
-@pytest.mark.parametrize("prompt", list_prompts())
+@pytest.mark.parametrize("prompt", NEXT_ITEM_PROMPTS)
 @pytest.mark.parametrize("form", ["text", "unique_id", "semantic_id"])
 def test_an_answer_row_is_the_request_and_then_the_target(smollm2_tokenizer, forms, prompt, form):
     encoder = encoder_of(smollm2_tokenizer, forms[form], prompt, max_tokens=160)
@@ -102,7 +103,7 @@ def test_without_targets_every_event_after_the_first_is_one(smollm2_tokenizer, f
     assert [labelled(row) for row in rows] == [[V + 2], [V + 3], [V + 6]]
 
 
-@pytest.mark.parametrize("prompt", list_prompts())
+@pytest.mark.parametrize("prompt", NEXT_ITEM_PROMPTS)
 def test_the_history_is_cut_from_its_old_end_and_never_inside_an_item(smollm2_tokenizer, forms, prompt):
     item_tokens = forms["text"]
     encoder = encoder_of(smollm2_tokenizer, item_tokens, prompt, max_history=30, max_tokens=140)
