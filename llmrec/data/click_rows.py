@@ -1,0 +1,237 @@
+"""Rows for click-through models: one user, one candidate item, whether it was liked, and what the user had liked before.
+
+Letters: E events, N rows, H history items.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from llmrec.data.interactions import Interactions
+from llmrec.errors import ConfigError, DataError
+
+PADDING = -1
+
+
+@dataclass(frozen=True, eq=False)
+class ClickRows:
+    """N questions "does this user like this item?" with their answers.
+
+    users: int32 (N,); items: int32 (N,) the candidates; labels: bool (N,); histories: int32 (N, H) the user's last H liked items
+    strictly before the row, oldest first, PADDING in front; answered, liked: int32 (N,) how many labelled events the user had
+    strictly before the row, and how many of them were positive; times: int64 (N,), or None where only the order is known.
+    """
+
+    users: np.ndarray
+    items: np.ndarray
+    labels: np.ndarray
+    histories: np.ndarray
+    answered: np.ndarray
+    liked: np.ndarray
+    times: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def take(self, rows: np.ndarray) -> ClickRows:
+        """The given rows, integers or bool, in the given order."""
+        times = None if self.times is None else self.times[rows]
+        return ClickRows(
+            self.users[rows],
+            self.items[rows],
+            self.labels[rows],
+            self.histories[rows],
+            self.answered[rows],
+            self.liked[rows],
+            times,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class ClickSplit:
+    """What to train on, choose on and report on. `card`: the protocol and the counts, JSON values."""
+
+    train: ClickRows
+    valid: ClickRows
+    test: ClickRows
+    card: dict
+
+
+def click_rows(
+    interactions: Interactions,
+    *,
+    split: Literal["time", "last"] = "time",
+    valid: float = 0.1,
+    test: float = 0.1,
+    max_history: int = 20,
+    min_history: int = 1,
+    positive_from: float = 4.0,
+    negative_below: float = 3.0,
+    seed: int = 0,
+) -> ClickSplit:
+    """Rows of every labelled event, split in time.
+
+    With ratings (RecBench's explicit protocol): positive from `positive_from` on, negative below `negative_below`, what lies
+    between is dropped. Without: every event is a positive, and each gets one negative of the same moment, drawn uniformly by `seed`
+    from the items this user never touches, before or after (an item he comes to later is no dislike).
+
+    A row sees strictly earlier events only: of two events of one second neither is in the other's history. So nothing that happens
+    later changes a row, but for the drawn negatives.
+
+    split: "time" cuts all users at two moments, so that no future of anybody is trained on; the last `test` of the rows are asked, the
+    `valid` before them choose. "last" takes the same shares of every user's own rows: more users are asked and all are known, but
+    rows of others from after the asked moment are trained on. Events of one second are never divided.
+    min_history: rows with fewer liked items before them are left out of all parts.
+
+    Raises:
+        ConfigError: shares or thresholds that cannot be.
+        DataError: no times for "time", or a part would have no row of one class.
+    """
+    if not (valid > 0 and test > 0 and valid + test < 1):
+        raise ConfigError(f"shares should be above 0 and sum to less than 1, but are valid {valid}, test {test}.")
+    if negative_below > positive_from or min_history > max_history or max_history < 1:
+        raise ConfigError(
+            f"click rows need negative_below <= positive_from and min_history <= max_history >= 1, but these are "
+            f"{negative_below}, {positive_from}, {min_history}, {max_history}."
+        )
+    ratings = interactions.ratings
+    positive = np.ones(interactions.num_events, bool) if ratings is None else ratings >= positive_from
+    labelled = positive if ratings is None else positive | (ratings < negative_below)
+    before = _first_of_moment(interactions)
+    events = np.flatnonzero(labelled)
+    rows = _rows_of(interactions, events, positive, labelled, before, max_history)
+    if split == "time":
+        part, cuts = _cut_in_time(rows, valid, test)
+    else:
+        part, cuts = _cut_each_user(interactions, labelled, events, before, valid, test), {}
+    labels = f"rating >= {positive_from:g} liked, < {negative_below:g} disliked, between dropped"
+    if ratings is None:
+        rows, part = _with_negatives(interactions, rows, part, seed)
+        labels = f"events liked, for each one item that its user never touches (seed {seed})"
+    kept = np.count_nonzero(rows.histories != PADDING, axis=1) >= min_history
+    parts = {name: rows.take(kept & (part == number)) for number, name in enumerate(("train", "valid", "test"))}
+    _check_classes(parts, split)
+    card = {
+        "labels": labels,
+        "history": f"last {max_history} liked items of strictly earlier moments, at least {min_history}",
+        "split": split,
+        "shares": {"valid": valid, "test": test},
+        **cuts,
+        "rows_without_history": int((~kept).sum()),
+        "parts": _counts(parts, interactions.num_items),
+    }
+    return ClickSplit(**parts, card=card)
+
+
+def _check_classes(parts: dict[str, ClickRows], split: str) -> None:
+    for name, rows in parts.items():
+        if not rows.labels.any() or rows.labels.all():
+            raise DataError(
+                f"the {name} rows of a '{split}' split should hold both classes, but {rows.labels.sum()} of {len(rows)} are "
+                "positive. Use more data, other shares, or another threshold."
+            )
+
+
+def _first_of_moment(interactions: Interactions) -> np.ndarray:
+    """For each event, the position of its user's first event of the same second: int64 (E,). What lies before it is earlier."""
+    if interactions.times is None:
+        return np.arange(interactions.num_events)
+    starts = np.zeros(interactions.num_events, bool)
+    starts[1:] = np.diff(interactions.times) != 0
+    starts[interactions.indptr[:-1][interactions.lengths > 0]] = True
+    return np.maximum.accumulate(np.where(starts, np.arange(interactions.num_events), 0))
+
+
+def _rows_of(
+    interactions: Interactions,
+    events: np.ndarray,
+    positive: np.ndarray,
+    labelled: np.ndarray,
+    before: np.ndarray,
+    max_history: int,
+) -> ClickRows:
+    """One row for each of `events`, int64 (N,), reading what its user did from the first event up to `before[event]`."""
+    users = np.repeat(np.arange(interactions.num_users, dtype=np.int32), interactions.lengths)[events]
+    starts, ends = interactions.indptr[users], before[events]
+    liked_until = np.concatenate([[0], np.cumsum(positive)])  # (E + 1,)
+    labelled_until = np.concatenate([[0], np.cumsum(labelled)])
+    first, last = liked_until[starts], liked_until[ends]  # places among the positives
+    places = last[:, None] - max_history + np.arange(max_history)  # (N, H)
+    liked_items = np.append(interactions.items[positive], PADDING).astype(np.int32)
+    histories = liked_items[np.where(places >= first[:, None], places, -1)]
+    return ClickRows(
+        users,
+        interactions.items[events],
+        positive[events],
+        histories,
+        (labelled_until[ends] - labelled_until[starts]).astype(np.int32),
+        (last - first).astype(np.int32),
+        None if interactions.times is None else interactions.times[events],
+    )
+
+
+def _cut_in_time(rows: ClickRows, valid: float, test: float) -> tuple[np.ndarray, dict]:
+    """0 train, 1 valid, 2 test for each row: int64 (N,), and the two moments up to which train and valid go."""
+    if rows.times is None:
+        raise DataError(
+            "a split in time needs a time for every event, but these data have only an order. "
+            "Prepare them from a file with a timestamp column, or use the split 'last'."
+        )
+    if not len(rows):
+        raise DataError("click rows need labelled events, but these data have none.")
+    cuts = np.quantile(rows.times, [1 - valid - test, 1 - test], method="lower")
+    return np.searchsorted(cuts, rows.times, side="left"), {"train_until": int(cuts[0]), "valid_until": int(cuts[1])}
+
+
+def _cut_each_user(
+    interactions: Interactions, labelled: np.ndarray, events: np.ndarray, before: np.ndarray, valid: float, test: float
+) -> np.ndarray:
+    """The same by each user's own rows: an event belongs where the first event of its moment does."""
+    until = np.concatenate([[0], np.cumsum(labelled)])
+    starts = np.repeat(until[interactions.indptr[:-1]], interactions.lengths)[events]
+    sizes = np.repeat(np.diff(until[interactions.indptr]), interactions.lengths)[events]
+    share = (until[before[events]] - starts) / sizes  # of the user's rows that lie before this moment
+    return (share >= 1 - valid - test).astype(np.int64) + (share >= 1 - test)
+
+
+def _with_negatives(
+    interactions: Interactions, rows: ClickRows, part: np.ndarray, seed: int
+) -> tuple[ClickRows, np.ndarray]:
+    """Behind all positive rows, a negative one for each whose user has not touched everything."""
+    num_items = interactions.num_items
+    users = np.repeat(np.arange(interactions.num_users), interactions.lengths)
+    touched = np.unique(users * np.int64(num_items) + interactions.items)
+    able = np.flatnonzero(np.bincount(touched // num_items, minlength=interactions.num_users)[rows.users] < num_items)
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(num_items, size=len(able))
+    while True:
+        keys = rows.users[able] * np.int64(num_items) + drawn
+        again = np.isin(keys, touched)
+        if not again.any():
+            break
+        drawn[again] = rng.integers(num_items, size=again.sum())
+    both = rows.take(np.concatenate([np.arange(len(rows)), able]))
+    both.items[len(rows) :] = drawn
+    both.labels[len(rows) :] = False
+    return both, np.concatenate([part, part[able]])
+
+
+def _counts(parts: dict[str, ClickRows], num_items: int) -> dict:
+    """How much there is of everything, items without a training row included."""
+    train = parts["train"]
+    known = np.zeros(num_items, bool)
+    known[train.items] = True
+    counts = {}
+    for name, rows in parts.items():
+        users = np.unique(rows.users)
+        counts[name] = {
+            "rows": len(rows),
+            "positive": round(float(rows.labels.mean()), 4),
+            "users": len(users),
+            "users_of_train": int(np.isin(users, train.users).sum()),
+            "rows_of_items_without_training_row": int((~known[rows.items]).sum()),
+        }
+    return counts
