@@ -25,8 +25,8 @@ def positions(row: list[int]) -> torch.Tensor:
 def test_a_picture_spreads_over_height_and_width_and_takes_the_larger_of_both():
     time, height, width = positions([*WORD, *WORD, *PICTURES[0], *WORD, *PICTURES[2], *WORD]).tolist()
     assert time == [0, 1] + [2] * 6 + [2 + 3] + [6] * 3 + [6 + 3]
-    assert height == [0, 1] + [2, 2, 2, 3, 3, 3] + [5] + [6, 7, 8] + [9]
-    assert width == [0, 1] + [2, 3, 4, 2, 3, 4] + [5] + [6, 6, 6] + [9]
+    assert height == [0, 1, 2, 2, 2, 3, 3, 3, 5, 6, 7, 8, 9]
+    assert width == [0, 1, 2, 3, 4, 2, 3, 4, 5, 6, 6, 6, 9]
 
 
 def test_words_stand_at_one_number_on_all_axes():
