@@ -1,0 +1,164 @@
+"""Rows of several sources as one row set: how often each source's rows come in an epoch, decided by the seed and by nothing else.
+
+`times` is how often an epoch holds each row of a source: 1 once, 3 three times, 0.25 a quarter of them, 1.5 all of them and a half
+of them again. What is drawn of a source is drawn once and is the same in every epoch, as LC-Rec's samples are: a row set that depends
+on the seed alone is the same in every process and in a run that was killed and goes on, whatever loads it. A source's draw does
+not depend on the others, so adding one leaves the rest as it was.
+
+Letters: M rows of the mixture, T tokens.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from llmrec.errors import ConfigError, DataError
+from llmrec.prompting.collators import NO_TARGET
+
+NUM_TRIED = 48  # rows of a source that are made to learn how long its rows are
+
+
+class Rows(Protocol):
+    """Rows for a collator. lengths: in any unit of the source's own. users: ascending, whose each row is."""
+
+    lengths: Sequence[int]
+    users: Sequence[int] | np.ndarray
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, row: int) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """Rows under a name, and how often an epoch holds each of them."""
+
+    name: str
+    rows: Rows
+    times: float = 1.0
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a source is of an epoch. rows: of the source; rows_an_epoch: of the mixture; targets_an_epoch: tokens that are trained on,
+    estimated from some rows."""
+
+    name: str
+    rows: int
+    times: float
+    rows_an_epoch: int
+    targets_an_epoch: float
+
+
+class Mixture:
+    """The rows of several sources as one, source after source; a sampler puts them into order.
+
+    Sources with times=0 are left out and may be empty. Raises ConfigError for a negative `times` and for two sources of one name,
+    DataError for a source that should have rows and has none.
+    """
+
+    def __init__(self, sources: Sequence[Source], *, seed: int) -> None:
+        names = [source.name for source in sources]
+        for source in sources:
+            if not np.isfinite(source.times) or source.times < 0:
+                raise ConfigError(f"the rows of '{source.name}' should come 0 times or more, but came {source.times}.")
+            if names.count(source.name) > 1:
+                raise ConfigError(f"the source '{source.name}' stands twice in one mixture. Give each its own name.")
+            if source.times > 0 and not len(source.rows):
+                raise DataError(f"the source '{source.name}' of the mixture has no rows. Leave it out.")
+        self.sources = [source for source in sources if source.times > 0]
+        chosen = [_chosen(source, seed) for source in self.sources]
+        none = [np.zeros(0, np.int64)]
+        self._source_of = np.repeat(np.arange(len(chosen)), [len(rows) for rows in chosen])  # (M,)
+        self._row_of = np.concatenate([*none, *chosen])  # (M,), rows of each one's source
+        tried = [_try(source.rows) for source in self.sources]
+        self.lengths: list[int] = np.concatenate(
+            [*none, *(t.tokens[r] for t, r in zip(tried, chosen, strict=True))]
+        ).tolist()
+        self._targets_a_row = [each.targets for each in tried]
+
+    @property
+    def users(self) -> np.ndarray:
+        """int64 (M,), ascending: whose each row is. Each source has users of its own: rows of two sources begin differently, so
+        a batch of one user's rows shares nothing between them."""
+        users, first = [np.zeros(0, np.int64)], 0
+        for place, source in enumerate(self.sources):
+            of_source = np.asarray(source.rows.users, dtype=np.int64)
+            users.append(first + of_source[self._row_of[self._source_of == place]])
+            first += int(of_source[-1]) + 1
+        return np.concatenate(users)
+
+    def __len__(self) -> int:
+        return len(self._row_of)
+
+    def __getitem__(self, row: int) -> Any:
+        """The row as its source makes it."""
+        return self.sources[self._source_of[row]].rows[int(self._row_of[row])]
+
+    def shares(self) -> list[Share]:
+        """What each source is of an epoch, in the order given; those left out are not in it."""
+        counts = np.bincount(self._source_of, minlength=len(self.sources)).tolist()
+        return [
+            Share(source.name, len(source.rows), source.times, count, count * targets)
+            for source, count, targets in zip(self.sources, counts, self._targets_a_row, strict=True)
+        ]
+
+
+def share_lines(shares: Sequence[Share]) -> list[str]:
+    """The shares as a table of text, a line a source below a line of headings. Shares of targets are those of the loss's terms."""
+    rows = sum(share.rows_an_epoch for share in shares)
+    targets = sum(share.targets_an_epoch for share in shares)
+    table = [("rows of", "rows", "times", "an epoch", "of rows", "of targets")]
+    for share in shares:
+        table.append(
+            (
+                share.name,
+                f"{share.rows:,}",
+                f"{share.times:g}",
+                f"{share.rows_an_epoch:,}",
+                f"{share.rows_an_epoch / rows:.1%}",
+                f"{share.targets_an_epoch / targets:.1%}",
+            )
+        )
+    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
+    return [
+        "  ".join([line[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(line[1:], widths[1:], strict=True))])
+        for line in table
+    ]
+
+
+def _chosen(source: Source, seed: int) -> np.ndarray:
+    """The source's rows of an epoch, ascending, so that a user's stay side by side: int64 (rows an epoch,)."""
+    whole, part = divmod(source.times, 1)
+    count = len(source.rows)
+    rng = np.random.default_rng([seed, zlib.crc32(source.name.encode())])
+    drawn = rng.permutation(count)[: round(part * count)]
+    return np.sort(np.concatenate([np.tile(np.arange(count), int(whole)), drawn]))
+
+
+@dataclass(frozen=True, eq=False)
+class _Tried:
+    """tokens: int64 (rows of the source,), estimated; targets: of a row, on average over those tried."""
+
+    tokens: np.ndarray
+    targets: float
+
+
+def _try(rows: Rows) -> _Tried:
+    """Makes some rows, short to long, and reads off a straight line from the source's own lengths to tokens: sources count in units of
+    their own (items, characters), and a batch's rows should be of like length whatever source they are of."""
+    lengths = np.asarray(rows.lengths, dtype=np.float64)
+    places = np.unique(np.linspace(0, len(lengths) - 1, NUM_TRIED).round().astype(int))
+    tried = np.argsort(lengths, kind="stable")[places]
+    made = [rows[int(row)] for row in tried]
+    tokens = np.array([len(row["input_ids"]) for row in made], dtype=np.float64)
+    slope, start = 0.0, float(tokens.mean())
+    if np.ptp(lengths[tried]) > 0:
+        slope, start = np.polyfit(lengths[tried], tokens, 1)
+    estimated = np.maximum(np.round(start + slope * lengths), 1).astype(np.int64)
+    return _Tried(estimated, float(np.mean([(row["labels"] != NO_TARGET).sum() for row in made])))
