@@ -1,0 +1,132 @@
+"""Reads the picture files of items: damaged ones are told from whole ones, huge ones are refused before they are decoded.
+
+Picture files come from strangers. Only plain raster formats are opened, the size is read in the header before anything is decoded,
+and what PIL calls a decompression bomb is an error here.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from llmrec.data.catalog import Catalog
+from llmrec.errors import DataError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # none that runs an outside program, as EPS does
+MAX_PIXELS = 50_000_000  # below PIL's own limit of 89 million
+MAX_BYTES = 100_000_000
+# What PIL's decoders are known to raise on damaged bytes.
+_DAMAGE = (
+    OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError, struct.error, NotImplementedError,
+    Image.DecompressionBombError, Image.DecompressionBombWarning,
+)  # fmt: skip
+
+
+class PictureError(DataError):
+    """A picture file that cannot be used; the text is the reason alone, and who knows the item and the file says those."""
+
+
+def picture_paths(catalog: Catalog, folder: Path) -> list[Path | None]:
+    """One path an item from the column `image`, None where it names none. folder: the data folder that the paths lie in.
+
+    Raises DataError where there is no such column, or where a path leads out of the folder.
+    """
+    if "image" not in catalog.fields:
+        raise DataError(
+            f"the catalog has no column 'image' (it has: {', '.join(catalog.fields)}), so its items have no pictures. Prepare the "
+            "data from items with a column `image` that names picture files."
+        )
+    root = folder.resolve()
+    paths: list[Path | None] = []
+    for item, name in enumerate(catalog.table["image"].to_pylist()):
+        path = root / name if name else None
+        if path is not None and not _inside(path, root):
+            raise DataError(
+                f"the picture of item '{catalog.item_id(item)}' is '{name}', which leads out of the data folder '{folder}'. "
+                "Pictures lie inside it; `llmrec data prepare` copies them there."
+            )
+        paths.append(path)
+    return paths
+
+
+def read_content(path: Path, max_pixels: int = MAX_PIXELS) -> bytes:
+    """The bytes of a picture file whose header says a known format and at most `max_pixels` pixels. Raises PictureError."""
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise PictureError(f"the file has {size:,} bytes, more than the {MAX_BYTES:,} that a picture may have")
+        content = path.read_bytes()
+    except OSError as error:
+        raise PictureError(error.strerror or str(error)) from error
+    _open(content, max_pixels)
+    return content
+
+
+def decode_picture(content: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """The picture in a file's bytes: mode RGB, upright (EXIF), 8 bits a channel, on white where it was transparent.
+
+    Animated pictures give their first frame. Raises PictureError where the bytes are no whole picture.
+    """
+    image = _open(content, max_pixels)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # odd metadata
+            image.load()
+            return _as_rgb(ImageOps.exif_transpose(image))
+    except _DAMAGE as error:
+        raise PictureError(f"the picture is damaged or breaks off ({_one_line(error)})") from error
+
+
+def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """`decode_picture` of a file. Raises PictureError."""
+    return decode_picture(read_content(path, max_pixels), max_pixels)
+
+
+def _open(content: bytes, max_pixels: int) -> Image.Image:
+    """The picture with only its header read."""
+    if not content:
+        raise PictureError("the file is empty")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(content), formats=FORMATS)
+    except UnidentifiedImageError as error:
+        raise PictureError(f"the file is no picture ({', '.join(FORMATS)} are read)") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise PictureError(f"the picture is too large to be decoded safely ({_one_line(error)})") from error
+    except _DAMAGE as error:
+        raise PictureError(f"the picture is damaged ({_one_line(error)})") from error
+    if image.width * image.height > max_pixels:
+        raise PictureError(
+            f"the picture has {image.width} x {image.height} pixels, more than the {max_pixels:,} that are decoded"
+        )
+    return image
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers of unknown range")
+    if image.mode.startswith("I"):  # 16 bits: PIL's own conversion would cut everything above 255 to white
+        values = np.asarray(image).astype(np.int64)
+        image = Image.fromarray((values.clip(0, 65_535) // 256).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _inside(path: Path, root: Path) -> bool:
+    try:
+        return path.resolve().is_relative_to(root)
+    except (OSError, ValueError):  # a loop of links, a null byte
+        return False
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
