@@ -20,13 +20,13 @@ def tokenize(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the clustering.")] = 0,
     encoder: Annotated[
-        str, typer.Option(help="Sentence encoder of the item texts: a name, a folder, or a name on the hub.")
+        str, typer.Option(help="Encoder of the item texts: a name, a folder, or a name on the hub.")
     ] = "all-MiniLM-L6-v2",
     feature: Annotated[
         list[str] | None,
         typer.Option(
-            help="What the codes are made from: 'text' (encoded titles and fields), or features of the data folder by "
-            "name. Repeat it to set several side by side. By default the text."
+            help="What the codes are made from: 'text' (encoded titles and fields), 'image' (encoded pictures), or features of "
+            "the data folder by name. Repeat it to set several side by side. By default the text."
         ),
     ] = None,
     field: Annotated[
@@ -44,7 +44,7 @@ def tokenize(
     # Loaded here so that --help needs neither torch nor faiss.
     from dataclasses import replace
 
-    from llmrec.backbones.item_features import TEXT, source_matrices
+    from llmrec.backbones.item_features import TEXT, TextSource, item_features
     from llmrec.data.folder import load_data
     from llmrec.errors import ConfigError
     from llmrec.files import content_hash
@@ -64,7 +64,8 @@ def tokenize(
     data = load_data(data_dir)
     if TEXT in sources:
         field = field or [each for each in data.catalog.fields if each != "image"]
-    matrices, present = source_matrices(sources, data.catalog, data.features, encoder=encoder, fields=field)
+    features = item_features(sources, data, text=TextSource(encoder=encoder, fields=field))
+    matrices, present = [features[source] for source in sources], [features.present[source] for source in sources]
     scaling = Scaling.none(matrices[0].shape[1]) if len(matrices) == 1 else Scaling.fit(matrices, present)
     semantic_ids, report = tokenize_features(
         scaling.apply(matrices, present), levels=levels, codebook_size=codebook_size, seed=seed, scaling=scaling

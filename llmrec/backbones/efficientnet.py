@@ -15,6 +15,8 @@ matplotlib 3.11 (military uniform):
 
 By mean probability without views the first two are equal when squeezed (0.60 and 0.60) and apart when cropped (0.65 and 0.56).
 
+Nearest neighbours among 1,127 film posters share more genres, too: Jaccard 0.242 (chance 0.166) for 0.233 with ImageNet's values.
+
 Pictures are squeezed, not cropped: an item's title and edges are part of its picture.
 """
 

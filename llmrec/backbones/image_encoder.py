@@ -20,7 +20,7 @@ from torch import Tensor
 from llmrec.backbones import efficientnet, pretrained_vision
 from llmrec.backbones.pictures import MAX_PIXELS, PictureError, read_content, read_picture
 from llmrec.backbones.vector_cache import VectorCache
-from llmrec.errors import DataError
+from llmrec.errors import DataError, ModelError
 from llmrec.files import content_hash
 
 DEFAULT_IMAGE_ENCODER = efficientnet.NAME
@@ -144,7 +144,7 @@ def _encode(
     starts = range(0, len(keys), BATCH_SIZE)
     console = Console(stderr=True)
     with torch.inference_mode():
-        vectors = np.zeros((len(keys), encode([Image.new("RGB", (64, 64))]).shape[1]), np.float32)
+        vectors = np.zeros((len(keys), _width(encode, model)), np.float32)
         for start in track(starts, f"encoding {len(keys)} pictures with {model}", console=console, transient=True):
             images = []
             for place in range(start, min(start + BATCH_SIZE, len(keys))):
@@ -162,6 +162,15 @@ def _encode(
                     cache.add(keys[part], vectors[part])
                 written = done
     return vectors, whole
+
+
+def _width(encode: Encode, model: str) -> int:
+    """D, found by trying."""
+    try:
+        return encode([Image.new("RGB", (64, 64))]).shape[1]
+    except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"'{model}' makes no vector of a picture alone ({reason}). Name a vision model.") from error
 
 
 def _picture(path: Path | None, max_pixels: int) -> Image.Image:

@@ -18,7 +18,8 @@ from llmrec.data.catalog import Catalog
 from llmrec.errors import DataError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # none that runs an outside program, as EPS does
-MAX_PIXELS = 50_000_000  # below PIL's own limit of 89 million
+MAX_PIXELS = 50_000_000
+PIXEL_LIMIT = 89_478_485  # where PIL begins to call a picture a decompression bomb; nothing raises it
 MAX_BYTES = 100_000_000
 # What PIL's decoders are known to raise on damaged bytes.
 _DAMAGE = (

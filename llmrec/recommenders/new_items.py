@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from llmrec.backbones.item_features import TEXT, source_matrices
+from llmrec.backbones.item_features import TEXT, TextSource, catalog_features
 from llmrec.data.catalog import Catalog
 from llmrec.data.features import Features
 from llmrec.errors import ArtifactError, DataError
@@ -113,8 +113,9 @@ def _placed_by(ids: SemanticIDs, new: Catalog, features: Mapping[str, np.ndarray
     named = Features(new.num_items)
     for name, vectors in features.items():
         named.add(name, vectors)
-    matrices, present = source_matrices(sources, new, named, encoder=ids.card["encoder"], fields=fields)
-    return ids.codebooks.scaling.apply(matrices, present)
+    text = TextSource(encoder=ids.card["encoder"], fields=fields) if TEXT in sources else None
+    found = catalog_features(sources, new, named, text=text)
+    return ids.codebooks.scaling.apply([found[name] for name in sources], [found.present[name] for name in sources])
 
 
 def _catalog(folder: Path, manifest: dict[str, Any]) -> Catalog:

@@ -22,8 +22,8 @@ def films(bench_data, tmp_path_factory) -> Data:
     source = bench_data / "ml100k_posters"
     folder = tmp_path_factory.mktemp("data") / "films"
     data = prepare(source / "items.jsonl.gz", source / "interactions.tsv.gz", folder)
-    collaborative = np.random.default_rng(0).normal(size=(data.catalog.num_items, 8))
-    data.features.add("collaborative", collaborative)
+    factors = np.random.default_rng(0).normal(size=(data.catalog.num_items, 8))
+    data.features.add("factors", factors)
     save_data(data, folder)
     return load_data(folder)
 
@@ -44,12 +44,12 @@ def test_it_writes_unique_codes_and_prints_how_good_they_are(films):
 
 def test_json_is_one_object_and_features_can_stand_side_by_side(films):
     result = run(
-        films.folder, "--feature", "text", "--feature", "collaborative", "--field", "title", "--field", "genres",
+        films.folder, "--feature", "text", "--feature", "factors", "--field", "title", "--field", "genres",
         "--levels", 2, "--codebook-size", 50, "--name", "both", "--json",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     card = json.loads(result.stdout)
-    assert card["report"]["codebook_sizes"] == [50, 50] and card["features"] == ["text", "collaborative"]
+    assert card["report"]["codebook_sizes"] == [50, 50] and card["features"] == ["text", "factors"]
     assert card["catalog_hash"] == films.catalog.content_hash
     assert SemanticIDs.load(card["folder"]).num_levels == 2
 
@@ -60,8 +60,8 @@ def test_json_is_one_object_and_features_can_stand_side_by_side(films):
         (["--method", "magic"], ConfigError, "no method 'magic'"),
         (["--feature", "smell"], DataError, "no features 'smell'"),
         (["--name", "../up"], ConfigError, "name of semantic IDs"),
-        (["--feature", "collaborative", "--field", "title"], ConfigError, "not among the features"),
-        (["--feature", "collaborative", "--codebook-size", "2"], ConfigError, "tell 8 items apart"),
+        (["--feature", "factors", "--field", "title"], ConfigError, "not among the features"),
+        (["--feature", "factors", "--codebook-size", "2"], ConfigError, "tell 8 items apart"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_sentence(films, arguments, error, sentence):
