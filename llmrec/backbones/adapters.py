@@ -1,8 +1,9 @@
-"""Which parts of a backbone are trained: LoRA in its linear layers, the item table beside it."""
+"""Trained parts of a backbone and their learning rates; LoRA. Which of them a recipe trains: see trained_parts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,7 +12,13 @@ import torch
 from torch import nn
 
 from llmrec.backbones.causal_lm import Backbone
+from llmrec.backbones.decoder_layers import layer_adapters
+from llmrec.backbones.prefix import Prefix, find_prefix
 from llmrec.errors import ArtifactError, ModelError
+from llmrec.nn.item_table import ItemTable
+from llmrec.nn.layer_adapter import LayerAdapter
+from llmrec.nn.semantic_adapter import SemanticAdapter
+from llmrec.nn.soft_prompt import SoftPrompt
 
 
 @dataclass(frozen=True)
@@ -36,18 +43,22 @@ def add_lora(
     alpha: float,
     dropout: float,
     targets: Literal["all-linear"] | list[str] = "all-linear",
+    dora: bool = False,
 ) -> None:
     """Puts LoRA (Hu et al. 2022) into the backbone's linear layers, in float32 whatever the frozen part's arithmetic.
 
     Args:
         targets: "all-linear" (every linear layer but the head), or names such as ["q_proj", "v_proj"].
+        dora: each layer's columns get a trained length beside LoRA's direction (DoRA, Liu et al. 2024).
 
     Raises:
         ModelError: a name in `targets` is no layer of this model.
     """
     from peft import LoraConfig, get_peft_model
 
-    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets, task_type="CAUSAL_LM")
+    config = LoraConfig(
+        r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets, use_dora=dora, task_type="CAUSAL_LM"
+    )
     try:
         backbone.peft = get_peft_model(backbone.causal_lm, config)
     except ValueError as error:
@@ -86,23 +97,72 @@ def lora_parameters(backbone: Backbone) -> list[nn.Parameter]:
     return [p for name, p in backbone.causal_lm.named_parameters() if "lora_" in name]
 
 
+def is_added(name: str) -> bool:
+    """Whether a parameter of `backbone.causal_lm`, by its name there, was added to the loaded model."""
+    return "lora_" in name or ".layer_adapter." in name or ".prefix." in f".{name}"
+
+
 def trainable_parts(
     backbone: Backbone, *, adapter_lr: float, row_lr: float, weight_decay: float
 ) -> list[TrainablePart]:
-    """The trained parts with their learning rates; together they are exactly the parameters that require a gradient."""
-    parts = []
-    if lora := lora_parameters(backbone):
-        parts.append(TrainablePart("LoRA", tuple(lora), adapter_lr, weight_decay))
-    table = backbone.item_table
-    if table is not None:
-        parts.append(TrainablePart("item table", (table.weight,), row_lr, weight_decay))
-        # one number: decay would pull the temperature, not the size of anything
-        parts.append(TrainablePart("item logit scale", (table.log_scale,), row_lr, 0.0))
-    listed = {id(parameter) for part in parts for parameter in part.parameters}
-    rest = [p for p in backbone.parameters() if p.requires_grad and id(p) not in listed]
-    if rest:  # a backbone trained whole, from scratch
-        parts.insert(0, TrainablePart("language model", tuple(rest), adapter_lr, weight_decay))
-    return parts
+    """The trained parts with their learning rates; together they are exactly the parameters that require a gradient.
+
+    `row_lr` is of what stands in the place of embedding rows (item table, soft prompt, prefix), `adapter_lr` of all matrices.
+    """
+    by_part: dict[str, list[nn.Parameter]] = {"language model": []}  # its own layers: all of them, or the last
+    named = {id(parameter): name for parameter, name in _parts_of(backbone)}
+    for parameter in backbone.parameters():
+        if parameter.requires_grad:
+            by_part.setdefault(named.get(id(parameter), "language model"), []).append(parameter)
+    rows = {"item table", "item logit scale", "soft prompt", "prefix"}
+    return [
+        TrainablePart(
+            name,
+            tuple(parameters),
+            row_lr if name in rows else adapter_lr,
+            # one number: decay would pull the temperature, not the size of anything
+            0.0 if name.endswith("scale") else weight_decay,
+        )
+        for name, parameters in by_part.items()
+        if parameters
+    ]
+
+
+def _parts_of(backbone: Backbone) -> Iterator[tuple[nn.Parameter, str]]:
+    """Every parameter that is not the language model's own, and the name of its part."""
+    for parameter in lora_parameters(backbone):
+        yield parameter, "LoRA"
+    kinds = {LayerAdapter: "layer adapters", Prefix: "prefix", SoftPrompt: "soft prompt"}
+    for module in backbone.modules():
+        if type(module) in kinds:
+            yield from ((parameter, kinds[type(module)]) for parameter in module.parameters())
+        elif isinstance(module, ItemTable):
+            yield module.weight, "item table"
+            yield module.log_scale, "item logit scale"
+        elif isinstance(module, SemanticAdapter):
+            yield module.log_scale, "semantic adapter's scale"
+            rest = (parameter for parameter in module.parameters() if parameter is not module.log_scale)
+            yield from ((parameter, "semantic adapter") for parameter in rest)
+
+
+@contextlib.contextmanager
+def without_adapters(backbone: Backbone) -> Iterator[None]:
+    """The language model as it was loaded: LoRA, layer adapters and prefix are off. What was trained in place stays as it is."""
+    added: list[LayerAdapter | Prefix] = [*layer_adapters(backbone)]
+    if (prefix := find_prefix(backbone)) is not None:
+        added.append(prefix)
+    trained = [parameter for parameter in backbone.parameters() if parameter.requires_grad]
+    for module in added:
+        module.is_on = False
+    try:
+        with backbone.peft.disable_adapter() if backbone.peft is not None else contextlib.nullcontext():
+            yield
+    finally:
+        for module in added:
+            module.is_on = True
+        backbone.requires_grad_(False)  # PEFT leaves its layers trainable
+        for parameter in trained:
+            parameter.requires_grad_(True)
 
 
 def train_whole_model(backbone: Backbone) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from llmrec.errors import ModelError
+from llmrec.errors import ArtifactError, ModelError
 from llmrec.nn.experts import WhitenedExperts
 from llmrec.nn.query_former import QueryFormer
 
@@ -161,6 +165,24 @@ class SemanticAdapter(nn.Module):
         """
         for name, scaling, is_present in zip(self.feature_names, self.scalings, present.unbind(dim=1), strict=True):
             scaling.fit(features[name][is_present])
+
+    def save(self, path: Path) -> None:
+        """One safetensors file: weights, scaling, and in its header the settings."""
+        tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
+        save_file(tensors, path, metadata={"settings": json.dumps(self.settings)})
+
+    @classmethod
+    def load(cls, path: Path) -> SemanticAdapter:
+        """The adapter that `save` wrote, on the processor; no language model is needed. Raises ArtifactError."""
+        try:
+            with safe_open(path, framework="pt") as file:
+                settings = (file.metadata() or {})["settings"]
+            adapter = cls(**json.loads(settings))
+            adapter.load_state_dict(load_file(path))
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            first = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ArtifactError(f"expected a semantic adapter in '{path}': {first}") from error
+        return adapter
 
     def _sum(self, hidden: Tensor, present: Tensor) -> Tensor:
         """hidden (B, F, H), present bool (B, F) -> (B, H)."""

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from llmrec.errors import ModelError
+from llmrec.errors import ArtifactError, ModelError
 from llmrec.nn.semantic_adapter import SemanticAdapter
 
 KINDS = ("linear", "mlp", "qformer", "moe")
@@ -103,18 +104,29 @@ def test_every_parameter_is_reached_by_the_gradient(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_weights_settings_and_scaling_come_back_and_the_seed_decides(kind):
+def test_the_seed_decides_and_a_saved_adapter_comes_back_with_settings_and_scaling(kind, tmp_path):
     features, present = items()
     adapter = made(kind, seed=5)
     adapter.fit_scaling(features, present)
     torch.manual_seed(99)
     again = SemanticAdapter(**adapter.settings)
     assert all(torch.equal(p, q) for p, q in zip(adapter.parameters(), again.parameters(), strict=True))
-    assert not torch.equal(again(features, present), adapter(features, present))  # not scaled yet
-    again.load_state_dict(adapter.state_dict())
-    assert torch.equal(again(features, present), adapter(features, present))
-    other = made(kind, seed=6)
-    assert not torch.equal(other.out.weight, adapter.out.weight)
+    assert not torch.equal(made(kind, seed=6).out.weight, adapter.out.weight)
+    torch.nn.init.normal_(adapter.out.bias)
+    adapter.save(tmp_path / "adapter.safetensors")
+    loaded = SemanticAdapter.load(tmp_path / "adapter.safetensors")
+    assert loaded.settings == adapter.settings
+    assert torch.equal(loaded(features, present), adapter(features, present))
+    assert not torch.equal(again(features, present), adapter(features, present))
+
+
+def test_a_file_that_is_no_adapter_is_refused_in_words(tmp_path):
+    made("linear").save(tmp_path / "whole")
+    (tmp_path / "cut").write_bytes((tmp_path / "whole").read_bytes()[:-5])
+    save_file({"weight": torch.zeros(1)}, tmp_path / "foreign")
+    for name in ("cut", "foreign", "missing"):
+        with pytest.raises(ArtifactError, match=f"expected a semantic adapter in .*{name}"):
+            SemanticAdapter.load(tmp_path / name)
 
 
 def test_scaling_is_by_present_rows_only_and_survives_rows_that_are_all_alike():
