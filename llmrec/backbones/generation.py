@@ -36,7 +36,7 @@ _NO_CHARACTERS = dict.fromkeys(range(0xFDD0, 0xFDF0))
 
 @dataclass(frozen=True)
 class Generated:
-    """What the model wrote behind one prompt, without the prompt and without `prefill`.
+    """What the model wrote behind one prompt, without the prompt and without what its answer was given to begin with.
 
     num_prompt_tokens: `prefill` included; num_new_tokens: the end token included; finished: whether the model ended the
     text itself (else it was cut at max_new_tokens).
@@ -79,13 +79,17 @@ class TextModel:
     def prompt_ids(self, prompt: str | list[dict[str, str]], prefill: str = "") -> list[int]:
         """Token ids of a plain text, or of messages through the chat template with the answer's turn opened.
 
-        prompt: a text, or messages {"role": ..., "content": ...}; prefill: words that the answer begins with.
+        prompt: a text, or messages {"role": ..., "content": ...}, of which a last one of the assistant's is how its answer begins;
+        prefill: words that every answer begins with, behind those.
         Raises ModelError where messages come and the tokenizer has no chat template, or refuses their roles.
         """
         if isinstance(prompt, str):
             bos = self.tokenizer.bos_token_id
             start = [bos] if bos is not None and self.tokenizer("a").input_ids[0] == bos else []
             return start + self._words(_clean(prompt) + prefill)
+        if prompt and prompt[-1]["role"] == "assistant":
+            *prompt, opened = prompt
+            prefill = opened["content"].rstrip() + prefill
         marked = [{**turn, "content": f"{_OPEN}{_clean(turn['content']).strip()}{_CLOSE}"} for turn in prompt]
         try:
             text = self.tokenizer.apply_chat_template(marked, tokenize=False, add_generation_prompt=True)
@@ -167,7 +171,8 @@ def generate_texts(
     """What the model writes behind each prompt, in their order; in bfloat16 equal up to its rounding whatever the batch.
 
     Args:
-        prompts: plain texts, or chats of messages {"role": ..., "content": ...}; contents are words, whatever they spell.
+        prompts: plain texts, or chats of messages {"role": ..., "content": ...}; contents are words, whatever they spell. A last
+            message of the assistant's is the beginning of its answer, which goes on from there.
         max_new_tokens: tokens of an answer at most.
         temperature: 0 takes the likeliest token each time; above, tokens are drawn from the whole softmax of logits / temperature.
         seed: of those draws, which depend on it and on the prompt alone.

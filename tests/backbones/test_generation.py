@@ -106,6 +106,15 @@ def test_harmless_messages_are_tokenised_as_the_tokenizer_does_it(smollm2_tokeni
     assert model.prompt_ids("Name a film.") == smollm2_tokenizer("Name a film.").input_ids
 
 
+def test_a_last_message_of_the_assistants_is_how_its_answer_begins(smollm2_tokenizer):
+    backbone = tiny_backbone("llama")
+    model = TextModel(backbone.causal_lm, smollm2_tokenizer, backbone.source, backbone.layers, torch.float32, ())
+    asked = [{"role": "user", "content": "Name a film."}]
+    begun = [*asked, {"role": "assistant", "content": "I name"}]
+    assert model.prompt_ids(begun) == model.prompt_ids(asked, "I name")
+    assert smollm2_tokenizer.decode(model.prompt_ids(begun, " Heat")).endswith("<|im_start|>assistant\nI name Heat")
+
+
 def test_messages_need_a_chat_template():
     with pytest.raises(ModelError, match=r"'tiny-llama' cannot be asked in messages: it has no chat template"):
         generate_texts(tiny_writer("llama"), [[{"role": "user", "content": "A"}]], max_new_tokens=2)
