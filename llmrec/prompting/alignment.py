@@ -101,6 +101,16 @@ class AlignmentTexts:
         return None if texts is None else [one_line(text or "") for text in texts]
 
 
+def find_task(name: str) -> AlignmentTask:
+    """The task of that name. Raises ConfigError for one that does not exist, naming the nearest."""
+    if name not in TASKS:
+        raise ConfigError(
+            f"there is no alignment task '{name}'; the nearest is '{nearest_words(name, list(TASKS), 1)[0]}'. "
+            f"Tasks: {', '.join(TASKS)}."
+        )
+    return TASKS[name]
+
+
 def alignment_rows(
     name: str,
     texts: AlignmentTexts,
@@ -119,7 +129,7 @@ def alignment_rows(
     text answer, EOS included. Raises ConfigError for a task that does not exist or whose texts are not there, and where rows cannot fit
     max_tokens; DataError where not one row has its text; ModelError for a tokenizer that the task's prompt or answers cannot use.
     """
-    task = _task(name)
+    task = find_task(name)
     if item_tokens.form == "text":
         raise ConfigError(
             f"the alignment task '{name}' ties an item's own tokens to its words, but in the text form an item is its words. Use items "
@@ -178,15 +188,6 @@ def describe_items(catalog: Catalog, fields: Sequence[str]) -> list[str]:
     if len(fields) == 1:
         return [catalog.text(item, fields[0]) for item in range(catalog.num_items)]
     return catalog.texts(fields)
-
-
-def _task(name: str) -> AlignmentTask:
-    if name not in TASKS:
-        nearest = nearest_words(name, list(TASKS), 1)
-        raise ConfigError(
-            f"there is no alignment task '{name}'; the nearest is '{nearest[0]}'. Tasks: {', '.join(TASKS)}."
-        )
-    return TASKS[name]
 
 
 def _needed(name: str, kind: str, texts: AlignmentTexts) -> list[str]:
