@@ -60,7 +60,8 @@ def write_run(folder: Path, num_items: int) -> None:
     from llmrec.nn.item_table import ItemTable
     from llmrec.prompting.encoder import PromptEncoder
     from llmrec.prompting.templates import load_prompt
-    from llmrec.recommenders.artifact import item_tokens_for, save_artifact
+    from llmrec.recommenders.artifact import save_artifact
+    from llmrec.recommenders.item_writing import item_tokens_for
     from llmrec.recommenders.language_model import LanguageModel
 
     rng = np.random.default_rng(0)

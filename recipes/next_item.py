@@ -34,19 +34,23 @@ from llmrec.errors import ConfigError, ModelError
 from llmrec.evaluation.runner import evaluate
 from llmrec.evaluation.tasks import load_task
 from llmrec.items.codes_folder import find_codes
+from llmrec.items.forms import ONE_TOKEN_FORMS, ItemTokens
 from llmrec.items.row_features import nearest_seen, row_features
 from llmrec.items.semantic_ids import SemanticIDs
 from llmrec.nn.item_table import ItemTable
+from llmrec.nn.soft_tokens import SoftItemTable
 from llmrec.prompting.collators import AnswerRows, DenseRows
 from llmrec.prompting.encoder import PromptEncoder
 from llmrec.prompting.packing import make_collator
 from llmrec.prompting.templates import load_prompt
-from llmrec.recommenders.artifact import MODEL_FOLDER, item_tokens_for, save_artifact
+from llmrec.recommenders.artifact import MODEL_FOLDER, save_artifact
 from llmrec.recommenders.baselines import EaseR
 from llmrec.recommenders.factor_cache import cached_factors
+from llmrec.recommenders.item_writing import item_mentions, item_tokens_for
 from llmrec.recommenders.language_model import LanguageModel, recommender_of
 from llmrec.training.command import print_parts, recipe_main, remember_settings, settle_run_folder
 from llmrec.training.estimate import Estimate
+from llmrec.training.soft_tokens import SoftTokenSettings, make_soft_tokens, soft_features
 from llmrec.training.trainer import Batch, ComputeLoss, Objective, TrainingSettings, train
 
 if TYPE_CHECKING:
@@ -77,7 +81,10 @@ class BackboneSettings(Settings):
 class ItemSettings(Settings):
     """How items stand in the token stream."""
 
-    form: Literal["text", "unique_id", "semantic_id"] = "semantic_id"
+    form: Literal["text", "unique_id", "semantic_id", "soft"] = "semantic_id"  # of the answer; soft: by inner product
+    mention: tuple[
+        Literal["text", "unique_id", "semantic_id", "soft"], ...
+    ] = ()  # in prompts, side by side; (): as answered
     semantic_ids: str | None = None  # a folder `llmrec tokenize` wrote; None: the only ones in the data folder
     start: Literal["text", "collaborative", "random"] = "text"  # what item rows are initialised from
     collaborative_dim: int = 256
@@ -86,6 +93,11 @@ class ItemSettings(Settings):
     place_unseen: bool = (
         True  # unique ids: items without a training event get the mean row of their nearest seen items by text
     )
+
+    @property
+    def mention_forms(self) -> tuple[str, ...]:
+        """How prompts mention items; soft answers are mentioned by their soft tokens."""
+        return self.mention or (("soft",) if self.form == "soft" else ())
 
 
 class PromptSettings(Settings):
@@ -129,6 +141,7 @@ class NextItem(Settings):
     output: str
     backbone: BackboneSettings = BackboneSettings()
     items: ItemSettings = ItemSettings()
+    soft: SoftTokenSettings = SoftTokenSettings()  # where items.form or items.mention says soft
     prompt: PromptSettings = PromptSettings()
     lora: LoraSettings = LoraSettings()
     loss: LossSettings = LossSettings()
@@ -201,21 +214,15 @@ def make_model(
             f"prompt.max_tokens is {config.prompt.max_tokens}, but {backbone.source.name} has only {positions} positions; "
             f"set prompt.max_tokens={positions} or less."
         )
-    tokens = item_tokens_for(
-        config.items.form, backbone, data.catalog, codes, max_title_tokens=config.items.max_title_tokens
-    )
-    if tokens.num_rows:
-        table = ItemTable(
-            tokens.row_levels,
-            backbone.dim,
-            norm=backbone.embedding_norm,
-            dropout=config.items.dropout,
-            seed=config.seed,
-        )
-        if config.items.start != "random":
-            features = start_features(config, data, split)
-            table.initialise(row_features(tokens, features), norm=backbone.embedding_norm, seed=config.seed)
-        backbone.add_item_table(table)
+    if config.items.form == "soft" or "soft" in config.items.mention:
+        features = soft_features(config.soft, data, split)
+        backbone.add_vectors("soft", make_soft_tokens(config.soft, features, backbone, seed=config.seed))
+    lengths = {"max_title_tokens": config.items.max_title_tokens}
+    tokens = item_tokens_for(config.items.form, backbone, data.catalog, codes, **lengths)
+    if config.items.form == "soft":
+        backbone.add_item_table(SoftItemTable(backbone.vector_tokens["soft"], norm=backbone.embedding_norm))
+    elif tokens.num_rows:
+        backbone.add_item_table(trained_rows(config, data, split, backbone, tokens))
     if config.backbone.scratch is not None:
         train_whole_model(backbone)
     elif config.lora.rank:
@@ -223,9 +230,19 @@ def make_model(
     encoder = PromptEncoder(
         load_prompt(config.prompt.name), backbone.tokenizer, tokens, data.catalog,
         max_history=config.prompt.max_history, max_tokens=config.prompt.max_tokens,
+        mentions=item_mentions(config.items.mention_forms, tokens, backbone, data.catalog, **lengths),
     )  # fmt: skip
     rule = config.loss.rule or ("full" if config.items.form == "text" else "level")
-    return LanguageModel(backbone, tokens, encoder, data.catalog, rule)
+    return LanguageModel(backbone, tokens, encoder, data.catalog, rule, config.items.mention_forms)
+
+
+def trained_rows(config: NextItem, data: Data, split: Split, backbone: Backbone, tokens: ItemTokens) -> ItemTable:
+    """The item table at its start: random, or from features of the items that are written with each row."""
+    norm = backbone.embedding_norm
+    table = ItemTable(tokens.row_levels, backbone.dim, norm=norm, dropout=config.items.dropout, seed=config.seed)
+    if config.items.start != "random":
+        table.initialise(row_features(tokens, start_features(config, data, split)), norm=norm, seed=config.seed)
+    return table
 
 
 def start_features(config: NextItem, data: Data, split: Split) -> np.ndarray:
@@ -250,7 +267,7 @@ def objective(config: NextItem, model: LanguageModel) -> ComputeLoss:
     """-log p(next item | history), summed over the targets of a batch."""
     smoothing = config.loss.label_smoothing
     rule = model.score_rule
-    if rule == "trie" and config.items.form == "unique_id":
+    if rule == "trie" and config.items.form in ONE_TOKEN_FORMS:
         rule = "level"  # one token an item: the children of the root are the level
     trie_loss = TrieLoss(model.item_tokens, TokenTrie.from_item_tokens(model.item_tokens)) if rule == "trie" else None
 

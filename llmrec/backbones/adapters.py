@@ -19,6 +19,7 @@ from llmrec.nn.item_table import ItemTable
 from llmrec.nn.layer_adapter import LayerAdapter
 from llmrec.nn.semantic_adapter import SemanticAdapter
 from llmrec.nn.soft_prompt import SoftPrompt
+from llmrec.nn.soft_tokens import SoftItemTable
 
 
 @dataclass(frozen=True)
@@ -136,9 +137,10 @@ def _parts_of(backbone: Backbone) -> Iterator[tuple[nn.Parameter, str]]:
     for module in backbone.modules():
         if type(module) in kinds:
             yield from ((parameter, kinds[type(module)]) for parameter in module.parameters())
-        elif isinstance(module, ItemTable):
-            yield module.weight, "item table"
+        elif isinstance(module, ItemTable | SoftItemTable):
             yield module.log_scale, "item logit scale"
+            rest = (parameter for parameter in module.parameters() if parameter is not module.log_scale)
+            yield from ((parameter, "item table") for parameter in rest)
         elif isinstance(module, SemanticAdapter):
             yield module.log_scale, "semantic adapter's scale"
             rest = (parameter for parameter in module.parameters() if parameter is not module.log_scale)

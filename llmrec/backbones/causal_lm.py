@@ -14,6 +14,8 @@ from llmrec.backbones.packed_attention import PackedLayout, packed
 from llmrec.errors import ModelError
 from llmrec.nn.item_table import ItemTable
 from llmrec.nn.losses import IGNORE, token_loss
+from llmrec.nn.soft_tokens import SoftItemTable
+from llmrec.nn.splice import VectorTokens, splice
 
 # The softmax an answer token is scored by: `full` over the vocabulary and all item tokens (Hugging Face's own), `level` over the item
 # tokens of the answer's level, `trie` over the tokens that continue an item of the catalogue.
@@ -32,9 +34,10 @@ class LayerCount:
 
 
 class Backbone(nn.Module):
-    """The language model, its tokenizer and, beside its frozen vocabulary of V tokens, the R rows of an `ItemTable`.
+    """The language model, its tokenizer and, beside its frozen vocabulary of V tokens, R item-table rows and S vector tokens.
 
-    Token ids below V are the vocabulary's, V + r is item-table row r. Letters: B batch, T tokens, D width, N positions.
+    Token ids below V are the vocabulary's, V + r is item-table row r, V + R + s is vector token s (inputs only: see
+    llmrec.nn.splice). Letters: B batch, T tokens, D width, N positions.
     """
 
     def __init__(
@@ -45,12 +48,13 @@ class Backbone(nn.Module):
         source: ModelSource,
         layers: LayerCount,
         quantize: Literal["nf4"] | None = None,
-        item_table: ItemTable | None = None,
+        item_table: ItemTable | SoftItemTable | None = None,
     ):
         super().__init__()
         self.causal_lm = causal_lm  # PEFT injects its layers in place, so this name holds with and without it
         self.peft: nn.Module | None = None
         self.item_table = item_table
+        self.vector_tokens = VectorTokens()
         self.tokenizer = tokenizer
         self.source = source
         self.layers = layers
@@ -87,22 +91,43 @@ class Backbone(nn.Module):
 
     @property
     def num_tokens(self) -> int:
-        """V + R."""
+        """V + R: the tokens that have logits."""
         return self.base_vocab_size + (self.item_table.num_rows if self.item_table is not None else 0)
 
-    def add_item_table(self, item_table: ItemTable) -> None:
+    def add_item_table(self, item_table: ItemTable | SoftItemTable) -> None:
         """Put `item_table` beside the vocabulary; its rows are trained."""
         self.item_table = item_table.to(self.device)
 
+    def add_vectors(self, name: str, source: nn.Module) -> None:
+        """Puts the vector tokens of a `VectorSource` behind all others; their ids hold once the item table is there too."""
+        self.vector_tokens.add(name, source.to(self.device))
+
+    def first_vector_id(self, name: str) -> int:
+        """The id of the first vector token of a source: V + R + where the source begins."""
+        return self.num_tokens + self.vector_tokens.start(name)
+
     def embed(self, input_ids: torch.Tensor) -> torch.Tensor:
-        """input_ids int64 (B, T), each in [0, V + R) -> (B, T, D) in the model's dtype."""
+        """input_ids int64 (B, T), each in [0, V + R + S) -> (B, T, D) in the model's dtype."""
         embedding = self.causal_lm.get_input_embeddings()
-        if self.item_table is None:
+        if self.item_table is None and not self.vector_tokens.num_tokens:
             return embedding(input_ids)
-        is_item = input_ids >= self.base_vocab_size
-        base = embedding(input_ids.masked_fill(is_item, 0))
-        rows = self.item_table.input_rows((input_ids - self.base_vocab_size).clamp_min(0))
-        return torch.where(is_item.unsqueeze(-1), (rows * self.embedding_scale).to(base.dtype), base)
+        embeddings = embedding(input_ids.masked_fill(input_ids >= self.base_vocab_size, 0))
+        is_item = (input_ids >= self.base_vocab_size) & (input_ids < self.num_tokens)
+        if bool(is_item.any()):
+            rows = self.item_table.input_rows((input_ids - self.base_vocab_size).masked_fill(~is_item, 0))
+            rows = (rows * self.embedding_scale).to(embeddings.dtype)
+            embeddings = torch.where(is_item.unsqueeze(-1), rows, embeddings)
+        return self._with_vectors(embeddings, input_ids) if self.vector_tokens.num_tokens else embeddings
+
+    def _with_vectors(self, embeddings: torch.Tensor, input_ids: torch.Tensor) -> torch.Tensor:
+        """The embeddings with the vectors of vector tokens in their places."""
+        is_vector = input_ids >= self.num_tokens
+        places = input_ids[is_vector] - self.num_tokens
+        if len(places):
+            return splice(embeddings, is_vector, self.vector_tokens.rows(places))
+        if self.training:  # whatever is trained takes part in every step, or processes would wait for its gradient
+            return embeddings + 0 * self.vector_tokens.rows(places.new_zeros(1)).sum().to(embeddings.dtype)
+        return embeddings
 
     def hidden_states(
         self,

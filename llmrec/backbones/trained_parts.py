@@ -18,6 +18,7 @@ from llmrec.errors import ConfigError, ModelError
 from llmrec.nn.item_table import ItemTable
 from llmrec.nn.semantic_adapter import SemanticAdapter
 from llmrec.nn.soft_prompt import SoftPrompt
+from llmrec.nn.soft_tokens import SoftItemTable
 
 # whole: every layer of the language model. last_layers: the last few. The three that follow are added to a frozen one; the others
 # stand beside it and exist because of the form of the items or the prompt.
@@ -71,7 +72,7 @@ def train_parts(backbone: Backbone, names: Sequence[str], settings: PartSettings
     """
     check_names(names)
     beside = {
-        "item_table": _modules(backbone, ItemTable),
+        "item_table": _modules(backbone, ItemTable) + _modules(backbone, SoftItemTable),
         "semantic_adapter": _modules(backbone, SemanticAdapter),
         "soft_prompt": _modules(backbone, SoftPrompt),
     }

@@ -1,17 +1,16 @@
 """Item forms: how an item stands in the token stream, as the sequence of token ids the model reads and writes for it.
 
 Ids below V, the number of rows of the backbone's own embedding, are words of its vocabulary; V + r is row r of the
-ItemTable.
+ItemTable; ids from V + R on are vector tokens, places for vectors that are made elsewhere (llmrec.nn.splice).
 
-| form | sequence of an item | rows of the ItemTable |
-|---|---|---|
-| text | the tokens of its title, then an end token | none |
-| unique_id | one token | one an item |
-| semantic_id | one code token a level | one a code of every level's codebook |
-| soft (not built yet) | num_query_tokens placeholders filled by the semantic adapter | none |
-| image (not built yet, input only) | the multimodal model's own image placeholders | none |
+| form | an item in the prompt (`ItemSequences`) | an item as the answer (`ItemTokens`) | rows of the ItemTable |
+|---|---|---|---|
+| text | the tokens of its title | the same, then an end token | none |
+| unique_id | one token | that token | one an item, trained |
+| semantic_id | one code token a level | the same | one a code of every level's codebook, trained |
+| soft | num_query_tokens vector tokens made of its features | one token | one an item, made of its features |
 
-Letters: N items, R rows of the ItemTable, L_max tokens of the longest item, V rows of the base embedding.
+Letters: N items, R rows of the ItemTable, S vector tokens, L_max tokens of the longest item, V rows of the base embedding.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,47 +30,30 @@ from llmrec.items.semantic_ids import SemanticIDs
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-FORMS = ("text", "unique_id", "semantic_id")
+FORMS = ("text", "unique_id", "semantic_id", "soft")
+ONE_TOKEN_FORMS = ("unique_id", "soft")  # answers of one token, whose softmax is the exact ranking
 
 
 @dataclass(frozen=True, eq=False)
-class ItemTokens:
-    """The token sequence of every item of the catalogue.
+class ItemSequences:
+    """A sequence of token ids for every item: how a prompt mentions it.
 
-    form: one of FORMS. base_vocab_size: V. sequences: int32 (N, L_max), padded with -1, each id in [0, V + R).
-    lengths: int32 (N,), each >= 1. row_strings: R strings, the spelling of each row of the ItemTable (empty for text).
-    row_levels: int32 (R,), the position in an item's sequence at which the row is used.
-    end_token: the vocabulary id that closes every sequence of the text form; None for forms that need none.
+    sequences: int32 (N, L_max), padded with -1. lengths: int32 (N,), each >= 1.
     """
 
-    form: str
-    base_vocab_size: int
     sequences: np.ndarray
     lengths: np.ndarray
-    row_strings: list[str]
-    row_levels: np.ndarray
-    end_token: int | None = None
 
     def __post_init__(self) -> None:
         used = np.arange(self.sequences.shape[1]) < self.lengths[:, None]  # (N, L_max)
-        ids = self.sequences[used]
-        limit = self.base_vocab_size + self.num_rows
-        assert self.form in FORMS, self.form
         assert self.sequences.dtype == np.int32 and self.lengths.dtype == np.int32, "sequences and lengths are int32"
         assert self.num_items == 0 or self.lengths.min() >= 1, "every item has at least one token"
-        assert (self.sequences[~used] == -1).all(), "sequences are padded with -1"
-        assert ids.size == 0 or (ids.min() >= 0 and ids.max() < limit), f"token ids lie in [0, {limit})"
-        assert len(self.row_levels) == self.num_rows, (len(self.row_levels), self.num_rows)
+        assert (self.sequences[used] >= 0).all() and (self.sequences[~used] == -1).all(), "padding, and only it, is -1"
 
     @property
     def num_items(self) -> int:
         """N."""
         return len(self.sequences)
-
-    @property
-    def num_rows(self) -> int:
-        """R: rows the ItemTable needs."""
-        return len(self.row_strings)
 
     @property
     def max_length(self) -> int:
@@ -81,20 +64,69 @@ class ItemTokens:
         """The whole sequence of one item: int32 (length,)."""
         return self.sequences[item, : self.lengths[item]]
 
-    def mention(self, item: int) -> np.ndarray:
-        """The sequence as it stands inside a sentence: without the end token of the text form."""
-        return self.sequences[item, : self.lengths[item] - (self.end_token is not None)]
-
     def flatten(self, items: np.ndarray) -> np.ndarray:
         """The sequences of many items one after another: int (H,) -> int32 (sum of their lengths,)."""
         rows = self.sequences[items]  # (H, L_max)
         return rows[np.arange(self.max_length) < self.lengths[items][:, None]]
 
 
-def unique_id_tokens(num_items: int, base_vocab_size: int) -> ItemTokens:
-    """One token an item: item i is row i of the ItemTable, spelled <item_i>."""
+@dataclass(frozen=True, eq=False)
+class ItemTokens(ItemSequences):
+    """The sequences that are answers, each of vocabulary words or of the ItemTable's rows.
+
+    form: one of FORMS. base_vocab_size: V. sequences: each id in [0, V + R).
+    row_strings: R strings, the spelling of each row of the ItemTable (empty for text).
+    row_levels: int32 (R,), the position in an item's sequence at which the row is used.
+    end_token: the vocabulary id that closes every sequence of the text form; None for forms that need none.
+    """
+
+    form: str
+    base_vocab_size: int
+    row_strings: list[str]
+    row_levels: np.ndarray
+    end_token: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        limit = self.base_vocab_size + self.num_rows
+        assert self.form in FORMS, self.form
+        assert self.sequences.size == 0 or self.sequences.max() < limit, f"token ids lie in [0, {limit})"
+        assert len(self.row_levels) == self.num_rows, (len(self.row_levels), self.num_rows)
+
+    @property
+    def num_rows(self) -> int:
+        """R: rows the ItemTable needs."""
+        return len(self.row_strings)
+
+    @cached_property
+    def mentions(self) -> ItemSequences:
+        """The sequences as they stand inside a sentence: without the end token of the text form."""
+        if self.end_token is None:
+            return self
+        sequences = np.where(self.sequences == self.end_token, -1, self.sequences)[:, : max(1, self.max_length - 1)]
+        return ItemSequences(sequences, self.lengths - 1)
+
+
+def joined(parts: Sequence[ItemSequences]) -> ItemSequences:
+    """One mention of several: an item's sequences in the first part, the second, ... side by side."""
+    if len(parts) == 1:
+        return parts[0]
+    lengths = np.sum([part.lengths for part in parts], axis=0, dtype=np.int32)
+    beside = np.concatenate([part.sequences for part in parts], axis=1)  # (N, sum of L_max), padding in between
+    order = np.argsort(beside < 0, axis=1, kind="stable")
+    return ItemSequences(np.take_along_axis(beside, order, axis=1)[:, : int(lengths.max(initial=1))], lengths)
+
+
+def soft_mentions(num_items: int, num_query_tokens: int, first_id: int) -> ItemSequences:
+    """Item i is the vector tokens first_id + i * num_query_tokens, ..., as `SoftTokens` numbers them."""
+    ids = first_id + np.arange(num_items * num_query_tokens, dtype=np.int32)
+    return ItemSequences(ids.reshape(num_items, num_query_tokens), np.full(num_items, num_query_tokens, dtype=np.int32))
+
+
+def unique_id_tokens(num_items: int, base_vocab_size: int, *, form: str = "unique_id") -> ItemTokens:
+    """One token an item: item i is row i of the ItemTable, spelled <item_i>. form: "soft" where features make the rows."""
     return ItemTokens(
-        form="unique_id",
+        form=form,
         base_vocab_size=base_vocab_size,
         sequences=base_vocab_size + np.arange(num_items, dtype=np.int32)[:, None],
         lengths=np.ones(num_items, dtype=np.int32),

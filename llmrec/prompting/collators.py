@@ -43,12 +43,18 @@ class DenseRows:
                 f"'{encoder.prompt.task}/{encoder.prompt.name}' is a {encoder.prompt.kind} prompt. "
                 "Choose a bare prompt, or train on answers."
             )
+        if encoder.mentions is not encoder.item_tokens and encoder.item_tokens.max_length > 1:
+            raise ConfigError(
+                f"dense training predicts each item where the prompt mentions it, so an item that is not mentioned as it is answered "
+                f"has to be an answer of one token; the form '{encoder.item_tokens.form}' has {encoder.item_tokens.max_length}. "
+                "Train on answers: prompt.rows=answer."
+            )
         self.encoder = encoder
         self.histories = histories
         windows = [
             (user, *window)
             for user in range(len(histories))
-            for window in _windows(encoder, encoder.item_tokens.lengths[histories[user]])
+            for window in _windows(encoder, encoder.mentions.lengths[histories[user]])
         ]
         # (W, 4): user, start, first target, end (positions within the user's history)
         self.windows = np.array(windows, dtype=np.int64).reshape(-1, 4)
@@ -69,12 +75,18 @@ class DenseRows:
     def __getitem__(self, row: int) -> dict[str, np.ndarray]:
         """input_ids: int32 (T,); labels: int64 (T,)."""
         user, start, first_target, end = self.windows[row].tolist()
-        items = self.histories[user][start:end]
-        tokens, prefix = self.encoder.item_tokens, self.encoder.prefix
-        input_ids = np.concatenate([np.asarray(prefix, dtype=np.int32), tokens.flatten(items)])
-        labels = input_ids.astype(np.int64)
-        labels[: len(prefix) + int(tokens.lengths[items[: first_target - start]].sum())] = NO_TARGET
-        return {"input_ids": input_ids, "labels": labels}
+        items, num_context = self.histories[user][start:end], first_target - start
+        mentions, answers, prefix = self.encoder.mentions, self.encoder.item_tokens, self.encoder.prefix
+        input_ids = np.concatenate([np.asarray(prefix, dtype=np.int32), mentions.flatten(items)])
+        ends = len(prefix) + np.cumsum(mentions.lengths[items])
+        if mentions is answers:
+            labels = input_ids.astype(np.int64)
+            labels[: ends[num_context - 1] if num_context else len(prefix)] = NO_TARGET
+            return {"input_ids": input_ids, "labels": labels}
+        firsts = (ends - mentions.lengths[items])[num_context:]  # where each target's mention begins
+        labels = np.full(len(input_ids), NO_TARGET, dtype=np.int64)
+        labels[firsts] = answers.sequences[items[num_context:], 0]
+        return {"input_ids": input_ids[: firsts[-1] + 1], "labels": labels[: firsts[-1] + 1]}
 
 
 def _windows(encoder: PromptEncoder, lengths: np.ndarray) -> list[tuple[int, int, int]]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from llmrec.data.catalog import Catalog
 from llmrec.errors import ConfigError, ModelError, RequestError
-from llmrec.items.forms import ItemTokens
+from llmrec.items.forms import ItemSequences, ItemTokens
 from llmrec.items.plain_text import one_line, plain_ids
 from llmrec.prompting.templates import ITEM_SLOT, VALUE_CLOSE, VALUE_OPEN, Prompt, PromptItem
 
@@ -48,6 +48,7 @@ class RenderedPrompt:
 class PromptEncoder:
     """A prompt, a tokenizer and the items' tokens, made into `encode(history) -> ids`.
 
+    item_tokens: how an item is written as the answer. mentions: how it is written in the prompt; None for the same way.
     max_history: items, not tokens. max_tokens: of a prompt and its answer together. The history is cut from its old end, at
     item boundaries, until both hold; room for the longest item is always kept for the answer, so that the prompt of a
     history is the same with and without an answer.
@@ -65,12 +66,17 @@ class PromptEncoder:
         *,
         max_history: int,
         max_tokens: int,
+        mentions: ItemSequences | None = None,
     ) -> None:
         if max_history < 1:
             raise ConfigError(f"max_history counts items and is at least 1; it is {max_history}.")
         self.prompt = prompt
         self.tokenizer = tokenizer
         self.item_tokens = item_tokens
+        # one behind the other, titles are told apart by their end tokens
+        own = item_tokens if prompt.kind == "bare" else item_tokens.mentions
+        self.mentions = mentions if mentions is not None else own
+        assert self.mentions.num_items == item_tokens.num_items, (self.mentions.num_items, item_tokens.num_items)
         self.max_history = max_history
         self.max_tokens = max_tokens
         self.room = max_tokens - item_tokens.max_length  # tokens a prompt may have
@@ -85,11 +91,11 @@ class PromptEncoder:
         self.prefix = start_ids(tokenizer, always=prompt.kind == "bare") if prompt.kind != "chat" else []
         instruction = "" if "instruction" in prompt.variables else None
         num_fixed = len(self._render(np.empty(0, np.int32), instruction)[0])
-        if num_fixed + item_tokens.max_length > self.room:
+        longest, answer = self.mentions.max_length, item_tokens.max_length
+        if num_fixed + longest > self.room:
             raise ConfigError(
-                f"prompt '{prompt.task}/{prompt.name}' takes {num_fixed} tokens and an item up to {item_tokens.max_length}, "
-                f"so max_tokens must be at least {num_fixed + 2 * item_tokens.max_length} to hold one history item and the "
-                f"answer; it is {max_tokens}."
+                f"prompt '{prompt.task}/{prompt.name}' takes {num_fixed} tokens, an item in it up to {longest} and the answer "
+                f"{answer}, so max_tokens must be at least {num_fixed + longest + answer} to hold both; it is {max_tokens}."
             )
 
     def encode(self, history: Sequence[int] | np.ndarray, instruction: str | None = None) -> np.ndarray:
@@ -110,7 +116,7 @@ class PromptEncoder:
             )
         history = np.asarray(history, dtype=np.int32)[-self.max_history :]
         if self.prompt.kind == "bare":
-            history = history[len(history) - self.num_fitting(self.item_tokens.lengths[history]) :]
+            history = history[len(history) - self.num_fitting(self.mentions.lengths[history]) :]
         ids, spans = self._render(history, instruction)
         if len(ids) > self.room:
             ids, spans = self._cut(history, instruction)
@@ -148,9 +154,9 @@ class PromptEncoder:
         if self.prompt.kind == "bare":
             if instruction is not None:
                 self.prompt.render([], instruction)  # says that a bare prompt has no place for it
-            ends = len(self.prefix) + np.cumsum(self.item_tokens.lengths[history])
-            spans = np.stack([ends - self.item_tokens.lengths[history], ends], axis=1)
-            return [*self.prefix, *self.item_tokens.flatten(history).tolist()], spans.tolist()
+            ends = len(self.prefix) + np.cumsum(self.mentions.lengths[history])
+            spans = np.stack([ends - self.mentions.lengths[history], ends], axis=1)
+            return [*self.prefix, *self.mentions.flatten(history).tolist()], spans.tolist()
         items = [
             PromptItem(position, {field: self._field_text(item, field) for field in self.prompt.fields})
             for position, item in enumerate(history.tolist())
@@ -196,7 +202,7 @@ class PromptEncoder:
             if added is not None:
                 ids.append(self.tokenizer.convert_tokens_to_ids(added.content))
             else:
-                tokens = self.item_tokens.mention(history[int(match["slot"])]).tolist()
+                tokens = self.mentions[history[int(match["slot"])]].tolist()
                 spans.append((len(ids), len(ids) + len(tokens)))
                 ids += tokens
         ids += self._ordinary_ids(_stripped(text + marked[place:], strip_next, False))

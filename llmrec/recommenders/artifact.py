@@ -5,7 +5,8 @@
 | manifest.json | format version, backbone and where its weights came from, layers used, form, prompt hash, protocol card |
 | adapter/ | LoRA, as PEFT saves it (absent when the whole model was trained) |
 | backbone/ | the whole model as transformers saves it (only when it was trained whole) |
-| item_table.safetensors | item rows and their logit scale (absent for the text form) |
+| item_table.safetensors | item rows and their logit scale (absent for the text form), or what makes rows of soft tokens |
+| vector_tokens/ | what makes soft tokens: the semantic adapter's weights and the items' features |
 | items.parquet, semantic_ids/, prompt.yaml | the catalogue, its codes, the prompt |
 | README.md | model card |
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from safetensors import SafetensorError
@@ -22,57 +23,29 @@ from safetensors.torch import load_file, save_file
 
 from llmrec import __version__
 from llmrec.backbones.adapters import load_lora
-from llmrec.backbones.causal_lm import Backbone, ScoreRule
+from llmrec.backbones.causal_lm import ScoreRule
 from llmrec.backbones.load import ModelSource
 from llmrec.backbones.pretrained import load_backbone
 from llmrec.data.catalog import Catalog
 from llmrec.errors import ArtifactError, LlmrecError
 from llmrec.files import atomic_folder, read_json, write_json, write_text
-from llmrec.items.forms import FORMS, ItemTokens, semantic_id_tokens, text_tokens, unique_id_tokens
+from llmrec.items.forms import FORMS
 from llmrec.items.semantic_ids import SemanticIDs
 from llmrec.nn.item_table import ItemTable
+from llmrec.nn.soft_tokens import SoftItemTable
 from llmrec.prompting.encoder import PromptEncoder
 from llmrec.prompting.templates import Prompt, read_prompt
+from llmrec.recommenders.item_writing import SOFT, item_mentions, item_tokens_for
 from llmrec.recommenders.language_model import LanguageModel
+from llmrec.recommenders.vector_artifact import load_vector_tokens, save_vector_tokens
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 DTYPES = ("float32", "bfloat16", "float16")
 MODELS_VARIABLE = (
     "LLMREC_MODELS"  # a folder of checkpoints, each in a folder of its name, for runs trained on a user's own
 )
 MODEL_FOLDER = "model"  # inside a run folder, beside the checkpoints and the log
-
-
-def item_tokens_for(
-    form: Literal["text", "unique_id", "semantic_id"],
-    backbone: Backbone,
-    catalog: Catalog,
-    semantic_ids: SemanticIDs | None,
-    *,
-    max_title_tokens: int,
-) -> ItemTokens:
-    """How every item of the catalogue is written for this backbone.
-
-    Raises:
-        ArtifactError: semantic ids are missing or are those of another catalogue.
-    """
-    if form == "unique_id":
-        return unique_id_tokens(catalog.num_items, backbone.base_vocab_size)
-    if form == "text":
-        return text_tokens(
-            catalog.titles,
-            backbone.tokenizer,
-            backbone.base_vocab_size,
-            item_ids=catalog.item_ids,
-            max_tokens=max_title_tokens,
-        )
-    if semantic_ids is None or semantic_ids.num_items != catalog.num_items:
-        found = "none" if semantic_ids is None else f"those of {semantic_ids.num_items} items"
-        raise ArtifactError(
-            f"expected semantic ids of {catalog.num_items} items, found {found}; run `llmrec tokenize` on the data."
-        )
-    return semantic_id_tokens(semantic_ids, backbone.base_vocab_size)
 
 
 def save_artifact(
@@ -106,6 +79,7 @@ def save_artifact(
             save_file(
                 {n: p.detach().contiguous() for n, p in table.named_parameters()}, temporary / "item_table.safetensors"
             )
+        save_vector_tokens(temporary / "vector_tokens", backbone)
         model.catalog.save(temporary / "items.parquet")
         if semantic_ids is not None:
             semantic_ids.save(temporary / "semantic_ids")
@@ -205,14 +179,21 @@ def _load(
     tokens = item_tokens_for(
         manifest["form"], backbone, catalog, semantic_ids, max_title_tokens=manifest["max_title_tokens"]
     )
+    load_vector_tokens(folder / "vector_tokens", backbone, catalog.num_items)
     if tokens.num_rows:
-        table = ItemTable(tokens.row_levels, backbone.dim, norm=backbone.embedding_norm)
+        norm = backbone.embedding_norm
+        is_soft = tokens.form == SOFT
+        table = (
+            SoftItemTable(backbone.vector_tokens[SOFT], norm=norm)
+            if is_soft
+            else ItemTable(tokens.row_levels, backbone.dim, norm=norm)
+        )
         table.load_state_dict(load_file(folder / "item_table.safetensors"))
         backbone.add_item_table(table)
     if (folder / "adapter").is_dir():
         load_lora(backbone, folder / "adapter")
     backbone.requires_grad_(False).eval()
-    prompt = _checked_prompt(folder, manifest)
+    prompt, mention_forms = _checked_prompt(folder, manifest), tuple(manifest["mention_forms"])
     encoder = PromptEncoder(
         prompt,
         backbone.tokenizer,
@@ -220,8 +201,9 @@ def _load(
         catalog,
         max_history=manifest["max_history"],
         max_tokens=manifest["max_tokens"],
+        mentions=item_mentions(mention_forms, tokens, backbone, catalog, max_title_tokens=manifest["max_title_tokens"]),
     )
-    return LanguageModel(backbone, tokens, encoder, catalog, manifest["score_rule"])
+    return LanguageModel(backbone, tokens, encoder, catalog, manifest["score_rule"], mention_forms)
 
 
 def _find_backbone(asked: dict[str, Any], source: dict[str, str]) -> str:
@@ -272,6 +254,7 @@ def _manifest(model: LanguageModel, whole: bool, max_title_tokens: int, protocol
         "dtype": str(backbone.dtype).removeprefix("torch."),
         "quantize": backbone.quantize,
         "form": model.item_tokens.form,
+        "mention_forms": list(model.mention_forms),
         "score_rule": model.score_rule,
         "prompt_hash": model.encoder.prompt.hash,
         "max_history": model.encoder.max_history,

@@ -20,7 +20,7 @@ from llmrec.engines.prompt_cache import PromptCache
 from llmrec.engines.prompt_tree import PromptTree, can_take_prompts_apart
 from llmrec.engines.retrieval import best_of_chunks
 from llmrec.engines.trie import TokenTrie
-from llmrec.items.forms import ItemTokens
+from llmrec.items.forms import ONE_TOKEN_FORMS, ItemTokens
 from llmrec.prompting.encoder import PromptEncoder
 from llmrec.recommenders.requests import DenseRecommender, Ranking, Requests, candidate_mask
 
@@ -37,6 +37,7 @@ class LanguageModel:
     encoder: PromptEncoder
     catalog: Catalog
     score_rule: ScoreRule
+    mention_forms: tuple[str, ...] = ()  # how prompts mention items; none: as they are answered
     prompt_cache: PromptCache | None = None  # what returning users' prompts begin with, for a model that serves
 
     @property
@@ -47,6 +48,7 @@ class LanguageModel:
             "layers": str(self.backbone.layers),
             "dtype": str(self.backbone.dtype).removeprefix("torch."),
             "form": self.item_tokens.form,
+            "mentions": list(self.mention_forms or (self.item_tokens.form,)),
             "score_rule": self.score_rule,
             "prompt": f"{self.encoder.prompt.task}/{self.encoder.prompt.name}",
             "prompt_hash": self.encoder.prompt.hash,
@@ -158,8 +160,8 @@ class GenerativeRecommender:
         return scores
 
 
-class UniqueIdRecommender(DenseRecommender):
-    """One token an item: the logits behind the prompt score the whole catalogue, exactly, in the one pass."""
+class OneTokenRecommender(DenseRecommender):
+    """Answers of one token (unique ids, soft ones): the logits behind the prompt score the whole catalogue, exactly, in one pass."""
 
     def __init__(self, model: LanguageModel, *, name: str = "llm"):
         self.model = model
@@ -231,10 +233,10 @@ def ready_to_serve(model: LanguageModel, *, prompt_cache_bytes: int) -> Language
 
 def recommender_of(
     model: LanguageModel, *, num_beams: int = 20, name: str = "llm"
-) -> GenerativeRecommender | UniqueIdRecommender:
+) -> GenerativeRecommender | OneTokenRecommender:
     """The recommender that suits the model's item form."""
-    if model.item_tokens.form == "unique_id":
-        return UniqueIdRecommender(model, name=name)
+    if model.item_tokens.form in ONE_TOKEN_FORMS:
+        return OneTokenRecommender(model, name=name)
     return GenerativeRecommender(model, num_beams=num_beams, name=name)
 
 

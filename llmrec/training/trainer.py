@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from pydantic import Field
@@ -28,6 +28,16 @@ from llmrec.training.sharded import make_plain, make_shardable, whole_outside_la
 
 Batch = dict[str, torch.Tensor]
 ComputeLoss = Callable[[Backbone, Batch], tuple[torch.Tensor, int]]
+
+
+class Criterion(NamedTuple):
+    """What of the validation decides which checkpoint is best."""
+
+    metric: str
+    greater_is_better: bool
+
+
+NDCG = Criterion("ndcg@10", greater_is_better=True)
 
 
 class TrainingRows(Protocol):
@@ -101,7 +111,7 @@ class Objective(nn.Module):
 
 
 class RankingTrainer(Trainer):
-    """transformers.Trainer whose evaluation ranks the validation cases; the best checkpoint by NDCG@10 is kept."""
+    """transformers.Trainer whose evaluation ranks the validation cases (or measures what else a recipe watches)."""
 
     def __init__(
         self,
@@ -157,16 +167,18 @@ def train(
     resume: bool,
     num_cases: int = 0,
     dry_run: bool = False,
+    criterion: Criterion = NDCG,
 ) -> RankingTrainer:
     """Trains, or goes on training from the last complete checkpoint under folder/checkpoints, and leaves the best weights in place.
 
     Args:
         rows: items `collate` turns into batches; `len(rows)` is one epoch.
-        rank_validation: metric name -> value on the validation cases, or on the first so many of them; must hold "ndcg@10".
+        rank_validation: metric name -> value on the validation cases, or on the first so many of them; must hold the criterion's.
         num_cases: how many validation cases there are; 0 leaves their time out of the estimate.
         dry_run: stop once time and memory have been estimated.
+        criterion: the metric whose best checkpoint is kept.
 
-    Returns: the trainer; its `state.best_metric` is the best validation NDCG@10, its `estimate` what was expected.
+    Returns: the trainer; its `state.best_metric` is the criterion's best value, its `estimate` what was expected.
 
     Raises:
         DataError: there are no rows.
@@ -178,7 +190,7 @@ def train(
         )
     _check_trackers(settings.trackers)
     folder.mkdir(parents=True, exist_ok=True)
-    arguments = training_arguments(settings, folder, num_rows=len(rows), seed=seed)
+    arguments = training_arguments(settings, folder, num_rows=len(rows), seed=seed, criterion=criterion)
     trainer = RankingTrainer(
         model=objective,
         args=arguments,
@@ -217,7 +229,9 @@ def _check_trackers(trackers: Sequence[str]) -> None:
             )
 
 
-def training_arguments(settings: TrainingSettings, folder: Path, *, num_rows: int, seed: int) -> TrainingArguments:
+def training_arguments(
+    settings: TrainingSettings, folder: Path, *, num_rows: int, seed: int, criterion: Criterion = NDCG
+) -> TrainingArguments:
     """What transformers' Trainer is told; mixed precision is the backbone's own business, so none is asked for here."""
     num_processes = int(os.environ.get("WORLD_SIZE", "1"))  # set by accelerate launch
     steps_an_epoch = math.ceil(num_rows / (settings.batch_size * settings.gradient_accumulation * num_processes))
@@ -239,8 +253,8 @@ def training_arguments(settings: TrainingSettings, folder: Path, *, num_rows: in
         save_steps=every,
         save_total_limit=2,
         load_best_model_at_end=True,
-        metric_for_best_model="ndcg@10",
-        greater_is_better=True,
+        metric_for_best_model=criterion.metric,
+        greater_is_better=criterion.greater_is_better,
         logging_steps=settings.log_every,
         report_to=list(settings.trackers) or "none",
         seed=seed,

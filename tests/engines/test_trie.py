@@ -24,7 +24,7 @@ def text_like(rows: list[list[int]], vocab: int = 100) -> ItemTokens:
     sequences = np.full((len(rows), lengths.max()), -1, dtype=np.int32)
     for item, row in enumerate(rows):
         sequences[item, : len(row) + 1] = [*row, END]
-    return ItemTokens("text", vocab, sequences, lengths, [], np.zeros(0, dtype=np.int32), end_token=END)
+    return ItemTokens(sequences, lengths, "text", vocab, [], np.zeros(0, dtype=np.int32), end_token=END)
 
 
 def prefixes(item_tokens: ItemTokens) -> tuple[dict[tuple, set[int]], dict[tuple, list[int]]]:
@@ -114,7 +114,7 @@ def test_a_million_items_give_a_trie_of_flat_tensors_with_every_item_once():
     sequences = (1000 + 256 * np.arange(4) + codes).astype(np.int32)
     levels = np.repeat(np.arange(4, dtype=np.int32), 256)
     full = np.full(len(codes), 4, dtype=np.int32)
-    trie = TokenTrie.from_item_tokens(ItemTokens("semantic_id", 1000, sequences, full, [""] * 1024, levels))
+    trie = TokenTrie.from_item_tokens(ItemTokens(sequences, full, "semantic_id", 1000, [""] * 1024, levels))
     assert torch.bincount(trie.items).eq(1).all()
     assert trie.nbytes < 8 * 2**20
     assert trie.num_nodes == 1 + sum(len(np.unique(codes[:, :d] @ 256 ** np.arange(d))) for d in (1, 2, 3, 4))
@@ -149,7 +149,7 @@ def test_token_ranges_say_which_tokens_stand_at_each_position():
 def test_an_answer_that_begins_another_is_refused_by_name():
     sequences = np.array([[5, 6, 7], [5, 6, -1], [5, 8, 9]], dtype=np.int32)
     levels = np.zeros(0, dtype=np.int32)
-    item_tokens = ItemTokens("text", 10, sequences, np.array([3, 2, 3], dtype=np.int32), [], levels)
+    item_tokens = ItemTokens(sequences, np.array([3, 2, 3], dtype=np.int32), "text", 10, [], levels)
     with pytest.raises(DataError, match="item 1 are the beginning of those of item 0"):
         TokenTrie.from_item_tokens(item_tokens)
 

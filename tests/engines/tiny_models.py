@@ -77,7 +77,7 @@ def word_items(rows: list[list[int]], end: int = 1, base: int = BASE) -> ItemTok
     sequences = np.full((len(rows), lengths.max()), -1, dtype=np.int32)
     for item, row in enumerate(rows):
         sequences[item, : len(row) + 1] = [*row, end]
-    return ItemTokens("text", base, sequences, lengths, [], np.zeros(0, dtype=np.int32), end_token=end)
+    return ItemTokens(sequences, lengths, "text", base, [], np.zeros(0, dtype=np.int32), end_token=end)
 
 
 def random_words(num_items: int, seed: int = 0) -> ItemTokens:

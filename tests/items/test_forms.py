@@ -15,7 +15,7 @@ def test_a_unique_id_is_one_row_of_the_item_table():
     tokens = unique_id_tokens(num_items=3, base_vocab_size=10)
     assert tokens.sequences.tolist() == [[10], [11], [12]]
     assert tokens.row_strings == ["<item_0>", "<item_1>", "<item_2>"]
-    assert tokens.mention(2).tolist() == tokens[2].tolist() == [12]
+    assert tokens.mentions[2].tolist() == tokens[2].tolist() == [12]
 
 
 def test_semantic_id_tokens_are_tagged_by_level_and_never_shared_between_levels():
@@ -37,7 +37,7 @@ def test_no_title_is_a_prefix_of_another_and_equal_titles_are_equal(smollm2_toke
     eos = smollm2_tokenizer.eos_token_id
     assert [tokens[i][-1] for i in range(3)] == [eos] * 3
     assert tokens[0].tolist() == tokens[2].tolist()
-    assert tokens.mention(0).tolist() == smollm2_tokenizer("Heat").input_ids
+    assert tokens.mentions[0].tolist() == smollm2_tokenizer("Heat").input_ids
 
 
 def test_a_million_characters_are_cut_to_the_token_limit_with_one_warning(smollm2_tokenizer):
@@ -48,7 +48,7 @@ def test_a_million_characters_are_cut_to_the_token_limit_with_one_warning(smollm
 
 def test_empty_titles_fall_back_to_the_item_id_and_line_breaks_become_spaces(smollm2_tokenizer):
     tokens = text_tokens(["", "  \n", "Toy\nStory"], smollm2_tokenizer, 49152, item_ids=["B00", "B01", "B02"])
-    assert [smollm2_tokenizer.decode(tokens.mention(i)) for i in range(3)] == ["B00", "B01", "Toy Story"]
+    assert [smollm2_tokenizer.decode(tokens.mentions[i]) for i in range(3)] == ["B00", "B01", "Toy Story"]
 
 
 @settings(deadline=None)

@@ -113,7 +113,7 @@ def test_the_history_is_cut_from_its_old_end_and_never_inside_an_item(smollm2_to
     assert 1 <= kept < 30
     assert len(rendered.input_ids) + item_tokens.max_length <= 140
     for item, (start, end) in zip(history[-kept:], rendered.item_spans, strict=True):
-        whole = item_tokens[item] if encoder.prompt.kind == "bare" else item_tokens.mention(item)
+        whole = item_tokens[item] if encoder.prompt.kind == "bare" else item_tokens.mentions[item]
         assert rendered.input_ids[start:end].tolist() == whole.tolist()
     one_more = PromptEncoder(
         encoder.prompt, smollm2_tokenizer, item_tokens, CATALOG, max_history=kept + 1, max_tokens=4000

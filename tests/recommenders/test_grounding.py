@@ -95,7 +95,7 @@ def test_equal_titles_are_equally_near_and_misspelt_ones_find_theirs(monkeypatch
 
 def test_distances_are_those_of_the_untuned_models_last_state():
     model = text_model()
-    texts = [model.item_tokens.mention(item).astype(np.int64) for item in range(8)]
+    texts = [model.item_tokens.mentions[item].astype(np.int64) for item in range(8)]
     grounded = GroundedRecommender(model)
     expected = []
     for text in texts:
@@ -118,7 +118,7 @@ def test_lora_writes_but_does_not_move_the_titles_and_stays_as_trainable_as_it_w
             torch.nn.init.normal_(parameter, std=0.5)
     trainable = [name for name, parameter in model.backbone.named_parameters() if parameter.requires_grad]
     grounded = GroundedRecommender(model)
-    np.testing.assert_array_equal(grounded._vectors([model.item_tokens.mention(i) for i in range(8)]), before)
+    np.testing.assert_array_equal(grounded._vectors([model.item_tokens.mentions[i] for i in range(8)]), before)
     assert trainable == [name for name, parameter in model.backbone.named_parameters() if parameter.requires_grad] != []
     changed = [a.tolist() for a in grounded.write(requests_of(*HISTORIES))]
     assert changed != [a.tolist() for a in GroundedRecommender(text_model()).write(requests_of(*HISTORIES))]

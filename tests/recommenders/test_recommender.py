@@ -212,7 +212,7 @@ template: "{% for item in history %}{{ item }}{% endfor %}{{ ''.__class__.__mro_
 @pytest.mark.parametrize(
     ("damage", "sentence"),
     [
-        (lambda m: edit_manifest(m, format_version=99), "format version 1 .*found 99"),
+        (lambda m: edit_manifest(m, format_version=99), "format version 2 .*found 99"),
         (lambda m: edit_manifest(m, protocol=None), "does not say what the run was trained on"),
         (lambda m: edit_manifest(m, dtype="float1"), "damaged or was changed"),
         (lambda m: (m / "manifest.json").write_text("{"), "not valid JSON"),
@@ -223,7 +223,7 @@ template: "{% for item in history %}{{ item }}{% endfor %}{{ ''.__class__.__mro_
         (lambda m: (m / "adapter" / "adapter_model.safetensors").unlink(), "adapter_model.safetensors is missing"),
         (lambda m: (m / "adapter" / "adapter_config.json").unlink(), "adapter_config.json is missing"),
         (lambda m: turn_round(m / "items.parquet"), "not the catalogue this run was trained on"),
-        (lambda m: edit_manifest(m, form="soft"), "the form 'soft', but this llmrec knows text, unique_id, semantic_id"),
+        (lambda m: edit_manifest(m, form="sound"), "the form 'sound', but this llmrec knows text, unique_id, semantic_id"),
         (lambda m: edit_manifest(m, score_rule="wild"), "the score_rule 'wild', but this llmrec knows full, level"),
         (lambda m: cut_short(m / "items.parquet"), "cannot read the catalog"),
         (lambda m: (m / "prompt.yaml").write_text(HOSTILE), "reads the attribute '__class__'|attribute '__mro__'"),

@@ -1,0 +1,72 @@
+"""Vector tokens: places in the token stream whose input vectors are made outside the vocabulary, and the one place they are put in.
+
+An id of the token stream is a word of the vocabulary, a row of the item table, or, from V + R on, a vector token: the soft tokens
+that an adapter makes of an item's features, an item's picture as the model's own vision tokens, a soft prompt. To prompts,
+caches, packing and beams they are ids like any other; `Backbone.embed` looks their vectors up here and splices them in.
+
+Letters: S vector tokens, P places, D width.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class VectorSource(Protocol):
+    """A module that makes the vectors of `num_tokens` vector tokens."""
+
+    num_tokens: int
+
+    def rows(self, places: Tensor) -> Tensor:
+        """places int64 (P,), each in [0, num_tokens) -> float (P, D), as the model's first layer reads them."""
+
+
+class VectorTokens(nn.Module):
+    """Sources by name, their tokens numbered one source behind the other. Sources are added before any prompt is made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sources = nn.ModuleDict()
+
+    @property
+    def num_tokens(self) -> int:
+        """S."""
+        return sum(source.num_tokens for source in self.sources.values())
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.sources
+
+    def __getitem__(self, name: str) -> nn.Module:
+        return self.sources[name]
+
+    def add(self, name: str, source: nn.Module) -> None:
+        """Puts a source behind those there are. source: a `VectorSource`."""
+        assert name not in self.sources, f"there are vector tokens called {name} already"
+        self.sources[name] = source
+
+    def start(self, name: str) -> int:
+        """The number of the source's first token, counted from V + R."""
+        names = list(self.sources)
+        return sum(self.sources[earlier].num_tokens for earlier in names[: names.index(name)])
+
+    def rows(self, places: Tensor) -> Tensor:
+        """places int64 (P,), each in [0, S) -> float32 (P, D)."""
+        if len(self.sources) == 1:
+            return next(iter(self.sources.values())).rows(places).float()
+        order, parts = [], []
+        for name, source in self.sources.items():
+            start = self.start(name)
+            mine = torch.nonzero((places >= start) & (places < start + source.num_tokens)).flatten()
+            if len(mine):
+                order.append(mine)
+                parts.append(source.rows(places[mine] - start).float())
+        return torch.cat(parts)[torch.cat(order).argsort()]
+
+
+def splice(embeddings: Tensor, is_vector: Tensor, vectors: Tensor) -> Tensor:
+    """The embeddings with vectors in the places marked: embeddings (B, T, D), is_vector bool (B, T) with P of them true, vectors
+    (P, D) in reading order. Gradients flow into both."""
+    return embeddings.index_put(torch.nonzero(is_vector, as_tuple=True), vectors.to(embeddings.dtype))

@@ -1,0 +1,74 @@
+"""Items as soft tokens: numbering, the kept table, answers by inner product."""
+
+import pytest
+import torch
+
+from llmrec.nn.semantic_adapter import SemanticAdapter
+from llmrec.nn.soft_tokens import SoftItemTable, SoftTokens
+
+N, Q, D = 7, 3, 8
+
+
+@pytest.fixture
+def soft() -> SoftTokens:
+    generator = torch.Generator().manual_seed(0)
+    features = {"text": torch.randn(N, 5, generator=generator), "my.own": torch.randn(N, 2, generator=generator)}
+    present = {"text": torch.ones(N, dtype=torch.bool), "my.own": torch.arange(N) % 2 == 0}
+    dims = {name: matrix.shape[1] for name, matrix in features.items()}
+    return SoftTokens(SemanticAdapter(dims, D, num_query_tokens=Q, hidden_dim=8, norm=2.0), features, present)
+
+
+def test_token_i_times_q_plus_j_is_the_jth_of_item_i(soft):
+    places = torch.tensor([4 * Q + 1, 0, 4 * Q + 2, 6 * Q])
+    expected = soft(torch.tensor([4, 0, 4, 6]))[torch.arange(4), torch.tensor([1, 0, 2, 0])]
+    assert torch.allclose(soft.rows(places), expected, atol=1e-6)
+    assert soft.num_tokens == N * Q
+
+
+def test_the_kept_table_equals_the_adapter_and_follows_its_weights(soft):
+    places = torch.arange(N * Q)
+    trained = soft.rows(places).detach()
+    soft.eval()
+    with torch.no_grad():
+        assert torch.allclose(soft.rows(places), trained, atol=1e-6)
+        kept = soft.table()
+        assert soft.table() is kept, "nothing changed, nothing is computed"
+        soft.adapter.log_scale.add_(1.0)
+        assert torch.allclose(soft.rows(places), trained * torch.e, rtol=1e-4)
+        state = {name: tensor.clone() for name, tensor in soft.adapter.state_dict().items()}
+        state["log_scale"] -= 1.0
+        soft.adapter.load_state_dict(state)
+        assert torch.allclose(soft.rows(places), trained, rtol=1e-4)
+
+
+def test_another_picture_changes_that_item_and_no_other(soft):
+    soft.eval()
+    with torch.no_grad():
+        before = soft.table().clone()
+        soft.replace(2, {"my.own": torch.tensor([9.0, -9.0])})
+        changed = (soft.table() != before).flatten(1).any(dim=1)
+        assert changed.tolist() == [item == 2 for item in range(N)]
+        soft.replace(2, {"my.own": None})
+        assert not soft.present[2, 1]
+        assert torch.isfinite(soft.table()).all()
+
+
+def test_logits_are_scaled_inner_products_with_rows_of_one_length(soft):
+    table = SoftItemTable(soft, norm=3.0)
+    hidden = torch.randn(4, D, generator=torch.Generator().manual_seed(1))
+    assert torch.allclose(table.weight.norm(dim=1), torch.full((N,), 3.0), atol=1e-5)
+    assert torch.allclose(table.logits(hidden), hidden @ table.weight.T * table.log_scale.exp(), atol=1e-6)
+    table.eval(), soft.eval()
+    with torch.no_grad():
+        kept = table.weight
+        assert table.weight is kept
+        soft.replace(1, {"text": torch.ones(5)})
+        assert not torch.equal(table.weight[1], kept[1]) and torch.equal(table.weight[0], kept[0])
+
+
+def test_a_loss_on_answers_trains_adapter_projection_and_scale(soft):
+    table = SoftItemTable(soft, norm=3.0)
+    table.logits(torch.randn(4, D)).logsumexp(1).sum().backward()
+    for name, parameter in [*soft.adapter.named_parameters(), *table.named_parameters()]:
+        if name != "empty":  # every item here has features
+            assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
