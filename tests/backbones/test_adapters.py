@@ -13,11 +13,14 @@ from llmrec.backbones.adapters import add_lora, lora_parameters, train_whole_mod
 from llmrec.backbones.causal_lm import Backbone, LayerCount
 from llmrec.backbones.decoder_layers import add_layer_adapters, decoder_layers, layer_adapters, layer_parts
 from llmrec.backbones.packed_attention import PackedLayout
+from llmrec.backbones.packed_linear import pack
 from llmrec.backbones.prefix import add_prefix, find_prefix
 from llmrec.backbones.trained_parts import PartSettings, check_names, train_parts
 from llmrec.engines.prompt_tree import PromptTree
 from llmrec.errors import ArtifactError, ConfigError, ModelError
 from llmrec.nn.item_table import ItemTable
+from llmrec.nn.semantic_adapter import SemanticAdapter
+from llmrec.nn.soft_prompt import SoftPrompt
 from tests.tiny import FAMILIES, tiny_backbone
 
 SETTINGS = PartSettings.model_validate(
@@ -93,6 +96,44 @@ def test_dora_moves_lengths_beside_directions():
     moved = two_steps(backbone)
     assert moved == {name for name, _ in backbone.named_parameters() if "lora_" in name}
     assert any("lora_magnitude_vector" in name for name in moved)
+
+
+@pytest.mark.parametrize(
+    "names", [("soft_prompt",), ("semantic_adapter",), ("lora", "soft_prompt", "semantic_adapter")]
+)
+def test_modules_beside_the_model_move_if_they_are_named_and_only_then(names):
+    backbone = with_table()
+    norm, dims = backbone.embedding_norm, {"text": 6, "image": 5}
+    backbone.soft_prompt = SoftPrompt(3, backbone.dim, norm=norm)
+    backbone.semantic_adapter = SemanticAdapter(dims, backbone.dim, num_query_tokens=2, hidden_dim=8, norm=norm)
+    train_parts(backbone, names, SETTINGS)
+    before = {name: p.detach().clone() for name, p in backbone.named_parameters()}
+    parts = trainable_parts(backbone, adapter_lr=0.1, row_lr=0.2, weight_decay=0.01)
+    rates = {part.name: (part.learning_rate, part.weight_decay) for part in parts}
+    expected = {
+        "lora": {"LoRA": (0.1, 0.01)},
+        "soft_prompt": {"soft prompt": (0.2, 0.01)},
+        "semantic_adapter": {"semantic adapter": (0.1, 0.01), "semantic adapter's scale": (0.1, 0.0)},
+    }
+    assert rates == {part: rate for name in names for part, rate in expected[name].items()}
+    optimizer = torch.optim.SGD([p for part in parts for p in part.parameters], lr=0.1)
+    features = {name: torch.randn(2, width) for name, width in dims.items()}
+    present = torch.tensor([[True, True], [False, False]])
+    for _ in range(2):
+        rows = [backbone.soft_prompt.rows(torch.arange(3)), *backbone.semantic_adapter(features, present)]
+        embeds = torch.cat([torch.cat(rows)[None], backbone.embed(IDS)], dim=1)
+        loss = backbone.loss(
+            backbone.hidden_states(inputs_embeds=embeds)[0, -len(IDS[0]) : -1], IDS[0, 1:], rule="full"
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    moved = {name for name, p in backbone.named_parameters() if not torch.equal(p, before[name])}
+    named = {"lora": "lora_", "soft_prompt": "soft_prompt.", "semantic_adapter": "semantic_adapter."}
+    trained = {name for name, _ in backbone.named_parameters() if any(named[part] in name for part in names)}
+    assert moved <= trained
+    # attention does not see what is added to all of its keys
+    assert all(name.endswith(".key.bias") for name in trained - moved)
 
 
 def test_whole_moves_every_layer_and_not_the_vocabulary():
@@ -206,6 +247,18 @@ def test_lora_leaves_the_adapters_alone_whichever_comes_first():
     add_lora(second, rank=2, alpha=4, dropout=0.0)
     assert len(lora_parameters(first)) == len(lora_parameters(second))
     assert not any("layer_adapter" in n and "lora_" in n for n, _ in second.named_parameters())
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3", "gpt2"])
+def test_trees_and_packed_weights_read_as_training_did(family):
+    backbone = with_table(family)
+    train_parts(backbone, ["lora", "layer_adapter", "last_layers"], SETTINGS)
+    expected = shaken(backbone).hidden_states(IDS)[:, -1].detach()
+    with torch.no_grad():
+        tree = PromptTree(backbone, [IDS[0].numpy()], 1)
+        torch.testing.assert_close(tree.last_hidden, expected, atol=1e-4, rtol=1e-4)
+        packed = pack(backbone.requires_grad_(False))
+        torch.testing.assert_close(packed.hidden_states(IDS)[:, -1], expected, atol=1e-4, rtol=1e-4)
 
 
 def test_a_copy_of_a_model_has_adapters_and_a_prefix_of_its_own():
