@@ -9,7 +9,7 @@ Letters: B pictures, P places of the picture (patches or grid cells), D width.
 | any other, and one whose checkpoint lacks the pooler's weights | mean of the last hidden states over all places |
 
 The third row is a trap avoided: transformers fills a pooler that a checkpoint lacks with random numbers (most ViT classifiers), and the
-features would differ from run to run. A model of timm comes by its hub name, timm/NAME, where timm is installed, which needs torchvision.
+features would differ from run to run. Models of timm come by hub name (timm/NAME) where timm is installed, and that needs torchvision.
 """
 
 from __future__ import annotations
