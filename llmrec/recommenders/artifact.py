@@ -154,7 +154,7 @@ def _load(
                 "use the llmrec version that wrote it, or train again."
             )
     backbone = load_backbone(
-        str(folder / "backbone") if manifest["trained_whole"] else _find_backbone(asked, source),
+        str(folder / "backbone") if manifest["trained_whole"] else find_backbone(asked, source),
         weights="hub" if source["source"] == "hub" else "wheel",
         revision=source["revision"] if source["source"] == "hub" else None,  # the hub's main may have moved on
         num_layers=asked["num_layers"],
@@ -206,7 +206,7 @@ def _load(
     return LanguageModel(backbone, tokens, encoder, catalog, manifest["score_rule"], mention_forms)
 
 
-def _find_backbone(asked: dict[str, Any], source: dict[str, str]) -> str:
+def find_backbone(asked: dict[str, Any], source: dict[str, str]) -> str:
     """The hub's or wheel's name, or the folder of a user's own checkpoint, here or where it lay when the run was trained."""
     if source["source"] != "folder":
         return asked["name"]
@@ -246,7 +246,7 @@ def _manifest(model: LanguageModel, whole: bool, max_title_tokens: int, protocol
         "format_version": FORMAT_VERSION,
         "llmrec_version": __version__,
         "backbone": {"name": backbone.source.name,
-                     # only a first guess: on another machine the folder lies elsewhere (_find_backbone)
+                     # only a first guess: on another machine the folder lies elsewhere (find_backbone)
                      **({"folder": backbone.source.path} if backbone.source.source == "folder" else {}),
                      "num_layers": None if whole else backbone.layers.used, "layers": str(backbone.layers)},
         "source": backbone.source.card(),
