@@ -16,7 +16,9 @@ from llmrec.apps.add_items_command import add_items
 from llmrec.apps.chat import chat
 from llmrec.apps.data_commands import data_app
 from llmrec.apps.eval_command import evaluate
+from llmrec.apps.explain_command import explain
 from llmrec.apps.export_command import export
+from llmrec.apps.features_command import features
 from llmrec.apps.listing_commands import prompts, recipes, tasks
 from llmrec.apps.recommend_commands import recommend, score
 from llmrec.apps.tokenize_command import tokenize
@@ -76,7 +78,7 @@ def demo(
 
 
 app.add_typer(data_app, name="data")
-for command in (tokenize, train, recommend, score, chat, add_items, export, recipes, prompts, tasks):
+for command in (features, tokenize, train, recommend, score, explain, chat, add_items, export, recipes, prompts, tasks):
     app.command()(command)
 app.command("eval")(evaluate)
 

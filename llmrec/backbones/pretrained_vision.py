@@ -50,7 +50,7 @@ class VisionModel:
                 source.path, dtype=torch.float32, output_loading_info=True, **source.loading
             )
         except (OSError, ValueError, ImportError) as error:
-            raise ModelError(f"'{name}' cannot be loaded as an image encoder: {_first_line(error)}") from error
+            raise ModelError(f"'{name}' cannot be loaded as an image encoder: {_first_sentence(error)}.") from error
         self.two_towers = config.model_type in TWO_TOWERS
         lacking = sorted(loaded["missing_keys"])
         self.pooled = not any("pooler" in key for key in lacking)
@@ -81,5 +81,5 @@ def _source(name: str):
     return encoder_source(name, "an image encoder", "'efficientnet-lite0', which needs no hub")
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def _first_sentence(error: Exception) -> str:
+    return str(error).strip().split("\n")[0].split(". ")[0].rstrip(".") or type(error).__name__
