@@ -13,6 +13,7 @@ from torch import nn
 
 from llmrec.backbones.causal_lm import Backbone
 from llmrec.backbones.decoder_layers import layer_adapters
+from llmrec.backbones.picture_families import vision_parts
 from llmrec.backbones.prefix import Prefix, find_prefix
 from llmrec.errors import ArtifactError, ModelError
 from llmrec.nn.item_table import ItemTable
@@ -48,6 +49,8 @@ def add_lora(
 ) -> None:
     """Puts LoRA (Hu et al. 2022) into the backbone's linear layers, in float32 whatever the frozen part's arithmetic.
 
+    The vision tower of a vision-language model stays as it is, whatever its layers are called.
+
     Args:
         targets: "all-linear" (every linear layer but the head), or names such as ["q_proj", "v_proj"].
         dora: each layer's columns get a trained length beside LoRA's direction (DoRA, Liu et al. 2024).
@@ -57,8 +60,15 @@ def add_lora(
     """
     from peft import LoraConfig, get_peft_model
 
+    beside = "|".join(vision_parts(backbone))
     config = LoraConfig(
-        r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets, use_dora=dora, task_type="CAUSAL_LM"
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules=targets,
+        exclude_modules=rf"(.*\.)?({beside})\..*" if beside else None,
+        use_dora=dora,
+        task_type="CAUSAL_LM",
     )
     try:
         backbone.peft = get_peft_model(backbone.causal_lm, config)
@@ -172,13 +182,20 @@ def train_whole_model(backbone: Backbone) -> None:
 
     A model of bare item tokens never reads a word, so its vocabulary stays as it is.
     """
-    for parameter in backbone.causal_lm.parameters():
+    for parameter in backbone.body.parameters():
         parameter.requires_grad_(True)
     for matrix in (backbone.causal_lm.get_input_embeddings(), backbone.causal_lm.get_output_embeddings()):
         matrix.requires_grad_(False)
     for parameter in backbone.causal_lm.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()  # bfloat16 would lose small steps
+
+
+def is_trained_whole(backbone: Backbone) -> bool:
+    """Whether every parameter of the language model but its vocabulary matrices is trained, as `train_whole_model` leaves it."""
+    lm = backbone.causal_lm
+    words = {id(p) for layer in (lm.get_input_embeddings(), lm.get_output_embeddings()) for p in layer.parameters()}
+    return all(p.requires_grad for p in backbone.body.parameters() if id(p) not in words)
 
 
 def trained_state(module: nn.Module) -> dict[str, torch.Tensor]:

@@ -14,12 +14,14 @@ from llmrec.backbones.packed_attention import PackedLayout, packed
 from llmrec.errors import ModelError
 from llmrec.nn.item_table import ItemTable
 from llmrec.nn.losses import IGNORE, token_loss
+from llmrec.nn.picture_tokens import PictureTokens
 from llmrec.nn.soft_tokens import SoftItemTable
 from llmrec.nn.splice import VectorTokens, splice
 
 # The softmax an answer token is scored by: `full` over the vocabulary and all item tokens (Hugging Face's own), `level` over the item
 # tokens of the answer's level, `trie` over the tokens that continue an item of the catalogue.
 ScoreRule = Literal["full", "level", "trie"]
+PICTURES = "image"  # the vector tokens that are pictures' vision tokens: a `PictureTokens`
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,9 @@ class Backbone(nn.Module):
 
     @property
     def body(self) -> nn.Module:
-        """The transformer below the head."""
-        return self.causal_lm.base_model
+        """The transformer below the head; of a vision-language model, its language tower."""
+        model = self.causal_lm.base_model
+        return model if self.config.get_text_config(decoder=True) is self.config else model.get_decoder()
 
     @property
     def config(self) -> Any:
@@ -144,25 +147,56 @@ class Backbone(nn.Module):
         Args:
             input_ids: int64 (B, T), or inputs_embeds (B, T, D) instead.
             attention_mask: int64 (B, T), or what the model takes as prepared 4-D masks.
-            position_ids: int64 (B, T).
+            position_ids: int64 (B, T), by default 0, 1, ...; pictures among input_ids change them from there (`position_moves`).
             packed_layout: who sees whom where the one row is many, packed; then no attention_mask.
         """
         if inputs_embeds is None:
             assert input_ids is not None, "hidden_states needs input_ids or inputs_embeds"
             inputs_embeds = self.embed(input_ids)
-        attention, layout = nullcontext(), {}
+        arguments: dict[str, Any] = {"position_ids": position_ids}
+        if input_ids is not None and PICTURES in self.vector_tokens:
+            arguments = self._picture_arguments(input_ids, position_ids, packed_layout)
+        attention = nullcontext()
         if packed_layout is not None:
-            attention, layout = packed(self.config.get_text_config(decoder=True)), {"packed_layout": packed_layout}
+            attention = packed(self.config.get_text_config(decoder=True))
+            arguments["packed_layout"] = packed_layout
         with attention, torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
             output = self.body(
                 inputs_embeds=inputs_embeds,
                 attention_mask=attention_mask,
-                position_ids=position_ids,
                 past_key_values=past_key_values,
                 use_cache=past_key_values is not None,
-                **layout,
+                **arguments,
             )
         return output.last_hidden_state
+
+    def position_moves(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """How far pictures in a row move the positions of what stands behind it: input_ids int64 (B, T) -> int64 (B,).
+
+        Zero but for models whose positions have three axes, where a picture takes fewer positions than tokens. Who reads rows in parts
+        adds what the parts before have moved.
+        """
+        if PICTURES not in self.vector_tokens:
+            return torch.zeros(len(input_ids), dtype=torch.int64, device=input_ids.device)
+        return self.vector_tokens[PICTURES].moves(input_ids - self.first_vector_id(PICTURES))
+
+    def _picture_arguments(
+        self, input_ids: torch.Tensor, position_ids: torch.Tensor | None, layout: PackedLayout | None
+    ) -> dict[str, Any]:
+        """What the language tower is told of the pictures among the tokens: their positions, and vectors for its first layers."""
+        pictures: PictureTokens = self.vector_tokens[PICTURES]
+        places = input_ids - self.first_vector_id(PICTURES)  # (B, T), which vision token each is
+        arguments: dict[str, Any] = {"position_ids": position_ids}
+        if pictures.has_grid:
+            if position_ids is None:
+                position_ids = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
+            seen_until = layout.seen_until[None] if layout is not None else None
+            arguments["position_ids"] = pictures.rotary_positions(places, position_ids, seen_until)  # (3, B, T)
+        if len(pictures.deep):
+            is_picture = pictures.is_picture(places)
+            arguments["visual_pos_masks"] = is_picture
+            arguments["deepstack_visual_embeds"] = pictures.deep_rows(places[is_picture])
+        return arguments
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """hidden (N, D) -> float32 (N, V + R): the vocabulary's logits, then the item tokens'."""

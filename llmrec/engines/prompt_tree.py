@@ -8,6 +8,9 @@ Prompts of unequal length are padded on the right: a causal model never looks th
 hides the padding from the nodes. Reading therefore needs no mask at all, unless the prompts' beginnings are known already
 (from a `PromptCache`, or because all prompts of the batch begin alike): then only what follows is read.
 
+Pictures (Qwen-VL): a picture's tokens have positions on three axes, which the backbone finds in their ids, and what stands behind it
+moves. A cache does not show its ids any more, so the tree remembers how far what it holds has moved the rest.
+
 Exact for layers of full attention and of sliding windows. Sliding layers get their own mask, in true positions, over an
 uncropped cache (transformers' default one forgets what is out of the window, which here would forget the wrong tokens).
 
@@ -65,12 +68,15 @@ class PromptTree:
         # (B, P) each: the position number of what the cache holds, and whether it is a token or padding
         self._positions = torch.zeros(len(prompts), 0, dtype=torch.int64, device=backbone.device)
         self._is_token = torch.zeros(len(prompts), 0, dtype=torch.bool, device=backbone.device)
+        # (B,): how far the pictures in what was read have moved the positions of what follows
+        self._moves = torch.zeros(len(prompts), dtype=torch.int64, device=backbone.device)
 
         known = [prompt_cache.longest(prompt) for prompt in prompts] if prompt_cache is not None else []
         if any(length for length, _ in known):
             starts = self._put(known)
         else:
             starts = self._read_common_beginning(prompts)
+        self._moves += self._moved_by([prompt[:start] for prompt, start in zip(prompts, starts, strict=True)])
         self.last_hidden = self._read([prompt[start:] for prompt, start in zip(prompts, starts, strict=True)])
         if prompt_cache is not None:
             for row, prompt in enumerate(prompts):
@@ -106,10 +112,7 @@ class PromptTree:
     def _read(self, rests: list[np.ndarray]) -> Tensor:
         """Reads what follows the known beginnings, B arrays int (>= 1,); the hidden states of the last tokens, (B, D)."""
         device = self._backbone.device
-        padded = np.zeros((len(rests), max(len(rest) for rest in rests)), dtype=np.int64)
-        for row, rest in enumerate(rests):
-            padded[row, : len(rest)] = rest
-        ids = torch.from_numpy(padded).to(device)  # (B, R)
+        ids = torch.from_numpy(_padded(rests)).to(device)  # (B, R)
         lengths = torch.tensor([len(rest) for rest in rests], device=device)
         places = torch.arange(ids.shape[1], device=device)
         # padding gets its row's last position: a model's table of positions may end there
@@ -124,6 +127,7 @@ class PromptTree:
             is_known = self._is_token[:, None, :num_known].expand(-1, len(places), -1)
             visible = torch.cat([is_known, before.expand(len(rests), -1, -1)], dim=2)  # (B, R, P)
             hidden = self._hidden_states(ids, positions, visible, self._positions)
+        self._moves += self._moved_by(rests)
         return hidden[torch.arange(len(rests), device=device), lengths - 1]
 
     def grow(self, tokens: Tensor, depths: Tensor, ancestors: Tensor) -> Tensor:
@@ -158,9 +162,21 @@ class PromptTree:
             return self._backbone.hidden_states(
                 ids,
                 attention_mask=masks if len(masks) > 1 else next(iter(masks.values())),
-                position_ids=positions,
+                position_ids=positions + self._moves[:, None],
                 past_key_values=self._cache,
             )
+
+    def _moved_by(self, tokens: Sequence[np.ndarray]) -> Tensor:
+        """How far the pictures in B arrays of token ids move the positions of what stands behind them: int64 (B,)."""
+        return self._backbone.position_moves(torch.from_numpy(_padded(tokens)).to(self._backbone.device))
+
+
+def _padded(rows: Sequence[np.ndarray]) -> np.ndarray:
+    """Arrays of token ids side by side, padded with the word 0: int64 (B, R)."""
+    padded = np.zeros((len(rows), max(len(row) for row in rows)), dtype=np.int64)
+    for row, ids in enumerate(rows):
+        padded[row, : len(ids)] = ids
+    return padded
 
 
 def common_length(prompts: Sequence[np.ndarray]) -> int:

@@ -9,6 +9,7 @@ ItemTable; ids from V + R on are vector tokens, places for vectors that are made
 | unique_id | one token | that token | one an item, trained |
 | semantic_id | one code token a level | the same | one a code of every level's codebook, trained |
 | soft | num_query_tokens vector tokens made of its features | one token | one an item, made of its features |
+| image | its picture's vision tokens between the model's own words for a picture | never | none |
 
 Letters: N items, R rows of the ItemTable, S vector tokens, L_max tokens of the longest item, V rows of the base embedding.
 """
@@ -36,9 +37,9 @@ ONE_TOKEN_FORMS = ("unique_id", "soft")  # answers of one token, whose softmax i
 
 @dataclass(frozen=True, eq=False)
 class ItemSequences:
-    """A sequence of token ids for every item: how a prompt mentions it.
+    """A sequence of token ids for every item: how a prompt mentions it, or a part of the mention.
 
-    sequences: int32 (N, L_max), padded with -1. lengths: int32 (N,), each >= 1.
+    sequences: int32 (N, L_max), padded with -1. lengths: int32 (N,); a part may be empty (no picture), a whole mention is not.
     """
 
     sequences: np.ndarray
@@ -47,7 +48,6 @@ class ItemSequences:
     def __post_init__(self) -> None:
         used = np.arange(self.sequences.shape[1]) < self.lengths[:, None]  # (N, L_max)
         assert self.sequences.dtype == np.int32 and self.lengths.dtype == np.int32, "sequences and lengths are int32"
-        assert self.num_items == 0 or self.lengths.min() >= 1, "every item has at least one token"
         assert (self.sequences[used] >= 0).all() and (self.sequences[~used] == -1).all(), "padding, and only it, is -1"
 
     @property
@@ -88,6 +88,7 @@ class ItemTokens(ItemSequences):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        assert self.num_items == 0 or self.lengths.min() >= 1, "every item has at least one token"
         limit = self.base_vocab_size + self.num_rows
         assert self.form in FORMS, self.form
         assert self.sequences.size == 0 or self.sequences.max() < limit, f"token ids lie in [0, {limit})"
@@ -121,6 +122,27 @@ def soft_mentions(num_items: int, num_query_tokens: int, first_id: int) -> ItemS
     """Item i is the vector tokens first_id + i * num_query_tokens, ..., as `SoftTokens` numbers them."""
     ids = first_id + np.arange(num_items * num_query_tokens, dtype=np.int32)
     return ItemSequences(ids.reshape(num_items, num_query_tokens), np.full(num_items, num_query_tokens, dtype=np.int32))
+
+
+def image_mentions(offsets: np.ndarray, first_id: int, opening: Sequence[int], closing: Sequence[int]) -> ItemSequences:
+    """Item i is the vector tokens first_id + offsets[i] ... first_id + offsets[i + 1] - 1 between words; empty without a picture.
+
+    offsets: int64 (N + 1,), of `PictureTokens`. opening, closing: word ids, of `llmrec.backbones.picture_families.picture_words`.
+    """
+    counts = np.diff(offsets)
+    lengths = np.where(counts > 0, counts + len(opening) + len(closing), 0)
+    sequences = np.full((len(counts), int(lengths.max(initial=1))), -1, dtype=np.int32)
+    for item in np.flatnonzero(counts):
+        vectors = range(first_id + int(offsets[item]), first_id + int(offsets[item + 1]))
+        sequences[item, : lengths[item]] = [*opening, *vectors, *closing]
+    return ItemSequences(sequences, lengths.astype(np.int32))
+
+
+def or_else(first: ItemSequences, fallback: ItemSequences) -> ItemSequences:
+    """The first way to mention an item, and the other where that is empty: a picture, else the title."""
+    is_empty = first.lengths == 0
+    lengths = np.where(is_empty, fallback.lengths, 0).astype(np.int32)
+    return joined([first, ItemSequences(np.where(is_empty[:, None], fallback.sequences, -1), lengths)])
 
 
 def unique_id_tokens(num_items: int, base_vocab_size: int, *, form: str = "unique_id") -> ItemTokens:

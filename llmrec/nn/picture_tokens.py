@@ -49,6 +49,10 @@ class PictureTokens(nn.Module):
         """P."""
         return len(self.vectors)
 
+    def is_picture(self, places: Tensor) -> Tensor:
+        """Which tokens are vision tokens: places int64 (...), any numbers -> bool (...)."""
+        return (places >= 0) & (places < self.num_tokens)
+
     def rows(self, places: Tensor) -> Tensor:
         """places int64 (...), each in [0, P) -> (..., D)."""
         return F.embedding(places, self.vectors)
@@ -58,8 +62,11 @@ class PictureTokens(nn.Module):
         return [layer[places] for layer in self.deep]
 
     def moves(self, places: Tensor) -> Tensor:
-        """How far the pictures in a row move what stands behind them: places int64 (B, T) as below -> int64 (B,)."""
-        return self.shifts[places.clamp_min(0)].masked_fill(places < 0, 0).sum(dim=1)
+        """How far the pictures in a row move what stands behind it: places int64 (B, T) as below -> int64 (B,)."""
+        if not self.has_grid:
+            return torch.zeros(len(places), dtype=torch.int64, device=places.device)
+        is_picture = self.is_picture(places)
+        return self.shifts[places.masked_fill(~is_picture, 0)].masked_fill(~is_picture, 0).sum(dim=1)
 
     def rotary_positions(self, places: Tensor, positions: Tensor, seen_until: Tensor | None = None) -> Tensor:
         """Positions in time, height and width (M-RoPE: Wang et al. 2024, Qwen2-VL, section 2.1).
@@ -68,13 +75,14 @@ class PictureTokens(nn.Module):
         over height and width from there; what follows goes on behind the larger of the two.
 
         Args:
-            places: int64 (B, T), the vector of each token, negative for words.
+            places: int64 (B, T), the vector of each token; numbers outside of [0, P) are words, or other tokens of one place.
             positions: int64 (B, T), where the token would stand if all of these were words.
             seen_until: int64 (B, T), of packed rows, one past each token's last descendant (llmrec.prompting.packing).
 
         Returns: int64 (3, B, T).
         """
-        is_picture, places = places >= 0, places.clamp_min(0)
+        is_picture = self.is_picture(places)
+        places = places.masked_fill(~is_picture, 0)
         shifts = self.shifts[places].masked_fill(~is_picture, 0)
         moves = F.pad(shifts, (1, 0))  # (B, T + 1): from the token behind a picture on
         if seen_until is not None:  # to the last token that sees it

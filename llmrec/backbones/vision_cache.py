@@ -1,0 +1,70 @@
+"""Vision tokens of pictures on disk, by what the picture files hold: a folder of shards, each written once and whole.
+
+Pictures have different numbers of tokens, so a shard is their vectors one after another and how many belong to each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from llmrec.files import atomic_file, cache_dir, content_hash
+
+_NAMES = {"keys", "grids", "vectors", "deep"}
+
+
+@dataclass(frozen=True)
+class EncodedPicture:
+    """grid: int64 (2,), its rows and columns of tokens. vectors: (M, D), one a token. deep: (L, M, D), see `PictureTokens`."""
+
+    grid: Tensor
+    vectors: Tensor
+    deep: Tensor
+
+
+class VisionCache:
+    """The vision tokens that one model made. name: what tells this model and its preparation of pictures from every other."""
+
+    def __init__(self, name: str) -> None:
+        self.folder = cache_dir() / "vision_tokens" / name
+
+    def find(self, keys: Set[int]) -> dict[int, EncodedPicture]:
+        """The pictures that are known, by key; keys are int64."""
+        found: dict[int, EncodedPicture] = {}
+        for path in sorted(self.folder.glob("*.safetensors")):
+            shard = _shard(path)
+            if shard is None or keys.isdisjoint(shard["keys"].tolist()):
+                continue
+            counts = shard["grids"].prod(dim=1).tolist()
+            vectors, deep = shard["vectors"].split(counts), shard["deep"].split(counts, dim=1)
+            for place, key in enumerate(shard["keys"].tolist()):
+                if key in keys:
+                    found[key] = EncodedPicture(shard["grids"][place], vectors[place], deep[place])
+        return found
+
+    def add(self, keys: Sequence[int], pictures: Sequence[EncodedPicture]) -> None:
+        """Writes one shard of pictures, different ones."""
+        shard = {
+            "keys": torch.tensor(keys, dtype=torch.int64),
+            "grids": torch.stack([picture.grid for picture in pictures]),
+            "vectors": torch.cat([picture.vectors for picture in pictures]),
+            "deep": torch.cat([picture.deep for picture in pictures], dim=1),
+        }
+        with atomic_file(self.folder / f"{content_hash(str(list(keys)))}.safetensors") as temporary:
+            save_file(shard, temporary)
+
+
+def _shard(path: Path) -> dict[str, Tensor] | None:
+    """What a file holds; None where it is broken, and so as good as not there."""
+    try:
+        shard = load_file(path)
+    except (OSError, SafetensorError):
+        return None
+    whole = set(shard) == _NAMES and len(shard["keys"]) == len(shard["grids"])
+    return shard if whole and int(shard["grids"].prod(dim=1).sum()) == len(shard["vectors"]) else None

@@ -1,0 +1,219 @@
+"""Pictures to a vision-language model's own vision tokens: seen once, kept on disk by what the file holds and which model saw it.
+
+The vision tower is frozen, so what it makes of a picture never changes: prompts hold ids (`llmrec.items.forms`), and the vectors behind
+them are read from here. The tower runs once a catalogue, not once a step.
+
+Letters: N items, B pictures of a batch, M vision tokens of a picture, P of all, L deep layers, D width.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
+from transformers import AutoImageProcessor
+
+from llmrec.backbones.causal_lm import Backbone
+from llmrec.backbones.picture_families import picture_family, processor_arguments, vision_parts
+from llmrec.backbones.pictures import PictureError, decode_picture, read_content
+from llmrec.backbones.vision_cache import EncodedPicture, VisionCache
+from llmrec.errors import DataError, ModelError
+from llmrec.files import content_hash
+from llmrec.nn.picture_tokens import PictureTokens
+
+MAX_TOKENS = 64  # vision tokens of a picture: a history of ten pictures is then a prompt of a few hundred
+BATCH_SIZE = 8  # pictures the vision tower sees together
+SHARD_SIZE = 256  # pictures that are encoded before they are written
+PREPARATION = "1"  # raise it when the same picture would come to other vectors
+_MAX_ASPECT = 200  # what Qwen's processors take
+
+OnBroken = Literal["skip", "fail"]
+logger = logging.getLogger(__name__)
+
+
+def encode_pictures(
+    backbone: Backbone,
+    pictures: Sequence[Path | None],
+    *,
+    max_tokens: int = MAX_TOKENS,
+    item_ids: Sequence[str] | None = None,
+    on_broken: OnBroken = "skip",
+) -> PictureTokens:
+    """The vision tokens of the items' pictures, as the backbone's own vision tower makes them.
+
+    pictures: one file an item, None for an item without (silently). max_tokens: vision tokens of a picture at most; Qwen's models
+    shrink a picture until it fits, the others have a fixed number and are refused below it.
+    item_ids: how messages name the items; by default their places. on_broken: what becomes of a file that is missing, damaged, no
+    picture, or far too long: "skip" leaves the item without a picture and warns once for all, "fail" raises DataError for the first.
+
+    Equal pictures are seen once. Raises ModelError for a backbone that cannot see, DataError where no item has a picture.
+    """
+    processor = _load_processor(backbone)
+    arguments = processor_arguments(backbone, processor, max_tokens)
+    max_aspect = min(max_tokens, _MAX_ASPECT) if picture_family(backbone).has_grid else None
+    keys, broken = _keys(pictures)  # item -> key, item -> reason
+    cache = VisionCache(_identity(backbone, processor, arguments))
+    encoded = cache.find(set(keys.values()))
+    files = {key: pictures[item] for item, key in keys.items() if key not in encoded}
+    damaged = _encode_files(backbone, processor, arguments, files, max_aspect, cache, encoded)
+    broken |= {item: damaged[key] for item, key in keys.items() if key in damaged}
+    _report(broken, pictures, item_ids, on_broken)
+    of_item = {item: encoded[key] for item, key in keys.items() if key in encoded}
+    if not of_item:
+        raise DataError(
+            f"expected pictures of the items, but none of the {len(pictures)} items has one that can be read. Prepare the data from "
+            "items with a column `image`, or choose another form."
+        )
+    return _side_by_side(backbone, of_item, len(pictures), max_tokens)
+
+
+def vision_features(pictures: PictureTokens) -> tuple[np.ndarray, np.ndarray]:
+    """The mean vision token of every picture: float32 (N, D), zero where there is none; and who has one: bool (N,).
+
+    As the feature "vision" they go through the semantic adapter, which makes a few soft tokens of a picture.
+    """
+    counts = np.diff(pictures.offsets)  # (N,)
+    owner = torch.from_numpy(np.repeat(np.arange(len(counts)), counts))
+    vectors = pictures.vectors.detach().float().cpu()
+    sums = torch.zeros(len(counts), vectors.shape[1]).index_add_(0, owner, vectors)
+    return sums.numpy() / np.maximum(counts, 1)[:, None].astype(np.float32), counts > 0
+
+
+def _load_processor(backbone: Backbone) -> Any:
+    picture_family(backbone)  # before the folder is searched for what a model of words does not have
+    try:
+        # PIL's: the other kind needs torchvision
+        return AutoImageProcessor.from_pretrained(backbone.source.path, backend="pil", **backbone.source.loading)
+    except (OSError, ValueError, ImportError) as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(
+            f"expected a picture processor beside {backbone.source.name}; loading it failed: {first}"
+        ) from error
+
+
+def _keys(pictures: Sequence[Path | None]) -> tuple[dict[int, int], dict[int, str]]:
+    """Item -> int64 key of its picture's content, and item -> what is wrong with its file."""
+    keys, broken = {}, {}
+    for item, path in enumerate(pictures):
+        if path is None:
+            continue
+        try:
+            keys[item] = int(content_hash(read_content(path)), 16) - 2**63
+        except PictureError as error:
+            broken[item] = str(error)
+    return keys, broken
+
+
+def _encode_files(
+    backbone: Backbone,
+    processor: Any,
+    arguments: dict[str, Any],
+    files: dict[int, Path],
+    max_aspect: int | None,
+    cache: VisionCache,
+    encoded: dict[int, EncodedPicture],
+) -> dict[int, str]:
+    """Encodes the files, key -> path, into `encoded` and the cache; key -> reason of those that cannot be."""
+    damaged: dict[int, str] = {}
+    waiting: list[int] = []  # keys encoded and not yet written
+    todo = list(files)
+    starts = range(0, len(todo), BATCH_SIZE)
+    what = f"{backbone.source.name} looks at {len(todo)} pictures"
+    for start in track(starts, what, console=Console(stderr=True), transient=True):
+        images: dict[int, Image.Image] = {}
+        for key in todo[start : start + BATCH_SIZE]:
+            try:
+                images[key] = _open(files[key], max_aspect)
+            except PictureError as error:
+                damaged[key] = str(error)
+        if images:
+            encoded |= zip(images, _encode(backbone, processor, arguments, list(images.values())), strict=True)
+            waiting += images
+        if waiting and (len(waiting) >= SHARD_SIZE or start == starts[-1]):
+            cache.add(waiting, [encoded[key] for key in waiting])
+            waiting = []
+    return damaged
+
+
+def _open(path: Path, max_aspect: int | None) -> Image.Image:
+    image = decode_picture(read_content(path))
+    if max_aspect is not None and max(image.size) > max_aspect * min(image.size):
+        raise PictureError(
+            f"the picture has {image.width} x {image.height} pixels, and one side may be {max_aspect} times the other at most"
+        )
+    return image
+
+
+@torch.no_grad()
+def _encode(
+    backbone: Backbone, processor: Any, arguments: dict[str, Any], images: list[Image.Image]
+) -> list[EncodedPicture]:
+    """What the vision tower makes of B pictures, on the CPU."""
+    inputs = processor(images=images, return_tensors="pt", **arguments)
+    was_training = backbone.training
+    backbone.eval()
+    output = backbone.causal_lm.base_model.get_image_features(**inputs.to(backbone.device), return_dict=True)
+    backbone.train(was_training)
+    family = picture_family(backbone)
+    encoded = []
+    for place, vectors in enumerate(output.pooler_output):  # (M, D)
+        deep = [layer[place] for layer in output.deepstack_features] if family.is_deep else []
+        if family.has_grid:
+            grid = inputs["image_grid_thw"][place, 1:].cpu() // processor.merge_size
+        else:
+            grid = torch.tensor([1, len(vectors)])
+        stacked = torch.stack(deep) if deep else vectors[None, :][:0]
+        encoded.append(EncodedPicture(grid, vectors.to("cpu", backbone.dtype), stacked.to("cpu", backbone.dtype)))
+    return encoded
+
+
+def _side_by_side(
+    backbone: Backbone, of_item: dict[int, EncodedPicture], num_items: int, max_tokens: int
+) -> PictureTokens:
+    grids = np.zeros((num_items, 2), np.int64)
+    for item, picture in of_item.items():
+        grids[item] = picture.grid.numpy()
+    counts = grids.prod(axis=1)
+    assert counts.max() <= max_tokens, (counts.max(), max_tokens)
+    in_order = [of_item[item] for item in sorted(of_item)]
+    tokens = PictureTokens(
+        torch.cat([picture.vectors for picture in in_order]),
+        np.concatenate([[0], counts.cumsum()]),
+        grids,
+        deep=torch.cat([picture.deep for picture in in_order], dim=1),
+        has_grid=picture_family(backbone).has_grid,
+    )
+    return tokens.to(backbone.device)
+
+
+def _report(
+    broken: dict[int, str], pictures: Sequence[Path | None], item_ids: Sequence[str] | None, on_broken: OnBroken
+) -> None:
+    """One warning for all broken pictures, or a DataError for the first."""
+    if not broken:
+        return
+    first = min(broken)
+    name = item_ids[first] if item_ids is not None else first
+    example = f"item '{name}' ({pictures[first]}): {broken[first]}"
+    if on_broken == "fail":
+        raise DataError(f"the picture of {example}. Repair or remove it, or let broken pictures be skipped.")
+    logger.warning("%d of %d pictures cannot be used and are left out; %s", len(broken), len(pictures), example)
+
+
+def _identity(backbone: Backbone, processor: Any, arguments: dict[str, Any]) -> str:
+    """What tells vision tokens of this model from others: numbers of its vision tower's weights, and how pictures are prepared."""
+    parts: list[str | np.ndarray] = [PREPARATION, str(backbone.dtype), processor.to_json_string()]
+    parts.append(json.dumps(arguments, sort_keys=True))
+    for name, part in vision_parts(backbone).items():
+        for inner, weight in part.named_parameters():
+            sample = weight.detach().flatten()[:: max(1, weight.numel() // 64)].float().cpu().numpy()
+            parts += [f"{name}.{inner} {tuple(weight.shape)}", sample]
+    return content_hash(*parts)
