@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import set_seed
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch.nn.functional import dropout
 
 from llmrec.backbones.adapters import add_lora, train_whole_model, trainable_parts
@@ -39,8 +39,10 @@ from llmrec.items.row_features import nearest_seen, row_features
 from llmrec.items.semantic_ids import SemanticIDs
 from llmrec.nn.item_table import ItemTable
 from llmrec.nn.soft_tokens import SoftItemTable
+from llmrec.prompting.alignment import AlignmentTexts, alignment_rows, describe_items, find_task
 from llmrec.prompting.collators import AnswerRows, DenseRows
 from llmrec.prompting.encoder import PromptEncoder
+from llmrec.prompting.mixture import Mixture, Source, share_lines
 from llmrec.prompting.packing import make_collator
 from llmrec.prompting.templates import load_prompt
 from llmrec.recommenders.artifact import MODEL_FOLDER, save_artifact
@@ -51,7 +53,7 @@ from llmrec.recommenders.language_model import LanguageModel, recommender_of
 from llmrec.training.command import print_parts, recipe_main, remember_settings, settle_run_folder
 from llmrec.training.estimate import Estimate
 from llmrec.training.soft_tokens import SoftTokenSettings, make_soft_tokens, soft_features
-from llmrec.training.trainer import Batch, ComputeLoss, Objective, TrainingSettings, train
+from llmrec.training.trainer import Batch, ComputeLoss, Objective, TrainingRows, TrainingSettings, train
 
 if TYPE_CHECKING:
     from transformers import TrainerState
@@ -126,6 +128,22 @@ class LossSettings(Settings):
     hidden_dropout: float = Field(0.0, ge=0, lt=1)  # of the hidden states the head reads
 
 
+class AlignmentSettings(Settings):
+    """Rows that tie items to their words, among those of the next item; llmrec.prompting.alignment lists the tasks."""
+
+    tasks: dict[str, float] = Field({})  # task -> how often an epoch holds each of its rows; empty: no alignment
+    next_item: float = Field(1.0, gt=0)  # the same of the next item's rows
+    description: tuple[str, ...] = ()  # columns of the catalogue that describe an item
+    max_answer_tokens: int = Field(64, ge=2)  # of an answer in words
+
+    @field_validator("tasks")
+    @classmethod
+    def _exist(cls, tasks: dict[str, float]) -> dict[str, float]:
+        for name in tasks:
+            find_task(name)
+        return tasks
+
+
 class ValidationSettings(Settings):
     """How checkpoints are chosen."""
 
@@ -145,6 +163,7 @@ class NextItem(Settings):
     prompt: PromptSettings = PromptSettings()
     lora: LoraSettings = LoraSettings()
     loss: LossSettings = LossSettings()
+    alignment: AlignmentSettings = AlignmentSettings()
     training: TrainingSettings = TrainingSettings()
     validation: ValidationSettings = ValidationSettings()
     seed: int = Field(0, ge=0)
@@ -262,6 +281,28 @@ def place_unseen(model: LanguageModel, data: Data, split: Split) -> int:
     return len(unseen)
 
 
+# -- rows -----------------------------------------------------------------------------------------------------------------------
+def training_rows(config: NextItem, data: Data, split: Split, encoder: PromptEncoder) -> TrainingRows:
+    """The next item's rows, and those of alignment tasks among them."""
+    make_rows = DenseRows if config.prompt.rows == "dense" else AnswerRows
+    rows = make_rows(encoder, split.train.histories)
+    wanted = config.alignment
+    if not wanted.tasks:
+        return rows
+    descriptions = describe_items(data.catalog, wanted.description) if wanted.description else None
+    texts = AlignmentTexts(data.catalog.titles, descriptions)
+    sources = [Source("next_item", rows, wanted.next_item)]
+    for name, times in wanted.tasks.items():
+        if times:
+            aligned = alignment_rows(
+                name, texts, split.train.histories, data.catalog, encoder, max_answer_tokens=wanted.max_answer_tokens
+            )
+            sources.append(Source(name, aligned, times))
+    mixture = Mixture(sources, seed=config.seed)
+    PartialState().print("\n".join(share_lines(mixture.shares())))
+    return mixture
+
+
 # -- objective ------------------------------------------------------------------------------------------------------------------
 def objective(config: NextItem, model: LanguageModel) -> ComputeLoss:
     """-log p(next item | history), summed over the targets of a batch."""
@@ -271,12 +312,20 @@ def objective(config: NextItem, model: LanguageModel) -> ComputeLoss:
         rule = "level"  # one token an item: the children of the root are the level
     trie_loss = TrieLoss(model.item_tokens, TokenTrie.from_item_tokens(model.item_tokens)) if rule == "trie" else None
 
+    def item_loss(backbone: Backbone, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        if trie_loss is not None:
+            return trie_loss(backbone, hidden, targets, label_smoothing=smoothing)
+        return backbone.loss(hidden, targets, rule=rule, label_smoothing=smoothing)
+
     def compute_loss(backbone: Backbone, batch: Batch) -> tuple[torch.Tensor, int]:
         hidden, targets = backbone.labelled_states(batch)  # (N, D), (N,)
         hidden = dropout(hidden, config.loss.hidden_dropout, backbone.training)
-        if trie_loss is not None:
-            return trie_loss(backbone, hidden, targets, label_smoothing=smoothing), len(targets)
-        return backbone.loss(hidden, targets, rule=rule, label_smoothing=smoothing), len(targets)
+        if not config.alignment.tasks:
+            return item_loss(backbone, hidden, targets), len(targets)
+        # Answers in words compete with all that the model can say; items only with what the decoder has them compete with.
+        is_word = targets < backbone.base_vocab_size
+        words = backbone.loss(hidden[is_word], targets[is_word], rule="full", label_smoothing=smoothing)
+        return words + item_loss(backbone, hidden[~is_word], targets[~is_word]), len(targets)
 
     return compute_loss
 
@@ -313,8 +362,7 @@ def main(config: NextItem, *, fresh: bool, dry_run: bool = False) -> Estimate | 
     backbone = model.backbone
     config = settle_packing(config, backbone)
     remember_settings(config, output)
-    make_rows = DenseRows if config.prompt.rows == "dense" else AnswerRows
-    rows = make_rows(model.encoder, split.train.histories)
+    rows = training_rows(config, data, split, model.encoder)
     parts = trainable_parts(
         backbone,
         adapter_lr=config.training.adapter_lr,

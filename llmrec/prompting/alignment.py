@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -34,14 +34,10 @@ import pyarrow as pa
 from llmrec.data.catalog import Catalog, nearest_words
 from llmrec.data.interactions import Histories
 from llmrec.errors import ConfigError, DataError, RequestError
-from llmrec.items.forms import ItemTokens
 from llmrec.items.plain_text import one_line
 from llmrec.prompting.alignment_rows import CHARACTERS_A_TOKEN, AlignmentRows, Shown
 from llmrec.prompting.encoder import MAX_FIELD_CHARACTERS, PromptEncoder
 from llmrec.prompting.templates import load_prompt
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -116,49 +112,30 @@ def alignment_rows(
     texts: AlignmentTexts,
     histories: Histories,
     catalog: Catalog,
-    item_tokens: ItemTokens,
-    tokenizer: PreTrainedTokenizerBase,
+    like: PromptEncoder,
     *,
-    max_history: int,
-    max_tokens: int,
     max_answer_tokens: int,
 ) -> AlignmentRows:
     """The rows of one task.
 
-    histories: what may be learned from, one row a user. max_history: items. max_tokens: of a whole row. max_answer_tokens: of a
-    text answer, EOS included. Raises ConfigError for a task that does not exist or whose texts are not there, and where rows cannot fit
-    max_tokens; DataError where not one row has its text; ModelError for a tokenizer that the task's prompt or answers cannot use.
+    histories: what may be learned from, one row a user. like: whose way of writing items, max_history and max_tokens the rows have.
+    max_answer_tokens: of a text answer, EOS included.
+
+    Raises ConfigError for a task that does not exist, has no texts, ties an item to itself or cannot fit max_tokens; DataError where
+    not one row has its text; ModelError for a tokenizer that the task's prompt or answers cannot use.
     """
     task = find_task(name)
-    if item_tokens.form == "text":
-        raise ConfigError(
-            f"the alignment task '{name}' ties an item's own tokens to its words, but in the text form an item is its words. Use items "
-            "as unique or semantic ids, or leave alignment out."
-        )
+    _check_forms(name, like)
     needed = {kind: _needed(name, kind, texts) for kind in sorted(task.texts)}
-    shown = {
-        "item": lambda: Shown.of_items(catalog.num_items),
-        "event": lambda: Shown.of_events(histories),
-        "user": lambda: Shown.of_users(histories),
-    }[task.each]()
-    for kind, values in needed.items():
-        if (task.each, task.shows, kind) != (
-            "event",
-            "title",
-            "title",
-        ):  # those are of the history, not of what the row is about
-            shown = shown.where(np.array([bool(text) for text in values])[shown.about])
-    if not len(shown.users):
-        raise DataError(
-            f"the alignment task '{name}' has no row: no {task.each} has a {' and a '.join(needed)} to train on. Leave it out."
-        )
+    shown = _shown(name, task, needed, histories, catalog.num_items)
     if "description" in needed:
         catalog = _with_column(catalog, "description", needed["description"])
     prompt = load_prompt(f"align/{name}")
     words = 0 if task.answer == "item" else max_answer_tokens
     encoder = PromptEncoder(
-        prompt, tokenizer, item_tokens, catalog, max_history=max_history, max_tokens=max_tokens - words
-    )
+        prompt, like.tokenizer, like.item_tokens, catalog,
+        max_history=like.max_history, max_tokens=like.max_tokens - words, mentions=like.mentions,
+    )  # fmt: skip
     queries = [query[:MAX_FIELD_CHARACTERS] for query in needed["query"]] if "query" in needed else None
     _check_room(encoder, name, task, shown, needed, queries)
     characters = np.zeros(catalog.num_items)  # that an item's fields take in the prompt
@@ -167,7 +144,7 @@ def alignment_rows(
     return AlignmentRows(
         encoder,
         shown,
-        item_tokens.lengths + characters / CHARACTERS_A_TOKEN,
+        encoder.mentions.lengths + characters / CHARACTERS_A_TOKEN,
         answers=needed.get(task.answer),
         queries=queries,
         max_answer_tokens=max_answer_tokens,
@@ -188,6 +165,38 @@ def describe_items(catalog: Catalog, fields: Sequence[str]) -> list[str]:
     if len(fields) == 1:
         return [catalog.text(item, fields[0]) for item in range(catalog.num_items)]
     return catalog.texts(fields)
+
+
+def _check_forms(name: str, like: PromptEncoder) -> None:
+    """Words that are tied to the same words would be copied, and nothing learned."""
+    mentions = like.mentions.sequences
+    if like.item_tokens.form == "text":
+        raise ConfigError(
+            f"the alignment task '{name}' ties an item's own tokens to its words, but in the text form an item is its words. Use items "
+            "as unique or semantic ids, or leave alignment out."
+        )
+    if name == "item_to_title" and ((mentions >= 0) & (mentions < like.item_tokens.base_vocab_size)).any():
+        raise ConfigError(
+            f"the alignment task '{name}' asks for the title of an item, but prompts mention items by their titles. Leave the task "
+            "out, or take text out of items.mention."
+        )
+
+
+def _shown(name: str, task: AlignmentTask, needed: dict[str, list[str]], histories: Histories, num_items: int) -> Shown:
+    """The task's rows, without those that lack a text."""
+    if task.each == "item":
+        shown = Shown.of_items(num_items)
+    else:
+        shown = Shown.of_events(histories) if task.each == "event" else Shown.of_users(histories)
+    for kind, values in needed.items():
+        is_of_history = task.each == "event" and kind == task.shows == "title"  # and not of what the row is about
+        if not is_of_history:
+            shown = shown.where(np.array([bool(text) for text in values])[shown.about])
+    if not len(shown.users):
+        raise DataError(
+            f"the alignment task '{name}' has no row: no {task.each} has a {' and a '.join(needed)} to train on. Leave it out."
+        )
+    return shown
 
 
 def _needed(name: str, kind: str, texts: AlignmentTexts) -> list[str]:
