@@ -77,6 +77,9 @@ def load_adapters(backbone: Backbone, folder: Path, saved: dict[str, Any]) -> No
 
 def num_trained_layers(backbone: Backbone) -> int:
     """How many layers, counted from the last, are trained themselves."""
+    named = backbone.causal_lm.named_parameters()
+    if not any(parameter.requires_grad and not is_added(name) for name, parameter in named):
+        return 0  # of any model, also one whose layers cannot be told apart
     count = 0
     for layer in reversed(decoder_layers(backbone)):
         own = [parameter for name, parameter in layer.named_parameters() if not is_added(name)]

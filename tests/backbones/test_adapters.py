@@ -21,6 +21,7 @@ from llmrec.errors import ArtifactError, ConfigError, ModelError
 from llmrec.nn.item_table import ItemTable
 from llmrec.nn.semantic_adapter import SemanticAdapter
 from llmrec.nn.soft_prompt import SoftPrompt
+from llmrec.nn.soft_tokens import SoftTokens
 from tests.tiny import FAMILIES, tiny_backbone
 
 SETTINGS = PartSettings.model_validate(
@@ -103,10 +104,16 @@ def test_dora_moves_lengths_beside_directions():
 )
 def test_modules_beside_the_model_move_if_they_are_named_and_only_then(names):
     backbone = with_table()
-    norm, dims = backbone.embedding_norm, {"text": 6, "image": 5}
-    backbone.soft_prompt = SoftPrompt(3, backbone.dim, norm=norm)
-    backbone.semantic_adapter = SemanticAdapter(dims, backbone.dim, num_query_tokens=2, hidden_dim=8, norm=norm)
+    dims = {"text": 6, "image": 5}
+    adapter = SemanticAdapter(dims, backbone.dim, num_query_tokens=2, hidden_dim=8, norm=backbone.embedding_norm)
+    features = {name: torch.randn(2, width) for name, width in dims.items()}
+    present = {name: torch.tensor([True, False]) for name in dims}
+    backbone.add_vectors("soft", SoftTokens(adapter, features, present))
+    backbone.add_vectors("soft_prompt", SoftPrompt(3, backbone.dim, norm=backbone.embedding_norm))
     train_parts(backbone, names, SETTINGS)
+    vectors = backbone.num_tokens + torch.arange(backbone.vector_tokens.num_tokens)
+    ids = torch.cat([vectors[None], IDS], dim=1)
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids.masked_fill(ids >= 304, -100)}
     before = {name: p.detach().clone() for name, p in backbone.named_parameters()}
     parts = trainable_parts(backbone, adapter_lr=0.1, row_lr=0.2, weight_decay=0.01)
     rates = {part.name: (part.learning_rate, part.weight_decay) for part in parts}
@@ -117,19 +124,14 @@ def test_modules_beside_the_model_move_if_they_are_named_and_only_then(names):
     }
     assert rates == {part: rate for name in names for part, rate in expected[name].items()}
     optimizer = torch.optim.SGD([p for part in parts for p in part.parameters], lr=0.1)
-    features = {name: torch.randn(2, width) for name, width in dims.items()}
-    present = torch.tensor([[True, True], [False, False]])
+    backbone.train()
     for _ in range(2):
-        rows = [backbone.soft_prompt.rows(torch.arange(3)), *backbone.semantic_adapter(features, present)]
-        embeds = torch.cat([torch.cat(rows)[None], backbone.embed(IDS)], dim=1)
-        loss = backbone.loss(
-            backbone.hidden_states(inputs_embeds=embeds)[0, -len(IDS[0]) : -1], IDS[0, 1:], rule="full"
-        )
+        loss, _ = backbone.next_token_loss(batch, rule="full")
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     moved = {name for name, p in backbone.named_parameters() if not torch.equal(p, before[name])}
-    named = {"lora": "lora_", "soft_prompt": "soft_prompt.", "semantic_adapter": "semantic_adapter."}
+    named = {"lora": "lora_", "soft_prompt": ".soft_prompt.", "semantic_adapter": ".adapter."}
     trained = {name for name, _ in backbone.named_parameters() if any(named[part] in name for part in names)}
     assert moved <= trained
     # attention does not see what is added to all of its keys
@@ -291,6 +293,8 @@ def test_parts_that_a_model_cannot_have_are_refused_in_words():
         train_parts(with_table(), ["last_layers"], SETTINGS.model_copy(update={"num_last_layers": 3}))
     backbone = with_table()
     train_parts(backbone, ["prefix", "layer_adapter"], SETTINGS)
+    with pytest.raises(ModelError, match="has no tokens"):
+        add_prefix(with_table(), num_tokens=2, text="")
     with pytest.raises(ModelError, match="a prefix already"):
         train_parts(backbone, ["prefix"], SETTINGS)
     with pytest.raises(ModelError, match="layer adapters already"):
