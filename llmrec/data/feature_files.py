@@ -155,6 +155,8 @@ def _is_list(kind: pa.DataType) -> bool:
 
 
 def _as_floats(column: pa.ChunkedArray, name: str, path: Path) -> np.ndarray:
+    if types.is_string(column.type):
+        column = pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
     try:
         return column.cast(pa.float64()).to_numpy()
     except (pa.ArrowException, ValueError) as error:
