@@ -1,0 +1,115 @@
+"""Items as vectors for small models: a trained row an item, frozen matrices through linear projections, or both side by side.
+
+Letters: N items, F fields (the ids and each matrix are one field), E width of a field, D_f width of matrix f.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import nn
+
+IDS = "id"  # the name of the field of trained rows
+
+
+class FrozenField(nn.Module):
+    """A frozen matrix through one trained projection; an item without a row in it reads a learned vector.
+
+    The matrix is centred and divided by its root mean square over the present rows (one number, so directions keep their relative
+    size) and is saved with the weights: whoever serves the model needs nothing that made it.
+    """
+
+    def __init__(self, num_items: int, width: int, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("matrix", torch.zeros(num_items, width))  # float32 (N, D_f), absent rows zero
+        self.register_buffer("present", torch.zeros(num_items, dtype=torch.bool))  # (N,)
+        self.register_buffer("centre", torch.zeros(width))
+        self.register_buffer("scale", torch.ones(()))
+        self.projection = nn.Linear(width, dim)
+        self.absent = nn.Parameter(torch.zeros(dim))
+
+    def fit(self, matrix: np.ndarray, present: np.ndarray) -> None:
+        """Take a matrix and its scaling: float32 (N, D_f), bool (N,)."""
+        rows = torch.as_tensor(matrix, dtype=torch.float32)
+        self.present.copy_(torch.as_tensor(present))
+        if self.present.any():
+            self.centre.copy_(rows[self.present].mean(dim=0))
+            self.scale.copy_((rows[self.present] - self.centre).square().mean().sqrt().clamp(min=1e-6))
+        self.replace(matrix, present)
+
+    def replace(self, matrix: np.ndarray, present: np.ndarray) -> None:
+        """Other rows of the same kind, such as those of a changed picture, under the scaling that was trained with."""
+        rows = (torch.as_tensor(matrix, dtype=torch.float32) - self.centre) / self.scale
+        self.present.copy_(torch.as_tensor(present))
+        self.matrix.copy_(torch.where(self.present[:, None], rows, 0.0))
+
+    def forward(self, items: torch.Tensor) -> torch.Tensor:
+        """items int64 (M,) -> float32 (M, E)."""
+        return torch.where(self.present[items][:, None], self.projection(self.matrix[items]), self.absent)
+
+
+class IdField(nn.Module):
+    """A trained row an item. In training a share of the rows is hidden behind one learned row, which cold items read ever after."""
+
+    def __init__(self, num_items: int, dim: int, *, dropout: float, std: float) -> None:
+        super().__init__()
+        self.rows = nn.Parameter(torch.randn(num_items, dim) * std)
+        self.unknown = nn.Parameter(torch.zeros(dim))
+        self.register_buffer("known", torch.ones(num_items, dtype=torch.bool))  # (N,): items of the training rows
+        self.dropout = dropout
+
+    def forward(self, items: torch.Tensor) -> torch.Tensor:
+        """items int64 (M,) -> float32 (M, E)."""
+        shown = self.known[items]
+        if self.training and self.dropout:
+            shown = shown & (torch.rand(len(items)) >= self.dropout).to(shown.device)
+        return torch.where(shown[:, None], self.rows[items], self.unknown)
+
+
+class ItemInputs(nn.Module):
+    """The fields of an item: items int64 (...) -> float32 (..., F, E), ids first, then the matrices in the order given."""
+
+    def __init__(
+        self,
+        num_items: int,
+        dim: int,
+        widths: Mapping[str, int],
+        *,
+        use_ids: bool,
+        id_dropout: float = 0.0,
+        id_std: float = 0.05,
+    ) -> None:
+        """widths: D_f of each matrix by name; `fit` brings the matrices themselves."""
+        super().__init__()
+        assert use_ids or widths, "an item needs an id or features"
+        self.num_items, self.dim = num_items, dim
+        self.names = [*([IDS] if use_ids else []), *widths]
+        fields: list[nn.Module] = [IdField(num_items, dim, dropout=id_dropout, std=id_std)] if use_ids else []
+        self.fields = nn.ModuleList([*fields, *(FrozenField(num_items, width, dim) for width in widths.values())])
+
+    @property
+    def num_fields(self) -> int:
+        """F."""
+        return len(self.fields)
+
+    @property
+    def features(self) -> dict[str, int]:
+        """D_f of each matrix by name."""
+        return {name: field.matrix.shape[1] for name, field in zip(self.names, self.fields, strict=True) if name != IDS}
+
+    @property
+    def use_ids(self) -> bool:
+        """Whether items have trained rows."""
+        return self.names[0] == IDS
+
+    def frozen(self, name: str) -> FrozenField:
+        """The field of one matrix."""
+        return self.fields[self.names.index(name)]
+
+    def forward(self, items: torch.Tensor) -> torch.Tensor:
+        """items int64 (...), each in [0, N) -> float32 (..., F, E). Each different item is computed once."""
+        different, places = torch.unique(items, return_inverse=True)
+        table = torch.stack([field(different) for field in self.fields], dim=1)  # (M, F, E)
+        return nn.functional.embedding(places, table.flatten(1)).unflatten(-1, (self.num_fields, self.dim))

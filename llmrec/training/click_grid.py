@@ -1,0 +1,198 @@
+"""A table of click-through models: arms (what an item is to a model) x models x seeds, resumed by cell, with intervals over users.
+
+FOLDER/cells.jsonl    one line a finished cell: key, arm, model, seed, seconds, valid, test
+FOLDER/scores/KEY.npy its test scores, float32 (N,), from which intervals and paired differences are computed
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from llmrec import metrics
+from llmrec.data.click_rows import ClickRows, ClickSplit
+from llmrec.errors import ConfigError
+from llmrec.files import atomic_file, content_hash, write_text
+from llmrec.nn.click_through import ModelKind
+from llmrec.recommenders.click_through import ClickSettings, ItemMatrices
+from llmrec.training.click_through import click_figures, train_click_model, trivial_scores
+
+TRIVIAL = ("item_mean", "user_item_mean")
+COUNTS = "counts"  # stands where a trained arm names its model
+VERSION = 1  # rises whenever a cell would come to other numbers
+
+
+@dataclass(frozen=True, eq=False)
+class Arm:
+    """What an item is to the model: its trained row, frozen matrices, or both."""
+
+    use_ids: bool
+    item_inputs: ItemMatrices = field(default_factory=dict)
+
+    def digest(self) -> str:
+        """16 characters that depend on everything in it."""
+        parts = [part for name, pair in self.item_inputs.items() for part in (name, *pair)]
+        return content_hash(str(self.use_ids), *parts)
+
+
+def run_click_grid(
+    split: ClickSplit,
+    num_items: int,
+    arms: Mapping[str, Arm],
+    *,
+    models: Sequence[ModelKind],
+    seeds: Sequence[int],
+    settings: ClickSettings,
+    folder: str | Path,
+) -> list[dict]:
+    """Train and score every cell that FOLDER does not hold yet; the trivial arms come first.
+
+    A cell is known by a digest of rows, matrices, settings and seed: after any of them has changed it is computed anew. Progress goes
+    to standard error. Returns the lines of this grid, in its order.
+    """
+    if taken := set(TRIVIAL) & set(arms):
+        raise ConfigError(f"the arm '{min(taken)}' is always in the table; give yours another name.")
+    folder = Path(folder)
+    done = _read_cells(folder)
+    rows = content_hash(*(part for some in (split.train, split.valid, split.test) for part in _arrays(some)))
+    cells = [(arm, COUNTS, 0) for arm in TRIVIAL] + [
+        (arm, model, seed) for seed in seeds for arm in arms for model in models
+    ]  # seeds outermost: a table cut short still compares all arms
+    digests = {name: arm.digest() for name, arm in arms.items()}
+    lines = []
+    for number, (arm, model, seed) in enumerate(cells, 1):
+        of_model = "" if model == COUNTS else settings.model_copy(update={"model": model}).model_dump_json()
+        key = content_hash(f"version {VERSION}", rows, arm, digests.get(arm, ""), of_model, str(seed))
+        if key not in done:
+            done[key] = _run_cell(split, num_items, arms, arm, model, seed, settings, folder, key)
+            test = done[key]["test"]
+            print(
+                f"[{number}/{len(cells)}] {arm}, {model}, seed {seed}: test AUC {test['auc']:.4f}, GAUC {test['gauc']:.4f} "
+                f"({done[key]['seconds']:.1f} s)",
+                file=sys.stderr,
+            )
+        lines.append(done[key])
+    return lines
+
+
+def _run_cell(
+    split: ClickSplit,
+    num_items: int,
+    arms: Mapping[str, Arm],
+    arm: str,
+    model: str,
+    seed: int,
+    settings: ClickSettings,
+    folder: Path,
+    key: str,
+) -> dict:
+    start = time.perf_counter()
+    line = {"key": key, "arm": arm, "model": model, "seed": seed}
+    if model == COUNTS:
+        valid, test = (trivial_scores(arm, split.train, rows, num_items) for rows in (split.valid, split.test))
+    else:
+        trained, history = train_click_model(
+            split,
+            num_items,
+            arms[arm].item_inputs,
+            use_ids=arms[arm].use_ids,
+            settings=settings.model_copy(update={"model": model}),
+            seed=seed,
+        )
+        valid, test = trained.score(split.valid), trained.score(split.test)
+        line |= {"validations": len(history), "parameters": sum(p.numel() for p in trained.parameters())}
+    line |= {"valid": click_figures(split.valid, valid), "test": click_figures(split.test, test)}
+    line["seconds"] = round(time.perf_counter() - start, 2)
+    with atomic_file(_scores(folder, key)) as temporary, temporary.open("wb") as file:
+        np.save(file, test.astype(np.float32))
+    with (folder / "cells.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+    return line
+
+
+def _scores(folder: Path, key: str) -> Path:
+    return folder / "scores" / f"{key}.npy"
+
+
+def _arrays(rows: ClickRows) -> list[np.ndarray]:
+    return [rows.users, rows.items, rows.labels, rows.histories, rows.answered, rows.liked]
+
+
+def _read_cells(folder: Path) -> dict[str, dict]:
+    """The finished cells by key; the half line of a killed run is cut off."""
+    path = folder / "cells.jsonl"
+    if not path.exists():
+        return {}
+    text = path.read_text(encoding="utf-8")
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        write_text(path, whole)
+    lines = [json.loads(line) for line in whole.splitlines()]
+    return {line["key"]: line for line in lines if _scores(folder, line["key"]).exists()}
+
+
+def click_table(
+    rows: ClickRows,
+    lines: Sequence[dict],
+    folder: str | Path,
+    *,
+    reference: str = "ids",
+    resamples: int = 1000,
+    level: float = 0.95,
+) -> list[dict]:
+    """One record for each arm and model: test figures over the seeds, intervals over users, and the paired difference to `reference`.
+
+    rows: the test rows; lines: of `run_click_grid`. For auc and gauc: value (mean over seeds), seed_std, low and high (percentile
+    bootstrap over users of the mean over seeds), and for each arm but the reference `minus_reference`: value, low, high, verdict
+    "above", "below" or "level", against the reference with the same model, or for the trivial arms against none.
+    """
+    redrawn: dict[tuple[str, str], dict[str, np.ndarray]] = {}
+    groups: dict[tuple[str, str], list[dict]] = {}
+    for line in lines:
+        groups.setdefault((line["arm"], line["model"]), []).append(line)
+    for group, cells in groups.items():
+        scores = [np.load(_scores(Path(folder), cell["key"])) for cell in cells]
+        redrawn[group] = {
+            name: np.mean([draw(rows.labels, one, rows.users, resamples=resamples) for one in scores], axis=0)
+            for name, draw in (("auc", metrics.auc_resamples), ("gauc", metrics.gauc_resamples))
+        }
+    of_users = metrics.user_auc(rows.labels, np.zeros(len(rows)), rows.users)
+    table = []
+    for (arm, model), cells in groups.items():
+        record = {
+            "arm": arm,
+            "model": model,
+            "seeds": len(cells),
+            "rows": len(rows),
+            "users": len(np.unique(rows.users)),
+        }
+        record |= {"gauc_users": len(of_users.users), "gauc_users_left_out": of_users.num_left_out}
+        record["logloss"] = float(np.mean([cell["test"]["logloss"] for cell in cells]))
+        record["seconds"] = float(np.mean([cell["seconds"] for cell in cells]))
+        for name in ("auc", "gauc"):
+            values = [cell["test"][name] for cell in cells]
+            record[name] = {"value": float(np.mean(values)), "seed_std": float(np.std(values))}
+            record[name] |= _interval(redrawn[arm, model][name], level)
+            if arm != reference and (reference, model) in groups:
+                difference = _interval(redrawn[arm, model][name] - redrawn[reference, model][name], level)
+                verdict = "above" if difference["low"] > 0 else "below" if difference["high"] < 0 else "level"
+                base = np.mean([cell["test"][name] for cell in groups[reference, model]])
+                record[name]["minus_reference"] = {
+                    "value": float(np.mean(values) - base),
+                    **difference,
+                    "verdict": verdict,
+                }
+        table.append(record)
+    return table
+
+
+def _interval(values: np.ndarray, level: float) -> dict[str, float]:
+    tail = (1 - level) / 2
+    low, high = np.nanquantile(values, [tail, 1 - tail])
+    return {"low": float(low), "high": float(high)}

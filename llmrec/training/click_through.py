@@ -1,0 +1,134 @@
+"""Trains click-through models: seconds on one thread, the same weights for the same seed. Grids of them: `click_grid`.
+
+Letters: B rows of a batch, N rows.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from llmrec import metrics
+from llmrec.data.click_rows import ClickRows, ClickSplit
+from llmrec.recommenders.click_through import ClickModel, ClickSettings, ItemMatrices
+
+TrivialKind = Literal["item_mean", "user_item_mean"]
+
+
+def train_click_model(
+    split: ClickSplit,
+    num_items: int,
+    item_inputs: ItemMatrices,
+    *,
+    use_ids: bool,
+    settings: ClickSettings,
+    seed: int,
+    report: Callable[[dict], None] | None = None,
+) -> tuple[ClickModel, list[dict]]:
+    """The model of the best validation, and what every validation found: step, train_loss, auc, gauc, logloss.
+
+    Binary cross-entropy, AdamW, rows in an order drawn by `seed` anew in every epoch; the test rows are not looked at. torch's
+    global random state is left as it was. report: called with each validation's line.
+
+    Raises:
+        DataError: matrices that do not fit, or no input at all.
+        ModelError: training diverged.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = ClickModel.make(num_items, item_inputs, use_ids, settings)
+        _mark_known_items(model, split.train)
+        return model, _fit(model, split, settings, report)
+
+
+def _mark_known_items(model: ClickModel, train: ClickRows) -> None:
+    """Items without a training row read the row of unknown items."""
+    if model.inputs.use_ids:
+        known = torch.zeros(model.inputs.num_items, dtype=torch.bool)
+        known[torch.from_numpy(train.items.astype(np.int64))] = True
+        model.inputs.fields[0].known.copy_(known)
+
+
+def _fit(
+    model: ClickModel, split: ClickSplit, settings: ClickSettings, report: Callable[[dict], None] | None
+) -> list[dict]:
+    items, histories, context = model.tensors(split.train)
+    labels = torch.from_numpy(split.train.labels.astype(np.float32))
+    optimizer = _optimizer(model, settings)
+    steps_an_epoch = -(-len(items) // settings.batch_size)
+    every = max(1, steps_an_epoch // settings.evaluations)
+    lines: list[dict] = []
+    best, best_state, without_better, losses, step = -np.inf, None, 0, [], 0
+    for _ in range(settings.epochs):
+        model.train()
+        for rows in torch.randperm(len(items)).split(settings.batch_size):
+            loss = F.binary_cross_entropy_with_logits(model(items[rows], histories[rows], context[rows]), labels[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+            step += 1
+            if step % every:
+                continue
+            line = {
+                "step": step,
+                "train_loss": float(np.mean(losses)),
+                **click_figures(split.valid, model.score(split.valid)),
+            }
+            losses = []
+            lines.append(line)
+            if report is not None:
+                report(line)
+            if line[settings.watch] > best:
+                best, best_state, without_better = line[settings.watch], copy.deepcopy(model.state_dict()), 0
+            else:
+                without_better += 1
+            if without_better == settings.patience:
+                break
+        if without_better == settings.patience:
+            break
+    model.load_state_dict(best_state)
+    model.eval()
+    return lines
+
+
+def _optimizer(model: ClickModel, settings: ClickSettings) -> torch.optim.Optimizer:
+    rows = list(model.inputs.fields[0].parameters()) if model.inputs.use_ids else []
+    of_rows = {id(parameter) for parameter in rows}
+    others = [parameter for parameter in model.parameters() if id(parameter) not in of_rows]
+    groups = [{"params": others, "weight_decay": settings.weight_decay}]
+    if rows:
+        groups.append({"params": rows, "weight_decay": settings.row_decay})
+    return torch.optim.AdamW(groups, lr=settings.lr, fused=True)
+
+
+def click_figures(rows: ClickRows, scores: np.ndarray) -> dict[str, float]:
+    """auc, gauc and logloss of probabilities, float (N,)."""
+    return {
+        "auc": metrics.auc(rows.labels, scores),
+        "gauc": metrics.gauc(rows.labels, scores, rows.users),
+        "logloss": metrics.logloss(rows.labels, scores),
+    }
+
+
+def trivial_scores(
+    kind: TrivialKind, train: ClickRows, rows: ClickRows, num_items: int, *, shrink: float = 10.0
+) -> np.ndarray:
+    """Counters that a model must beat: float64 (N,) in [0, 1].
+
+    item_mean: the share of likes among the item's training rows, drawn towards the share of all by `shrink` rows.
+    user_item_mean: that, plus by how much the user's own share of likes, among what he rated strictly before the row, lies above
+    the share of all (drawn towards it likewise). It has no order within a user and a moment but that of the items.
+    """
+    overall = train.labels.mean()
+    counts = np.bincount(train.items, minlength=num_items)
+    likes = np.bincount(train.items, weights=train.labels, minlength=num_items)
+    scores = ((likes + shrink * overall) / (counts + shrink))[rows.items]
+    if kind == "user_item_mean":
+        scores = scores + (rows.liked + shrink * overall) / (rows.answered + shrink) - overall
+    return np.clip(scores, 0.0, 1.0)
