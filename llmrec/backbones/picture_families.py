@@ -110,9 +110,9 @@ def processor_arguments(backbone: Backbone, processor: Any, max_tokens: int) -> 
     arguments = dict(family.arguments)
     if family.num_tokens is None:
         pixels = (processor.patch_size * processor.merge_size) ** 2  # of a token
-        arguments["size"] = {
-            edge: min(processor.size[edge], max_tokens * pixels) for edge in ("shortest_edge", "longest_edge")
-        }
+        # small pictures are enlarged to the lower limit, and rounding up then may take four times as many tokens
+        limits = {"shortest_edge": max(1, max_tokens // 4), "longest_edge": max_tokens}
+        arguments["size"] = {edge: min(processor.size[edge], limit * pixels) for edge, limit in limits.items()}
         return arguments
     num_tokens = family.num_tokens(backbone.config)
     if num_tokens > max_tokens:
