@@ -19,12 +19,13 @@ from accelerate.utils import set_seed
 from pydantic import Field, field_validator
 from torch.nn.functional import dropout
 
-from llmrec.backbones.adapters import add_lora, train_whole_model, trainable_parts
+from llmrec.backbones.adapters import trainable_parts
 from llmrec.backbones.arithmetic import fastest_dtype
 from llmrec.backbones.causal_lm import Backbone, ScoreRule
 from llmrec.backbones.packing_check import check_packing
 from llmrec.backbones.pretrained import load_backbone, random_backbone
 from llmrec.backbones.text_encoder import encode_texts
+from llmrec.backbones.trained_parts import PartSettings, TrainedPart, train_parts
 from llmrec.config import Settings
 from llmrec.data.folder import Data, load_data
 from llmrec.data.splits import Split
@@ -48,11 +49,11 @@ from llmrec.prompting.templates import load_prompt
 from llmrec.recommenders.artifact import MODEL_FOLDER, save_artifact
 from llmrec.recommenders.baselines import EaseR
 from llmrec.recommenders.factor_cache import cached_factors
-from llmrec.recommenders.item_writing import item_mentions, item_tokens_for
+from llmrec.recommenders.item_writing import item_mentions, item_tokens_for, soft_prompt_ids
 from llmrec.recommenders.language_model import LanguageModel, recommender_of
 from llmrec.training.command import print_parts, recipe_main, remember_settings, settle_run_folder
 from llmrec.training.estimate import Estimate
-from llmrec.training.soft_tokens import SoftTokenSettings, make_soft_tokens, soft_features
+from llmrec.training.soft_tokens import SoftTokenSettings, make_soft_prompt, make_soft_tokens, soft_features
 from llmrec.training.trainer import Batch, ComputeLoss, Objective, TrainingRows, TrainingSettings, train
 
 if TYPE_CHECKING:
@@ -111,15 +112,6 @@ class PromptSettings(Settings):
     max_tokens: int = 1024
 
 
-class LoraSettings(Settings):
-    """Low-rank adapters in the backbone's linear layers; rank 0: none."""
-
-    rank: int = Field(16, ge=0)
-    alpha: float = 32.0
-    dropout: float = Field(0.05, ge=0, lt=1)
-    targets: Literal["all-linear"] | list[str] = "all-linear"
-
-
 class LossSettings(Settings):
     """What is minimised; decoding scores items by the same rule."""
 
@@ -152,8 +144,8 @@ class ValidationSettings(Settings):
     num_beams: int = Field(20, ge=1)
 
 
-class NextItem(Settings):
-    """All settings of this recipe."""
+class NextItem(PartSettings):
+    """All settings of this recipe; those of the parts that can be trained (lora, layer_adapter, ...) are `PartSettings`."""
 
     data: str
     output: str
@@ -161,7 +153,7 @@ class NextItem(Settings):
     items: ItemSettings = ItemSettings()
     soft: SoftTokenSettings = SoftTokenSettings()  # where items.form or items.mention says soft
     prompt: PromptSettings = PromptSettings()
-    lora: LoraSettings = LoraSettings()
+    train: tuple[TrainedPart, ...] = ()  # (): lora (whole, from scratch) and what the form of the items brings along
     loss: LossSettings = LossSettings()
     alignment: AlignmentSettings = AlignmentSettings()
     training: TrainingSettings = TrainingSettings()
@@ -195,6 +187,17 @@ def settle_dtype(config: NextItem) -> NextItem:
     timings = ", ".join(f"{value:.3f} s in {each}" for each, value in seconds.items())
     PartialState().print(f"arithmetic: {name} (a step takes {timings})")
     return config.model_copy(update={"backbone": config.backbone.model_copy(update={"dtype": name})})
+
+
+def settle_parts(config: NextItem) -> NextItem:
+    """The settings with the list of trained parts in the place of none."""
+    if config.train:
+        return config
+    forms = {config.items.form, *config.items.mention_forms}
+    parts = ["lora" if config.backbone.scratch is None else "whole"]
+    parts += ["semantic_adapter"] if "soft" in forms else []
+    parts += ["item_table"] if config.items.form != "text" else []
+    return config.model_copy(update={"train": tuple(parts)})
 
 
 def settle_packing(config: NextItem, backbone: Backbone) -> NextItem:
@@ -242,14 +245,14 @@ def make_model(
         backbone.add_item_table(SoftItemTable(backbone.vector_tokens["soft"], norm=backbone.embedding_norm))
     elif tokens.num_rows:
         backbone.add_item_table(trained_rows(config, data, split, backbone, tokens))
-    if config.backbone.scratch is not None:
-        train_whole_model(backbone)
-    elif config.lora.rank:
-        add_lora(backbone, **config.lora.model_dump())
+    if "soft_prompt" in config.train:
+        backbone.add_vectors("soft_prompt", make_soft_prompt(config.soft_prompt, backbone, seed=config.seed))
+    train_parts(backbone, config.train, config, seed=config.seed)
     encoder = PromptEncoder(
         load_prompt(config.prompt.name), backbone.tokenizer, tokens, data.catalog,
         max_history=config.prompt.max_history, max_tokens=config.prompt.max_tokens,
         mentions=item_mentions(config.items.mention_forms, tokens, backbone, data.catalog, **lengths),
+        soft_prompt=soft_prompt_ids(backbone),
     )  # fmt: skip
     rule = config.loss.rule or ("full" if config.items.form == "text" else "level")
     return LanguageModel(backbone, tokens, encoder, data.catalog, rule, config.items.mention_forms)
@@ -349,7 +352,7 @@ def protocol_card(config: NextItem, data: Data, split: Split, state: TrainerStat
 def main(config: NextItem, *, fresh: bool, dry_run: bool = False) -> Estimate | None:
     """Data, model, objective, training, artifact. A dry run ends with the estimate of what the training would take."""
     output = Path(config.output)
-    if (config := settle_run_folder(config, output, fresh=fresh)) is None:
+    if (config := settle_run_folder(settle_parts(config), output, fresh=fresh)) is None:
         return None
     set_seed(config.seed)
     data = load_data(config.data)

@@ -52,12 +52,21 @@ class PrefixSettings(Settings):
     text: str | None = None  # what they start as; None: random words
 
 
+class SoftPromptSettings(Settings):
+    """Trained vectors that every prompt begins with."""
+
+    num_tokens: int = Field(16, ge=1)
+    text: str | None = None  # what they start as; None: random vectors
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+
 class PartSettings(Settings):
     """How the parts that are added to a language model are made, and how many layers are its last."""
 
     lora: LoraSettings = LoraSettings()
     layer_adapter: LayerAdapterSettings = LayerAdapterSettings()
     prefix: PrefixSettings = PrefixSettings()
+    soft_prompt: SoftPromptSettings = SoftPromptSettings()
     num_last_layers: int = Field(2, ge=1)
 
 

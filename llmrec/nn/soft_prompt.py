@@ -11,7 +11,7 @@ class SoftPrompt(nn.Module):
     """n trained rows of width D, read as n tokens before the prompt (Lester et al. 2021).
 
     Attributes:
-        weight: float32 (n, D), trained; as long as rows of the embedding matrix, before what the embedding layer multiplies them by.
+        weight: float32 (n, D), trained; what the model's first layer reads.
     """
 
     def __init__(
@@ -27,8 +27,8 @@ class SoftPrompt(nn.Module):
         """Starts at the rows of words, or at random.
 
         Args:
-            norm: the mean length of the backbone's own embedding rows, which random rows get.
-            words: (W, D), W >= 1, embedding rows of a text's tokens, repeated or cut to n (Lester et al., section 3.1, found real words
+            norm: the mean length of the backbone's own embeddings, which random rows get.
+            words: (W, D), W >= 1, the embeddings of a text's tokens, repeated or cut to n (Lester et al., section 3.1, found real words
                 the better start); None: random rows.
         """
         super().__init__()

@@ -49,6 +49,7 @@ class PromptEncoder:
     """A prompt, a tokenizer and the items' tokens, made into `encode(history) -> ids`.
 
     item_tokens: how an item is written as the answer. mentions: how it is written in the prompt; None for the same way.
+    soft_prompt: int (n,), vector tokens that every prompt begins with, behind its start token.
     max_history: items, not tokens. max_tokens: of a prompt and its answer together. The history is cut from its old end, at
     item boundaries, until both hold; room for the longest item is always kept for the answer, so that the prompt of a
     history is the same with and without an answer.
@@ -67,6 +68,7 @@ class PromptEncoder:
         max_history: int,
         max_tokens: int,
         mentions: ItemSequences | None = None,
+        soft_prompt: np.ndarray | None = None,
     ) -> None:
         if max_history < 1:
             raise ConfigError(f"max_history counts items and is at least 1; it is {max_history}.")
@@ -79,7 +81,9 @@ class PromptEncoder:
         assert self.mentions.num_items == item_tokens.num_items, (self.mentions.num_items, item_tokens.num_items)
         self.max_history = max_history
         self.max_tokens = max_tokens
-        self.room = max_tokens - item_tokens.max_length  # tokens a prompt may have
+        # of a click prompt the answer is a word
+        answer = 1 if prompt.answers is not None else item_tokens.max_length
+        self.room = max_tokens - answer  # tokens a prompt may have
         for field in prompt.fields:
             _check_field(prompt, catalog, field)
         self._catalog = catalog
@@ -88,26 +92,35 @@ class PromptEncoder:
         # Some added tokens swallow the white space around them (Phi, Mistral); AddedToken says which.
         self._added = {token.content: token for token in tokenizer.added_tokens_decoder.values()}
         self._ordinary_ids = lru_cache(maxsize=4096)(self._tokenise)
-        self.prefix = start_ids(tokenizer, always=prompt.kind == "bare") if prompt.kind != "chat" else []
+        start = start_ids(tokenizer, always=prompt.kind == "bare") if prompt.kind != "chat" else []
+        self.prefix = [*start, *([] if soft_prompt is None else soft_prompt.tolist())]
         instruction = "" if "instruction" in prompt.variables else None
-        num_fixed = len(self._render(np.empty(0, np.int32), instruction)[0])
-        longest, answer = self.mentions.max_length, item_tokens.max_length
+        asked = int(self.mentions.lengths.argmax()) if prompt.answers is not None else None
+        num_fixed = len(self._render(np.empty(0, np.int32), instruction, asked)[0])
+        longest = self.mentions.max_length
         if num_fixed + longest > self.room:
             raise ConfigError(
                 f"prompt '{prompt.task}/{prompt.name}' takes {num_fixed} tokens, an item in it up to {longest} and the answer "
                 f"{answer}, so max_tokens must be at least {num_fixed + longest + answer} to hold both; it is {max_tokens}."
             )
 
-    def encode(self, history: Sequence[int] | np.ndarray, instruction: str | None = None) -> np.ndarray:
+    def encode(
+        self, history: Sequence[int] | np.ndarray, instruction: str | None = None, *, candidate: int | None = None
+    ) -> np.ndarray:
         """The prompt of one request, up to where the answer begins: int32 (T,), never empty.
 
-        history: dense items, oldest first, possibly none. Raises RequestError for an instruction that is too long, and
-        ConfigError for one the prompt has no place for (or needs and does not get).
+        history: dense items, oldest first, possibly none. candidate: the item that a click prompt asks about. Raises
+        RequestError for an instruction that is too long, and ConfigError for an instruction or a candidate that the prompt has no
+        place for (or needs and does not get).
         """
-        return self.encode_with_spans(history, instruction).input_ids
+        return self.encode_with_spans(history, instruction, candidate=candidate).input_ids
 
     def encode_with_spans(
-        self, history: Sequence[int] | np.ndarray, instruction: str | None = None, answer: int | None = None
+        self,
+        history: Sequence[int] | np.ndarray,
+        instruction: str | None = None,
+        answer: int | None = None,
+        candidate: int | None = None,
     ) -> RenderedPrompt:
         """The prompt as in `encode`, where its items stand, and behind it the tokens of the item `answer` if given."""
         if instruction is not None and len(instruction) > MAX_INSTRUCTION_CHARACTERS:
@@ -117,9 +130,9 @@ class PromptEncoder:
         history = np.asarray(history, dtype=np.int32)[-self.max_history :]
         if self.prompt.kind == "bare":
             history = history[len(history) - self.num_fitting(self.mentions.lengths[history]) :]
-        ids, spans = self._render(history, instruction)
+        ids, spans = self._render(history, instruction, candidate)
         if len(ids) > self.room:
-            ids, spans = self._cut(history, instruction)
+            ids, spans = self._cut(history, instruction, candidate)
         num_prompt_tokens = len(ids)
         if answer is not None:
             ids = [*ids, *self.item_tokens[answer].tolist()]
@@ -132,24 +145,28 @@ class PromptEncoder:
         latest = np.cumsum(lengths[::-1][: self.max_history])
         return int(np.searchsorted(latest, self.room - len(self.prefix), side="right"))
 
-    def _cut(self, history: np.ndarray, instruction: str | None) -> tuple[list[int], list[tuple[int, int]]]:
+    def _cut(
+        self, history: np.ndarray, instruction: str | None, candidate: int | None
+    ) -> tuple[list[int], list[tuple[int, int]]]:
         """The prompt with as many of the latest items as fit, found by halving."""
         too_few_dropped, dropped = 0, len(history)
-        ids, spans = self._render(history[dropped:], instruction)
+        ids, spans = self._render(history[dropped:], instruction, candidate)
         if len(ids) > self.room:
             raise RequestError(
                 f"prompt and instruction take {len(ids)} tokens, but only {self.room} are free. Shorten the instruction."
             )
         while dropped - too_few_dropped > 1:
             middle = (too_few_dropped + dropped) // 2
-            fewer_ids, fewer_spans = self._render(history[middle:], instruction)
+            fewer_ids, fewer_spans = self._render(history[middle:], instruction, candidate)
             if len(fewer_ids) > self.room:
                 too_few_dropped = middle
             else:
                 dropped, ids, spans = middle, fewer_ids, fewer_spans
         return ids, spans
 
-    def _render(self, history: np.ndarray, instruction: str | None) -> tuple[list[int], list[tuple[int, int]]]:
+    def _render(
+        self, history: np.ndarray, instruction: str | None, candidate: int | None
+    ) -> tuple[list[int], list[tuple[int, int]]]:
         """The whole prompt for exactly this history: token ids, and [start, end) of each item slot."""
         if self.prompt.kind == "bare":
             if instruction is not None:
@@ -157,13 +174,15 @@ class PromptEncoder:
             ends = len(self.prefix) + np.cumsum(self.mentions.lengths[history])
             spans = np.stack([ends - self.mentions.lengths[history], ends], axis=1)
             return [*self.prefix, *self.mentions.flatten(history).tolist()], spans.tolist()
+        shown = history if candidate is None else np.append(history, np.int32(candidate))
         items = [
             PromptItem(position, {field: self._field_text(item, field) for field in self.prompt.fields})
-            for position, item in enumerate(history.tolist())
+            for position, item in enumerate(shown.tolist())
         ]
-        texts = self.prompt.render(items, one_line(instruction) if instruction is not None else None)
+        asked = None if candidate is None else items.pop()
+        texts = self.prompt.render(items, one_line(instruction) if instruction is not None else None, candidate=asked)
         marked = texts[0] if self.prompt.kind == "plain" else self._chat(texts)
-        return self._to_ids(marked, history)
+        return self._to_ids(marked, shown)
 
     def _chat(self, contents: list[str]) -> str:
         """The messages through the tokenizer's chat template, with the answer's turn opened."""
@@ -184,7 +203,7 @@ class PromptEncoder:
                 f"{[message.role for message in self.prompt.messages]}: {error}. Choose another prompt."
             ) from error
 
-    def _to_ids(self, marked: str, history: np.ndarray) -> tuple[list[int], list[tuple[int, int]]]:
+    def _to_ids(self, marked: str, items: np.ndarray) -> tuple[list[int], list[tuple[int, int]]]:
         """Tokens of a marked text: added tokens where the prompt or the chat template spells them, ordinary words for all
         that values hold, item tokens in the slots. Text between two of those is tokenised as one piece, values included."""
         ids: list[int] = list(self.prefix)
@@ -202,7 +221,7 @@ class PromptEncoder:
             if added is not None:
                 ids.append(self.tokenizer.convert_tokens_to_ids(added.content))
             else:
-                tokens = self.mentions[history[int(match["slot"])]].tolist()
+                tokens = self.mentions[items[int(match["slot"])]].tolist()
                 spans.append((len(ids), len(ids) + len(tokens)))
                 ids += tokens
         ids += self._ordinary_ids(_stripped(text + marked[place:], strip_next, False))

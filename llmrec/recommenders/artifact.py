@@ -3,7 +3,7 @@
 | file | what |
 |---|---|
 | manifest.json | format version, backbone and where its weights came from, layers used, form, prompt hash, protocol card |
-| adapter/ | LoRA, as PEFT saves it (absent when the whole model was trained) |
+| adapter/ and other files | what was trained in the language model (see `adapter_files`) |
 | backbone/ | the whole model as transformers saves it (only when it was trained whole) |
 | item_table.safetensors | item rows and their logit scale (absent for the text form), or what makes rows of soft tokens |
 | vector_tokens/ | what makes soft tokens: the semantic adapter's weights and the items' features |
@@ -22,7 +22,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from llmrec import __version__
-from llmrec.backbones.adapters import load_lora
+from llmrec.backbones.adapter_files import load_adapters, save_adapters
+from llmrec.backbones.adapters import is_trained_whole
 from llmrec.backbones.causal_lm import ScoreRule
 from llmrec.backbones.load import ModelSource
 from llmrec.backbones.pretrained import load_backbone
@@ -35,7 +36,7 @@ from llmrec.nn.item_table import ItemTable
 from llmrec.nn.soft_tokens import SoftItemTable
 from llmrec.prompting.encoder import PromptEncoder
 from llmrec.prompting.templates import Prompt, read_prompt
-from llmrec.recommenders.item_writing import SOFT, item_mentions, item_tokens_for
+from llmrec.recommenders.item_writing import SOFT, item_mentions, item_tokens_for, soft_prompt_ids
 from llmrec.recommenders.language_model import LanguageModel
 from llmrec.recommenders.vector_artifact import load_vector_tokens, save_vector_tokens
 
@@ -64,16 +65,11 @@ def save_artifact(
     backbone = model.backbone
     with atomic_folder(folder) as temporary:
         temporary.mkdir(parents=True, exist_ok=True)
-        whole = any(p.requires_grad for n, p in backbone.causal_lm.named_parameters() if "lora_" not in n)
+        whole = is_trained_whole(backbone)
         if whole:
             backbone.causal_lm.save_pretrained(temporary / "backbone")
             backbone.tokenizer.save_pretrained(temporary / "backbone")
-        elif backbone.peft is not None:
-            for config in backbone.peft.peft_config.values():
-                config.base_model_name_or_path = backbone.source.name  # not this machine's path
-            # without the flag PEFT asks the hub whether the vocabulary grew
-            backbone.peft.save_pretrained(temporary / "adapter", save_embedding_layers=False)
-            (temporary / "adapter" / "README.md").unlink(missing_ok=True)  # PEFT's empty template
+        saved = {} if whole else save_adapters(backbone, temporary)
         table = backbone.item_table
         if table is not None:
             save_file(
@@ -84,7 +80,7 @@ def save_artifact(
         if semantic_ids is not None:
             semantic_ids.save(temporary / "semantic_ids")
         write_text(temporary / "prompt.yaml", model.encoder.prompt.to_yaml())
-        write_json(temporary / MANIFEST, _manifest(model, whole, max_title_tokens, protocol))
+        write_json(temporary / MANIFEST, _manifest(model, whole, saved, max_title_tokens, protocol))
         write_text(temporary / "README.md", _model_card(model, protocol))
 
 
@@ -190,8 +186,7 @@ def _load(
         )
         table.load_state_dict(load_file(folder / "item_table.safetensors"))
         backbone.add_item_table(table)
-    if (folder / "adapter").is_dir():
-        load_lora(backbone, folder / "adapter")
+    load_adapters(backbone, folder, manifest["adapters"])
     backbone.requires_grad_(False).eval()
     prompt, mention_forms = _checked_prompt(folder, manifest), tuple(manifest["mention_forms"])
     encoder = PromptEncoder(
@@ -202,6 +197,7 @@ def _load(
         max_history=manifest["max_history"],
         max_tokens=manifest["max_tokens"],
         mentions=item_mentions(mention_forms, tokens, backbone, catalog, max_title_tokens=manifest["max_title_tokens"]),
+        soft_prompt=soft_prompt_ids(backbone),
     )
     return LanguageModel(backbone, tokens, encoder, catalog, manifest["score_rule"], mention_forms)
 
@@ -240,7 +236,9 @@ def _checked_prompt(folder: Path, manifest: dict[str, Any]) -> Prompt:
     return prompt
 
 
-def _manifest(model: LanguageModel, whole: bool, max_title_tokens: int, protocol: dict[str, Any]) -> dict[str, Any]:
+def _manifest(
+    model: LanguageModel, whole: bool, saved: dict[str, Any], max_title_tokens: int, protocol: dict[str, Any]
+) -> dict[str, Any]:
     backbone = model.backbone
     return {
         "format_version": FORMAT_VERSION,
@@ -251,6 +249,7 @@ def _manifest(model: LanguageModel, whole: bool, max_title_tokens: int, protocol
                      "num_layers": None if whole else backbone.layers.used, "layers": str(backbone.layers)},
         "source": backbone.source.card(),
         "trained_whole": whole,
+        "adapters": saved,
         "dtype": str(backbone.dtype).removeprefix("torch."),
         "quantize": backbone.quantize,
         "form": model.item_tokens.form,

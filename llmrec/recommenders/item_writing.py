@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
+
 from llmrec.backbones.causal_lm import Backbone
 from llmrec.data.catalog import Catalog
 from llmrec.errors import ArtifactError, ConfigError
@@ -19,6 +21,7 @@ from llmrec.items.forms import (
 )
 from llmrec.items.semantic_ids import SemanticIDs
 
+SOFT_PROMPT = "soft_prompt"  # the vector tokens before every prompt
 SOFT = "soft"  # the vector tokens that a semantic adapter makes, and the form that is written with them
 
 
@@ -88,3 +91,11 @@ def item_mentions(
                 "there are text and, with features, soft."
             )
     return joined(parts)
+
+
+def soft_prompt_ids(backbone: Backbone) -> np.ndarray | None:
+    """int32 (n,): the ids of the backbone's soft prompt, None where it has none. The item table has to be there."""
+    if SOFT_PROMPT not in backbone.vector_tokens:
+        return None
+    first = backbone.first_vector_id(SOFT_PROMPT)
+    return np.arange(first, first + backbone.vector_tokens[SOFT_PROMPT].num_tokens, dtype=np.int32)

@@ -2,14 +2,16 @@
 
 | file | what |
 |---|---|
-| vector_tokens.json | for soft tokens: the semantic adapter's settings |
-| soft.safetensors | its weights and the scaling of its inputs |
+| vector_tokens.json | by source, in the order of their ids: the semantic adapter's settings, the soft prompt's length |
+| soft.safetensors | the adapter's weights and the scaling of its inputs |
 | features/NAME.safetensors | the items' features it reads |
+| soft_prompt.safetensors | the soft prompt |
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -19,6 +21,7 @@ from llmrec.data.features import Features
 from llmrec.errors import ArtifactError
 from llmrec.files import read_json, write_json
 from llmrec.nn.semantic_adapter import SemanticAdapter
+from llmrec.nn.soft_prompt import SoftPrompt
 from llmrec.nn.soft_tokens import SoftTokens
 from llmrec.recommenders.item_writing import SOFT
 
@@ -37,33 +40,45 @@ def soft_tokens(features: Features, adapter: SemanticAdapter) -> SoftTokens:
 
 def save_vector_tokens(folder: Path, backbone: Backbone) -> None:
     """Writes what the backbone's vector tokens are made of; nothing where it has none."""
-    if SOFT not in backbone.vector_tokens:
+    if not backbone.vector_tokens.num_tokens:
         return
-    soft: SoftTokens = backbone.vector_tokens[SOFT]
     folder.mkdir(parents=True)
-    save_file(
-        {name: tensor.contiguous() for name, tensor in soft.adapter.state_dict().items()}, folder / "soft.safetensors"
-    )
-    features = Features(soft.num_items)
-    for name, vectors in soft.features_of(slice(None)).items():
-        features.add(name, vectors.cpu().numpy(), soft.present[:, soft.names.index(name)].cpu().numpy())
-    features.save(folder / "features")
-    write_json(folder / CARD, {SOFT: soft.adapter.settings})
+    card: dict[str, Any] = {}
+    for name, source in backbone.vector_tokens.sources.items():
+        if name == SOFT:
+            card[name] = source.adapter.settings
+            _save_soft_tokens(folder, source)
+        else:
+            card[name] = {"num_tokens": source.num_tokens}
+            save_file({"weight": source.weight.detach().contiguous()}, folder / f"{name}.safetensors")
+    write_json(folder / CARD, card)
 
 
 def load_vector_tokens(folder: Path, backbone: Backbone, num_items: int) -> None:
     """Puts what `save_vector_tokens` wrote into the backbone; nothing where nothing was written.
 
     Raises:
-        ArtifactError: adapter and features do not belong together.
+        ArtifactError: adapter and features do not belong together, or to this backbone.
     """
     if not folder.is_dir():
         return
-    settings = read_json(folder / CARD, "description of vector tokens", ArtifactError)[SOFT]
-    if settings["dim"] != backbone.dim:
-        raise ArtifactError(
-            f"the soft tokens in '{folder}' are {settings['dim']} wide, but the model is {backbone.dim}."
-        )
-    adapter = SemanticAdapter(**settings)
-    adapter.load_state_dict(load_file(folder / "soft.safetensors"))
-    backbone.add_vectors(SOFT, soft_tokens(Features.load(folder / "features", num_items), adapter))
+    for name, settings in read_json(folder / CARD, "description of vector tokens", ArtifactError).items():
+        if name == SOFT:
+            adapter = SemanticAdapter(**settings)
+            adapter.load_state_dict(load_file(folder / "soft.safetensors"))
+            source, dim = soft_tokens(Features.load(folder / "features", num_items), adapter), adapter.dim
+        else:
+            words = load_file(folder / f"{name}.safetensors")["weight"]
+            source, dim = SoftPrompt(settings["num_tokens"], words.shape[1], norm=1.0, words=words), words.shape[1]
+        if dim != backbone.dim:
+            raise ArtifactError(f"the vector tokens in '{folder}' are {dim} wide, but the model is {backbone.dim}.")
+        backbone.add_vectors(name, source)
+
+
+def _save_soft_tokens(folder: Path, soft: SoftTokens) -> None:
+    weights = {name: tensor.contiguous() for name, tensor in soft.adapter.state_dict().items()}
+    save_file(weights, folder / "soft.safetensors")
+    features = Features(soft.num_items)
+    for name, vectors in soft.features_of(slice(None)).items():
+        features.add(name, vectors.cpu().numpy(), soft.present[:, soft.names.index(name)].cpu().numpy())
+    features.save(folder / "features")

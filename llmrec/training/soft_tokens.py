@@ -1,16 +1,26 @@
-"""What recipes share about soft tokens: which features the items have, and the adapter over them."""
+"""What recipes share about vector tokens: which features the items have, the adapter over them, the soft prompt."""
 
 from __future__ import annotations
 
+import torch
 from pydantic import Field
 
 from llmrec.backbones.causal_lm import Backbone
-from llmrec.backbones.text_encoder import DEFAULT_ENCODER, encode_texts
+from llmrec.backbones.item_features import (
+    ImageSource,
+    OnMissing,
+    TextSource,
+    item_features,
+    items_without_features,
+)
+from llmrec.backbones.trained_parts import SoftPromptSettings
 from llmrec.config import Settings
 from llmrec.data.features import Features
 from llmrec.data.folder import Data
 from llmrec.data.splits import Split
+from llmrec.errors import ConfigError
 from llmrec.nn.semantic_adapter import AdapterKind, SemanticAdapter
+from llmrec.nn.soft_prompt import SoftPrompt
 from llmrec.nn.soft_tokens import SoftTokens
 from llmrec.recommenders.baselines import EaseR
 from llmrec.recommenders.factor_cache import cached_factors
@@ -34,21 +44,20 @@ class SoftTokenSettings(Settings):
 
     # "text", "image", "collaborative" (item factors of the training events), or names of the data folder's own features
     features: tuple[str, ...] = ("text",)
-    text_fields: tuple[str, ...] = ()  # columns of the catalogue that "text" encodes; (): all texts
+    text: TextSource = TextSource()
+    image: ImageSource = ImageSource()
     collaborative_dim: int = Field(64, ge=1)
+    on_missing: OnMissing = "learned"  # items without any of the features: tokens of their own, or an error
     adapter: AdapterSettings = AdapterSettings()
 
 
 def soft_features(settings: SoftTokenSettings, data: Data, split: Split) -> Features:
-    """The features that `settings.features` names, each at its own width."""
-    features = Features(data.catalog.num_items)
-    for name in settings.features:
-        if name == "text":
-            features.add(name, encode_texts(data.catalog.texts(settings.text_fields or None), DEFAULT_ENCODER))
-        elif name == "collaborative":
-            features.add(name, cached_factors(EaseR(), split.train, settings.collaborative_dim))
-        else:
-            features.add(name, data.features[name], data.features.present[name])
+    """The features that `settings.features` names, each at its own width; see `item_features`."""
+    extra = Features(data.catalog.num_items)
+    if "collaborative" in settings.features:
+        extra.add("collaborative", cached_factors(EaseR(), split.train, settings.collaborative_dim))
+    features = item_features(settings.features, data, text=settings.text, image=settings.image, extra=extra)
+    items_without_features(features, data.catalog, settings.on_missing)
     return features
 
 
@@ -64,3 +73,15 @@ def make_soft_tokens(settings: SoftTokenSettings, features: Features, backbone: 
     tokens = soft_tokens(features, adapter)
     adapter.fit_scaling(tokens.features_of(slice(None)), tokens.present)
     return tokens
+
+
+def make_soft_prompt(settings: SoftPromptSettings, backbone: Backbone, *, seed: int) -> SoftPrompt:
+    """A fresh soft prompt, from the words of its text where it has one. Raises ConfigError for a text without words."""
+    words = None
+    if settings.text is not None:
+        ids = backbone.tokenizer(settings.text, add_special_tokens=False).input_ids
+        if not ids:
+            raise ConfigError("soft_prompt.text has no words; give it some, or leave it out for random vectors.")
+        words = backbone.embed(torch.tensor([ids], device=backbone.device))[0]
+    norm = backbone.embedding_norm * backbone.embedding_scale
+    return SoftPrompt(settings.num_tokens, backbone.dim, norm=norm, words=words, dropout=settings.dropout, seed=seed)
