@@ -14,8 +14,13 @@ outside that part is refused when the file is read, before anything runs: text, 
 `{{ loop.index }}` and its kind, `{% if %}`, comparisons, and the filters of FILTERS. That leaves no way to call, to repeat
 without end or to grow a text by more than history x template.
 
+A prompt of the task `enrich` is a chat about one item, `{{ item.field }}` outside of any loop, or about one user's history. Its last
+message may be the assistant's: the beginning of the answer, which the model goes on from.
+A prompt of the task `click` asks whether a user would like one item, `{{ candidate }}` or `{{ candidate.field }}`, and names its two
+answers, the one for liked first.
+
 What an expression writes is data. It is marked as such, and the encoder never reads markup or item tokens in it.
-The answer is always the tokens of the target item: decoding starts right behind the prompt.
+The answer of every other task is always the tokens of the target item: decoding starts right behind the prompt.
 """
 
 from __future__ import annotations
@@ -38,6 +43,9 @@ from llmrec.files import content_hash
 from llmrec.resources import resource_path
 
 VARIABLES = ("history", "instruction")
+ENRICH = "enrich"  # the task whose prompts ask for texts about items and users
+CLICK = "click"  # the task whose prompts ask whether a user would like an item
+_SUBJECTS = {ENRICH: "item", CLICK: "candidate"}  # the item such a prompt is about, by what its text calls it
 FILTERS = ("capitalize", "default", "first", "last", "length", "lower", "title", "trim", "truncate", "upper")
 LOOP_ATTRIBUTES = ("first", "index", "index0", "last", "length", "revindex", "revindex0")
 MAX_FILE_CHARACTERS = 50_000
@@ -76,6 +84,7 @@ class Prompt(BaseModel):
     fields: tuple[str, ...] = ()
     template: str | None = None
     messages: tuple[Message, ...] | None = None
+    answers: tuple[str, str] | None = None  # of a click prompt: liked, not liked; as they would stand behind the prompt
 
     @model_validator(mode="after")
     def _check(self) -> Prompt:
@@ -86,9 +95,16 @@ class Prompt(BaseModel):
         else:
             if any(mark in source for source in self.sources for mark in (VALUE_OPEN, VALUE_CLOSE, ITEM_SLOT)):
                 raise ValueError("the text holds characters that Unicode reserves as no characters")
-            used, fields = _checked_names(self.sources)
-        if "history" not in used:
+            used, fields = _checked_names(self.sources, _SUBJECTS.get(self.task))
+        if self.task == ENRICH:
+            if self.kind != "chat" or len(used & {"history", "item"}) != 1:
+                raise ValueError("a prompt of the task enrich is a chat about either {{ item.title }} or the history")
+        elif "history" not in used:
             raise ValueError("the text does not use the history; it needs a loop {% for item in history %}")
+        if (self.task == CLICK) != (self.answers is not None) or (self.task == CLICK and "candidate" not in used):
+            raise ValueError(
+                "a prompt of the task click asks about {{ candidate.title }} and names two `answers`; no other does"
+            )
         for what, declared, found in (("variables", self.variables, used), ("fields", self.fields, fields)):
             if set(declared) != found:
                 raise ValueError(f"it declares the {what} {sorted(declared)}, but the text uses {sorted(found)}")
@@ -102,7 +118,8 @@ class Prompt(BaseModel):
     @property
     def hash(self) -> str:
         """16 hexadecimal characters that depend on everything the model reads (not on the description)."""
-        return content_hash(json.dumps(self.model_dump(exclude={"description"}), sort_keys=True))
+        left_out = {"description"} if self.answers is not None else {"description", "answers"}
+        return content_hash(json.dumps(self.model_dump(exclude=left_out), sort_keys=True))
 
     def to_yaml(self) -> str:
         """The prompt as a file that `read_prompt` gives back with the same hash."""
@@ -112,12 +129,22 @@ class Prompt(BaseModel):
     def _templates(self) -> list[jinja2.Template]:
         return [_ENVIRONMENT.from_string(source) for source in self.sources]
 
-    def render(self, history: Sequence[PromptItem], instruction: str | None = None) -> list[str]:
+    def render(
+        self,
+        history: Sequence[PromptItem] | None,
+        instruction: str | None = None,
+        item: PromptItem | None = None,
+        candidate: PromptItem | None = None,
+    ) -> list[str]:
         """The texts of `sources` with values between VALUE_OPEN and VALUE_CLOSE and items as ITEM_SLOT position ITEM_SLOT.
+
+        item: what a prompt about one item is about; its history is None. candidate: the item that a click prompt asks about.
 
         Raises ConfigError when a variable is missing, is given but not used, or the template fails on these values.
         """
-        values = {"history": list(history)} | ({} if instruction is None else {"instruction": instruction})
+        items = None if history is None else list(history)
+        values = {"history": items, "instruction": instruction, "item": item, "candidate": candidate}
+        values = {name: value for name, value in values.items() if value is not None}
         for missing in set(self.variables) - set(values):
             raise ConfigError(f"prompt '{self.task}/{self.name}' uses {{{{ {missing} }}}}, but none was given.")
         for stray in set(values) - set(self.variables):
@@ -215,13 +242,16 @@ def _check_yaml_shape(text: str, where: str) -> None:
             raise ConfigError(f"the prompt '{where}' nests YAML more than {MAX_YAML_DEPTH} deep; prompts need 3.")
 
 
-def _checked_names(sources: Sequence[str]) -> tuple[set[str], set[str]]:
-    """The variables and the item fields the texts use. ValueError for anything outside the allowed part of Jinja."""
+def _checked_names(sources: Sequence[str], subject: str | None) -> tuple[set[str], set[str]]:
+    """The variables and the item fields the texts use. ValueError for anything outside the allowed part of Jinja.
+
+    subject: the variable that is an item, if there is one; it may be read outside of a loop.
+    """
     variables, fields = set(), set()
     for source in sources:
         try:
             tree = _ENVIRONMENT.parse(source)
-            _check_node(tree, None, variables, fields)
+            _check_node(tree, None, variables, fields, subject)
         except jinja2.TemplateSyntaxError as error:
             raise ValueError(f"line {error.lineno} of a template is no Jinja: {error.message}") from error
         except RecursionError as error:
@@ -229,7 +259,7 @@ def _checked_names(sources: Sequence[str]) -> tuple[set[str], set[str]]:
     return variables, fields
 
 
-def _check_node(node: nodes.Node, item: str | None, variables: set[str], fields: set[str]) -> None:
+def _check_node(node: nodes.Node, item: str | None, variables: set[str], fields: set[str], subject: str | None) -> None:
     """Checks one node and those below it. item: what the loop around it calls its item, None outside a loop."""
     if not isinstance(node, _PLAIN_NODES):
         raise ValueError(
@@ -240,16 +270,22 @@ def _check_node(node: nodes.Node, item: str | None, variables: set[str], fields:
         simple = (
             isinstance(node.iter, nodes.Name) and node.iter.name == "history" and isinstance(node.target, nodes.Name)
         )
-        if item is not None or not simple or node.recursive or node.target.name in (*VARIABLES, "loop"):
+        if item is not None or not simple or node.recursive or node.target.name in (*VARIABLES, "candidate", "loop"):
             raise ValueError(
                 f"line {node.lineno}: a loop has to read `for item in history` and may not stand in a loop"
             )
         variables.add("history")
         for child in (*node.body, *node.else_, *([node.test] if node.test else [])):
-            _check_node(child, node.target.name, variables, fields)
+            _check_node(child, node.target.name, variables, fields, subject)
+        return
+    if isinstance(node, nodes.Name) and node.name == subject and node.name != item:
+        variables.add(node.name)
         return
     if isinstance(node, nodes.Getattr):
         owner = node.node.name if isinstance(node.node, nodes.Name) else None
+        if owner is not None and owner == subject and owner != item:
+            variables.add(owner)
+            item = owner
         if item is not None and owner == "loop" and node.attr in LOOP_ATTRIBUTES:
             return
         if item is None or owner != item or node.attr.startswith("_"):
@@ -263,7 +299,7 @@ def _check_node(node: nodes.Node, item: str | None, variables: set[str], fields:
             raise ValueError(f"line {node.lineno} uses {{{{ {node.name[:40]} }}}}; prompts know {', '.join(VARIABLES)}")
         variables.add(node.name)
     for child in node.iter_child_nodes():
-        _check_node(child, item, variables, fields)
+        _check_node(child, item, variables, fields, subject)
 
 
 def _mark(value: object) -> str:

@@ -1,0 +1,49 @@
+"""Every shipped click prompt, rendered with the real SmolLM2 tokenizer, token for token as it was when it was last looked at.
+
+A change that is meant: LLMREC_WRITE_GOLDEN=1 python -m pytest tests/golden, then read the difference.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from llmrec.items.forms import joined, soft_mentions
+from llmrec.prompting.encoder import PromptEncoder
+from llmrec.prompting.pointwise import answer_tokens
+from llmrec.prompting.templates import list_prompts, load_prompt
+from tests.golden.test_prompts import CATALOG, TITLES, V, item_tokens
+
+FOLDER = Path(__file__).parent / "click"
+CLICK_PROMPTS = [name for name in list_prompts() if name.startswith("click/")]
+
+
+@pytest.mark.parametrize("name", CLICK_PROMPTS)
+def test_the_shipped_prompt_renders_as_it_did(smollm2_tokenizer, name):
+    prompt, titles = load_prompt(name), item_tokens("text", smollm2_tokenizer)
+    mentions = joined([titles.mentions, soft_mentions(len(TITLES), 1, V)])  # a title, then its soft token
+    encoder = PromptEncoder(
+        prompt, smollm2_tokenizer, titles, CATALOG, max_history=10, max_tokens=300, mentions=mentions
+    )
+    ids = encoder.encode([0, 2, 4], candidate=3).tolist()
+    liked, disliked = answer_tokens(prompt, smollm2_tokenizer)
+    found = {
+        "prompt_hash": prompt.hash,
+        "prompt": "".join(f"<soft_{i - V}>" if i >= V else smollm2_tokenizer.decode([i]) for i in ids),
+        "answers": [smollm2_tokenizer.decode([liked]), smollm2_tokenizer.decode([disliked])],
+        "empty_history": encoder.encode([], candidate=3).tolist(),
+        "input_ids": ids,
+    }
+    path = FOLDER / f"{prompt.name}.json"
+    if os.environ.get("LLMREC_WRITE_GOLDEN"):
+        path.parent.mkdir(exist_ok=True)
+        lines = ",\n".join(
+            f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in found.items()
+        )
+        path.write_text(f"{{{lines}}}\n", encoding="utf-8")
+    assert found == json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_no_golden_rendering_is_left_over():
+    assert {path.stem for path in FOLDER.glob("*.json")} == {load_prompt(name).name for name in CLICK_PROMPTS}
