@@ -1,8 +1,9 @@
-"""EASE-R's item factors kept on disk by what they were made from: fitting takes I^3 (12,101 items: 40 s), reading milliseconds."""
+"""Item factors kept on disk by what they were made from: fitting EASE-R takes I^3 (12,101 items: 40 s), reading milliseconds."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +28,14 @@ def cached_factors(ease_r: EaseR, interactions: Interactions, dim: int) -> np.nd
     """
     settings = f"version {VERSION}, lambda {ease_r.lambda_!r}, dim {dim}, items {interactions.num_items}"
     key = content_hash(settings, interactions.indptr, interactions.items)
-    path = cache_dir() / "ease_r" / f"{key}.safetensors"
+    return kept_factors(cache_dir() / "ease_r" / f"{key}.safetensors", lambda: ease_r.fit(interactions).factors(dim))
+
+
+def kept_factors(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
+    """The factors in `path`, or where there are none, or damaged ones, those that `make` gives, which are then kept there."""
     factors = _read(path) if path.exists() else None
     if factors is None:
-        factors = np.ascontiguousarray(ease_r.fit(interactions).factors(dim))  # safetensors writes memory as it lies
+        factors = np.ascontiguousarray(make())  # safetensors writes memory as it lies
         with atomic_file(path) as temporary:
             save_file({"factors": factors}, temporary, metadata={"digest": content_hash(factors)})
     return factors
