@@ -57,8 +57,9 @@ def plain_model(backbone: Backbone) -> nn.Module:
     if head.bias is not None:
         new_head.bias.copy_(torch.cat([head.bias, head.bias.new_zeros(table.num_rows)]))
     model.set_output_embeddings(new_head)
-    model.config.vocab_size = size
-    model.config.tie_word_embeddings = False
+    text = model.config.get_text_config(decoder=True)  # of a vision-language model, a part of the configuration
+    text.vocab_size = size
+    model.config.tie_word_embeddings = text.tie_word_embeddings = False
     return model.eval()
 
 

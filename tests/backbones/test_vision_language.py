@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from transformers import AutoModelForImageTextToText
 
-from llmrec.backbones.adapters import add_lora, lora_parameters
+from llmrec.backbones.adapters import add_lora, load_lora, lora_parameters
 from llmrec.backbones.causal_lm import PICTURES, Backbone
+from llmrec.backbones.export import export
 from llmrec.backbones.packing_check import check_packing
 from llmrec.backbones.picture_families import FAMILIES as KNOWN
 from llmrec.backbones.picture_families import picture_words, vision_parts
@@ -218,6 +220,25 @@ def test_packed_rows_with_pictures_have_the_loss_and_gradient_of_separate_ones(s
     torch.testing.assert_close(packed, padded, atol=1e-3, rtol=1e-5)
     for ours, theirs in zip(together, apart, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=1e-3)
+
+
+def test_an_exported_run_reads_pixels_by_itself_and_gives_our_logits(seeing, tmp_path):
+    backbone = trained(seeing).eval()
+    folder = export(backbone, seeing.items.row_strings, tmp_path / "plain")
+    plain = AutoModelForImageTextToText.from_pretrained(folder)
+    prompt = seeing.prompt(MIXED["three"])
+    with torch.no_grad():
+        ours = backbone.logits(backbone.hidden_states(torch.from_numpy(prompt)[None])[0])
+        theirs = plain(**seeing.inputs(MIXED["three"])).logits[0]
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
+
+
+def test_saved_lora_comes_back_into_the_language_tower(seeing, tmp_path):
+    backbone, prompt = trained(seeing).eval(), seeing.prompt(MIXED["one"])
+    backbone.peft.save_pretrained(tmp_path)
+    again = copy.deepcopy(seeing.backbone)
+    load_lora(again, tmp_path)
+    assert torch.equal(logits(again, prompt), logits(backbone, prompt))
 
 
 def test_lora_lies_in_the_language_tower_alone_and_the_vision_tower_never_moves(seeing):

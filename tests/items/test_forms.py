@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmrec.errors import ModelError
-from llmrec.items.forms import semantic_id_tokens, text_tokens, unique_id_tokens
+from llmrec.items.forms import image_mentions, joined, or_else, semantic_id_tokens, text_tokens, unique_id_tokens
 from llmrec.items.plain_text import plain_ids
 from llmrec.items.semantic_ids import SemanticIDs
 
@@ -83,3 +83,18 @@ def test_a_tokenizer_without_eos_cannot_write_titles(smollm2_tokenizer):
     tokenizer.eos_token = None
     with pytest.raises(ModelError, match="EOS"):
         text_tokens(["Heat"], tokenizer, 49152, item_ids=["1"])
+
+
+def test_an_item_is_its_picture_tokens_between_the_models_words_for_one():
+    mentions = image_mentions(np.array([0, 3, 3, 5]), 100, opening=[7, 8], closing=[9])
+    assert [mentions[item].tolist() for item in range(3)] == [[7, 8, 100, 101, 102, 9], [], [7, 8, 103, 104, 9]]
+
+
+def test_beside_a_title_a_missing_picture_is_nothing_and_alone_it_is_the_title():
+    pictures = image_mentions(np.array([0, 2, 2]), 100, opening=[], closing=[9])
+    titles = unique_id_tokens(2, 50)
+    beside = joined([titles, pictures])
+    assert [beside[item].tolist() for item in range(2)] == [[50, 100, 101, 9], [51]]
+    alone = or_else(pictures, titles)
+    assert [alone[item].tolist() for item in range(2)] == [[100, 101, 9], [51]]
+    assert alone.flatten(np.array([1, 0, 1])).tolist() == [51, 100, 101, 9, 51]
