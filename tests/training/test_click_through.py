@@ -1,0 +1,186 @@
+"""Training of click models: what must be learned, what repeats, what a table says and how it goes on after a kill."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from llmrec import metrics
+from llmrec.data.click_rows import click_rows
+from llmrec.data.interactions import Interactions
+from llmrec.errors import ConfigError
+from llmrec.recommenders.click_through import ClickSettings
+from llmrec.training import click_grid
+from llmrec.training.click_grid import Arm, click_table, run_click_grid
+from llmrec.training.click_through import click_figures, train_click_model, trivial_scores
+
+N = 16
+KINDS = ("dnn", "dcn_v2", "din", "autoint")
+QUICK = ClickSettings(
+    dim=8, hidden=(16,), dropout=0.0, id_dropout=0.0, lr=1e-2, evaluations=1, batch_size=256, epochs=30, context=False
+)
+
+
+@pytest.fixture(scope="module")
+def split():
+    """Even users like even items and dislike odd ones, odd users the other way round: no item is better than another."""
+    rng = np.random.default_rng(0)
+    num_users, length = 100, 24
+    items = rng.integers(0, N, num_users * length).astype(np.int32)
+    users = np.repeat(np.arange(num_users), length)
+    ratings = np.where(items % 2 == users % 2, 5.0, 1.0).astype(np.float32)
+    times = np.concatenate([np.sort(rng.integers(0, 1000, length)) for _ in range(num_users)])
+    return click_rows(Interactions(np.arange(0, num_users * length + 1, length), items, N, times, ratings))
+
+
+def parity():
+    """One feature that says all: even or odd."""
+    return {"parity": ((np.arange(N) % 2 * 2.0 - 1)[:, None].astype(np.float32), np.ones(N, bool))}
+
+
+@pytest.mark.parametrize("use_ids", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_model_learns_the_checkerboard_from_ids_and_from_a_feature(split, kind, use_ids):
+    settings = QUICK.model_copy(update={"model": kind})
+    model, lines = train_click_model(split, N, {} if use_ids else parity(), use_ids=use_ids, settings=settings, seed=0)
+    assert click_figures(split.test, model.score(split.test))["auc"] > 0.95
+    assert lines[-1]["train_loss"] < lines[0]["train_loss"]
+
+
+def test_means_cannot_learn_the_checkerboard(split):
+    for kind in ("item_mean", "user_item_mean"):
+        assert 0.3 < metrics.auc(split.test.labels, trivial_scores(kind, split.train, split.test, N)) < 0.7
+
+
+def test_the_means_by_hand(split):
+    train = split.train.take(np.flatnonzero(split.train.items < 2)[:8])
+    rows = split.test.take(np.arange(3))
+    overall = train.labels.mean()
+    by_item = [
+        (train.labels[train.items == item].sum() + 10 * overall) / ((train.items == item).sum() + 10)
+        for item in rows.items
+    ]
+    assert trivial_scores("item_mean", train, rows, N) == pytest.approx(by_item)
+    by_user = (rows.liked + 10 * overall) / (rows.answered + 10)
+    expected = np.clip(by_item + by_user - overall, 0, 1)
+    assert trivial_scores("user_item_mean", train, rows, N) == pytest.approx(expected)
+
+
+def test_the_same_seed_gives_the_same_weights_and_leaves_torch_s_random_state_alone(split):
+    state = torch.get_rng_state()
+    settings = QUICK.model_copy(update={"epochs": 2, "dropout": 0.2, "id_dropout": 0.1})
+    first, again, other = (
+        train_click_model(split, N, parity(), use_ids=True, settings=settings, seed=seed)[0].score(split.test)
+        for seed in (0, 0, 1)
+    )
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_the_best_validation_is_kept_training_stops_after_it_and_test_rows_change_nothing(split):
+    settings = QUICK.model_copy(update={"watch": "gauc", "patience": 2, "lr": 3e-2})
+    reported = []
+    model, lines = train_click_model(split, N, {}, use_ids=True, settings=settings, seed=0, report=reported.append)
+    best = max(line["gauc"] for line in lines)
+    assert click_figures(split.valid, model.score(split.valid))["gauc"] == pytest.approx(best)
+    values = [line["gauc"] for line in lines]
+    assert len(values) - 1 - int(np.argmax(values)) == 2 and reported == lines
+    without_test = type(split)(split.train, split.valid, split.test.take(np.arange(2)), split.card)
+    other, _ = train_click_model(without_test, N, {}, use_ids=True, settings=settings, seed=0)
+    assert np.array_equal(model.score(split.test), other.score(split.test))
+
+
+def test_an_item_without_a_training_row_scores_as_any_other_such_item(split):
+    train = split.train.take((split.train.items < 14) & ~(split.train.histories >= 14).any(axis=1))
+    few = type(split)(train, split.valid, split.test, split.card)
+    model, _ = train_click_model(few, N, {}, use_ids=True, settings=QUICK.model_copy(update={"epochs": 2}), seed=0)
+    row = split.test.take(np.zeros(2, np.int64))
+    row.items[:] = [14, 15]
+    row.histories[:] = 3
+    first, second = model.score(row)
+    assert first == second
+
+
+def grid(split, folder, seeds=(0, 1), **changes):
+    settings = QUICK.model_copy(update={"epochs": 2, **changes})
+    arms = {"ids": Arm(True), "parity": Arm(False, parity())}
+    return run_click_grid(split, N, arms, models=["dnn", "din"], seeds=seeds, settings=settings, folder=folder)
+
+
+@pytest.fixture
+def trained(monkeypatch) -> list:
+    """The seeds of the models that were really trained."""
+    done, train = [], click_grid.train_click_model
+    monkeypatch.setattr(
+        click_grid,
+        "train_click_model",
+        lambda *args, seed, **more: done.append(seed) or train(*args, seed=seed, **more),
+    )
+    return done
+
+
+def test_a_killed_table_goes_on_and_equals_an_unbroken_one(split, tmp_path, trained):
+    unbroken = grid(split, tmp_path / "a")
+    assert len(unbroken) == 2 + 2 * 2 * 2 and len(trained) == 8
+    grid(split, tmp_path / "b", seeds=(0,))
+    cells = tmp_path / "b" / "cells.jsonl"
+    lines = cells.read_text().splitlines(keepends=True)
+    cells.write_text("".join(lines[:-1]) + lines[-1][:20])  # killed while it wrote the last line
+    trained.clear()
+    resumed = grid(split, tmp_path / "b")
+    assert len(trained) == 5  # the cut one of seed 0, and the four of seed 1
+    without_time = [
+        [{k: v for k, v in line.items() if k != "seconds"} for line in some] for some in (unbroken, resumed)
+    ]
+    assert without_time[0] == without_time[1]
+    assert all(json.loads(line)["key"] for line in cells.read_text().splitlines())
+    trained.clear()
+    grid(split, tmp_path / "b")
+    assert not trained
+
+
+def test_other_settings_rows_or_matrices_are_trained_anew(split, tmp_path, trained):
+    grid(split, tmp_path, seeds=(0,))
+    trained.clear()
+    grid(split, tmp_path, seeds=(0,), dropout=0.1)
+    assert len(trained) == 4
+    fewer = type(split)(split.train.take(np.arange(200)), split.valid, split.test, split.card)
+    grid(fewer, tmp_path, seeds=(0,))
+    assert len(trained) == 8
+    arms = {"parity": Arm(False, {"parity": (parity()["parity"][0] * 2, np.ones(N, bool))})}
+    settings = QUICK.model_copy(update={"epochs": 2})
+    run_click_grid(split, N, arms, models=["dnn"], seeds=[0], settings=settings, folder=tmp_path)
+    assert len(trained) == 9
+
+
+def test_the_table_s_figures_are_those_of_its_scores_and_differences_are_paired(split, tmp_path):
+    lines = grid(split, tmp_path)
+    table = {
+        (record["arm"], record["model"]): record for record in click_table(split.test, lines, tmp_path, resamples=100)
+    }
+    assert set(table) == {
+        ("item_mean", "counts"), ("user_item_mean", "counts"),
+        ("ids", "dnn"), ("ids", "din"), ("parity", "dnn"), ("parity", "din"),
+    }  # fmt: skip
+    record, reference = table["parity", "din"], table["ids", "din"]
+    scores = [
+        np.load(tmp_path / "scores" / f"{line['key']}.npy")
+        for line in lines
+        if (line["arm"], line["model"]) == ("parity", "din")
+    ]
+    assert record["auc"]["value"] == pytest.approx(np.mean([metrics.auc(split.test.labels, one) for one in scores]))
+    assert record["seeds"] == 2 and record["auc"]["low"] <= record["auc"]["value"] <= record["auc"]["high"]
+    difference = record["auc"]["minus_reference"]
+    assert difference["value"] == pytest.approx(record["auc"]["value"] - reference["auc"]["value"])
+    assert difference["low"] <= difference["value"] <= difference["high"] and difference["verdict"] in (
+        "above",
+        "below",
+        "level",
+    )
+    assert "minus_reference" not in reference["auc"] and "minus_reference" not in table["item_mean", "counts"]["auc"]
+
+
+def test_an_arm_may_not_take_the_name_of_a_counter(split, tmp_path):
+    with pytest.raises(ConfigError, match="'item_mean' is always in the table"):
+        run_click_grid(split, N, {"item_mean": Arm(True)}, models=["dnn"], seeds=[0], settings=QUICK, folder=tmp_path)
