@@ -93,6 +93,7 @@ class PromptEncoder:
         self._added = {token.content: token for token in tokenizer.added_tokens_decoder.values()}
         self._ordinary_ids = lru_cache(maxsize=4096)(self._tokenise)
         start = start_ids(tokenizer, always=prompt.kind == "bare") if prompt.kind != "chat" else []
+        self.soft_prompt = soft_prompt
         self.prefix = [*start, *([] if soft_prompt is None else soft_prompt.tolist())]
         instruction = "" if "instruction" in prompt.variables else None
         asked = int(self.mentions.lengths.argmax()) if prompt.answers is not None else None

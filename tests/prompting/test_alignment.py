@@ -35,11 +35,11 @@ TEXTS = AlignmentTexts(
 
 def rows_of(
     name, tokenizer, *, texts=TEXTS, histories=HISTORIES, catalog=CATALOG, item_tokens=ITEM_TOKENS, mentions=None,
-    max_history=3, max_tokens=200, max_answer_tokens=16,
+    soft_prompt=None, max_history=3, max_tokens=200, max_answer_tokens=16,
 ):  # fmt: skip
     like = PromptEncoder(
         load_prompt("next_item/bare"), tokenizer, item_tokens, catalog,
-        max_history=max_history, max_tokens=max_tokens, mentions=mentions,
+        max_history=max_history, max_tokens=max_tokens, mentions=mentions, soft_prompt=soft_prompt,
     )  # fmt: skip
     return alignment_rows(name, texts, histories, catalog, like, max_answer_tokens=max_answer_tokens)
 
@@ -249,6 +249,12 @@ def test_items_are_mentioned_as_the_next_item_prompts_mention_them(smollm2_token
     with pytest.raises(ConfigError, match="prompts mention items by their titles"):
         rows_of("item_to_title", smollm2_tokenizer, mentions=joined([words, soft]))
     assert len(rows_of("title_to_item", smollm2_tokenizer, mentions=joined([words, soft]))) == 5
+
+
+def test_a_soft_prompt_stands_before_alignment_prompts_too(smollm2_tokenizer):
+    soft_prompt = np.arange(3) + V + ITEM_TOKENS.num_rows
+    with_it = rows_of("item_to_title", smollm2_tokenizer, soft_prompt=soft_prompt)[0]["input_ids"].tolist()
+    assert with_it == [*soft_prompt, *rows_of("item_to_title", smollm2_tokenizer)[0]["input_ids"]]
 
 
 def test_a_text_answer_needs_an_end_token():
