@@ -38,6 +38,10 @@ class GroundedRecommender(DenseRecommender):
 
     def __init__(self, model: LanguageModel, *, num_beams: int = 4, name: str = "llm"):
         """num_beams: beams of the free generation, 1 for greedy; the best text alone is grounded, as in the paper."""
+        if model.encoder.prompt.answers is not None:
+            raise ConfigError(
+                "grounding reads a title the model has written, but this run answers Yes or No. Leave decoding at 'trie'."
+            )
         if model.item_tokens.form != "text":
             raise ConfigError(
                 f"grounding reads a title the model has written, but this run's items are of the form "

@@ -22,6 +22,7 @@ from llmrec.engines.retrieval import best_of_chunks
 from llmrec.engines.trie import TokenTrie
 from llmrec.items.forms import ONE_TOKEN_FORMS, ItemTokens
 from llmrec.prompting.encoder import PromptEncoder
+from llmrec.recommenders.pointwise import PointwiseRecommender
 from llmrec.recommenders.requests import DenseRecommender, Ranking, Requests, candidate_mask
 
 BITMAPS_KEPT = 4  # filters whose bitmaps a recommender keeps: 4 bytes an item each
@@ -86,6 +87,19 @@ class LanguageModel:
                 stop += 1
             yield order[start:stop]
             start = stop
+
+    def last_hidden(self, prompts: list[np.ndarray], *, alike: bool = False) -> torch.Tensor:
+        """The hidden state of each prompt's last token: (B, D).
+
+        alike: prompts of one question after another, whose common beginning is read once and which no memory is to keep.
+        """
+        backbone = self.backbone
+        if self.prompt_cache is not None and not alike:
+            return PromptTree(backbone, prompts, 1, self.prompt_cache).last_hidden
+        if alike and can_take_prompts_apart(backbone):
+            return PromptTree(backbone, prompts, 1).last_hidden
+        ids, mask, last = _padded(prompts, backbone.device)
+        return backbone.hidden_states(ids, attention_mask=mask)[torch.arange(len(prompts), device=ids.device), last]
 
 
 class GenerativeRecommender:
@@ -184,7 +198,7 @@ class OneTokenRecommender(DenseRecommender):
         items = np.full((len(requests), k), -1, dtype=np.int32)
         scores = np.full((len(requests), k), -np.inf, dtype=np.float32)
         for rows in self.model.batches(prompts):
-            hidden = self._last_hidden([prompts[row] for row in rows])
+            hidden = self.model.last_hidden([prompts[row] for row in rows])
             found = best_of_chunks(
                 functools.partial(backbone.item_logits, hidden),
                 len(rows),
@@ -204,7 +218,7 @@ class OneTokenRecommender(DenseRecommender):
         prompts = self.model.prompts(requests)
         out = np.empty((len(requests), self.num_items), dtype=np.float32)
         for rows in self.model.batches(prompts):
-            hidden = self._last_hidden([prompts[row] for row in rows])
+            hidden = self.model.last_hidden([prompts[row] for row in rows])
             if self.model.score_rule == "full":
                 log_p = backbone.logits(hidden).log_softmax(dim=-1)[:, backbone.base_vocab_size :]
             else:
@@ -212,20 +226,13 @@ class OneTokenRecommender(DenseRecommender):
             out[rows] = log_p.cpu().numpy()
         return out
 
-    def _last_hidden(self, prompts: list[np.ndarray]) -> torch.Tensor:
-        """The hidden state of each prompt's last token: (B, D)."""
-        backbone = self.model.backbone
-        if self.model.prompt_cache is not None:
-            return PromptTree(backbone, prompts, 1, self.model.prompt_cache).last_hidden
-        ids, mask, last = _padded(prompts, backbone.device)
-        return backbone.hidden_states(ids, attention_mask=mask)[torch.arange(len(prompts), device=ids.device), last]
-
 
 def ready_to_serve(model: LanguageModel, *, prompt_cache_bytes: int) -> LanguageModel:
     """The model for inference alone: its weights packed on a processor (it cannot be trained or saved afterwards), and with
     a memory of the prompts it has read. prompt_cache_bytes: 0 for none; models whose layers cannot take prompts apart
     (recurrent ones) have none either."""
-    pack(model.backbone, head=model.score_rule == "full" or model.backbone.item_table is None)
+    reads_head = model.score_rule == "full" or model.backbone.item_table is None
+    pack(model.backbone, head=reads_head and model.encoder.prompt.answers is None)  # of two words the rows are enough
     if prompt_cache_bytes == 0 or not can_take_prompts_apart(model.backbone):
         return model
     return replace(model, prompt_cache=PromptCache(prompt_cache_bytes))
@@ -233,8 +240,10 @@ def ready_to_serve(model: LanguageModel, *, prompt_cache_bytes: int) -> Language
 
 def recommender_of(
     model: LanguageModel, *, num_beams: int = 20, name: str = "llm"
-) -> GenerativeRecommender | OneTokenRecommender:
-    """The recommender that suits the model's item form."""
+) -> GenerativeRecommender | OneTokenRecommender | PointwiseRecommender:
+    """The recommender that suits the model's prompt and item form."""
+    if model.encoder.prompt.answers is not None:
+        return PointwiseRecommender(model, name=name)
     if model.item_tokens.form in ONE_TOKEN_FORMS:
         return OneTokenRecommender(model, name=name)
     return GenerativeRecommender(model, num_beams=num_beams, name=name)

@@ -1,0 +1,87 @@
+"""A recommender whose language model is asked about one item at a time: the score is the probability of the answer "liked".
+
+Letters: U requests, C candidates, P prompts, D width.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from llmrec.backbones.causal_lm import Backbone
+from llmrec.data.click_rows import PADDING, ClickRows
+from llmrec.data.interactions import Histories
+from llmrec.prompting.pointwise import answer_tokens
+from llmrec.recommenders.requests import DenseRecommender, Requests, candidate_mask
+
+if TYPE_CHECKING:
+    from llmrec.recommenders.language_model import LanguageModel
+
+
+def liked_logits(backbone: Backbone, hidden: torch.Tensor, answers: tuple[int, int]) -> torch.Tensor:
+    """The logits of the two answer words: hidden (P, D), answers (liked, not liked) -> float32 (P, 2), liked in column 0."""
+    ascending = torch.tensor(sorted(answers), device=hidden.device)
+    logits = backbone.token_logits(hidden, ascending)
+    return logits if answers[0] < answers[1] else logits.flip(1)
+
+
+class PointwiseRecommender(DenseRecommender):
+    """Scores are P(liked) in [0, 1], a softmax over the two answer words behind the prompt of a history and a candidate.
+
+    Made for candidates that are given. The whole catalogue is scored just as exactly, one prompt an item; what the prompts of a request
+    begin with, its history, is read once.
+    """
+
+    def __init__(self, model: LanguageModel, *, name: str = "llm"):
+        """Raises ConfigError for a model whose prompt has no two answers."""
+        self.model = model
+        self.name = name
+        self.num_items = model.item_tokens.num_items
+        self.answers = answer_tokens(model.encoder.prompt, model.backbone.tokenizer)
+
+    @property
+    def card(self) -> dict:
+        """Facts for the report."""
+        return {
+            **self.model.card,
+            "decoding": "probability of one of two answers",
+            "answers": self.model.encoder.prompt.answers,
+        }
+
+    def scores(self, requests: Requests) -> np.ndarray:
+        """P(liked) of every item: float32 (U, I)."""
+        return self.score(requests, np.arange(self.num_items))
+
+    def score(self, requests: Requests, candidates: np.ndarray) -> np.ndarray:
+        """P(liked) of the candidates, int (U, C) or (C,) -> float32 (U, C)."""
+        candidates = np.asarray(candidates, dtype=np.int64)
+        candidate_mask(candidates.ravel(), self.num_items)  # refuses items outside of the catalogue
+        wanted = np.broadcast_to(candidates, (len(requests), candidates.shape[-1]))
+        instructions = requests.instructions or [None] * len(requests)
+        scores = np.empty(wanted.shape, dtype=np.float32)
+        prompts: list[np.ndarray] = []
+        for row, instruction in enumerate(instructions):
+            history = requests.histories[row]
+            prompts += [
+                self.model.encoder.encode(history, instruction, candidate=item) for item in wanted[row].tolist()
+            ]
+            if wanted.shape[1] != 1:  # together with their like: all begin with the same history
+                scores[row], prompts = self._liked(prompts), []
+        return scores if wanted.shape[1] != 1 else self._liked(prompts)[:, None]
+
+    def score_rows(self, rows: ClickRows) -> np.ndarray:
+        """P(liked) of each row: float32 (N,)."""
+        histories = Histories.from_lists([history[history != PADDING].tolist() for history in rows.histories])
+        return self.score(Requests(histories), rows.items[:, None])[:, 0]
+
+    @torch.no_grad()
+    def _liked(self, prompts: list[np.ndarray]) -> np.ndarray:
+        """float32 (P,)."""
+        backbone = self.model.backbone.eval()
+        liked = np.empty(len(prompts), dtype=np.float32)
+        for rows in self.model.batches(prompts):
+            hidden = self.model.last_hidden([prompts[row] for row in rows], alike=True)
+            liked[rows] = liked_logits(backbone, hidden, self.answers).softmax(dim=1)[:, 0].cpu().numpy()
+        return liked
