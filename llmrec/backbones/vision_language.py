@@ -19,14 +19,17 @@ import torch
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from transformers import AutoImageProcessor
 
-from llmrec.backbones.causal_lm import Backbone
-from llmrec.backbones.picture_families import picture_family, processor_arguments, vision_parts
+from llmrec.backbones.causal_lm import PICTURES, Backbone
+from llmrec.backbones.picture_families import picture_family, picture_words, processor_arguments, vision_parts
 from llmrec.backbones.pictures import PictureError, decode_picture, read_content
 from llmrec.backbones.vision_cache import EncodedPicture, VisionCache
-from llmrec.errors import DataError, ModelError
-from llmrec.files import content_hash
+from llmrec.errors import ArtifactError, DataError, ModelError
+from llmrec.files import atomic_file, content_hash
+from llmrec.items.forms import ItemSequences, image_mentions
 from llmrec.nn.picture_tokens import PictureTokens
 
 MAX_TOKENS = 64  # vision tokens of a picture: a history of ten pictures is then a prompt of a few hundred
@@ -73,6 +76,40 @@ def encode_pictures(
             "items with a column `image`, or choose another form."
         )
     return _side_by_side(backbone, of_item, len(pictures), max_tokens)
+
+
+def picture_mentions(backbone: Backbone) -> ItemSequences:
+    """How prompts show every item's picture; empty for an item without. Item table and pictures have to be in the backbone."""
+    offsets = backbone.vector_tokens[PICTURES].offsets
+    return image_mentions(offsets, backbone.first_vector_id(PICTURES), *picture_words(backbone))
+
+
+def save_pictures(pictures: PictureTokens, path: Path) -> None:
+    """Writes the vision tokens of a catalogue as one safetensors file: a run that goes elsewhere needs neither pictures nor tower."""
+    numbers = {"offsets": torch.from_numpy(pictures.offsets), "grids": torch.from_numpy(pictures.grids)}
+    vectors = {"vectors": pictures.vectors.contiguous(), "deep": pictures.deep.contiguous()}
+    with atomic_file(path) as temporary:
+        save_file({**numbers, **vectors, "has_grid": torch.tensor(pictures.has_grid)}, temporary)
+
+
+def load_pictures(path: Path, backbone: Backbone, num_items: int) -> PictureTokens:
+    """What `save_pictures` wrote. Raises ArtifactError where it is broken, or of another model or catalogue."""
+    try:
+        saved = load_file(path)
+        numbers = {name: saved[name].numpy() for name in ("offsets", "grids")}
+        pictures = PictureTokens(saved["vectors"], **numbers, deep=saved["deep"], has_grid=bool(saved["has_grid"]))
+    except (OSError, SafetensorError, KeyError) as error:
+        raise ArtifactError(
+            f"'{path}' is not a whole file of pictures' vision tokens ({error}). Save the run again."
+        ) from error
+    found = (pictures.vectors.shape[1], pictures.has_grid, len(pictures.grids))
+    expected = (backbone.dim, picture_family(backbone).has_grid, num_items)
+    if found != expected:
+        raise ArtifactError(
+            f"the vision tokens in '{path}' are (width, positions on three axes, items) {found}, but {backbone.source.name} and the "
+            f"catalogue have {expected}. They belong to another run."
+        )
+    return pictures.to(backbone.device)
 
 
 def vision_features(pictures: PictureTokens) -> tuple[np.ndarray, np.ndarray]:

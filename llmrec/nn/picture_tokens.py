@@ -18,19 +18,20 @@ class PictureTokens(nn.Module):
         vectors: (P, D), in the arithmetic of the model; no part of a checkpoint.
         deep: (L, P, D), what is added to the hidden states of the first L layers at a picture's tokens (Qwen3-VL; else L = 0).
         offsets: int64 (N + 1,), ascending; an item without a picture has none.
+        grids: int64 (N, 2), rows and columns of tokens of each picture; their product is the number of its vectors.
         has_grid: the model's positions have three axes, and a picture takes max(height, width) of them, whatever its tokens.
     """
 
     def __init__(
         self, vectors: Tensor, offsets: np.ndarray, grids: np.ndarray, *, deep: Tensor, has_grid: bool
     ) -> None:
-        """grids: int64 (N, 2), rows and columns of tokens of each picture; their product is the number of its vectors."""
+        """See the attributes."""
         super().__init__()
         counts = np.diff(offsets)
         assert offsets[0] == 0 and offsets[-1] == len(vectors), (offsets[0], offsets[-1], len(vectors))
         assert (grids.prod(axis=1) == counts).all(), "a picture has a vector for each place of its grid"
         assert deep.shape[1:] == vectors.shape, (deep.shape, vectors.shape)
-        self.offsets = offsets
+        self.offsets, self.grids = offsets, grids
         self.has_grid = has_grid
         self.register_buffer("vectors", vectors, persistent=False)
         self.register_buffer("deep", deep, persistent=False)

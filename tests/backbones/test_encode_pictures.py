@@ -15,8 +15,8 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_res
 from llmrec.backbones.causal_lm import Backbone
 from llmrec.backbones.picture_families import picture_words, processor_arguments
 from llmrec.backbones.pretrained import load_backbone
-from llmrec.backbones.vision_language import encode_pictures
-from llmrec.errors import DataError, ModelError
+from llmrec.backbones.vision_language import encode_pictures, load_pictures, save_pictures
+from llmrec.errors import ArtifactError, DataError, ModelError
 
 from ..tiny import tiny_backbone
 from .tiny_vision import pictures, save_checkpoint, tiny_model
@@ -80,6 +80,21 @@ def test_a_shard_that_breaks_off_is_computed_again(backbone, seen, tmp_path):
     (shard,) = (tmp_path / "cache" / "vision_tokens").rglob("*.safetensors")
     shard.write_bytes(shard.read_bytes()[:-100])
     assert torch.equal(encode_pictures(backbone, paths).vectors, before.vectors) and seen == [2, 2]
+
+
+def test_a_run_keeps_the_vision_tokens_and_refuses_those_of_another(backbone, tmp_path):
+    tokens = encode_pictures(backbone, [*pictures(tmp_path, [(40, 30), (24, 16)]), None])
+    path = tmp_path / "pictures.safetensors"
+    save_pictures(tokens, path)
+    loaded = load_pictures(path, backbone, 3)
+    for name, buffer in tokens.named_buffers():
+        assert torch.equal(loaded.get_buffer(name), buffer)
+    assert loaded.has_grid and loaded.offsets.tolist() == tokens.offsets.tolist()
+    with pytest.raises(ArtifactError, match="belong to another run"):
+        load_pictures(path, backbone, 4)
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(ArtifactError, match="not a whole file"):
+        load_pictures(path, backbone, 3)
 
 
 def test_a_training_backbone_sees_as_one_at_rest_and_goes_on_training(backbone, tmp_path):

@@ -18,16 +18,19 @@ from llmrec.backbones.packing_check import check_packing
 from llmrec.backbones.picture_families import FAMILIES as KNOWN
 from llmrec.backbones.picture_families import picture_words, vision_parts
 from llmrec.backbones.pretrained import load_backbone
-from llmrec.backbones.vision_language import encode_pictures, vision_features
+from llmrec.backbones.vision_language import encode_pictures, picture_mentions, vision_features
+from llmrec.data.catalog import Catalog
 from llmrec.engines.beam_search import beam_search
 from llmrec.engines.prompt_cache import PromptCache
 from llmrec.engines.trie import TokenTrie
-from llmrec.items.forms import ItemSequences, ItemTokens, image_mentions
+from llmrec.items.forms import ItemSequences, ItemTokens, joined, or_else, text_tokens
 from llmrec.nn.item_table import ItemTable
 from llmrec.nn.semantic_adapter import SemanticAdapter
 from llmrec.nn.soft_tokens import SoftTokens
 from llmrec.prompting.collators import Collator
+from llmrec.prompting.encoder import PromptEncoder
 from llmrec.prompting.packing import PackingCollator
+from llmrec.prompting.templates import load_prompt
 
 from ..engines.tiny_models import brute_force, code_items
 from .tiny_vision import FAMILIES, IMAGE, LAYERS, VOCAB, pictures, save_checkpoint, tiny_model
@@ -88,10 +91,8 @@ def look(folder: Path, family: str, paths: list[Path | None]) -> Seeing:
     backbone = load_backbone(str(folder)).eval()
     items = code_items(len(paths), (2, 3, 4), backbone.base_vocab_size)
     backbone.add_item_table(ItemTable(items.row_levels, backbone.dim, norm=4.0))
-    tokens = encode_pictures(backbone, paths, max_tokens=MAX_TOKENS)
-    backbone.add_vectors(PICTURES, tokens)
-    mentions = image_mentions(tokens.offsets, backbone.first_vector_id(PICTURES), *picture_words(backbone))
-    return Seeing(family, folder, backbone, items, mentions, paths)
+    backbone.add_vectors(PICTURES, encode_pictures(backbone, paths, max_tokens=MAX_TOKENS))
+    return Seeing(family, folder, backbone, items, picture_mentions(backbone), paths)
 
 
 @pytest.fixture(scope="module", params=list(FAMILIES))
@@ -107,6 +108,28 @@ def logits(backbone: Backbone, prompt: np.ndarray) -> torch.Tensor:
     """float32 (T, V): the vocabulary's logits, from ids alone."""
     with torch.no_grad():
         return backbone.word_logits(backbone.hidden_states(torch.from_numpy(prompt)[None])[0])
+
+
+def test_prompts_show_title_and_picture_or_the_picture_alone_and_else_the_title(seeing):
+    backbone, num_items = seeing.backbone, len(SIZES)
+    catalog = Catalog.from_rows([{"item_id": f"i{item}", "title": f"film {item}"} for item in range(num_items)])
+    titles = text_tokens(
+        catalog.titles, backbone.tokenizer, backbone.base_vocab_size, item_ids=catalog.item_ids
+    ).mentions
+    opening, closing = picture_words(backbone)
+    first = backbone.first_vector_id(PICTURES)
+    picture = [*opening, *range(first, first + int(backbone.vector_tokens[PICTURES].offsets[1])), *closing]
+    for mentions, expected in (
+        (joined([titles, seeing.mentions]), [*titles[0], *picture, *titles[1]]),
+        (or_else(seeing.mentions, titles), [*picture, *titles[1]]),
+    ):
+        encoder = PromptEncoder(
+            load_prompt("next_item/bare"), backbone.tokenizer, seeing.items, catalog,
+            max_history=10, max_tokens=200, mentions=mentions,
+        )  # fmt: skip
+        prompt = encoder.encode([0, 1])
+        assert prompt[len(encoder.prefix) :].tolist() == expected
+        assert logits(backbone, prompt.astype(int)).isfinite().all()
 
 
 def test_every_known_family_is_tested():
