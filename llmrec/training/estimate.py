@@ -152,7 +152,8 @@ def measured(trainer: RankingTrainer, expected: Estimate | None, folder: Path, *
     if expected is None or not trainer.is_world_process_zero():
         return
     steps = trainer.state.global_step - done
-    validated = [log for log in trainer.state.log_history if "eval_ndcg@10" in log and log["step"] > done]
+    watched = f"eval_{trainer.args.metric_for_best_model}"
+    validated = [log for log in trainer.state.log_history if watched in log and log["step"] > done]
     foreseen = expected.seconds_of(steps, len(validated))  # early stopping may have left some out
     found = {"seconds": seconds, "peak": highest, "num_steps": steps, "num_validations": len(validated)}
     write_json(

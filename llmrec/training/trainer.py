@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 from torch import nn
 from torch.nn.modules.module import _IncompatibleKeys
-from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
+from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 
 from llmrec.backbones.adapters import TrainablePart, trained_state
@@ -171,6 +171,7 @@ def train(
     num_cases: int = 0,
     dry_run: bool = False,
     criterion: Criterion = NDCG,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> RankingTrainer:
     """Trains, or goes on training from the last complete checkpoint under folder/checkpoints, and leaves the best weights in place.
 
@@ -180,6 +181,7 @@ def train(
         num_cases: how many validation cases there are; 0 leaves their time out of the estimate.
         dry_run: stop once time and memory have been estimated.
         criterion: the metric whose best checkpoint is kept.
+        callbacks: a recipe's own, such as one that is told the step.
 
     Returns: the trainer; its `state.best_metric` is the criterion's best value, its `estimate` what was expected.
 
@@ -203,7 +205,7 @@ def train(
         parts=parts,
         rank_validation=rank_validation,
         by_user=settings.packing == "branches",
-        callbacks=[EarlyStoppingCallback(settings.patience), LogLines(folder / LOG), MarkComplete()],
+        callbacks=[EarlyStoppingCallback(settings.patience), LogLines(folder / LOG), MarkComplete(), *callbacks],
     )
     checkpoint = last_complete_checkpoint(folder / "checkpoints") if resume else None
     done = step_of(checkpoint) if checkpoint else 0

@@ -1,0 +1,116 @@
+"""Click rows of a split that is given, as three tables of a folder: train.parquet, valid.parquet, test.parquet.
+
+| column | what |
+|---|---|
+| user, item | int32, dense: `user` in any numbering, `item` of the data folder's catalogue |
+| label | bool, whether the user liked the item |
+| history | list of int32, what the user had liked before, oldest first |
+| time | int64, optional |
+
+For published splits, whose rows are fixed; rows of one's own events are made by `click_rows`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from llmrec.data.click_rows import PADDING, ClickRows, ClickSplit
+from llmrec.errors import DataError
+from llmrec.files import content_hash, write_arrow
+
+PARTS = ("train", "valid", "test")
+
+
+def write_click_rows(path: str | Path, rows: ClickRows) -> None:
+    """One table of a given split."""
+    columns = {
+        "user": pa.array(rows.users, pa.int32()),
+        "item": pa.array(rows.items, pa.int32()),
+        "label": pa.array(rows.labels, pa.bool_()),
+        "history": pa.array([history[history != PADDING] for history in rows.histories], pa.list_(pa.int32())),
+    }
+    if rows.times is not None:
+        columns["time"] = pa.array(rows.times, pa.int64())
+    write_arrow(Path(path), pa.table(columns))
+
+
+def read_click_split(folder: str | Path, num_items: int, *, max_history: int) -> ClickSplit:
+    """The split in `folder`; of longer histories the latest `max_history` items count.
+
+    `answered` and `liked` count the user's rows in all three parts that are strictly earlier; both are 0 where there are no times.
+
+    Raises:
+        DataError: a table that is missing, not of this shape, of another catalogue, or without both classes.
+    """
+    parts = {name: _read(Path(folder) / f"{name}.parquet", num_items, max_history) for name in PARTS}
+    _count_earlier(list(parts.values()))
+    sources = ", ".join(content_hash(rows.users, rows.items, rows.labels) for rows in parts.values())
+    counts = {
+        name: {"rows": len(rows), "positive": round(float(rows.labels.mean()), 4)} for name, rows in parts.items()
+    }
+    card = {
+        "split": "given",
+        "content": sources,
+        "history": f"last {max_history} items of the rows' own",
+        "parts": counts,
+    }
+    return ClickSplit(**parts, card=card)
+
+
+def _read(path: Path, num_items: int, max_history: int) -> ClickRows:
+    try:
+        table = pq.read_table(path)
+        users, items = (table[name].to_numpy().astype(np.int32) for name in ("user", "item"))
+        labels = table["label"].to_numpy().astype(bool)
+        lists = table["history"].combine_chunks()
+        lists = lists.chunk(0) if isinstance(lists, pa.ChunkedArray) else lists
+        flat = lists.flatten().to_numpy(zero_copy_only=False).astype(np.int32)
+        lengths = lists.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)
+    except (OSError, KeyError, pa.ArrowException, ValueError, TypeError, AttributeError) as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise DataError(
+            f"expected click rows with the columns user, item, label and history in '{path}', but it cannot be read so ({first})."
+        ) from error
+    named = np.concatenate([items, flat])
+    if len(named) and not (named.min() >= 0 and named.max() < num_items):
+        raise DataError(
+            f"the click rows in '{path}' name items {named.min()} to {named.max()}, but the catalogue has 0 to {num_items - 1}. "
+            "Number the items as the data folder does."
+        )
+    if not labels.any() or labels.all():
+        raise DataError(
+            f"the click rows in '{path}' should hold both classes, but {labels.sum()} of {len(labels)} are liked."
+        )
+    times = table["time"].to_numpy().astype(np.int64) if "time" in table.column_names else None
+    zeros = np.zeros(len(items), np.int32)
+    return ClickRows(users, items, labels, _latest(flat, lengths, max_history), zeros, zeros.copy(), times)
+
+
+def _latest(flat: np.ndarray, lengths: np.ndarray, width: int) -> np.ndarray:
+    """The last `width` items of each list, PADDING in front: int32 (N, width)."""
+    ends = np.cumsum(lengths)
+    places = ends[:, None] - width + np.arange(width)
+    values = np.append(flat, np.int32(PADDING))
+    return values[np.where(places >= (ends - lengths)[:, None], places, -1)]
+
+
+def _count_earlier(parts: list[ClickRows]) -> None:
+    """Fills in `answered` and `liked`."""
+    if any(rows.times is None for rows in parts):
+        return
+    users, times, labels = (np.concatenate([getattr(r, name) for r in parts]) for name in ("users", "times", "labels"))
+    order = np.lexsort((times, users))
+    users, times = users[order], times[order]
+    liked_until = np.concatenate([[0], np.cumsum(labels[order])])
+    is_new_user = np.diff(users, prepend=-1) != 0
+    is_new_moment = is_new_user | (np.diff(times, prepend=times[:1] - 1) != 0)
+    places = np.arange(len(users))
+    first, start = (np.maximum.accumulate(np.where(at, places, 0)) for at in (is_new_moment, is_new_user))
+    answered, liked = np.empty(len(users), np.int32), np.empty(len(users), np.int32)
+    answered[order], liked[order] = first - start, liked_until[first] - liked_until[start]
+    for rows, stop in zip(parts, np.cumsum([len(r) for r in parts]), strict=True):
+        rows.answered[:], rows.liked[:] = answered[stop - len(rows) : stop], liked[stop - len(rows) : stop]
