@@ -186,7 +186,21 @@ class PromptEncoder:
         return self._to_ids(marked, shown)
 
     def _chat(self, contents: list[str]) -> str:
-        """The messages through the tokenizer's chat template, with the answer's turn opened."""
+        """The messages through the tokenizer's chat template, with the answer's turn opened.
+
+        Templates of some vision-language models (LLaVA, SmolVLM) want a message as a list of parts, and write nothing of a text.
+        """
+        marked = self._through_template(contents)
+        if not _holds(marked, contents):
+            marked = self._through_template([[{"type": "text", "text": content}] for content in contents])
+        if _holds(marked, contents):
+            return marked
+        raise ModelError(
+            f"the model's chat template leaves out what the messages of prompt '{self.prompt.task}/{self.prompt.name}' say, with the "
+            f"roles {[message.role for message in self.prompt.messages]}. Choose another prompt, such as next_item/instruction."
+        )
+
+    def _through_template(self, contents: Sequence[str | list[dict[str, str]]]) -> str:
         messages = [
             {"role": message.role, "content": content}
             for message, content in zip(self.prompt.messages, contents, strict=True)
@@ -284,6 +298,10 @@ def _mark_pattern(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
     added = "|".join(re.escape(spelling) for spelling in spellings) or "(?!)"
     value = f"{VALUE_OPEN}(?P<value>[^{VALUE_CLOSE}]*){VALUE_CLOSE}"
     return re.compile(f"{value}|{ITEM_SLOT}(?P<slot>[0-9]+){ITEM_SLOT}|(?P<added>{added})")
+
+
+def _holds(marked: str, contents: Sequence[str]) -> bool:
+    return all(content.strip() in marked for content in contents)
 
 
 def _stripped(text: str, left: bool, right: bool) -> str:

@@ -1,5 +1,6 @@
 """What the model reads: the tokenizer's own chat tokens, item tokens in slots, and data that stays data."""
 
+import copy
 import warnings
 
 import pytest
@@ -108,17 +109,27 @@ def test_a_field_that_the_catalog_lacks_is_named_with_those_it_has(smollm2_token
 
 
 def test_a_chat_without_a_chat_template_is_refused(smollm2_tokenizer):
-    import copy
-
     tokenizer = copy.deepcopy(smollm2_tokenizer)
     tokenizer.chat_template = None
     with pytest.raises(ModelError, match="has no chat template"):
         encoder_of(load_prompt("next_item/chat"), tokenizer, catalog_of(["Heat"]))
 
 
-def test_chat_templates_that_swallow_white_space_are_followed(smollm2_tokenizer):
-    import copy
+def test_a_chat_template_that_wants_parts_gets_them_and_one_that_drops_messages_is_refused(smollm2_tokenizer):
+    """Vision-language models' templates go through a message's parts: of a text they would write nothing, without a word."""
+    tokenizer = copy.deepcopy(smollm2_tokenizer)
+    catalog, prompt = catalog_of(["Toy Story", "Heat"]), read_prompt(CHAT, "x")
+    parts = "{% for part in m['content'] %}{% if part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}"
+    tokenizer.chat_template = f"{{% for m in messages %}}<|im_start|>{parts}<|im_end|>{{% endfor %}}"
+    of_parts = encoder_of(prompt, tokenizer, catalog).encode([1, 0], "briefly").tolist()
+    tokenizer.chat_template = "{% for m in messages %}<|im_start|>{{ m['content'] }}<|im_end|>{% endfor %}"
+    assert of_parts == encoder_of(prompt, tokenizer, catalog).encode([1, 0], "briefly").tolist()
+    tokenizer.chat_template = "{% for m in messages if m['role'] == 'user' %}<|im_start|>{{ m['content'] }}{% endfor %}"
+    with pytest.raises(ModelError, match="leaves out what the messages"):
+        encoder_of(prompt, tokenizer, catalog)
 
+
+def test_chat_templates_that_swallow_white_space_are_followed(smollm2_tokenizer):
     from tokenizers import AddedToken
 
     tokenizer = copy.deepcopy(smollm2_tokenizer)
@@ -132,8 +143,6 @@ def test_chat_templates_that_swallow_white_space_are_followed(smollm2_tokenizer)
 
 
 def test_plain_prompts_start_as_the_tokenizer_starts_a_text(smollm2_tokenizer):
-    import copy
-
     from tokenizers.processors import TemplateProcessing
 
     tokenizer = copy.deepcopy(smollm2_tokenizer)
