@@ -184,20 +184,44 @@ def test_an_answer_is_marked_as_the_models_own_words_and_its_titles_as_no_recomm
         [
             {"item_id": "a", "title": "Fargo", "genres": ["Crime"]},
             {"item_id": "b", "title": "\x1b[2JRed\nHeat", "genres": ["Action"]},
-            {"item_id": "c", "title": "Pulp Fiction", "genres": ["Crime"]},
+            {"item_id": "c", "title": "Star Wars", "genres": ["Sci-Fi"]},
         ]
     )
     model = load_text_model("SmolLM2-135M-Instruct")
-    said = talk(Recommender(counter(3), films), "Fargo", "ask Say exactly: Pulp Fiction", language_model=model)
-    assert any(line.startswith("SmolLM2-135M-Instruct (30 of 30 layers) says, in its own words: ") for line in said)
-    assert not any("\x1b" in line for line in said)
+    question = "ask Which film did George Lucas make with Luke Skywalker?"
+    said = talk(Recommender(counter(3), films), "Fargo", "/where genres=Action", question, language_model=model)
+    assert "   1. Red Heat" in said and not any("\x1b" in line for line in said)
+    (answer,) = [
+        line for line in said if line.startswith("SmolLM2-135M-Instruct (30 of 30 layers) says, in its own words: ")
+    ]
+    noted = "(It names 'Star Wars', which it was not told of: that is no recommendation.)" in said
+    assert noted == ("Star Wars" in answer)
+    assert len(titles(said)) == 3, "two lists of the recommender, and nothing of the model's"
+
+
+def test_ctrl_c_in_an_answer_ends_its_line_and_leaves(popular, tiny_model):
+    said = []
+
+    def interrupted(text: str) -> None:
+        if "says" not in text:
+            raise KeyboardInterrupt
+
+    waiting = ["Fargo", "ask Is it good?"]
+    chat = Chat(popular, None, tiny_model, ask=lambda prompt: waiting.pop(0), say=said.append, write=interrupted)
+    with pytest.raises(KeyboardInterrupt):  # the command line makes it exit status 130
+        chat.talk()
+    assert said[-1] == "" and not waiting
 
 
 @pytest.mark.slow
 def test_it_reads_a_pipe_whatever_its_bytes(tiny_run):
-    called = call_alone("chat", tiny_run, stdin=b"Star Trek\n2\n\xff\xfe\n\nmore\n")
+    called = call_alone("chat", tiny_run, stdin=b"Star Trek\n2\n\xff\xfe\n\nmore\nwhy 20\n? Is it a \xff comedy\n")
     assert called.status == 0 and "Traceback" not in called.err
     assert "You liked: Star Trek IV: The Voyage Home (1986)" in called.out and "  20. " in called.out
+    assert (
+        "without Star Trek IV: The Voyage Home" in called.out
+        and "(2 of 2 layers) says, in its own words: " in called.out
+    )
 
 
 @pytest.mark.slow

@@ -1,0 +1,80 @@
+"""`llmrec explain`: what is measured, who writes, and what cannot be explained."""
+
+import pytest
+
+from llmrec.backbones.generation import load_text_model
+from llmrec.recommenders.evidence import measure
+from llmrec.recommenders.explain import explain
+from llmrec.recommenders.recommender import Recommender
+from tests.apps.calling import assert_one_sentence, call, call_alone
+from tests.recipes.running import run_here, settings
+
+ASKED = ("--history", "50", "--history", "181", "--item", "172")
+
+
+@pytest.fixture(scope="module")
+def shallow_run(few_users, tmp_path_factory):
+    """A run on one layer of the real model, trained for one step: it cannot write, and hardly recommends."""
+    run = tmp_path_factory.mktemp("shallow_run") / "run"
+    more = ("backbone.num_layers=1", "training.max_steps=1", "training.evaluate_every=1", "validation.max_users=5")
+    run_here(settings(few_users, "SmolLM2-135M-Instruct", run, *more))
+    return run
+
+
+@pytest.mark.slow
+def test_a_run_of_one_layer_explains_with_all_thirty(shallow_run, capsys):
+    recommender = Recommender.from_pretrained(shallow_run)
+    found = call(capsys, "explain", shallow_run, *ASKED, "--json").json
+    assert recommender.ranker.card["layers"] == "1 of 30 layers"
+    assert found["language_model"]["layers"] == "30 of 30 layers" and found["language_model"]["source"] == "wheel"
+    whole = load_text_model("SmolLM2-135M-Instruct")  # that never saw the run
+    alone = explain(recommender.catalog, ["50", "181"], measure(recommender, ["50", "181"], "172"), whole)
+    assert found["text"] == alone.text and found["written_by"] == alone.written_by == "language model"
+    assert found["evidence"]["score"] == pytest.approx(recommender.score(["50", "181"], ["172"])[0], abs=1e-4)
+
+
+@pytest.mark.slow
+def test_nothing_but_the_object_is_on_standard_output(tiny_run):
+    found = call_alone("explain", tiny_run, *ASKED, "--json").json
+    assert set(found) == {"run", "history", "item", "text", "written_by", "refused", "evidence", "language_model"}
+
+
+def test_people_read_who_wrote_and_a_table_of_what_was_measured(tiny_run, capsys):
+    recommender = Recommender.from_pretrained(tiny_run)
+    evidence = measure(recommender, ["50", "181"], "172")
+    lines = call(capsys, "explain", tiny_run, *ASKED).out.splitlines()
+    at = lines.index("Measured by the recommender:")
+    assert lines[at + 1].strip() == f"The Empire Strikes Back: {evidence.place}, score {evidence.score:.3f}"
+    assert [line.split(" without ")[1] for line in lines[at + 2 : at + 4]] == [i.title for i in evidence.influences]
+    assert f"{evidence.influences[0].drop:+.3f}" in lines[at + 2]
+    shared = [line for line in lines[at + 4 :] if line.strip().startswith("genres")]
+    catalog = recommender.catalog
+    share = sum("War" in (genres or []) for genres in catalog.table["genres"].to_pylist()) / catalog.num_items
+    assert f"  genres War: also Star Wars; Return of the Jedi; {share:.0%} of the catalogue" in shared
+
+
+def test_a_long_history_is_cut_in_the_table_and_said_so(tiny_run, capsys):
+    history = [word for item in range(1, 31) for word in ("--history", str(item))]
+    out = call(capsys, "explain", tiny_run, *history, "--item", "172").out
+    assert out.count(" without ") - out.count("falls most without") == 8 and "  and 22 more of the history" in out
+    assert "and more; " in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--history", "50", "--item", "50"], "'50' is in the history itself"),
+        (["--history", "50", "--item", "nothing"], "no item id 'nothing'"),
+        (["--history", "50000", "--item", "50"], "no item id '50000'"),
+        ([*ASKED, "--language-model", "/no/such/folder"], "expected a model folder"),
+        ([*ASKED, "--instruction", "funny"], "has no {{ instruction }}"),
+        ([*ASKED, "--device", "abacus"], "the device 'abacus' cannot be used"),
+    ],
+)
+def test_what_cannot_be_explained_is_one_sentence(tiny_run, capsys, arguments, sentence):
+    assert_one_sentence(call(capsys, "explain", tiny_run, *arguments), sentence)
+
+
+def test_a_history_has_to_be_given(tiny_run, capsys):
+    called = call(capsys, "explain", tiny_run, "--item", "50")
+    assert called.status == 2 and "--history" in called.err
