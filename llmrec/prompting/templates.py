@@ -20,7 +20,7 @@ A prompt of the task `click` asks whether a user would like one item, `{{ candid
 answers, the one for liked first.
 
 What an expression writes is data. It is marked as such, and the encoder never reads markup or item tokens in it.
-The answer of every other task is always the tokens of the target item: decoding starts right behind the prompt.
+The answer of every other task is the tokens of the target item (of `align`: or a text), which start right behind the prompt.
 """
 
 from __future__ import annotations
