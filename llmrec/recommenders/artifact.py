@@ -38,15 +38,19 @@ from llmrec.prompting.encoder import PromptEncoder
 from llmrec.prompting.templates import Prompt, read_prompt
 from llmrec.recommenders.item_writing import SOFT, item_mentions, item_tokens_for, soft_prompt_ids
 from llmrec.recommenders.language_model import LanguageModel
-from llmrec.recommenders.vector_artifact import load_vector_tokens, save_vector_tokens
+from llmrec.recommenders.vector_artifact import (
+    ADAPTER_KIND,
+    MANIFEST,
+    MODEL_FOLDER,
+    load_vector_tokens,
+    save_vector_tokens,
+)
 
 FORMAT_VERSION = 2
-MANIFEST = "manifest.json"
 DTYPES = ("float32", "bfloat16", "float16")
 MODELS_VARIABLE = (
     "LLMREC_MODELS"  # a folder of checkpoints, each in a folder of its name, for runs trained on a user's own
 )
-MODEL_FOLDER = "model"  # inside a run folder, beside the checkpoints and the log
 
 
 def save_artifact(
@@ -117,6 +121,11 @@ def read_manifest(run: str | Path) -> dict[str, Any]:
     """
     folder = find_model(run)
     manifest = read_json(folder / MANIFEST, "manifest of a run", ArtifactError)
+    if manifest.get("kind") == ADAPTER_KIND:
+        raise ArtifactError(
+            f"'{folder}' holds a semantic adapter of recipes/ease.py, which makes item vectors and does not recommend; name a run of "
+            "next_item or soft_tokens."
+        )
     version = manifest.get("format_version")
     if version != FORMAT_VERSION:
         raise ArtifactError(

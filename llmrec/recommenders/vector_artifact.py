@@ -19,13 +19,15 @@ from safetensors.torch import load_file, save_file
 from llmrec.backbones.causal_lm import Backbone
 from llmrec.data.features import Features
 from llmrec.errors import ArtifactError
-from llmrec.files import read_json, write_json
+from llmrec.files import atomic_folder, read_json, write_json
 from llmrec.nn.semantic_adapter import SemanticAdapter
 from llmrec.nn.soft_prompt import SoftPrompt
 from llmrec.nn.soft_tokens import SoftTokens
 from llmrec.recommenders.item_writing import SOFT
 
 CARD = "vector_tokens.json"
+MANIFEST, MODEL_FOLDER = "manifest.json", "model"  # of every run: the folder inside it, and what is written there last
+ADAPTER_KIND, ADAPTER_VERSION = "semantic_adapter", 1
 
 
 def soft_tokens(features: Features, adapter: SemanticAdapter) -> SoftTokens:
@@ -82,3 +84,29 @@ def _save_soft_tokens(folder: Path, soft: SoftTokens) -> None:
     for name, vectors in soft.features_of(slice(None)).items():
         features.add(name, vectors.cpu().numpy(), soft.present[:, soft.names.index(name)].cpu().numpy())
     features.save(folder / "features")
+
+
+def save_adapter_run(folder: Path, backbone: Backbone, vectors: Features, card: dict[str, Any]) -> None:
+    """A semantic adapter that was trained by itself: `vector_tokens/`, and `item_vectors/` that serve without any language model.
+
+    vectors: by name, what the adapter makes of every item. card: JSON facts of the training. The folder is written whole or not at all.
+    """
+    with atomic_folder(folder) as temporary:
+        save_vector_tokens(temporary / "vector_tokens", backbone)
+        vectors.save(temporary / "item_vectors")
+        write_json(temporary / MANIFEST, {"format_version": ADAPTER_VERSION, "kind": ADAPTER_KIND, "protocol": card})
+
+
+def load_item_vectors(run: Path, num_items: int) -> Features:
+    """What `save_adapter_run` kept of every item, of the run folder `run`. Raises ArtifactError where there is none."""
+    folder = run / MODEL_FOLDER
+    if not (folder / MANIFEST).is_file():
+        raise ArtifactError(
+            f"expected a finished semantic adapter in '{folder}'; train one: recipes/ease.py stage=adapter."
+        )
+    manifest = read_json(folder / MANIFEST, "manifest of a semantic adapter", ArtifactError)
+    if manifest.get("kind") != ADAPTER_KIND or manifest.get("format_version") != ADAPTER_VERSION:
+        raise ArtifactError(
+            f"'{folder}' holds no semantic adapter of format version {ADAPTER_VERSION}; train one anew."
+        )
+    return Features.load(folder / "item_vectors", num_items)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from pydantic import Field
 
@@ -17,13 +19,12 @@ from llmrec.backbones.trained_parts import SoftPromptSettings
 from llmrec.config import Settings
 from llmrec.data.features import Features
 from llmrec.data.folder import Data
-from llmrec.data.splits import Split
+from llmrec.data.interactions import Interactions
 from llmrec.errors import ConfigError
 from llmrec.nn.semantic_adapter import AdapterKind, SemanticAdapter
 from llmrec.nn.soft_prompt import SoftPrompt
 from llmrec.nn.soft_tokens import SoftTokens
-from llmrec.recommenders.baselines import EaseR
-from llmrec.recommenders.factor_cache import cached_factors
+from llmrec.recommenders.collaborative import CollaborativeKind, collaborative_factors
 from llmrec.recommenders.vector_artifact import soft_tokens
 
 
@@ -46,16 +47,26 @@ class SoftTokenSettings(Settings):
     features: tuple[str, ...] = ("text",)
     text: TextSource = TextSource()
     image: ImageSource = ImageSource()
+    collaborative: CollaborativeKind = "ease_r"
     collaborative_dim: int = Field(64, ge=1)
     on_missing: OnMissing = "learned"  # items without any of the features: tokens of their own, or an error
     adapter: AdapterSettings = AdapterSettings()
 
 
-def soft_features(settings: SoftTokenSettings, data: Data, split: Split) -> Features:
+class HasTraining(Protocol):
+    """A split of any kind: its `train` are the events that may be learned from."""
+
+    @property
+    def train(self) -> Interactions: ...
+
+
+def soft_features(settings: SoftTokenSettings, data: Data, split: HasTraining) -> Features:
     """The features that `settings.features` names, each at its own width; see `item_features`."""
     extra = Features(data.catalog.num_items)
     if "collaborative" in settings.features:
-        extra.add("collaborative", cached_factors(EaseR(), split.train, settings.collaborative_dim))
+        extra.add(
+            "collaborative", *collaborative_factors(settings.collaborative, split.train, settings.collaborative_dim)
+        )
     features = item_features(settings.features, data, text=settings.text, image=settings.image, extra=extra)
     items_without_features(features, data.catalog, settings.on_missing)
     return features

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 from llmrec.config import load_config
 from llmrec.resources import resource_path
@@ -20,13 +21,18 @@ def settings(data: Path, model: str, output: Path, *more: str) -> list[str]:
     ]  # fmt: skip
 
 
+def load_recipe(name: str) -> ModuleType:
+    """recipes/NAME.py as a module."""
+    spec = importlib.util.spec_from_file_location(name, resource_path("recipes") / f"{name}.py")
+    recipe = importlib.util.module_from_spec(spec)
+    sys.modules[name] = recipe  # pydantic looks its annotations up there
+    spec.loader.exec_module(recipe)
+    return recipe
+
+
 def run_here(overrides: list[str], *, fresh: bool = False) -> None:
     """recipes/next_item.py in this process."""
-    path = resource_path("recipes") / "next_item.py"
-    spec = importlib.util.spec_from_file_location("next_item", path)
-    recipe = importlib.util.module_from_spec(spec)
-    sys.modules["next_item"] = recipe  # pydantic looks its annotations up there
-    spec.loader.exec_module(recipe)
+    recipe = load_recipe("next_item")
     recipe.main(load_config(recipe.NextItem, None, overrides), fresh=fresh)
 
 

@@ -1,0 +1,76 @@
+"""Rows for reconstruction: an item's vector tokens, and behind them a text about it that they should make the model say.
+
+Letters: N items, M rows, T tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from llmrec.errors import DataError, ModelError
+from llmrec.items.forms import ItemSequences
+from llmrec.items.plain_text import one_line, plain_ids
+from llmrec.prompting.collators import NO_TARGET
+from llmrec.prompting.encoder import start_ids
+
+
+class KnowledgeRows:
+    """A start token, the item's mention, the text, an end token; the text and the end are the targets.
+
+    Each text is tokenised once, as plain words. `shown` says whose mention stands before each text; None is the item's own.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        mentions: ItemSequences | None,
+        texts: Sequence[str | None],
+        items: np.ndarray,
+        *,
+        max_text_tokens: int,
+        shown: np.ndarray | None = None,
+    ) -> None:
+        """texts: N, of the items asked for none is None. items: int (M,), whose rows these are. mentions: None for the text alone.
+        shown: int (M,). Texts beyond max_text_tokens are cut, and then have no end.
+
+        Raises ModelError for a tokenizer without an end token, DataError where no row is left.
+        """
+        if tokenizer.eos_token_id is None:
+            raise ModelError("a text ends with the tokenizer's EOS, but this tokenizer has none. Choose another model.")
+        if not len(items):
+            raise DataError(
+                "no item has both a text and a place in this part of the data. Write more: `llmrec enrich DATA`."
+            )
+        self.items = np.asarray(items, dtype=np.int64)
+        self._shown = self.items if shown is None else np.asarray(shown, dtype=np.int64)
+        self._mentions = mentions
+        self._start = start_ids(tokenizer, always=True)
+        rows, was_cut = plain_ids([one_line(texts[item] or "") for item in self.items], tokenizer, max_text_tokens)
+        end = [tokenizer.eos_token_id]
+        self._texts = [row if cut else [*row, *end] for row, cut in zip(rows, was_cut, strict=True)]
+        assert all(rows), "every text has words"
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each text."""
+        return [len(text) for text in self._texts]
+
+    @property
+    def users(self) -> np.ndarray:
+        """int64 (M,): rows belong to nobody else."""
+        return np.arange(len(self.items))
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, row: int) -> dict[str, np.ndarray]:
+        """input_ids: int32 (T,); labels: int64 (T,), the text's tokens and nothing else."""
+        mention = [] if self._mentions is None else self._mentions[self._shown[row]].tolist()
+        before = [*self._start, *mention]
+        input_ids = np.array([*before, *self._texts[row]], dtype=np.int32)
+        labels = input_ids.astype(np.int64)
+        labels[: len(before)] = NO_TARGET
+        return {"input_ids": input_ids, "labels": labels}

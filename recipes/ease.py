@@ -1,0 +1,334 @@
+"""EASE: a language model's knowledge of items, distilled into a small adapter that serves without it. Three stages, each a command:
+
+    accelerate launch recipes/ease.py --config recipes/configs/ease/ml100k_posters.yaml data=DATA output=RUN stage=enrich
+    accelerate launch recipes/ease.py --config recipes/configs/ease/ml100k_posters.yaml data=DATA output=RUN stage=adapter
+    accelerate launch recipes/ease.py --config recipes/configs/ease/ml100k_posters.yaml data=DATA output=RUN stage=click_through
+
+| stage | reads | writes |
+|---|---|---|
+| enrich | the items' fields | DATA/knowledge/NAME: a text an item (the same as `llmrec enrich`; resumes) |
+| adapter | those texts, the items' features | RUN/adapter/model: adapter and item vectors, trained and untrained; reconstruction.json |
+| click_through | those vectors, ratings; no language model | RUN/click_through: cells.jsonl, results.json, auc.svg, models/ |
+
+The adapter turns an item's features x into soft tokens i_1..i_nq that make the frozen language model say the text t:
+log p(t | x) = sum over l of log p(t_l | i_1..i_nq, t_<l) (EASE, CIKM 2024, doi 10.1145/3627673.3680048). Each stage goes on where it
+was stopped; a finished one is left as it is.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from accelerate.utils import set_seed
+from pydantic import Field
+from rich.console import Console
+
+from llmrec.backbones.adapters import trainable_parts
+from llmrec.backbones.causal_lm import Backbone
+from llmrec.backbones.text_encoder import encode_texts
+from llmrec.backbones.trained_parts import PartSettings, train_parts
+from llmrec.config import Settings
+from llmrec.data.click_rows import click_rows
+from llmrec.data.features import Features
+from llmrec.data.folder import Data, load_data
+from llmrec.data.splits import Split, leave_one_out
+from llmrec.enrich.knowledge import knowledge_folder, load_knowledge
+from llmrec.enrich.settings import EnrichSettings
+from llmrec.errors import ConfigError
+from llmrec.evaluation.click_report import as_text, plot_click_table
+from llmrec.evaluation.provenance import provenance
+from llmrec.evaluation.runner import evaluate
+from llmrec.evaluation.tasks import load_task
+from llmrec.files import read_json, write_json
+from llmrec.items.forms import soft_mentions
+from llmrec.nn.click_through import ModelKind
+from llmrec.nn.losses import info_nce
+from llmrec.nn.soft_tokens import SoftTokens
+from llmrec.prompting.knowledge_rows import KnowledgeRows
+from llmrec.prompting.packing import Collate, make_collator
+from llmrec.recommenders.artifact import MODEL_FOLDER
+from llmrec.recommenders.baselines import EaseR
+from llmrec.recommenders.click_through import ClickSettings
+from llmrec.recommenders.factor_cache import cached_factors
+from llmrec.recommenders.item_writing import SOFT
+from llmrec.recommenders.sasrec import SasRecRecommender
+from llmrec.recommenders.vector_artifact import load_item_vectors, save_adapter_run
+from llmrec.training.backbones import BackboneSettings, checked_packing, make_backbone, settle_dtype
+from llmrec.training.click_grid import Arm, click_table, run_click_grid
+from llmrec.training.command import print_parts, recipe_main, remember_settings, settle_run_folder
+from llmrec.training.estimate import Estimate
+from llmrec.training.soft_tokens import AdapterSettings, SoftTokenSettings, make_soft_tokens, soft_features
+from llmrec.training.trainer import Batch, ComputeLoss, Criterion, Objective, TrainingSettings, train
+
+
+# -- settings: the only place of a default --------------------------------------------------------------------------------------
+class ReconstructionSettings(Settings):
+    """What the soft tokens are trained to make the language model say."""
+
+    max_text_tokens: int = Field(96, ge=1)
+    held_out: float = Field(
+        0.1, gt=0, lt=1
+    )  # share of the items with a text that choose the checkpoint and are reported
+    contrast_weight: float = Field(
+        0.0, ge=0
+    )  # of EM3's content-id contrast; an item's vector of ids is its collaborative factor
+    contrast_dim: int = Field(64, ge=1)
+    temperature: float = Field(0.1, gt=0)
+
+
+class TableSettings(Settings):
+    """The table of click-through models: every arm with every model and seed."""
+
+    # name of an arm -> run folder of a finished adapter stage; {}: this run's own, as `adapter`
+    adapters: dict[str, str] = Field(default_factory=dict)
+    models: tuple[ModelKind, ...] = ("dnn", "dcn_v2", "din", "autoint")
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    model: ClickSettings = ClickSettings()
+    sasrec_seeds: tuple[int, ...] = (0, 1, 2)  # (): no SASRec
+
+
+class Ease(PartSettings):
+    """All settings of this recipe."""
+
+    data: str
+    output: str
+    stage: Literal["enrich", "adapter", "click_through"]
+    knowledge: str | None = (
+        None  # DATA/knowledge/NAME; None: the only one there is, or for the stage enrich the model's name
+    )
+    enrich: EnrichSettings = EnrichSettings(model="SmolLM2-135M-Instruct")
+    backbone: BackboneSettings = BackboneSettings()
+    soft: SoftTokenSettings = SoftTokenSettings(adapter=AdapterSettings(num_query_tokens=4))
+    reconstruction: ReconstructionSettings = ReconstructionSettings()
+    training: TrainingSettings = TrainingSettings()
+    table: TableSettings = TableSettings()
+    seed: int = Field(0, ge=0)
+
+
+# -- stage enrich ---------------------------------------------------------------------------------------------------------------
+def write_knowledge(config: Ease) -> None:
+    """An LLM's text about every item; what was asked before is not asked again."""
+    data = load_data(config.data)
+    name = config.knowledge or config.enrich.model.rsplit("/", 1)[-1]
+    raise NotImplementedError
+    knowledge.save(knowledge_folder(Path(config.data), name))
+    Console().print(
+        f"{sum(text is not None for text in knowledge.texts):,} texts of {data.catalog.num_items:,} items: knowledge/{name}"
+    )
+
+
+# -- stage adapter --------------------------------------------------------------------------------------------------------------
+def reconstruction(config: Ease, soft: SoftTokens, first_id: int, contrast: torch.Tensor | None) -> ComputeLoss:
+    """-log p(text | soft tokens), summed over the texts' tokens; with the contrast its mean, once a token, on top."""
+    weight, temperature = config.reconstruction.contrast_weight, config.reconstruction.temperature
+
+    def compute_loss(backbone: Backbone, batch: Batch) -> tuple[torch.Tensor, int]:
+        hidden, targets = backbone.labelled_states(batch)  # (N, D), (N,)
+        loss = backbone.loss(hidden, targets, rule="full")
+        if contrast is not None:
+            ids = batch["input_ids"]
+            items = ((ids[ids >= first_id] - first_id) // soft.num_query_tokens).unique()
+            loss = loss + weight * len(targets) * info_nce(
+                soft(items).mean(dim=1), contrast[items], temperature=temperature
+            )
+        return loss, len(targets)
+
+    return compute_loss
+
+
+def id_vectors(config: Ease, data: Data, split: Split, backbone: Backbone) -> torch.Tensor | None:
+    """float32 (num_items, D): collaborative factors turned into the model's width by a fixed random map, so that the contrast trains
+    nothing but the adapter; None without contrast."""
+    if not config.reconstruction.contrast_weight:
+        return None
+    factors = torch.from_numpy(cached_factors(EaseR(), split.train, config.reconstruction.contrast_dim))
+    generator = torch.Generator().manual_seed(config.seed)
+    turned = torch.linalg.qr(torch.randn(backbone.dim, factors.shape[1], generator=generator)).Q.T  # (contrast_dim, D)
+    return (factors @ turned).to(backbone.device)
+
+
+@torch.no_grad()
+def nats_a_token(backbone: Backbone, rows: KnowledgeRows, collate: Collate, batch_size: int) -> float:
+    """Mean -log p of the texts' tokens."""
+    backbone.eval()
+    total, count = 0.0, 0
+    order = np.argsort(rows.lengths, kind="stable")
+    for places in np.split(order, range(batch_size, len(order), batch_size)):
+        batch = {
+            name: tensor.to(backbone.device) for name, tensor in collate([rows[int(row)] for row in places]).items()
+        }
+        loss, number = backbone.next_token_loss(batch, rule="full")
+        total, count = total + float(loss), count + number
+    return total / count
+
+
+def train_adapter(config: Ease, *, fresh: bool, dry_run: bool) -> Estimate | None:
+    """The adapter alone learns; the language model only reads."""
+    output = Path(config.output) / "adapter"
+    if (config := settle_run_folder(config, output, fresh=fresh)) is None:
+        return None
+    data = load_data(config.data)
+    split = leave_one_out(data.interactions)
+    knowledge = load_knowledge(Path(config.data), config.knowledge, data.catalog.num_items)
+    config = config.model_copy(update={"backbone": settle_dtype(config.backbone, seed=config.seed)})
+    backbone = make_backbone(config.backbone, seed=config.seed)
+    soft = make_soft_tokens(config.soft, soft_features(config.soft, data, split), backbone, seed=config.seed)
+    backbone.add_vectors(SOFT, soft)
+    train_parts(backbone, ["semantic_adapter"], config, seed=config.seed)
+    packing = checked_packing(config.training.packing, backbone)
+    config = config.model_copy(update={"training": config.training.model_copy(update={"packing": packing})})
+    remember_settings(config, output)
+
+    first_id = backbone.first_vector_id(SOFT)
+    mentions = soft_mentions(data.catalog.num_items, soft.num_query_tokens, first_id)
+    known = np.flatnonzero([text is not None for text in knowledge.texts])
+    known = np.random.default_rng(config.seed).permutation(known)
+    num_held_out = max(2, round(len(known) * config.reconstruction.held_out))
+    held_out, trained = known[:num_held_out], known[num_held_out:]
+
+    def rows(items: np.ndarray, **more) -> KnowledgeRows:
+        most = config.reconstruction.max_text_tokens
+        return KnowledgeRows(backbone.tokenizer, mentions, knowledge.texts, items, max_text_tokens=most, **more)
+
+    training_rows, own, others = rows(trained), rows(held_out), rows(held_out, shown=np.roll(held_out, 1))
+    untrained = soft_vectors(soft)
+    collate = make_collator(packing, backbone.tokenizer.pad_token_id)
+
+    def validate(max_cases: int = num_held_out) -> dict[str, float]:
+        held = own if max_cases >= num_held_out else rows(held_out[:max_cases])
+        return {"reconstruction": nats_a_token(backbone, held, collate, config.training.batch_size)}
+
+    parts = trainable_parts(
+        backbone,
+        adapter_lr=config.training.adapter_lr,
+        row_lr=config.training.row_lr,
+        weight_decay=config.training.weight_decay,
+    )
+    print_parts(backbone, parts, num_rows=len(training_rows))
+    trainer = train(
+        Objective(backbone, reconstruction(config, soft, first_id, id_vectors(config, data, split, backbone))), parts, training_rows,
+        collate, validate, config.training, output, seed=config.seed, resume=not fresh, num_cases=num_held_out, dry_run=dry_run,
+        criterion=Criterion("reconstruction", greater_is_better=False),
+    )  # fmt: skip
+    if dry_run:
+        return trainer.estimate
+    if trainer.is_world_process_zero():
+        alone = KnowledgeRows(
+            backbone.tokenizer, None, knowledge.texts, held_out, max_text_tokens=config.reconstruction.max_text_tokens
+        )
+        size = config.training.batch_size
+        found = {
+            "true_features": nats_a_token(backbone, own, collate, size),
+            "shuffled_features": nats_a_token(backbone, others, collate, size),
+            "no_soft_tokens": nats_a_token(backbone, alone, collate, size),
+            "held_out_items": len(held_out),
+            "training_items": len(trained),
+            "unit": "nats a token of held-out texts",
+        }
+        card = {
+            "seed": config.seed, "features": list(config.soft.features), "backbone": backbone.source.card(),
+            "layers": str(backbone.layers), "knowledge": knowledge.card, "data": data.card.get("name"),
+            "content_hash": data.card.get("content_hash"), "steps": trainer.state.global_step,
+            "best_step": trainer.state.best_global_step, "reconstruction": found,
+        }  # fmt: skip
+        vectors = Features(data.catalog.num_items)
+        has_any = soft.present.any(dim=1).cpu().numpy()
+        vectors.add("trained", soft_vectors(soft), has_any)
+        vectors.add("untrained", untrained, has_any)
+        save_adapter_run(output / MODEL_FOLDER, backbone, vectors, card)
+        Console().print(
+            f"held-out texts, nats a token: {found['true_features']:.3f} with their items' features, {found['shuffled_features']:.3f} "
+            f"with another item's, {found['no_soft_tokens']:.3f} without soft tokens; the adapter is in {output / MODEL_FOLDER}"
+        )
+    return None
+
+
+@torch.no_grad()
+def soft_vectors(soft: SoftTokens) -> np.ndarray:
+    """float32 (num_items, D): the mean of each item's soft tokens, what click-through models read."""
+    was_training = soft.training
+    vectors = soft.eval().table().mean(dim=1).cpu().numpy()
+    soft.train(was_training)
+    return vectors
+
+
+# -- stage click_through ---------------------------------------------------------------------------------------------------------
+def arms_of(config: Ease, data: Data, split: Split) -> dict[str, Arm]:
+    """What an item is to a click-through model, by name. Every arm has the items' ids as well; `ids` has nothing else."""
+    raw = soft_features(config.soft, data, split)
+    knowledge = load_knowledge(Path(config.data), config.knowledge, data.catalog.num_items)
+    written = np.array([text is not None for text in knowledge.texts])
+    texts = encode_texts([text or "" for text in knowledge.texts], config.soft.text.encoder)
+    arms = {
+        "ids": Arm(True),
+        "raw features": Arm(True, {name: (raw[name], raw.present[name]) for name in raw}),
+        "knowledge text": Arm(True, {"knowledge": (texts, written)}),
+    }
+    for name, folder in (config.table.adapters or {"adapter": config.output}).items():
+        vectors = load_item_vectors(Path(folder) / "adapter", data.catalog.num_items)
+        arms[f"untrained {name}"] = Arm(True, {"soft": (vectors["untrained"], vectors.present["untrained"])})
+        arms[name] = Arm(True, {"soft": (vectors["trained"], vectors.present["trained"])})
+    return arms
+
+
+def rank_with_sasrec(config: Ease, data: Data, split: Split, arms: dict[str, Arm], folder: Path) -> list[dict]:
+    """SASRec with each arm's item inputs, next item over the whole catalogue; a finished cell is read, not trained again."""
+    task, lines = load_task("leave_one_out"), []
+    for seed in config.table.sasrec_seeds:
+        for name, arm in arms.items():
+            path = folder / f"{arm.digest()}-{seed}.json"
+            if not path.exists():
+                ranker = SasRecRecommender(item_inputs=arm.item_inputs, seed=seed).fit(split.fitted(task.fit))
+                found = evaluate(ranker, data, task, "test", split=split)
+                metrics = {each: found.metrics[each] for each in ("recall@10", "ndcg@10")}
+                write_json(path, {"arm": name, "model": "sasrec", "seed": seed, "metrics": metrics})
+            lines.append(read_json(path, "a cell of the table"))
+            shown = lines[-1]["metrics"]
+            print(f"sasrec, {name}, seed {seed}: NDCG@10 {shown['ndcg@10']['value']:.4f}", flush=True)
+    return lines
+
+
+def click_stage(config: Ease) -> None:
+    """Click-through models and SASRec on every arm; a table with intervals over users."""
+    folder = Path(config.output) / "click_through"
+    data = load_data(config.data)
+    loo = leave_one_out(data.interactions)
+    arms = arms_of(config, data, loo)
+    split = click_rows(data.interactions)
+    table = config.table
+    lines = run_click_grid(
+        split, data.catalog.num_items, arms, models=table.models, seeds=table.seeds, settings=table.model, folder=folder
+    )
+    results = click_table(split.test, lines, folder)
+    ranked = rank_with_sasrec(config, data, loo, arms, folder / "sasrec")
+    facts = provenance("recipes/ease.py stage=click_through", seed=config.seed)
+    write_json(
+        folder / "results.json", {"facts": facts, "protocol": split.card, "click_through": results, "sasrec": ranked}
+    )
+    plot_click_table(results, folder / "auc.svg")
+    Console().print(as_text(results))
+    Console().print(f"the table is in {folder / 'results.json'}, its plot in {folder / 'auc.svg'}")
+
+
+# -- run ------------------------------------------------------------------------------------------------------------------------
+def main(config: Ease, *, fresh: bool, dry_run: bool = False) -> Estimate | None:
+    """The stage that is asked for."""
+    if dry_run and config.stage != "adapter":
+        raise ConfigError(
+            "--dry-run estimates a training, so it goes with stage=adapter; `llmrec enrich --dry-run` estimates the texts."
+        )
+    set_seed(config.seed)
+    if config.stage == "enrich":
+        write_knowledge(config)
+    elif config.stage == "adapter":
+        return train_adapter(config, fresh=fresh, dry_run=dry_run)
+    else:
+        click_stage(config)
+    return None
+
+
+if __name__ == "__main__":
+    recipe_main(Ease, main, __doc__)

@@ -1,0 +1,191 @@
+"""recipes/ease.py: what the adapter learns, what it leaves alone, and click-through models that never meet the language model."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from llmrec.config import load_config
+from llmrec.data.folder import load_data
+from llmrec.enrich.knowledge import Knowledge
+from llmrec.errors import ArtifactError, DataError
+from llmrec.recommenders.artifact import load_artifact
+from llmrec.recommenders.vector_artifact import load_item_vectors
+from llmrec.training.checkpoints import read_log
+from tests.recipes.running import load_recipe
+
+pytestmark = pytest.mark.slow
+
+
+def settings(data, model, output, *more):
+    """Overrides of a run of seconds."""
+    return [
+        f"data={data}", f"output={output}", f"backbone.name={model}", "backbone.dtype=float32", "soft.features=[text]",
+        "soft.adapter.num_query_tokens=2", "soft.adapter.hidden_dim=32", "reconstruction.max_text_tokens=40",
+        "training.batch_size=8", "training.adapter_lr=0.01", "training.epochs=12", "training.evaluate_every=20",
+        "training.log_every=1", *more,
+    ]  # fmt: skip
+
+
+def run(stage, overrides, *, fresh=False):
+    """One stage in this process."""
+    recipe = load_recipe("ease")
+    return recipe.main(load_config(recipe.Ease, None, [*overrides, f"stage={stage}"]), fresh=fresh)
+
+
+@pytest.fixture(scope="module")
+def known_items(few_items, tmp_path_factory):
+    """100 films of MovieLens with texts about them: their genres in words, which their features know; two films have none."""
+    folder = tmp_path_factory.mktemp("known_items") / "data"
+    shutil.copytree(few_items, folder)
+    catalog = load_data(folder).catalog
+    texts = {item: (f"a film of {catalog.text(item, 'genres')}", "ok") for item in range(98)}
+    card = {"about": "items", "num_rows": catalog.num_items, "settings": {"keep_flagged": False}}
+    Knowledge.of(catalog.num_items, texts, card).save(folder / "knowledge" / "genres")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def adapter_run(known_items, tiny_model, tmp_path_factory):
+    """A finished stage `adapter`."""
+    output = tmp_path_factory.mktemp("ease") / "run"
+    run("adapter", settings(known_items, tiny_model, output))
+    return output
+
+
+def found_in(output):
+    """What the run says of held-out texts, in nats a token."""
+    return json.loads((output / "adapter" / "model" / "manifest.json").read_text())["protocol"]["reconstruction"]
+
+
+def test_the_loss_falls_and_held_out_items_are_reported(adapter_run):
+    losses = [record["loss"] for record in read_log(adapter_run / "adapter" / "training_log.jsonl") if "loss" in record]
+    assert np.mean(losses[-5:]) < np.mean(losses[:5])
+    found = found_in(adapter_run)
+    assert (found["held_out_items"], found["training_items"]) == (10, 88)
+    assert found["true_features"] < found["no_soft_tokens"]
+
+
+def test_the_real_model_says_texts_of_items_it_never_met_from_their_features_not_from_others(known_items, tmp_path):
+    more = ("training.epochs=4", "training.adapter_lr=0.002", "soft.adapter.hidden_dim=256", "soft.adapter.dropout=0")
+    run("adapter", settings(known_items, "SmolLM2-135M-Instruct", tmp_path / "run", *more))
+    found = found_in(tmp_path / "run")
+    assert found["true_features"] < found["shuffled_features"] - 0.2
+    assert found["true_features"] < found["no_soft_tokens"] - 0.5
+
+
+def test_no_weight_of_the_language_model_has_a_gradient(known_items, tiny_model):
+    from llmrec.backbones.pretrained import load_backbone
+    from llmrec.backbones.trained_parts import PartSettings, train_parts
+    from llmrec.data.splits import leave_one_out
+    from llmrec.items.forms import soft_mentions
+    from llmrec.prompting.collators import Collator
+    from llmrec.prompting.knowledge_rows import KnowledgeRows
+    from llmrec.training.soft_tokens import SoftTokenSettings, make_soft_tokens, soft_features
+
+    data, wanted = load_data(known_items), SoftTokenSettings()
+    backbone = load_backbone(tiny_model)
+    soft = make_soft_tokens(wanted, soft_features(wanted, data, leave_one_out(data.interactions)), backbone, seed=0)
+    backbone.add_vectors("soft", soft)
+    train_parts(backbone, ["semantic_adapter"], PartSettings())
+    texts = [f"film {item}" for item in range(100)]
+    mentions = soft_mentions(100, 1, backbone.first_vector_id("soft"))
+    rows = KnowledgeRows(backbone.tokenizer, mentions, texts, np.arange(4), max_text_tokens=20)
+    before = {name: parameter.clone() for name, parameter in backbone.causal_lm.named_parameters()}
+    loss, count = backbone.train().next_token_loss(Collator(0)([rows[row] for row in range(4)]), rule="full")
+    loss.backward()
+    assert count == 4 * (len("film 1") + 1)  # one token a byte, and the end
+    assert all(parameter.grad is None for parameter in backbone.causal_lm.parameters())
+    with_gradient = [name for name, parameter in soft.adapter.named_parameters() if parameter.grad is not None]
+    assert len(with_gradient) > 5
+    torch.optim.AdamW([p for p in backbone.parameters() if p.requires_grad], lr=0.1).step()
+    assert all(torch.equal(parameter, before[name]) for name, parameter in backbone.causal_lm.named_parameters())
+
+
+def test_the_run_keeps_vectors_of_every_item_trained_and_untrained(adapter_run, known_items):
+    vectors = load_item_vectors(adapter_run / "adapter", 100)
+    assert vectors["trained"].shape == vectors["untrained"].shape == (100, 32)
+    assert not np.allclose(vectors["trained"], vectors["untrained"])
+    with pytest.raises(ArtifactError, match=r"does not recommend; name a run of next_item"):
+        load_artifact(adapter_run / "adapter")
+    with pytest.raises(ArtifactError, match="expected a finished semantic adapter"):
+        load_item_vectors(known_items, 100)
+
+
+def test_a_finished_stage_is_left_as_it_is_and_another_seed_is_refused_there(
+    adapter_run, known_items, tiny_model, capsys
+):
+    before = load_file(adapter_run / "adapter" / "model" / "item_vectors" / "trained.safetensors")["vectors"]
+    run("adapter", settings(known_items, tiny_model, adapter_run))
+    assert "finished and left as it is" in capsys.readouterr().out
+    after = load_file(adapter_run / "adapter" / "model" / "item_vectors" / "trained.safetensors")["vectors"]
+    np.testing.assert_array_equal(before, after)
+
+
+def test_the_contrast_pulls_content_towards_collaborative_vectors(known_items, tiny_model, tmp_path, adapter_run):
+    from llmrec.data.splits import leave_one_out
+    from llmrec.recommenders.baselines import EaseR
+    from llmrec.recommenders.factor_cache import cached_factors
+
+    more = ("reconstruction.contrast_weight=2", "reconstruction.contrast_dim=16")
+    run("adapter", settings(known_items, tiny_model, tmp_path / "run", *more))
+    factors = cached_factors(EaseR(), leave_one_out(load_data(known_items).interactions).train, 16)
+    touched = np.linalg.norm(factors, axis=1) > 0
+
+    def alike(folder):
+        """How well cosines of item vectors follow those of collaborative factors."""
+        vectors = load_item_vectors(folder / "adapter", 100)["trained"][touched]
+        cosines = [
+            unit @ unit.T
+            for unit in (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (vectors, factors[touched]))
+        ]
+        upper = np.triu_indices(int(touched.sum()), 1)
+        return np.corrcoef(cosines[0][upper], cosines[1][upper])[0, 1]
+
+    assert alike(tmp_path / "run") > alike(adapter_run) + 0.1
+
+
+def test_click_through_compares_every_arm_and_its_cells_are_not_trained_twice(
+    adapter_run, known_items, tiny_model, capsys
+):
+    more = (
+        "table.models=[dnn]", "table.seeds=[0]", "table.model.epochs=1", "table.sasrec_seeds=[]",
+    )  # fmt: skip
+    overrides = settings(known_items, tiny_model, adapter_run, *more)
+    run("click_through", overrides)
+    folder = adapter_run / "click_through"
+    results = json.loads((folder / "results.json").read_text())
+    arms = {record["arm"] for record in results["click_through"]}
+    assert arms == {
+        "item_mean",
+        "user_item_mean",
+        "ids",
+        "raw features",
+        "knowledge text",
+        "untrained adapter",
+        "adapter",
+    }
+    assert (folder / "auc.svg").read_text().count("<svg") == 1
+    num_cells = len((folder / "cells.jsonl").read_text().splitlines())
+    run("click_through", overrides)
+    assert len((folder / "cells.jsonl").read_text().splitlines()) == num_cells
+
+
+def test_knowledge_that_is_not_there_is_one_sentence(few_items, tiny_model, tmp_path):
+    with pytest.raises(DataError, match="llmrec enrich"):
+        run("adapter", settings(few_items, tiny_model, tmp_path / "run"))
+
+
+def test_serving_item_vectors_needs_no_language_model(adapter_run):
+    folder = adapter_run / "adapter" / "model" / "item_vectors"
+    code = (
+        "import sys; from llmrec.data.features import Features; import llmrec.recommenders.click_through; "
+        f"assert Features.load({str(folder)!r}, 100)['trained'].shape == (100, 32); "
+        "assert not {'transformers', 'peft'} & set(sys.modules), 'a language model library was imported'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
