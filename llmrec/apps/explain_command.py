@@ -77,7 +77,7 @@ def evidence_lines(evidence: Evidence) -> list[str]:
         )
     left = evidence.num_history - len(evidence.influences[:INFLUENCES_SHOWN])
     if left > 0:
-        lines.append(f"{'':>9}  and {left} more of the history")
+        lines.append(f"and {left} more of the history")
     for shared in evidence.shared:
         titles = "; ".join(map(printable, shared.titles[:3])) + (" and more" if len(shared.titles) > 3 else "")
         value = f"{printable(shared.column)} {printable(shared.value)}"

@@ -46,7 +46,7 @@ def test_people_read_who_wrote_and_a_table_of_what_was_measured(tiny_run, capsys
     at = lines.index("Measured by the recommender:")
     assert lines[at + 1].strip() == f"The Empire Strikes Back: {evidence.place}, score {evidence.score:.3f}"
     assert [line.split(" without ")[1] for line in lines[at + 2 : at + 4]] == [i.title for i in evidence.influences]
-    assert f"{evidence.influences[0].drop:+.3f}" in lines[at + 2]
+    assert f"s by {abs(evidence.influences[0].drop):.3f} without" in lines[at + 2]
     shared = [line for line in lines[at + 4 :] if line.strip().startswith("genres")]
     catalog = recommender.catalog
     share = sum("War" in (genres or []) for genres in catalog.table["genres"].to_pylist()) / catalog.num_items
