@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ class ClickSettings(Settings):
     validation no other width, depth, dropout, decay or lr that was tried is more than .001 of AUC better."""
 
     model: ModelKind = "din"
-    dim: int = Field(16, ge=2)  # E, the width of a field
+    dim: int = Field(16, ge=2, multiple_of=2)  # E, the width of a field (autoint has two heads)
     hidden: tuple[int, ...] = Field((32,), min_length=1)
     num_layers: int = Field(2, ge=1)  # cross layers of dcn_v2, attention layers of autoint
     dropout: float = Field(0.2, ge=0, lt=1)
@@ -48,7 +49,7 @@ class ClickSettings(Settings):
     epochs: int = Field(20, ge=1)
     evaluations: int = Field(2, ge=1)  # validations an epoch
     patience: int = Field(4, ge=1)  # validations without a better one before training stops
-    watch: str = Field("auc", pattern="^(auc|gauc)$")  # what is better
+    watch: Literal["auc", "gauc"] = "auc"  # of the validation rows: what is better
 
 
 class ClickModel(nn.Module):

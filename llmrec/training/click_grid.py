@@ -142,50 +142,53 @@ def click_table(
     lines: Sequence[dict],
     folder: str | Path,
     *,
+    only: np.ndarray | None = None,
     reference: str = "ids",
     resamples: int = 1000,
     level: float = 0.95,
 ) -> list[dict]:
     """One record for each arm and model: test figures over the seeds, intervals over users, and the paired difference to `reference`.
 
-    rows: the test rows; lines: of `run_click_grid`. For auc and gauc: value (mean over seeds), seed_std, low and high (percentile
-    bootstrap over users of the mean over seeds), and for each arm but the reference `minus_reference`: value, low, high, verdict
-    "above", "below" or "level", against the reference with the same model, or for the trivial arms against none.
+    rows: the test rows; lines: of `run_click_grid`; only: bool (N,), which of the rows count, such as those of rare items. For auc and
+    gauc: value (mean over seeds), seed_std, low and high (percentile bootstrap over users of the mean over seeds), and for each arm but
+    the reference `minus_reference`: value, low, high and verdict "above", "below" or "level" against the reference with the same model.
     """
-    redrawn: dict[tuple[str, str], dict[str, np.ndarray]] = {}
+    counted = np.ones(len(rows), bool) if only is None else only
+    asked = rows.take(counted)
     groups: dict[tuple[str, str], list[dict]] = {}
     for line in lines:
         groups.setdefault((line["arm"], line["model"]), []).append(line)
+    figures, redrawn = {}, {}
     for group, cells in groups.items():
-        scores = [np.load(_scores(Path(folder), cell["key"])) for cell in cells]
+        scores = [np.load(_scores(Path(folder), cell["key"]))[counted] for cell in cells]
+        figures[group] = [click_figures(asked, one) for one in scores]
         redrawn[group] = {
-            name: np.mean([draw(rows.labels, one, rows.users, resamples=resamples) for one in scores], axis=0)
+            name: np.mean([draw(asked.labels, one, asked.users, resamples=resamples) for one in scores], axis=0)
             for name, draw in (("auc", metrics.auc_resamples), ("gauc", metrics.gauc_resamples))
         }
-    of_users = metrics.user_auc(rows.labels, np.zeros(len(rows)), rows.users)
+    of_users = metrics.user_auc(asked.labels, np.zeros(len(asked)), asked.users)
+    counts = {
+        "rows": len(asked),
+        "users": len(np.unique(asked.users)),
+        "gauc_users": len(of_users.users),
+        "gauc_users_left_out": of_users.num_left_out,
+    }
     table = []
     for (arm, model), cells in groups.items():
-        record = {
-            "arm": arm,
-            "model": model,
-            "seeds": len(cells),
-            "rows": len(rows),
-            "users": len(np.unique(rows.users)),
-        }
-        record |= {"gauc_users": len(of_users.users), "gauc_users_left_out": of_users.num_left_out}
-        record["logloss"] = float(np.mean([cell["test"]["logloss"] for cell in cells]))
+        record = {"arm": arm, "model": model, "seeds": len(cells), **counts}
+        record["logloss"] = float(np.mean([found["logloss"] for found in figures[arm, model]]))
         record["seconds"] = float(np.mean([cell["seconds"] for cell in cells]))
         for name in ("auc", "gauc"):
-            values = [cell["test"][name] for cell in cells]
+            values = [found[name] for found in figures[arm, model]]
             record[name] = {"value": float(np.mean(values)), "seed_std": float(np.std(values))}
             record[name] |= _interval(redrawn[arm, model][name], level)
             if arm != reference and (reference, model) in groups:
-                difference = _interval(redrawn[arm, model][name] - redrawn[reference, model][name], level)
-                verdict = "above" if difference["low"] > 0 else "below" if difference["high"] < 0 else "level"
-                base = np.mean([cell["test"][name] for cell in groups[reference, model]])
+                base = np.mean([found[name] for found in figures[reference, model]])
+                interval = _interval(redrawn[arm, model][name] - redrawn[reference, model][name], level)
+                verdict = "above" if interval["low"] > 0 else "below" if interval["high"] < 0 else "level"
                 record[name]["minus_reference"] = {
                     "value": float(np.mean(values) - base),
-                    **difference,
+                    **interval,
                     "verdict": verdict,
                 }
         table.append(record)

@@ -11,10 +11,12 @@ from typing import Literal
 
 import numpy as np
 import torch
+from scipy.special import expit, logit
 from torch.nn import functional as F
 
 from llmrec import metrics
 from llmrec.data.click_rows import ClickRows, ClickSplit
+from llmrec.errors import DataError
 from llmrec.recommenders.click_through import ClickModel, ClickSettings, ItemMatrices
 
 TrivialKind = Literal["item_mean", "user_item_mean"]
@@ -36,7 +38,7 @@ def train_click_model(
     global random state is left as it was. report: called with each validation's line.
 
     Raises:
-        DataError: matrices that do not fit, or no input at all.
+        DataError: matrices that do not fit, no input at all, or no user to watch the GAUC of.
         ModelError: training diverged.
     """
     with torch.random.fork_rng(devices=[]):
@@ -57,6 +59,10 @@ def _mark_known_items(model: ClickModel, train: ClickRows) -> None:
 def _fit(
     model: ClickModel, split: ClickSplit, settings: ClickSettings, report: Callable[[dict], None] | None
 ) -> list[dict]:
+    if settings.watch == "gauc" and not len(
+        metrics.user_auc(split.valid.labels, split.valid.items, split.valid.users).users
+    ):
+        raise DataError("no user has validation rows of both classes, so there is no GAUC to watch; set watch=auc.")
     items, histories, context = model.tensors(split.train)
     labels = torch.from_numpy(split.train.labels.astype(np.float32))
     optimizer = _optimizer(model, settings)
@@ -117,18 +123,26 @@ def click_figures(rows: ClickRows, scores: np.ndarray) -> dict[str, float]:
 
 
 def trivial_scores(
-    kind: TrivialKind, train: ClickRows, rows: ClickRows, num_items: int, *, shrink: float = 10.0
+    kind: TrivialKind,
+    train: ClickRows,
+    rows: ClickRows,
+    num_items: int,
+    *,
+    item_shrink: float = 3.0,
+    user_shrink: float = 20.0,
 ) -> np.ndarray:
-    """Counters that a model must beat: float64 (N,) in [0, 1].
+    """Counters that a model must beat: float64 (N,) in (0, 1).
 
-    item_mean: the share of likes among the item's training rows, drawn towards the share of all by `shrink` rows.
-    user_item_mean: that, plus by how much the user's own share of likes, among what he rated strictly before the row, lies above
-    the share of all (drawn towards it likewise). It has no order within a user and a moment but that of the items.
+    item_mean: the share of likes among the item's training rows, drawn towards the share of all as by `item_shrink` rows more.
+    user_item_mean: the log-odds of that, plus by how much those of the user's own share of likes, among what he rated strictly before
+    the row (drawn towards the share of all as by `user_shrink`), lie above those of all. On MovieLens-100K (validation)
+    items are best drawn by 1 to 5; users by 10 have .003 more AUC and .004 less GAUC than by 20.
     """
     overall = train.labels.mean()
     counts = np.bincount(train.items, minlength=num_items)
     likes = np.bincount(train.items, weights=train.labels, minlength=num_items)
-    scores = ((likes + shrink * overall) / (counts + shrink))[rows.items]
-    if kind == "user_item_mean":
-        scores = scores + (rows.liked + shrink * overall) / (rows.answered + shrink) - overall
-    return np.clip(scores, 0.0, 1.0)
+    of_item = ((likes + item_shrink * overall) / (counts + item_shrink))[rows.items]
+    if kind == "item_mean":
+        return of_item
+    of_user = (rows.liked + user_shrink * overall) / (rows.answered + user_shrink)
+    return expit(logit(of_item) + logit(of_user) - logit(overall))

@@ -9,7 +9,7 @@ import torch
 from llmrec import metrics
 from llmrec.data.click_rows import click_rows
 from llmrec.data.interactions import Interactions
-from llmrec.errors import ConfigError
+from llmrec.errors import ConfigError, DataError
 from llmrec.recommenders.click_through import ClickSettings
 from llmrec.training import click_grid
 from llmrec.training.click_grid import Arm, click_table, run_click_grid
@@ -57,14 +57,16 @@ def test_the_means_by_hand(split):
     train = split.train.take(np.flatnonzero(split.train.items < 2)[:8])
     rows = split.test.take(np.arange(3))
     overall = train.labels.mean()
-    by_item = [
-        (train.labels[train.items == item].sum() + 10 * overall) / ((train.items == item).sum() + 10)
-        for item in rows.items
-    ]
+    by_item = np.array(
+        [
+            (train.labels[train.items == item].sum() + 3 * overall) / ((train.items == item).sum() + 3)
+            for item in rows.items
+        ]
+    )
     assert trivial_scores("item_mean", train, rows, N) == pytest.approx(by_item)
-    by_user = (rows.liked + 10 * overall) / (rows.answered + 10)
-    expected = np.clip(by_item + by_user - overall, 0, 1)
-    assert trivial_scores("user_item_mean", train, rows, N) == pytest.approx(expected)
+    by_user = (rows.liked + 20 * overall) / (rows.answered + 20)
+    odds = by_item / (1 - by_item) * by_user / (1 - by_user) / (overall / (1 - overall))
+    assert trivial_scores("user_item_mean", train, rows, N) == pytest.approx(odds / (1 + odds))
 
 
 def test_the_same_seed_gives_the_same_weights_and_leaves_torch_s_random_state_alone(split):
@@ -100,6 +102,13 @@ def test_an_item_without_a_training_row_scores_as_any_other_such_item(split):
     row.histories[:] = 3
     first, second = model.score(row)
     assert first == second
+
+
+def test_a_gauc_that_does_not_exist_is_not_watched(split):
+    of_one_user = split.valid.take(np.unique(split.valid.users, return_index=True)[1])  # a row a user
+    few = type(split)(split.train, of_one_user, split.test, split.card)
+    with pytest.raises(DataError, match="set watch=auc"):
+        train_click_model(few, N, {}, use_ids=True, settings=QUICK.model_copy(update={"watch": "gauc"}), seed=0)
 
 
 def grid(split, folder, seeds=(0, 1), **changes):
@@ -179,6 +188,15 @@ def test_the_table_s_figures_are_those_of_its_scores_and_differences_are_paired(
         "level",
     )
     assert "minus_reference" not in reference["auc"] and "minus_reference" not in table["item_mean", "counts"]["auc"]
+
+
+def test_a_table_of_some_rows_counts_those_alone(split, tmp_path):
+    lines = grid(split, tmp_path, seeds=(0,))
+    only = split.test.items < 8
+    table = click_table(split.test, lines, tmp_path, only=only, resamples=50)
+    scores = np.load(tmp_path / "scores" / f"{lines[2]['key']}.npy")
+    assert table[2]["rows"] == only.sum() < len(split.test)
+    assert table[2]["gauc"]["value"] == metrics.gauc(split.test.labels[only], scores[only], split.test.users[only])
 
 
 def test_an_arm_may_not_take_the_name_of_a_counter(split, tmp_path):
