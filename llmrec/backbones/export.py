@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from llmrec.backbones.causal_lm import Backbone
+from llmrec.backbones.causal_lm import PICTURES, Backbone
+from llmrec.backbones.decoder_layers import layer_adapters
+from llmrec.backbones.prefix import find_prefix
 from llmrec.errors import ModelError
 from llmrec.files import atomic_folder
 
@@ -21,7 +23,8 @@ def export(backbone: Backbone, row_strings: list[str], folder: str | Path) -> Pa
     scale. Token id V + r is the r-th of `row_strings` in the exported tokenizer too.
 
     Raises:
-        ModelError: the backbone was loaded in 4 bits (merging there would round; load it in float32 or bfloat16).
+        ModelError: the backbone was loaded in 4 bits (merging there would round; load it in float32 or bfloat16), or has parts that a
+            plain checkpoint cannot hold.
         LlmrecError: the folder cannot be written.
     """
     model = plain_model(backbone)
@@ -38,6 +41,12 @@ def plain_model(backbone: Backbone) -> nn.Module:
     if backbone.quantize is not None:
         raise ModelError(
             f"a backbone in {backbone.quantize} cannot be exported without rounding; load the run unquantized first."
+        )
+    made = set(backbone.vector_tokens.sources) - {PICTURES}  # a vision-language checkpoint reads pixels by itself
+    if layer_adapters(backbone) or find_prefix(backbone) is not None or made:
+        raise ModelError(
+            "layer adapters, a prefix, soft tokens and a soft prompt have no place in a plain checkpoint, which would lose them; "
+            "serve this run with llmrec, or export one of LoRA and item rows."
         )
     model = (
         copy.deepcopy(backbone.peft).merge_and_unload()

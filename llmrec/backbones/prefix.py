@@ -55,6 +55,11 @@ class Prefix(nn.Module):
         return list(zip(sides[::2], sides[1::2], strict=True))
 
     @torch.no_grad()
+    def known_states(self, dtype: torch.dtype) -> list[tuple[Tensor, Tensor]]:
+        """The same in the arithmetic of a model, to be put into a cache."""
+        return [(keys.to(dtype), values.to(dtype)) for keys, values in self.states()]
+
+    @torch.no_grad()
     def start_from(self, states: list[tuple[Tensor, Tensor]]) -> None:
         """states: as `states` gives them."""
         sides = torch.stack([side for layer in states for side in layer])  # (2 L, G, n, C)
@@ -130,8 +135,8 @@ def _go_behind(decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     if kwargs.get("past_key_values") is not None:
         if kwargs["past_key_values"].get_seq_length() == 0:
             raise ModelError(
-                "a model with a trained prefix cannot fill a new cache yet, so it is trained and read without one; to decode with "
-                "a cache, train another part, such as soft_prompt or lora."
+                "a cache of a model with a trained prefix begins with the prefix, and this one is empty; decode through "
+                "llmrec's own engines, which put it there."
             )
         return None  # who filled it began with the prefix: nothing else would have been read into it
     if kwargs.get("packed_layout") is not None:

@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 
 from llmrec.backbones.causal_lm import Backbone
+from llmrec.backbones.prefix import find_prefix
 from llmrec.engines.prompt_cache import LayerStates, PromptCache, empty_cache, known_states
 from llmrec.engines.tree_attention import reading_nodes
 from llmrec.errors import ModelError, RequestError
@@ -59,8 +60,15 @@ class PromptTree:
         too long for the model together with the answer.
         """
         self._window_of = _windows(backbone)
+        prefix = find_prefix(backbone)
+        prefix_states = [] if prefix is None or not prefix.is_on else prefix.known_states(backbone.dtype)
+        max_positions = getattr(_text_config(backbone), "max_position_embeddings", None)
+        if prefix_states and max_positions is not None:
+            max_positions -= prefix.num_tokens
+        _check_lengths([len(prompt) for prompt in prompts], answer_length, max_positions)
+        if prefix_states:  # tokens like any other from here on, but for being known: their ids are never looked up
+            prompts = [np.concatenate([np.full(prefix.num_tokens, -1), prompt]) for prompt in prompts]
         lengths = [len(prompt) for prompt in prompts]
-        _check_lengths(lengths, answer_length, getattr(_text_config(backbone), "max_position_embeddings", None))
         self._backbone = backbone
         self._lengths = torch.tensor(lengths, device=backbone.device)  # (B,)
         self._cache = empty_cache()
@@ -72,6 +80,9 @@ class PromptTree:
         self._moves = torch.zeros(len(prompts), dtype=torch.int64, device=backbone.device)
 
         known = [prompt_cache.longest(prompt) for prompt in prompts] if prompt_cache is not None else []
+        if prefix_states:
+            behind = (prefix.num_tokens, prefix_states)
+            known = [each if each[0] >= prefix.num_tokens else behind for each in known or [behind] * len(prompts)]
         if any(length for length, _ in known):
             starts = self._put(known)
         else:

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from transformers import GenerationConfig
 
-from llmrec.backbones.causal_lm import Backbone
+from llmrec.backbones.adapters import is_added, without_adapters
 from llmrec.errors import ConfigError, ModelError
 from llmrec.files import atomic_file, cache_dir, content_hash
 from llmrec.prompting.encoder import start_ids
@@ -121,7 +121,7 @@ class GroundedRecommender(DenseRecommender):
         vectors = np.empty((len(texts), backbone.dim), np.float32)
         for rows in self.model.batches(unique):
             ids, mask = _padded([unique[row] for row in rows], start, backbone.device, left=False)
-            with _untuned(backbone):
+            with without_adapters(backbone):
                 hidden = backbone.hidden_states(ids, attention_mask=mask)  # (B, T, D)
             last = hidden[torch.arange(len(rows), device=ids.device), mask.sum(dim=1) - 1]
             for row, vector in zip(rows, last.float().cpu().numpy(), strict=True):
@@ -164,24 +164,10 @@ def _only(causal_lm: torch.nn.Module, config: GenerationConfig) -> Iterator[None
         causal_lm.generation_config = own
 
 
-@contextlib.contextmanager
-def _untuned(backbone: Backbone) -> Iterator[None]:
-    """The model without its LoRA (a model that was trained whole has no other state than its own)."""
-    if backbone.peft is None:
-        yield
-        return
-    trained = [parameter for parameter in backbone.parameters() if parameter.requires_grad]
-    with backbone.peft.disable_adapter():
-        yield
-    backbone.requires_grad_(False)  # PEFT leaves its layers trainable
-    for parameter in trained:
-        parameter.requires_grad_(True)
-
-
 def _fingerprint(causal_lm: torch.nn.Module) -> Iterator[str | np.ndarray]:
     """What tells one model's untuned weights from another's: a few values of every matrix."""
     for name, parameter in causal_lm.named_parameters():
-        if "lora_" not in name:
+        if not is_added(name):
             flat = parameter.detach().flatten()
             yield name
             yield flat[:: max(1, len(flat) // 64)].float().cpu().numpy()

@@ -12,10 +12,12 @@ from llmrec.backbones.adapter_files import load_adapters, save_adapters
 from llmrec.backbones.adapters import add_lora, lora_parameters, train_whole_model, trainable_parts, without_adapters
 from llmrec.backbones.causal_lm import Backbone, LayerCount
 from llmrec.backbones.decoder_layers import add_layer_adapters, decoder_layers, layer_adapters, layer_parts
+from llmrec.backbones.export import plain_model
 from llmrec.backbones.packed_attention import PackedLayout
 from llmrec.backbones.packed_linear import pack
 from llmrec.backbones.prefix import add_prefix, find_prefix
 from llmrec.backbones.trained_parts import PartSettings, check_names, train_parts
+from llmrec.engines.prompt_cache import empty_cache
 from llmrec.engines.prompt_tree import PromptTree
 from llmrec.errors import ArtifactError, ConfigError, ModelError
 from llmrec.nn.item_table import ItemTable
@@ -198,8 +200,8 @@ def test_the_prefix_is_what_pefts_own_prefix_tuning_computes(family):
 def test_a_prefix_is_kept_out_of_caches_packs_and_checkpointed_layers_in_words():
     backbone = with_table().eval()
     add_prefix(backbone, num_tokens=2)
-    with pytest.raises(ModelError, match="cannot fill a new cache"):
-        PromptTree(backbone, [np.array([5, 6, 7])], 2)
+    with pytest.raises(ModelError, match="this one is empty"):
+        backbone.hidden_states(IDS, past_key_values=empty_cache())
     positions = torch.arange(IDS.shape[1])[None]
     with pytest.raises(ModelError, match=r"training\.packing=none"):
         layout = PackedLayout(torch.full_like(IDS, IDS.shape[1]), positions)
@@ -308,3 +310,10 @@ def test_a_model_trained_whole_is_one_part():
     train_whole_model(backbone)
     parts = trainable_parts(backbone, adapter_lr=0.1, row_lr=0.2, weight_decay=0.01)
     assert [part.name for part in parts] == ["language model"]
+
+
+def test_what_a_plain_checkpoint_would_lose_is_not_exported():
+    backbone = with_table().eval()
+    add_layer_adapters(backbone, hidden_dim=2)
+    with pytest.raises(ModelError, match="no place in a plain checkpoint"):
+        plain_model(backbone)
