@@ -126,6 +126,25 @@ def click_rows(
     return ClickSplit(**parts, card=card)
 
 
+def liked_events(rows: ClickRows, num_items: int) -> Interactions:
+    """The liked rows as events, a user's oldest first."""
+    liked = rows.take(np.flatnonzero(rows.labels))
+    order = np.lexsort((np.zeros(len(liked)) if liked.times is None else liked.times, liked.users))
+    liked = liked.take(order)
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(liked.users))])
+    return Interactions(indptr, liked.items, num_items, liked.times)
+
+
+def drawn_rows(rows: ClickRows, most: int | None, seed: int) -> ClickRows:
+    """At most so many rows, drawn by seed, one of each class first (a few cases then have both). Raises DataError for one class."""
+    order = np.random.default_rng(seed).permutation(len(rows))
+    labels = rows.labels[order]
+    if labels.all() or not labels.any():
+        raise DataError(f"click rows should hold both classes, but {labels.sum()} of {len(labels)} are liked.")
+    first = [int(labels.argmax()), int(labels.argmin())]
+    return rows.take(np.concatenate([order[first], np.delete(order, first)])[:most])
+
+
 def _check_classes(parts: dict[str, ClickRows], split: str) -> None:
     for name, rows in parts.items():
         if not rows.labels.any() or rows.labels.all():

@@ -19,6 +19,7 @@ from llmrec.data.catalog import Catalog
 from llmrec.errors import ConfigError, ModelError, RequestError
 from llmrec.items.forms import ItemSequences, ItemTokens
 from llmrec.items.plain_text import one_line, plain_ids
+from llmrec.prompting.answer_words import answer_words
 from llmrec.prompting.templates import ITEM_SLOT, VALUE_CLOSE, VALUE_OPEN, Prompt, PromptItem
 
 if TYPE_CHECKING:
@@ -81,8 +82,8 @@ class PromptEncoder:
         assert self.mentions.num_items == item_tokens.num_items, (self.mentions.num_items, item_tokens.num_items)
         self.max_history = max_history
         self.max_tokens = max_tokens
-        # of a click prompt the answer is a word
-        answer = 1 if prompt.answers is not None else item_tokens.max_length
+        self.answer_words = answer_words(prompt, tokenizer) if prompt.answers is not None else None  # of a click prompt
+        answer = item_tokens.max_length if self.answer_words is None else 1
         self.room = max_tokens - answer  # tokens a prompt may have
         for field in prompt.fields:
             _check_field(prompt, catalog, field)
@@ -183,7 +184,8 @@ class PromptEncoder:
         asked = None if candidate is None else items.pop()
         texts = self.prompt.render(items, one_line(instruction) if instruction is not None else None, candidate=asked)
         marked = texts[0] if self.prompt.kind == "plain" else self._chat(texts)
-        return self._to_ids(marked, shown)
+        ids, spans = self._to_ids(marked, shown)
+        return (ids if self.answer_words is None else [*ids, *self.answer_words.cue]), spans
 
     def _chat(self, contents: list[str]) -> str:
         """The messages through the tokenizer's chat template, with the answer's turn opened.

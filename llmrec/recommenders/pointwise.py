@@ -13,18 +13,18 @@ import torch
 from llmrec.backbones.causal_lm import Backbone
 from llmrec.data.click_rows import PADDING, ClickRows
 from llmrec.data.interactions import Histories
-from llmrec.prompting.pointwise import answer_tokens
+from llmrec.prompting.answer_words import AnswerWords, answer_words
 from llmrec.recommenders.requests import DenseRecommender, Requests, candidate_mask
 
 if TYPE_CHECKING:
     from llmrec.recommenders.language_model import LanguageModel
 
 
-def liked_logits(backbone: Backbone, hidden: torch.Tensor, answers: tuple[int, int]) -> torch.Tensor:
-    """The logits of the two answer words: hidden (P, D), answers (liked, not liked) -> float32 (P, 2), liked in column 0."""
-    ascending = torch.tensor(sorted(answers), device=hidden.device)
+def liked_logits(backbone: Backbone, hidden: torch.Tensor, words: AnswerWords) -> torch.Tensor:
+    """The logits of the two answer words: hidden (P, D) -> float32 (P, 2), liked in column 0."""
+    ascending = torch.tensor(sorted((words.liked, words.disliked)), device=hidden.device)
     logits = backbone.token_logits(hidden, ascending)
-    return logits if answers[0] < answers[1] else logits.flip(1)
+    return logits if words.liked < words.disliked else logits.flip(1)
 
 
 class PointwiseRecommender(DenseRecommender):
@@ -39,7 +39,7 @@ class PointwiseRecommender(DenseRecommender):
         self.model = model
         self.name = name
         self.num_items = model.item_tokens.num_items
-        self.answers = answer_tokens(model.encoder.prompt, model.backbone.tokenizer)
+        self.words = answer_words(model.encoder.prompt, model.backbone.tokenizer)
 
     @property
     def card(self) -> dict:
@@ -83,5 +83,5 @@ class PointwiseRecommender(DenseRecommender):
         liked = np.empty(len(prompts), dtype=np.float32)
         for rows in self.model.batches(prompts):
             hidden = self.model.last_hidden([prompts[row] for row in rows], alike=True)
-            liked[rows] = liked_logits(backbone, hidden, self.answers).softmax(dim=1)[:, 0].cpu().numpy()
+            liked[rows] = liked_logits(backbone, hidden, self.words).softmax(dim=1)[:, 0].cpu().numpy()
         return liked

@@ -11,7 +11,6 @@ import pytest
 
 from llmrec.items.forms import joined, soft_mentions
 from llmrec.prompting.encoder import PromptEncoder
-from llmrec.prompting.pointwise import answer_tokens
 from llmrec.prompting.templates import list_prompts, load_prompt
 from tests.golden.test_prompts import CATALOG, TITLES, V, item_tokens
 
@@ -27,7 +26,8 @@ def test_the_shipped_prompt_renders_as_it_did(smollm2_tokenizer, name):
         prompt, smollm2_tokenizer, titles, CATALOG, max_history=10, max_tokens=300, mentions=mentions
     )
     ids = encoder.encode([0, 2, 4], candidate=3).tolist()
-    liked, disliked = answer_tokens(prompt, smollm2_tokenizer)
+    cue, liked, disliked = encoder.answer_words
+    assert cue == ()
     found = {
         "prompt_hash": prompt.hash,
         "prompt": "".join(f"<soft_{i - V}>" if i >= V else smollm2_tokenizer.decode([i]) for i in ids),
