@@ -21,8 +21,10 @@ from torch.nn.functional import dropout
 
 from llmrec.backbones.adapters import trainable_parts
 from llmrec.backbones.causal_lm import Backbone, ScoreRule
+from llmrec.backbones.pictures import picture_paths
 from llmrec.backbones.text_encoder import encode_texts
 from llmrec.backbones.trained_parts import PartSettings, TrainedPart, train_parts
+from llmrec.backbones.vision_language import encode_pictures
 from llmrec.config import Settings
 from llmrec.data.folder import Data, load_data
 from llmrec.data.splits import Split
@@ -63,9 +65,8 @@ class ItemSettings(Settings):
     """How items stand in the token stream."""
 
     form: Literal["text", "unique_id", "semantic_id", "soft"] = "semantic_id"  # of the answer; soft: by inner product
-    mention: tuple[
-        Literal["text", "unique_id", "semantic_id", "soft"], ...
-    ] = ()  # in prompts, side by side; (): as answered
+    # in prompts, side by side; (): as answered. image: the vision tokens of a vision-language model
+    mention: tuple[Literal["text", "unique_id", "semantic_id", "soft", "image"], ...] = ()
     semantic_ids: str | None = None  # a folder `llmrec tokenize` wrote; None: the only ones in the data folder
     start: Literal["text", "collaborative", "random"] = "text"  # what item rows are initialised from
     collaborative_dim: int = 256
@@ -79,6 +80,13 @@ class ItemSettings(Settings):
     def mention_forms(self) -> tuple[str, ...]:
         """How prompts mention items; soft answers are mentioned by their soft tokens."""
         return self.mention or (("soft",) if self.form == "soft" else ())
+
+
+class PictureSettings(Settings):
+    """How pictures stand in prompts, where items.mention says image."""
+
+    max_tokens: int = Field(64, ge=1)  # vision tokens of a picture at most: its resolution is capped by them
+    on_broken: Literal["skip", "fail"] = "skip"
 
 
 class PromptSettings(Settings):
@@ -130,6 +138,7 @@ class NextItem(PartSettings):
     backbone: BackboneSettings = BackboneSettings()
     items: ItemSettings = ItemSettings()
     soft: SoftTokenSettings = SoftTokenSettings()  # where items.form or items.mention says soft
+    pictures: PictureSettings = PictureSettings()
     prompt: PromptSettings = PromptSettings()
     train: tuple[TrainedPart, ...] = ()  # (): lora (whole, from scratch) and what the form of the items brings along
     loss: LossSettings = LossSettings()
@@ -175,6 +184,10 @@ def make_model(
     if config.items.form == "soft" or "soft" in config.items.mention:
         features = soft_features(config.soft, data, split)
         backbone.add_vectors("soft", make_soft_tokens(config.soft, features, backbone, seed=config.seed))
+    if "image" in config.items.mention:
+        paths = picture_paths(data.catalog, data.folder)
+        pictures = encode_pictures(backbone, paths, item_ids=data.catalog.item_ids, **config.pictures.model_dump())
+        backbone.add_vectors("image", pictures)
     lengths = {"max_title_tokens": config.items.max_title_tokens}
     tokens = item_tokens_for(config.items.form, backbone, data.catalog, codes, **lengths)
     if config.items.form == "soft":

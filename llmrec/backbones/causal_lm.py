@@ -129,7 +129,8 @@ class Backbone(nn.Module):
         if len(places):
             return splice(embeddings, is_vector, self.vector_tokens.rows(places))
         if self.training:  # whatever is trained takes part in every step, or processes would wait for its gradient
-            return embeddings + 0 * self.vector_tokens.rows(places.new_zeros(1)).sum().to(embeddings.dtype)
+            starts = [self.vector_tokens.start(name) for name in self.vector_tokens.sources]
+            return embeddings + 0 * self.vector_tokens.rows(places.new_tensor(starts)).sum().to(embeddings.dtype)
         return embeddings
 
     def hidden_states(

@@ -7,13 +7,15 @@ from typing import Literal
 
 import numpy as np
 
-from llmrec.backbones.causal_lm import Backbone
+from llmrec.backbones.causal_lm import PICTURES, Backbone
+from llmrec.backbones.vision_language import picture_mentions
 from llmrec.data.catalog import Catalog
 from llmrec.errors import ArtifactError, ConfigError
 from llmrec.items.forms import (
     ItemSequences,
     ItemTokens,
     joined,
+    or_else,
     semantic_id_tokens,
     soft_mentions,
     text_tokens,
@@ -66,7 +68,7 @@ def item_mentions(
 ) -> ItemSequences | None:
     """How prompts mention every item: the forms side by side. None for no forms, which is the way items are answered.
 
-    Item table and vector tokens have to be in the backbone.
+    Item table and vector tokens have to be in the backbone. An item that none of the forms has anything for is called by its title.
 
     Raises:
         ConfigError: a form that this backbone has no tokens for.
@@ -76,21 +78,29 @@ def item_mentions(
     parts = []
     for form in forms:
         if form == "text":
-            texts = answers if answers.form == "text" else item_tokens_for(
-                "text", backbone, catalog, None, max_title_tokens=max_title_tokens
-            )  # fmt: skip
-            parts.append(texts.mentions)
+            parts.append(_titles(answers, backbone, catalog, max_title_tokens))
         elif form == SOFT and SOFT in backbone.vector_tokens:
             per_item = backbone.vector_tokens[SOFT].num_query_tokens
             parts.append(soft_mentions(catalog.num_items, per_item, backbone.first_vector_id(SOFT)))
+        elif form == PICTURES and PICTURES in backbone.vector_tokens:
+            parts.append(picture_mentions(backbone))
         elif form == answers.form and form != SOFT:
             parts.append(answers.mentions)
         else:
             raise ConfigError(
                 f"prompts of this run cannot mention items by '{form}': they are answered by '{answers.form}', and beside that form "
-                "there are text and, with features, soft."
+                "there are text, with features soft, and with a vision-language model image."
             )
-    return joined(parts)
+    mentions = joined(parts)
+    if mentions.lengths.min(initial=1) == 0:  # pictures alone: an item without one is called by its title
+        mentions = or_else(mentions, _titles(answers, backbone, catalog, max_title_tokens))
+    return mentions
+
+
+def _titles(answers: ItemTokens, backbone: Backbone, catalog: Catalog, max_title_tokens: int) -> ItemSequences:
+    if answers.form == "text":
+        return answers.mentions
+    return item_tokens_for("text", backbone, catalog, None, max_title_tokens=max_title_tokens).mentions
 
 
 def soft_prompt_ids(backbone: Backbone) -> np.ndarray | None:

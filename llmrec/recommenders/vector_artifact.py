@@ -6,6 +6,7 @@
 | soft.safetensors | the adapter's weights and the scaling of its inputs |
 | features/NAME.safetensors | the items' features it reads |
 | soft_prompt.safetensors | the soft prompt |
+| image.safetensors | the pictures as the model's own vision tokens |
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from llmrec.backbones.causal_lm import Backbone
+from llmrec.backbones.causal_lm import PICTURES, Backbone
+from llmrec.backbones.vision_language import load_pictures, save_pictures
 from llmrec.data.features import Features
 from llmrec.errors import ArtifactError
 from llmrec.files import atomic_folder, read_json, write_json
@@ -50,6 +52,9 @@ def save_vector_tokens(folder: Path, backbone: Backbone) -> None:
         if name == SOFT:
             card[name] = source.adapter.settings
             _save_soft_tokens(folder, source)
+        elif name == PICTURES:
+            card[name] = {"num_tokens": source.num_tokens}
+            save_pictures(source, folder / f"{name}.safetensors")
         else:
             card[name] = {"num_tokens": source.num_tokens}
             save_file({"weight": source.weight.detach().contiguous()}, folder / f"{name}.safetensors")
@@ -69,6 +74,8 @@ def load_vector_tokens(folder: Path, backbone: Backbone, num_items: int) -> None
             adapter = SemanticAdapter(**settings)
             adapter.load_state_dict(load_file(folder / "soft.safetensors"))
             source, dim = soft_tokens(Features.load(folder / "features", num_items), adapter), adapter.dim
+        elif name == PICTURES:
+            source, dim = load_pictures(folder / f"{name}.safetensors", backbone, num_items), backbone.dim
         else:
             words = load_file(folder / f"{name}.safetensors")["weight"]
             source, dim = SoftPrompt(settings["num_tokens"], words.shape[1], norm=1.0, words=words), words.shape[1]

@@ -269,4 +269,5 @@ def training_arguments(
         label_names=["labels"],
         dataloader_pin_memory=torch.cuda.is_available(),
         ddp_find_unused_parameters=False,
+        ddp_broadcast_buffers=False,  # they are features of items, large and alike everywhere
     )
