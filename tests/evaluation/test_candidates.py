@@ -1,0 +1,60 @@
+"""The target among drawn candidates, and click figures with their intervals."""
+
+import numpy as np
+import pytest
+
+from llmrec import metrics
+from llmrec.data.click_rows import ClickRows
+from llmrec.data.interactions import Histories
+from llmrec.data.splits import Cases
+from llmrec.errors import ConfigError
+from llmrec.evaluation.candidates import drawn_candidates, hit_among
+from llmrec.evaluation.clicks import click_report
+from llmrec.recommenders.requests import DenseRecommender
+
+CASES = Cases(np.arange(40, dtype=np.int32), Histories.from_lists([[1, 2]] * 40), np.full(40, 3, np.int32), None)
+
+
+class Fixed(DenseRecommender):
+    """The same scores for everybody."""
+
+    name = "fixed"
+
+    def __init__(self, scores):
+        self._scores = np.asarray(scores, dtype=np.float32)
+        self.num_items = len(scores)
+
+    def scores(self, requests):
+        return np.tile(self._scores, (len(requests), 1))
+
+
+def test_candidates_are_the_target_and_items_the_user_has_not_had():
+    candidates = drawn_candidates(CASES, 10, 5, seed=0)
+    assert (candidates[:, 0] == 3).all()
+    assert all(len(set(row)) == 5 and not {1, 2} & set(row) for row in candidates.tolist())
+    np.testing.assert_array_equal(candidates, drawn_candidates(CASES, 10, 5, seed=0))
+
+
+def test_hits_are_counted_by_hand():
+    best = [0, 0, 0, 9, 1, 1, 1, 1, 1, 1]
+    assert hit_among(Fixed(best), CASES, 5, max_cases=40, seed=0)["hit@1"] == 1.0
+    assert hit_among(Fixed([-score for score in best]), CASES, 5, max_cases=40, seed=0)["hit@1"] == 0.0
+    equal = hit_among(Fixed(np.zeros(10)), CASES, 5, max_cases=7, seed=0)
+    assert (equal["cases"], equal["hit@1"]) == (7, pytest.approx(1 / 5))
+
+
+def test_a_list_longer_than_what_is_left_is_refused():
+    with pytest.raises(ConfigError, match="ask for fewer candidates"):
+        drawn_candidates(CASES, 10, 9, seed=0)
+
+
+def test_click_figures_lie_in_their_intervals():
+    rng = np.random.default_rng(0)
+    labels, users = rng.random(200) < 0.5, np.repeat(np.arange(20, dtype=np.int32), 10)
+    zeros = np.zeros(200, np.int32)
+    rows = ClickRows(users, zeros, labels, zeros[:, None], zeros, zeros, None)
+    scores = labels + rng.normal(size=200)
+    found = click_report(rows, scores)
+    assert found["auc"]["value"] == metrics.auc(labels, scores)
+    for figure in found.values():
+        assert figure["low"] < figure["value"] < figure["high"]
