@@ -50,7 +50,7 @@ from llmrec.recommenders.baselines import EaseR
 from llmrec.recommenders.factor_cache import cached_factors
 from llmrec.recommenders.item_writing import item_mentions, item_tokens_for, soft_prompt_ids
 from llmrec.recommenders.language_model import LanguageModel, recommender_of
-from llmrec.training.backbones import BackboneSettings, checked_packing, make_backbone, settle_dtype
+from llmrec.training.backbones import BackboneSettings, check_positions, checked_packing, make_backbone, settle_dtype
 from llmrec.training.command import print_parts, recipe_main, remember_settings, settle_run_folder
 from llmrec.training.estimate import Estimate
 from llmrec.training.soft_tokens import SoftTokenSettings, make_soft_prompt, make_soft_tokens, soft_features
@@ -175,12 +175,7 @@ def make_model(
     config: NextItem, data: Data, split: Split, backbone: Backbone, codes: SemanticIDs | None
 ) -> LanguageModel:
     """The backbone with item tokens, trained parts and prompt."""
-    positions = getattr(backbone.config.get_text_config(decoder=True), "max_position_embeddings", None)
-    if positions is not None and config.prompt.max_tokens > positions:
-        raise ConfigError(
-            f"prompt.max_tokens is {config.prompt.max_tokens}, but {backbone.source.name} has only {positions} positions; "
-            f"set prompt.max_tokens={positions} or less."
-        )
+    check_positions(backbone, config.prompt.max_tokens)
     if config.items.form == "soft" or "soft" in config.items.mention:
         features = soft_features(config.soft, data, split)
         backbone.add_vectors("soft", make_soft_tokens(config.soft, features, backbone, seed=config.seed))

@@ -56,7 +56,7 @@ from llmrec.recommenders.artifact import MODEL_FOLDER, save_artifact
 from llmrec.recommenders.item_writing import SOFT, item_mentions, item_tokens_for
 from llmrec.recommenders.language_model import LanguageModel, recommender_of
 from llmrec.recommenders.pointwise import PointwiseRecommender, liked_logits
-from llmrec.training.backbones import BackboneSettings, checked_packing, make_backbone, settle_dtype
+from llmrec.training.backbones import BackboneSettings, check_positions, checked_packing, make_backbone, settle_dtype
 from llmrec.training.click_through import trivial_scores
 from llmrec.training.command import print_parts, recipe_main, remember_settings, settle_run_folder
 from llmrec.training.curriculum import Curriculum
@@ -212,6 +212,7 @@ def read_events(config: SoftTokensRecipe, data: Data) -> Events:
 # -- model ----------------------------------------------------------------------------------------------------------------------
 def make_model(config: SoftTokensRecipe, data: Data, events: Events, backbone: Backbone) -> LanguageModel:
     """The backbone with soft tokens (unless schedule=words), trained parts and prompt."""
+    check_positions(backbone, config.prompt.max_tokens)
     prompt = load_prompt(config.prompt.name)
     if (prompt.answers is not None) != (config.objective == "pointwise"):
         wants = (

@@ -133,7 +133,8 @@ def score(
     device: Device = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score given items for one user: the log-probability of each as the next item, in the order given.
+    """Score given items for one user, in the order given: the log-probability of each as the next item, or, of a run that
+    was trained to tell liked items from others (`soft_tokens` with objective=pointwise), the probability that it is liked.
 
     \b
     Example:

@@ -13,7 +13,7 @@ from llmrec.backbones.causal_lm import Backbone
 from llmrec.backbones.packing_check import check_packing
 from llmrec.backbones.pretrained import load_backbone, random_backbone
 from llmrec.config import Settings
-from llmrec.errors import ModelError
+from llmrec.errors import ConfigError, ModelError
 from llmrec.training.trainer import Packing
 
 
@@ -65,6 +65,16 @@ def settle_dtype(settings: BackboneSettings, *, seed: int = 0) -> BackboneSettin
     timings = ", ".join(f"{value:.3f} s in {each}" for each, value in seconds.items())
     PartialState().print(f"arithmetic: {name} (a step takes {timings})")
     return settings.model_copy(update={"dtype": name})
+
+
+def check_positions(backbone: Backbone, max_tokens: int) -> None:
+    """Raises ConfigError where prompts of `max_tokens` are longer than the model can read."""
+    positions = getattr(backbone.config.get_text_config(decoder=True), "max_position_embeddings", None)
+    if positions is not None and max_tokens > positions:
+        raise ConfigError(
+            f"prompt.max_tokens is {max_tokens}, but {backbone.source.name} has only {positions} positions; "
+            f"set prompt.max_tokens={positions} or less."
+        )
 
 
 def checked_packing(packing: Packing, backbone: Backbone) -> Packing:
