@@ -17,18 +17,23 @@ IDS = "id"  # the name of the field of trained rows
 class FrozenField(nn.Module):
     """A frozen matrix through one trained projection; an item without a row in it reads a learned vector.
 
-    The matrix is centred and divided by its root mean square over the present rows (one number, so directions keep their relative
-    size) and is saved with the weights: whoever serves the model needs nothing that made it.
+    The matrix is centred and divided by one number, so that directions keep their relative size and present rows have length
+    `length` (in the root mean square); the projection starts so that the field spreads by `std`, as trained rows do. A field of any
+    width thus starts as small as the ids; the longer its rows, the faster Adam moves it. The matrix is saved with the weights:
+    whoever serves the model needs nothing that made it.
     """
 
-    def __init__(self, num_items: int, width: int, dim: int) -> None:
+    def __init__(self, num_items: int, width: int, dim: int, *, std: float, length: float) -> None:
         super().__init__()
         self.register_buffer("matrix", torch.zeros(num_items, width))  # float32 (N, D_f), absent rows zero
         self.register_buffer("present", torch.zeros(num_items, dtype=torch.bool))  # (N,)
         self.register_buffer("centre", torch.zeros(width))
         self.register_buffer("scale", torch.ones(()))
         self.projection = nn.Linear(width, dim)
+        nn.init.normal_(self.projection.weight, std=std / length)
+        nn.init.zeros_(self.projection.bias)
         self.absent = nn.Parameter(torch.zeros(dim))
+        self.length = length
 
     def fit(self, matrix: np.ndarray, present: np.ndarray) -> None:
         """Take a matrix and its scaling: float32 (N, D_f), bool (N,)."""
@@ -36,7 +41,8 @@ class FrozenField(nn.Module):
         self.present.copy_(torch.as_tensor(present))
         if self.present.any():
             self.centre.copy_(rows[self.present].mean(dim=0))
-            self.scale.copy_((rows[self.present] - self.centre).square().mean().sqrt().clamp(min=1e-6))
+            lengths = (rows[self.present] - self.centre).norm(dim=1)
+            self.scale.copy_((lengths.square().mean().sqrt() / self.length).clamp(min=1e-6))
         self.replace(matrix, present)
 
     def replace(self, matrix: np.ndarray, present: np.ndarray) -> None:
@@ -79,15 +85,21 @@ class ItemInputs(nn.Module):
         *,
         use_ids: bool,
         id_dropout: float = 0.0,
-        id_std: float = 0.05,
+        std: float = 0.05,
+        feature_length: float = 3.0,
     ) -> None:
         """widths: D_f of each matrix by name; `fit` brings the matrices themselves."""
         super().__init__()
         assert use_ids or widths, "an item needs an id or features"
         self.num_items, self.dim = num_items, dim
         self.names = [*([IDS] if use_ids else []), *widths]
-        fields: list[nn.Module] = [IdField(num_items, dim, dropout=id_dropout, std=id_std)] if use_ids else []
-        self.fields = nn.ModuleList([*fields, *(FrozenField(num_items, width, dim) for width in widths.values())])
+        fields: list[nn.Module] = [IdField(num_items, dim, dropout=id_dropout, std=std)] if use_ids else []
+        self.fields = nn.ModuleList(
+            [
+                *fields,
+                *(FrozenField(num_items, width, dim, std=std, length=feature_length) for width in widths.values()),
+            ]
+        )
 
     @property
     def num_fields(self) -> int:

@@ -41,12 +41,15 @@ class ClickSettings(Settings):
     num_layers: int = Field(2, ge=1)  # cross layers of dcn_v2, attention layers of autoint
     dropout: float = Field(0.2, ge=0, lt=1)
     id_dropout: float = Field(0.05, ge=0, lt=1)  # share of items whose id is hidden in training
+    # Length that rows of features are brought to. Validation AUC of 1, 3, 8 and about 20 on MovieLens-100K, text vectors, dnn:
+    # beside ids .814, .812, .809, .809; alone .794, .802, .803, .809 (long rows are learned by heart, like ids).
+    feature_length: float = Field(3.0, gt=0)
     context: bool = True  # read how many items the user rated before, and what share of them was liked
     lr: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.0, ge=0)  # AdamW's, of everything but the item rows
     row_decay: float = Field(0.0, ge=0)  # AdamW's, of the item rows
     batch_size: int = Field(1024, ge=1)
-    epochs: int = Field(20, ge=1)
+    epochs: int = Field(40, ge=1)
     evaluations: int = Field(2, ge=1)  # validations an epoch
     patience: int = Field(4, ge=1)  # validations without a better one before training stops
     watch: Literal["auc", "gauc"] = "auc"  # of the validation rows: what is better
@@ -59,7 +62,14 @@ class ClickModel(nn.Module):
         """widths: D_f of each matrix by name. Weights are drawn from torch's global generator."""
         super().__init__()
         self.settings = settings
-        self.inputs = ItemInputs(num_items, settings.dim, widths, use_ids=use_ids, id_dropout=settings.id_dropout)
+        self.inputs = ItemInputs(
+            num_items,
+            settings.dim,
+            widths,
+            use_ids=use_ids,
+            id_dropout=settings.id_dropout,
+            feature_length=settings.feature_length,
+        )
         self.net = make_click_net(
             settings.model,
             self.inputs.num_fields,

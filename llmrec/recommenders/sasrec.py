@@ -95,7 +95,7 @@ class SasRecRecommender(DenseRecommender):
     def _make_network(self) -> SasRec:
         settings = self.settings
         widths = {name: matrix.shape[1] for name, (matrix, _) in self.item_inputs.items()}
-        inputs = ItemInputs(self.num_items, settings.dim, widths, use_ids=settings.use_ids, id_std=settings.dim**-0.5)
+        inputs = ItemInputs(self.num_items, settings.dim, widths, use_ids=settings.use_ids, std=settings.dim**-0.5)
         for name, (matrix, present) in self.item_inputs.items():
             inputs.frozen(name).fit(matrix, present)
         return SasRec(

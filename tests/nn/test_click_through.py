@@ -127,7 +127,7 @@ def test_matrices_are_centred_and_scaled_by_their_present_rows_and_never_trained
     made = inputs()
     image = made.frozen("image").matrix[:4]
     assert torch.allclose(image.mean(dim=0), torch.zeros(5), atol=1e-6)
-    assert image.square().mean().sqrt().item() == pytest.approx(1.0, abs=1e-5)
+    assert image.square().sum(dim=1).mean().sqrt().item() == pytest.approx(3.0, abs=1e-5)
     assert not [name for name, _ in made.named_parameters() if "matrix" in name]
 
 

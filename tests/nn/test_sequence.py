@@ -12,7 +12,7 @@ N, T = 11, 6
 
 def network(widths=None, use_ids=True):
     torch.manual_seed(0)
-    inputs = ItemInputs(N, 8, widths or {}, use_ids=use_ids, id_std=0.3)
+    inputs = ItemInputs(N, 8, widths or {}, use_ids=use_ids, std=0.3)
     for name, width in (widths or {}).items():
         inputs.frozen(name).fit(np.random.default_rng(1).normal(size=(N, width)).astype(np.float32), np.arange(N) != 3)
     return SasRec(inputs, max_length=T, num_layers=2, num_heads=2, dropout=0.0).eval()
