@@ -20,6 +20,7 @@ pytestmark = pytest.mark.slow
         "[soft_prompt, item_table]",
         "[lora, soft_prompt, semantic_adapter, item_table]",
         "[last_layers, item_table]",
+        "[prefix, item_table]",
         "[lora, item_table] lora.dora=true",
     ],
 )
@@ -28,13 +29,14 @@ def test_what_is_named_is_trained_saved_and_loaded(few_users, tiny_model, tmp_pa
     soft = SOFT if "semantic_adapter" in names else ()
     names = names.removesuffix("]") + "]"
     run_here(
-        settings(few_users, tiny_model, tmp_path / "run", f"train={names}", *more, *soft, "soft_prompt.num_tokens=3",
+        settings(few_users, tiny_model, tmp_path / "run", f"train={names}", *more, *soft, "soft_prompt.num_tokens=3", "prefix.num_tokens=3",
                  "num_last_layers=1", "layer_adapter.hidden_dim=4", "training.max_steps=4")
     )  # fmt: skip
     model = load_artifact(tmp_path / "run")
     assert f"train:\n- {names[1:-1].split(', ')[0]}" in (tmp_path / "run" / "config.yaml").read_text()
     saved = read_manifest(tmp_path / "run")["adapters"]
     assert ("lora" in saved, "layer_adapter" in saved) == ("lora" in names, "layer_adapter" in names)
+    assert ("prefix" in saved) == ("prefix" in names.split(" ")[0])
     assert saved.get("last_layers", 0) == ("last_layers" in names)
     if "soft_prompt" in names:
         first = model.backbone.first_vector_id("soft_prompt")
