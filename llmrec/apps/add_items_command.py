@@ -26,7 +26,8 @@ def add_items(
         list[str] | None,
         typer.Option(
             metavar="NAME=FILE.npy",
-            help="Vectors of the new items, one row an item, where the run's codes were made from others than text; repeatable.",
+            help="Vectors of the new items, one row an item, where the run's codes or soft tokens were made from matrices of your "
+            "own; repeatable.",
         ),
     ] = None,
     title_column: Annotated[str | None, typer.Option(help="Column of the items to use as title.")] = None,
@@ -35,7 +36,8 @@ def add_items(
 ) -> None:
     """Let a run recommend items it was not trained on: each gets a free code near its features. Old codes stay.
 
-    Runs of the text form only need the titles. Runs with one token an item refuse: a new token has learned nothing.
+    Runs of the text form only need the titles. Runs of soft tokens make them of the new items' texts, and of their pictures where
+    the column `image` names files beside ITEMS. Runs with one token an item refuse: a new token has learned nothing.
     To evaluate the run afterwards, prepare data whose items are the old ones followed by the new ones, in this order.
 
     \b
@@ -49,13 +51,17 @@ def add_items(
 
     chosen = {"title": title_column, "catalog_id": catalog_id_column}
     new = Catalog(read_items(items, {name: column for name, column in chosen.items() if column}))
-    added = add(run, new, features=_read_features(features or []), out=out)
+    added = add(run, new, features=_read_features(features or []), pictures=items.parent, out=out)
     for columns, what in (
         (added.missing_columns, "The new items lack what the old ones have"),
         (added.unused_columns, "Left out, because the run's catalogue has no such column or keeps no pictures"),
     ):
         if columns:
             typer.echo(f"{what}: {', '.join(columns)}.", err=True)
+    for name, number in added.without.items():
+        typer.echo(
+            f"{number} of {added.num_new} new items have no '{name}'; their soft tokens are made of the rest.", err=True
+        )
     if added.codes is not None and added.score_rule != "trie":
         typer.echo(
             f"This run scores by the rule '{added.score_rule}', under which codes that were never an answer rarely reach a list. "
@@ -68,6 +74,7 @@ def add_items(
             {
                 "folder": str(added.folder), "added": added.num_new, "num_items": added.num_items, "codes": codes,
                 "missing_columns": added.missing_columns, "unused_columns": added.unused_columns,
+                "without": added.without,
             }
         )  # fmt: skip
         return

@@ -20,6 +20,7 @@ from llmrec.apps.explain_command import explain
 from llmrec.apps.export_command import export
 from llmrec.apps.features_command import features
 from llmrec.apps.listing_commands import prompts, recipes, tasks
+from llmrec.apps.picture_command import picture
 from llmrec.apps.recommend_commands import recommend, score
 from llmrec.apps.tokenize_command import tokenize
 from llmrec.apps.train_command import train
@@ -78,7 +79,21 @@ def demo(
 
 
 app.add_typer(data_app, name="data")
-for command in (features, tokenize, train, recommend, score, explain, chat, add_items, export, recipes, prompts, tasks):
+for command in (
+    features,
+    tokenize,
+    train,
+    recommend,
+    score,
+    picture,
+    explain,
+    chat,
+    add_items,
+    export,
+    recipes,
+    prompts,
+    tasks,
+):
     app.command()(command)
 app.command("eval")(evaluate)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,10 +26,21 @@ class SoftTokens(nn.Module):
     The features are frozen and belong to the catalogue, so they are buffers outside the state; what is trained is the adapter.
     """
 
-    def __init__(self, adapter: SemanticAdapter, features: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> None:
-        """features: name -> float32 (N, D_name), for every name of the adapter; present: name -> bool (N,)."""
+    def __init__(
+        self,
+        adapter: SemanticAdapter,
+        features: Mapping[str, Tensor],
+        present: Mapping[str, Tensor],
+        sources: Mapping[str, dict[str, Any]] | None = None,
+    ) -> None:
+        """features: name -> float32 (N, D_name), for every name of the adapter; present: name -> bool (N,).
+
+        sources: name -> JSON facts of what made the feature, by which other items, or other pictures, get theirs later; None where
+        nobody is to make any.
+        """
         super().__init__()
         self.adapter = adapter
+        self.sources = dict(sources or {})
         self.names = adapter.feature_names
         for place, name in enumerate(self.names):  # by place: a user's name may hold what a buffer's cannot
             self.register_buffer(f"features_{place}", torch.as_tensor(features[name]), persistent=False)

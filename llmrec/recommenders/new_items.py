@@ -1,32 +1,36 @@
-"""New items for a finished run, without training: free codes near their features, or, for the text form, their titles.
+"""New items for a finished run, without training: free codes near their features, titles for the text form, soft tokens that the
+run's adapter makes of their own features.
 
-What training gave stays as it is: the model, its item table, the old items' codes. The run folder is written anew.
+What training gave stays as it is: the model, its item table, the old items' codes and features. The run folder is written anew.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from llmrec.backbones.item_features import TEXT, TextSource, catalog_features
+from llmrec.backbones.item_features import IMAGE, TEXT, TextSource, catalog_features
+from llmrec.backbones.pictures import picture_paths
 from llmrec.data.catalog import Catalog
 from llmrec.data.features import Features
 from llmrec.errors import ArtifactError, DataError
 from llmrec.files import atomic_folder, write_json, write_text
 from llmrec.items.semantic_ids import SemanticIDs
 from llmrec.recommenders.artifact import MANIFEST, find_model, read_manifest
+from llmrec.recommenders.item_sources import grown_features, own_matrices
+from llmrec.recommenders.vector_artifact import FEATURES, VECTOR_TOKENS, soft_sources
 
 
 @dataclass(frozen=True)
 class Added:
-    """num_items: items of the run now; codes: int32 (num_new, L) of the new ones, None for the text form; folder: where it
+    """num_items: items of the run now; codes: int32 (num_new, L) of the new ones, None for forms without; folder: where it
     was written; missing_columns: what the old items have and the new ones lack; unused_columns: the other way round; score_rule:
-    the run's."""
+    the run's; without: for runs of soft tokens, how many of the new items lack each feature that some lack."""
 
     num_new: int
     num_items: int
@@ -35,59 +39,112 @@ class Added:
     missing_columns: list[str]
     unused_columns: list[str]
     score_rule: str
+    without: dict[str, int]
 
 
 def add_items(
-    run: str | Path, new: Catalog, *, features: Mapping[str, np.ndarray] | None = None, out: str | Path | None = None
+    run: str | Path,
+    new: Catalog,
+    *,
+    features: Mapping[str, np.ndarray] | None = None,
+    pictures: str | Path | None = None,
+    out: str | Path | None = None,
 ) -> Added:
     """Writes the run's model with the new items behind the old ones; the old items keep their numbers and codes.
 
     Args:
-        new: the items to add, each with a title. Columns that the run's catalogue lacks are left out; pictures too.
-        features: name -> float32 (num_new, D), where the codes were made from other features than text.
+        new: the items to add, each with a title. Columns that the run's catalogue lacks are left out; pictures too, but where
+            soft tokens are made of them they are read.
+        features: name -> float32 (num_new, D), where codes or soft tokens were made from matrices of the user's own.
+        pictures: the folder that the column `image` of `new` counts from.
         out: a folder to write instead of the run's own, which else is replaced once the new one is whole.
 
     Raises:
         ArtifactError: the run is none, gives every item a trained row of its own, or did not keep its codebooks.
         DataError: items that are there already or have no title, features that are missing or of another width.
+        ModelError: an encoder that the run's features were made by cannot be used.
     """
     folder, manifest = find_model(run), read_manifest(run)
-    if manifest["form"] == "unique_id":
+    _refuse_what_cannot_grow(manifest)
+    _refuse_untitled(new)
+    target = _checked_target(folder, out)
+    old, sources = _catalog(folder, manifest), soft_sources(folder / VECTOR_TOKENS)
+    lacking = [name for name in old.fields if name not in new.fields and name != "image"]
+    left_out = [name for name in new.fields if name not in old.fields or name == "image"]  # a run keeps no pictures
+    paths = picture_paths(new, Path(pictures or ".")) if IMAGE in sources and "image" in new.fields else None
+    unused = [name for name in left_out if name != "image" or paths is None]
+    grown = old.extend(Catalog(new.table.drop_columns(left_out)))
+    new = Catalog(grown.table.slice(old.num_items))  # its columns as the old items have them
+    has_codes, given = manifest["form"] == "semantic_id", features or {}
+    own = own_matrices(sources)
+    if given and not sources and not has_codes:
+        raise DataError("this run writes items by their titles, so features have no use here. Leave them out.")
+    soft, without, ids = None, {}, None
+    if sources:
+        # what only the codes are made from is for those to look at
+        mine = {name: vectors for name, vectors in given.items() if name in own or not has_codes}
+        before = Features.load(folder / VECTOR_TOKENS / FEATURES, old.num_items)
+        soft, without = grown_features(before, sources, new, mine, paths)
+    if has_codes:
+        ids = _grown_codes(folder, grown, new, given, own, lacking)
+    with atomic_folder(target) as temporary:
+        shutil.copytree(folder, temporary, dirs_exist_ok=True)
+        grown.save(temporary / "items.parquet")
+        if ids is not None:
+            ids.save(temporary / "semantic_ids")
+        if soft is not None:
+            soft.save(temporary / VECTOR_TOKENS / FEATURES)
+        write_json(temporary / MANIFEST, _grown_manifest(manifest, grown, new.num_items))
+        card = (temporary / "README.md").read_text(encoding="utf-8")
+        write_text(temporary / "README.md", f"{card}\n{new.num_items:,} items were added without training.\n")
+    codes = None if ids is None else ids.codes[-new.num_items :]
+    return Added(new.num_items, grown.num_items, codes, target, lacking, unused, manifest["score_rule"], without)
+
+
+def _refuse_what_cannot_grow(manifest: dict[str, Any]) -> None:
+    if "unique_id" in (manifest["form"], *manifest["mention_forms"]):
         raise ArtifactError(
             "every item of this run is a token with a row of its own that training made, and a new item has none: train again "
-            "with the new items in the data, or train with items.form=semantic_id, whose codes new items share."
+            "with the new items in the data, or train with items.form=semantic_id, whose codes new items share, or "
+            "items.form=soft, whose rows are made of features."
         )
+    if "image" in manifest["mention_forms"]:
+        raise ArtifactError(
+            "prompts of this run hold pictures as vision tokens, which are made when it is trained; train again with the new items in "
+            "the data, or train with soft tokens of pictures: items.form=soft, soft.features=[text,image]."
+        )
+
+
+def _checked_target(folder: Path, out: str | Path | None) -> Path:
     target = folder if out is None else Path(out)
     if out is not None and target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ArtifactError(f"'{target}' exists and is not empty, so it is left as it is. Name a new folder.")
+    return target
+
+
+def _refuse_untitled(new: Catalog) -> None:
     if new.num_untitled:
         first = next(new.item_id(item) for item in range(new.num_items) if not new.title(item))
         raise DataError(
             f"new items are known by their titles, but {new.num_untitled} of {new.num_items} have none (the first is "
             f"'{first}'). Fill them in or remove those rows."
         )
-    old = _catalog(folder, manifest)
-    lacking = [name for name in old.fields if name not in new.fields and name != "image"]
-    unused = [name for name in new.fields if name not in old.fields or name == "image"]  # a run keeps no pictures
-    grown = old.extend(Catalog(new.table.drop_columns(unused)))
-    new = Catalog(grown.table.slice(old.num_items))  # its columns as the old items have them
-    ids = None
-    if manifest["form"] == "semantic_id":
-        before = SemanticIDs.load(folder / "semantic_ids")
-        ids = before.extend(_placed_by(before, new, features or {}, lacking))
-        ids = replace(ids, card=ids.card | {"catalog_hash": grown.content_hash})
-    elif features:
-        raise DataError("this run writes items by their titles, so features have no use here. Leave them out.")
-    with atomic_folder(target) as temporary:
-        shutil.copytree(folder, temporary, dirs_exist_ok=True)
-        grown.save(temporary / "items.parquet")
-        if ids is not None:
-            ids.save(temporary / "semantic_ids")
-        write_json(temporary / MANIFEST, _grown_manifest(manifest, grown, new.num_items))
-        card = (temporary / "README.md").read_text(encoding="utf-8")
-        write_text(temporary / "README.md", f"{card}\n{new.num_items:,} items were added without training.\n")
-    codes = None if ids is None else ids.codes[-new.num_items :]
-    return Added(new.num_items, grown.num_items, codes, target, lacking, unused, manifest["score_rule"])
+
+
+def _grown_codes(
+    folder: Path,
+    grown: Catalog,
+    new: Catalog,
+    given: Mapping[str, np.ndarray],
+    of_soft: Collection[str],
+    lacking: list[str],
+) -> SemanticIDs:
+    """The run's semantic ids with those of the new items behind. of_soft: matrices that soft tokens are made of."""
+    before = SemanticIDs.load(folder / "semantic_ids")
+    made_from = before.card.get("features", [])
+    mine = {name: vectors for name, vectors in given.items() if name in made_from or name not in of_soft}
+    ids = before.extend(_placed_by(before, new, mine, lacking))
+    return replace(ids, card=ids.card | {"catalog_hash": grown.content_hash})
 
 
 def _placed_by(ids: SemanticIDs, new: Catalog, features: Mapping[str, np.ndarray], lacking: list[str]) -> np.ndarray:

@@ -29,6 +29,7 @@ from llmrec.recommenders.diversity import MMR, POOL, SSD, diversified, token_vec
 from llmrec.recommenders.evidence import measure
 from llmrec.recommenders.explain import Explanation, explain, own_language_model
 from llmrec.recommenders.grounding import GroundedRecommender
+from llmrec.recommenders.item_sources import language_model_of, replace_picture
 from llmrec.recommenders.language_model import ready_to_serve, recommender_of
 from llmrec.recommenders.requests import Ranker, Ranking, Requests
 from llmrec.recommenders.rules import Condition, ItemRules, checked_ids
@@ -250,6 +251,16 @@ class Recommender:
             model = load_text_model(found, weights=weights, revision=revision, device=self.device)
             self._text_models = {name: model}
         return self._text_models[name]
+
+    def replace_picture(self, item_id: str, picture: str | Path) -> None:
+        """Gives an item another picture, in memory; the run folder stays. See `item_sources.replace_picture`.
+
+        Raises RequestError where there is no such item, DataError where the file is no usable picture, ArtifactError where the run
+        reads no pictures, ModelError where its image encoder cannot be used here.
+        """
+        item = int(self.catalog.index(checked_ids([item_id], "the item"))[0])
+        with self._lock:
+            replace_picture(language_model_of(self.ranker), item, Path(picture))
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Copies the model folder to `folder`, whole or not at all; an older artifact there is replaced.

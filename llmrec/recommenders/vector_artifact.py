@@ -2,7 +2,7 @@
 
 | file | what |
 |---|---|
-| vector_tokens.json | by source, in the order of their ids: the semantic adapter's settings, the soft prompt's length |
+| vector_tokens.json | in the order of their ids: the adapter's settings and what made the features, the soft prompt's length |
 | soft.safetensors | the adapter's weights and the scaling of its inputs |
 | features/NAME.safetensors | the items' features it reads |
 | soft_prompt.safetensors | the soft prompt |
@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +28,20 @@ from llmrec.nn.soft_prompt import SoftPrompt
 from llmrec.nn.soft_tokens import SoftTokens
 from llmrec.recommenders.item_writing import SOFT
 
-CARD = "vector_tokens.json"
+VECTOR_TOKENS = "vector_tokens"  # the folder inside the model folder
+CARD, FEATURES = "vector_tokens.json", "features"
 MANIFEST, MODEL_FOLDER = "manifest.json", "model"  # of every run: the folder inside it, and what is written there last
 ADAPTER_KIND, ADAPTER_VERSION = "semantic_adapter", 1
 
 
-def soft_tokens(features: Features, adapter: SemanticAdapter) -> SoftTokens:
-    """The soft tokens an adapter makes of these features. Raises DataError for a name that is missing."""
+def soft_tokens(features: Features, adapter: SemanticAdapter, sources: Mapping[str, dict[str, Any]]) -> SoftTokens:
+    """The soft tokens an adapter makes of these features, which `sources` made. Raises DataError for a name that is missing."""
     names = adapter.feature_names
     return SoftTokens(
         adapter,
         {name: torch.from_numpy(features[name]) for name in names},
         {name: torch.from_numpy(features.present[name]) for name in names},
+        sources,
     )
 
 
@@ -50,7 +53,7 @@ def save_vector_tokens(folder: Path, backbone: Backbone) -> None:
     card: dict[str, Any] = {}
     for name, source in backbone.vector_tokens.sources.items():
         if name == SOFT:
-            card[name] = source.adapter.settings
+            card[name] = {"adapter": source.adapter.settings, "sources": source.sources}
             _save_soft_tokens(folder, source)
         elif name == PICTURES:
             card[name] = {"num_tokens": source.num_tokens}
@@ -71,9 +74,10 @@ def load_vector_tokens(folder: Path, backbone: Backbone, num_items: int) -> None
         return
     for name, settings in read_json(folder / CARD, "description of vector tokens", ArtifactError).items():
         if name == SOFT:
-            adapter = SemanticAdapter(**settings)
+            adapter = SemanticAdapter(**settings["adapter"])
             adapter.load_state_dict(load_file(folder / "soft.safetensors"))
-            source, dim = soft_tokens(Features.load(folder / "features", num_items), adapter), adapter.dim
+            features = Features.load(folder / FEATURES, num_items)
+            source, dim = soft_tokens(features, adapter, settings["sources"]), adapter.dim
         elif name == PICTURES:
             source, dim = load_pictures(folder / f"{name}.safetensors", backbone, num_items), backbone.dim
         else:
@@ -84,13 +88,23 @@ def load_vector_tokens(folder: Path, backbone: Backbone, num_items: int) -> None
         backbone.add_vectors(name, source)
 
 
+def soft_sources(folder: Path) -> dict[str, dict[str, Any]]:
+    """What the features of a run's soft tokens were made from, in their order; none for a run without. folder: `vector_tokens/`."""
+    if not folder.is_dir():
+        return {}
+    card = read_json(folder / CARD, "description of vector tokens", ArtifactError)
+    if SOFT in card and "sources" not in card[SOFT]:
+        raise ArtifactError(f"'{folder / CARD}' does not say what the features were made from; train the run again.")
+    return card[SOFT]["sources"] if SOFT in card else {}
+
+
 def _save_soft_tokens(folder: Path, soft: SoftTokens) -> None:
     weights = {name: tensor.contiguous() for name, tensor in soft.adapter.state_dict().items()}
     save_file(weights, folder / "soft.safetensors")
     features = Features(soft.num_items)
     for name, vectors in soft.features_of(slice(None)).items():
         features.add(name, vectors.cpu().numpy(), soft.present[:, soft.names.index(name)].cpu().numpy())
-    features.save(folder / "features")
+    features.save(folder / FEATURES)
 
 
 def save_adapter_run(folder: Path, backbone: Backbone, vectors: Features, card: dict[str, Any]) -> None:
@@ -99,7 +113,7 @@ def save_adapter_run(folder: Path, backbone: Backbone, vectors: Features, card: 
     vectors: by name, what the adapter makes of every item. card: JSON facts of the training. The folder is written whole or not at all.
     """
     with atomic_folder(folder) as temporary:
-        save_vector_tokens(temporary / "vector_tokens", backbone)
+        save_vector_tokens(temporary / VECTOR_TOKENS, backbone)
         vectors.save(temporary / "item_vectors")
         write_json(temporary / MANIFEST, {"format_version": ADAPTER_VERSION, "kind": ADAPTER_KIND, "protocol": card})
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from pydantic import Field
 
 from llmrec.backbones.causal_lm import Backbone
 from llmrec.backbones.item_features import (
+    IMAGE,
+    TEXT,
     ImageSource,
     OnMissing,
     TextSource,
@@ -72,6 +74,16 @@ def soft_features(settings: SoftTokenSettings, data: Data, split: HasTraining) -
     return features
 
 
+def feature_sources(settings: SoftTokenSettings) -> dict[str, dict[str, Any]]:
+    """JSON facts of what makes each feature; a run keeps them for new items and other pictures (`recommenders.item_sources`)."""
+    facts: dict[str, dict[str, Any]] = {
+        TEXT: settings.text.model_dump(),
+        IMAGE: settings.image.model_dump(),
+        "collaborative": {"kind": settings.collaborative, "dim": settings.collaborative_dim},
+    }
+    return {name: facts.get(name, {"matrix": name}) for name in settings.features}
+
+
 def make_soft_tokens(settings: SoftTokenSettings, features: Features, backbone: Backbone, *, seed: int) -> SoftTokens:
     """Fresh soft tokens of these features, as long as the backbone's own inputs."""
     adapter = SemanticAdapter(
@@ -81,7 +93,7 @@ def make_soft_tokens(settings: SoftTokenSettings, features: Features, backbone: 
         seed=seed,
         **settings.adapter.model_dump(),
     )
-    tokens = soft_tokens(features, adapter)
+    tokens = soft_tokens(features, adapter, feature_sources(settings))
     adapter.fit_scaling(tokens.features_of(slice(None)), tokens.present)
     return tokens
 
