@@ -15,6 +15,7 @@ from llmrec import __version__
 from llmrec.apps.add_items_command import add_items
 from llmrec.apps.chat import chat
 from llmrec.apps.data_commands import data_app
+from llmrec.apps.enrich_command import enrich
 from llmrec.apps.eval_command import evaluate
 from llmrec.apps.explain_command import explain
 from llmrec.apps.export_command import export
@@ -62,8 +63,12 @@ def llmrec(
 
 @app.command()
 def demo(
-    smoke: Annotated[bool, typer.Option("--smoke", help="The same code path cut to about two minutes.")] = False,
-    out: Annotated[Path, typer.Option(help="Folder of data, run and report.")] = Path("runs/demo"),
+    smoke: Annotated[bool, typer.Option("--smoke", help="The same code path cut to some three minutes.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder of data, runs and report.")] = Path("runs/demo"),
+    posters: Annotated[
+        Path | None,
+        typer.Option(help="Folder of film posters named ITEM_ID.jpg or ITEM_ID.png. Default: title cards are drawn."),
+    ] = None,
 ) -> None:
     """Real films, a real small language model: prepare, tokenise, train, measure beside baselines, recommend, report.
 
@@ -75,13 +80,14 @@ def demo(
     """
     from llmrec.apps.demo import run_demo
 
-    run_demo(out, smoke=smoke)
+    run_demo(out, smoke=smoke, posters=posters)
 
 
 app.add_typer(data_app, name="data")
 for command in (
     features,
     tokenize,
+    enrich,
     train,
     recommend,
     score,

@@ -7,6 +7,7 @@ users.parquet        user_id string, row u for user u
 features/            NAME.safetensors: vectors float32 (num_items, D), present bool (num_items,)
 images/              pictures that the catalog's `image` column points to
 semantic_ids/        NAME/: codes that `llmrec tokenize` gave the items
+knowledge/           NAME/: texts that `llmrec enrich` had written about items or users
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from llmrec.errors import DataError
 from llmrec.files import content_hash, read_json, write_arrow, write_json
 
 FORMAT_VERSION = 1
-PARTS = ("data.json", "items.parquet", "interactions.parquet", "users.parquet", "features", "images", "semantic_ids")
+PARTS = ("data.json", "items.parquet", "interactions.parquet", "users.parquet", "features", "images", "semantic_ids",
+         "knowledge")  # fmt: skip
 
 
 @dataclass

@@ -22,13 +22,14 @@ from llmrec.files import content_hash
 class Estimate:
     """What is left to do before the first question is asked. `seconds` comes from a first batch and is None without one."""
 
-    num_asked_about: int
+    num_rows: int
     num_different: int
     num_cached: int
     num_calls: int
     prompt_tokens: int
     most_new_tokens: int
     seconds: float | None
+    is_exact: bool  # whether prompt_tokens were counted; a server's are guessed
 
 
 @dataclass
@@ -93,6 +94,7 @@ class Enrichment:
             sum(self._lengths[request.chat] for request in todo),
             sum(request.max_new_tokens for request in todo),
             seconds,
+            self.provider.local,
         )
 
     def run(self) -> Knowledge:
@@ -159,7 +161,7 @@ class Enrichment:
                 "asked_about": len(found),
                 "different_questions": len(self.different),
                 "retried": self.tally.retried,
-                **dict(sorted(counts.items())),
+                "statuses": dict(counts.most_common()),
             },
         }
         if about == "users":
