@@ -36,6 +36,8 @@ from llmrec.data.features import Features
 from llmrec.data.folder import Data, load_data
 from llmrec.data.splits import Split, leave_one_out
 from llmrec.enrich.knowledge import knowledge_folder, load_knowledge
+from llmrec.enrich.open_provider import open_provider
+from llmrec.enrich.run import enrich
 from llmrec.enrich.settings import EnrichSettings
 from llmrec.errors import ConfigError
 from llmrec.evaluation.click_report import as_text, plot_click_table
@@ -113,11 +115,10 @@ def write_knowledge(config: Ease) -> None:
     """An LLM's text about every item; what was asked before is not asked again."""
     data = load_data(config.data)
     name = config.knowledge or config.enrich.model.rsplit("/", 1)[-1]
-    raise NotImplementedError
+    knowledge = enrich(data, config.enrich, open_provider(config.enrich))
     knowledge.save(knowledge_folder(Path(config.data), name))
-    Console().print(
-        f"{sum(text is not None for text in knowledge.texts):,} texts of {data.catalog.num_items:,} items: knowledge/{name}"
-    )
+    num_texts = sum(text is not None for text in knowledge.texts)
+    Console().print(f"{num_texts:,} texts of {data.catalog.num_items:,} items: knowledge/{name}")
 
 
 # -- stage adapter --------------------------------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from llmrec.data.folder import Data, load_data
 from llmrec.data.splits import Split
 from llmrec.engines.trie import TokenTrie
 from llmrec.engines.trie_loss import TrieLoss
+from llmrec.enrich.alignment_texts import alignment_texts
 from llmrec.errors import ConfigError
 from llmrec.evaluation.runner import evaluate
 from llmrec.evaluation.tasks import load_task
@@ -39,7 +40,7 @@ from llmrec.items.row_features import nearest_seen, row_features
 from llmrec.items.semantic_ids import SemanticIDs
 from llmrec.nn.item_table import ItemTable
 from llmrec.nn.soft_tokens import SoftItemTable
-from llmrec.prompting.alignment import AlignmentTexts, alignment_rows, describe_items, find_task
+from llmrec.prompting.alignment import alignment_rows, find_task
 from llmrec.prompting.collators import AnswerRows, DenseRows
 from llmrec.prompting.encoder import PromptEncoder
 from llmrec.prompting.mixture import Mixture, Source, share_lines
@@ -112,6 +113,9 @@ class AlignmentSettings(Settings):
     tasks: dict[str, float] = Field({})  # task -> how often an epoch holds each of its rows; empty: no alignment
     next_item: float = Field(1.0, gt=0)  # the same of the next item's rows
     description: tuple[str, ...] = ()  # columns of the catalogue that describe an item
+    knowledge: str | None = None  # or texts that `llmrec enrich` wrote about the items
+    queries: str | None = None  # texts of `llmrec enrich`: what somebody who wants the item would ask for
+    preferences: str | None = None  # texts of `llmrec enrich` about the users
     max_answer_tokens: int = Field(64, ge=2)  # of an answer in words
 
     @field_validator("tasks")
@@ -236,8 +240,8 @@ def training_rows(config: NextItem, data: Data, split: Split, encoder: PromptEnc
     wanted = config.alignment
     if not wanted.tasks:
         return rows
-    descriptions = describe_items(data.catalog, wanted.description) if wanted.description else None
-    texts = AlignmentTexts(data.catalog.titles, descriptions)
+    named = wanted.model_dump(include={"description", "knowledge", "queries", "preferences"})
+    texts = alignment_texts(data, split, **named)
     sources = [Source("next_item", rows, wanted.next_item)]
     for name, times in wanted.tasks.items():
         if times:

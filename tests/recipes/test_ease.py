@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 
 from llmrec.config import load_config
 from llmrec.data.folder import load_data
-from llmrec.enrich.knowledge import Knowledge
+from llmrec.enrich.knowledge import Knowledge, load_knowledge
 from llmrec.errors import ArtifactError, DataError
 from llmrec.recommenders.artifact import load_artifact
 from llmrec.recommenders.vector_artifact import load_item_vectors
@@ -189,3 +189,21 @@ def test_serving_item_vectors_needs_no_language_model(adapter_run):
         "assert not {'transformers', 'peft'} & set(sys.modules), 'a language model library was imported'"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_stage_enrich_writes_what_the_adapter_reads_and_asks_nothing_twice(few_items, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(few_items, data)
+    more = (
+        "enrich.model=SmolLM2-135M-Instruct",
+        "enrich.max_items=3",
+        "enrich.max_new_tokens=12",
+        "enrich.prompt=enrich/film_knowledge",
+        "knowledge=mine",
+    )
+    overrides = settings(data, "SmolLM2-135M-Instruct", tmp_path / "run", *more)
+    run("enrich", overrides)
+    first = load_knowledge(data, "mine", 100)
+    assert [text is not None for text in first.all_texts] == [True] * 3 + [False] * 97
+    run("enrich", overrides)
+    assert load_knowledge(data, "mine", 100).all_texts == first.all_texts
