@@ -1,19 +1,23 @@
 """`llmrec demo`: the main job on a real small language model and real data, from raw files to a report.
 
 runs/demo/
-  data/          MovieLens-100K prepared, with semantic ids
-  run/           the fine-tuned recommender (recipes/next_item.py)
+  data/          MovieLens-100K prepared, with a picture a film and semantic ids
+  run/           the fine-tuned recommender (recipes/next_item.py), one token a film
+  soft/          another, that reads films as soft tokens of their texts, pictures and item factors
   demo.json      every number of the report
   report.html    the page to look at
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,17 +27,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from llmrec.apps.title_cards import items_with_pictures
 from llmrec.apps.tokenize_command import tokenize
 from llmrec.data.folder import Data, load_data
 from llmrec.data.movielens import movielens_100k
 from llmrec.data.prepare import prepare
 from llmrec.data.splits import Split
-from llmrec.errors import LlmrecError
+from llmrec.errors import ConfigError, LlmrecError
 from llmrec.evaluation.provenance import provenance
 from llmrec.evaluation.report import Example, Report, to_json, write_report
 from llmrec.evaluation.runner import batches, evaluate
 from llmrec.evaluation.tasks import load_task
-from llmrec.files import read_json, write_json
+from llmrec.files import content_hash, read_json, write_json
 from llmrec.items.semantic_ids import SemanticIDs
 from llmrec.recommenders.artifact import MANIFEST, MODEL_FOLDER, load_artifact
 from llmrec.recommenders.baselines import EaseR, fit_baselines
@@ -45,18 +50,29 @@ from llmrec.training.checkpoints import COMPLETE, LOG, read_log
 console = Console(stderr=True)
 SMOKE = ["backbone.num_layers=1", "training.max_steps=24", "training.evaluate_every=8", "training.log_every=1",
          "validation.max_users=60", "prompt.max_history=20"]  # fmt: skip
+SMOKE_SOFT = ["backbone.num_layers=1", "training.max_steps=8", "training.evaluate_every=8", "training.log_every=1",
+              "validation.max_users=60", "prompt.max_history=20"]  # fmt: skip
+SMOKE_PICTURES = 100  # films that get one
 NUM_EXAMPLES = 3
+SOFT_NAME = "llm_soft"  # in the report
+SWAPPED, SHOWN, WATCHED = (
+    "50",
+    "181",
+    "172",
+)  # Star Wars gets the picture of Return of the Jedi; The Empire Strikes Back
 
 
-def run_demo(out: Path, *, smoke: bool = False) -> None:
+def run_demo(out: Path, *, smoke: bool = False, posters: Path | None = None) -> None:
     """Prepares, tokenises, trains, evaluates, shows and reports; what is finished already is reused.
 
+    posters: a folder of film posters named ITEM_ID.jpg or ITEM_ID.png; None for title cards (`title_cards`).
     smoke: the same path with a few steps of one layer, killed on purpose in the middle of training; checks that the loss falls, that
-    the run resumes, and that every recommended item is real, and raises AssertionError where one does not hold.
+    the run resumes, that every recommended item is real, and that another picture of a film changes what it should and nothing else,
+    and raises AssertionError where one does not hold.
     """
     started = time.monotonic()
-    with _stage("data: MovieLens-100K"):
-        data = _data(out / "data")
+    with _stage("data: MovieLens-100K, a picture a film"):
+        data = _data(out / "data", posters=posters, num_pictures=SMOKE_PICTURES if smoke else None)
     with _stage("items: texts embedded, semantic ids"):
         codes = _semantic_ids(out / "data")
     overrides = [f"data={out / 'data'}", f"output={out / 'run'}", *(SMOKE if smoke else [])]
@@ -64,31 +80,72 @@ def run_demo(out: Path, *, smoke: bool = False) -> None:
         if smoke:
             _train_killed_once(out / "run", overrides)
         else:
-            _train(overrides)
+            _train("demo", overrides)
+    with _stage("training: the same films as soft tokens of texts, pictures and item factors"):
+        _train("demo_soft", [f"data={out / 'data'}", f"output={out / 'soft'}", *(SMOKE_SOFT if smoke else [])])
     finished = out / "demo.json"
-    made_from = read_json(out / "run" / MODEL_FOLDER / MANIFEST, what="the manifest of a run")
-    if finished.exists() and read_json(finished, what="the demo's results")["manifest"] == made_from:
+    runs = {name: out / name for name in ("run", "soft")}
+    made_from = {
+        name: read_json(run / MODEL_FOLDER / MANIFEST, what="the manifest of a run") for name, run in runs.items()
+    }
+    if finished.exists() and read_json(finished, what="the demo's results").get("manifests") == made_from:
         console.print(f"evaluated already: {finished}")
     else:
-        with _stage("evaluation: the whole catalogue, six recommenders, seen items excluded and kept"):
-            report, llm = _evaluate(data, out / "run", max_cases=60 if smoke else None, codes=codes)
+        with _stage("evaluation: the whole catalogue, seven recommenders, seen items excluded and kept"):
+            report, llm = _evaluate(data, runs, max_cases=60 if smoke else None, codes=codes)
         if smoke:
             _check_smoke(data, out / "run", llm)
         write_report(out / "report.html", report)
         write_json(
             finished,
-            {**to_json(report), "examples": [vars(example) for example in report.examples], "manifest": made_from},
+            {**to_json(report), "examples": [vars(example) for example in report.examples], "manifests": made_from},
         )
+    picture = _picture_arguments(data, out)
+    if smoke:
+        with _stage("another picture of a film"):
+            _check_picture(picture)
     _show(read_json(finished, what="the demo's results"))
     console.print(f"\nreport: {out / 'report.html'}   ({time.monotonic() - started:.0f} s)")
     console.print(f"go on with: llmrec chat {out / 'run'}")
+    console.print(f"another picture of a film: llmrec {' '.join(picture)}", soft_wrap=True)
 
 
-def _data(folder: Path) -> Data:
-    if not (folder / "data.json").exists():
-        items, interactions, terms = movielens_100k()
-        prepare(items, interactions, folder, name="ml-100k", terms=terms)
+def _data(folder: Path, *, posters: Path | None, num_pictures: int | None) -> Data:
+    """The data folder, prepared where it is not there; num_pictures: of the films that most have rated, None for all."""
+    pictures = _pictures_name(posters, num_pictures)
+    if (folder / "data.json").exists():
+        data = load_data(folder)
+        if data.card["sources"]["items"] == f"{pictures}.jsonl":
+            return data
+        if "image" in data.catalog.fields:
+            raise ConfigError(
+                f"'{folder}' was prepared with other pictures ({Path(data.card['sources']['items']).stem}) than are asked for now "
+                f"({pictures}), and runs were trained on them. Name a new folder with --out, or remove '{folder.parent}'."
+            )
+        console.print(
+            f"prepared before films had pictures, so it is prepared anew; for `llmrec eval` of the old {folder.parent / 'run'}, "
+            "remove that and train it again"
+        )
+    items, interactions, terms = movielens_100k()
+    only = None if num_pictures is None else _most_rated(interactions, num_pictures)
+    with tempfile.TemporaryDirectory() as temporary:
+        drawn = Path(temporary) / pictures
+        items = items_with_pictures(items, drawn, posters=posters, only=only)
+        prepare(items, interactions, folder, name="ml-100k", terms=terms, image_root=drawn)
     return load_data(folder)
+
+
+def _pictures_name(posters: Path | None, num_pictures: int | None) -> str:
+    """What tells a data folder's pictures from others."""
+    of = "" if num_pictures is None else f"-{num_pictures}"
+    return f"title_cards{of}" if posters is None else f"posters-{content_hash(str(posters.resolve()))[:8]}{of}"
+
+
+def _most_rated(interactions: Path, number: int) -> set[str]:
+    lines = interactions.read_text(encoding="utf-8").splitlines()
+    column = lines[0].split("\t").index("item_id")
+    counts = Counter(line.split("\t")[column] for line in lines[1:])
+    return {item_id for item_id, _ in counts.most_common(number)}
 
 
 def _semantic_ids(data_folder: Path) -> SemanticIDs:
@@ -99,13 +156,13 @@ def _semantic_ids(data_folder: Path) -> SemanticIDs:
     return SemanticIDs.load(folder)
 
 
-def _command(overrides: list[str]) -> list[str]:
+def _command(config: str, overrides: list[str]) -> list[str]:
     """`llmrec train` prints the `accelerate launch recipes/next_item.py ...` line that it runs."""
-    return [sys.executable, "-m", "llmrec", "train", "next_item", "--config", "demo", *overrides]
+    return [sys.executable, "-m", "llmrec", "train", "next_item", "--config", config, *overrides]
 
 
-def _train(overrides: list[str]) -> None:
-    if subprocess.run(_command(overrides), check=False).returncode:
+def _train(config: str, overrides: list[str]) -> None:
+    if subprocess.run(_command(config, overrides), check=False).returncode:
         raise LlmrecError(
             "the training of the demo failed; its own message stands above. Run the demo again to resume it."
         )
@@ -114,7 +171,7 @@ def _train(overrides: list[str]) -> None:
 def _train_killed_once(run: Path, overrides: list[str]) -> None:
     """Trains, is killed without warning after the first checkpoint, and trains on."""
     if not (run / MODEL_FOLDER).exists():
-        process = subprocess.Popen(_command(overrides), start_new_session=True)
+        process = subprocess.Popen(_command("demo", overrides), start_new_session=True)
         while process.poll() is None and not any(run.glob(f"checkpoints/*/{COMPLETE}")):
             time.sleep(0.05)
         if process.poll() is not None:
@@ -124,7 +181,7 @@ def _train_killed_once(run: Path, overrides: list[str]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         console.print("killed after the first checkpoint; starting again")
-    _train(overrides)
+    _train("demo", overrides)
 
 
 def _check_smoke(data: Data, run: Path, llm: Ranker) -> None:
@@ -140,11 +197,42 @@ def _check_smoke(data: Data, run: Path, llm: Ranker) -> None:
     )
 
 
-def _evaluate(data: Data, run: Path, *, max_cases: int | None, codes: SemanticIDs) -> tuple[Report, Ranker]:
+def _picture_arguments(data: Data, out: Path) -> list[str]:
+    """The command, without its name, that gives a film another one's picture."""
+    catalog = data.catalog
+    shown = int(catalog.index([SHOWN])[0])
+    if not catalog.text(shown, "image"):  # a folder of posters may lack it
+        shown = next(item for item in range(catalog.num_items) if catalog.text(item, "image"))
+    return [
+        "picture", str(out / "soft"), "--item", SWAPPED, "--picture", str(data.folder / catalog.text(shown, "image")),
+        "--history", SHOWN, "--history", WATCHED,
+    ]  # fmt: skip
+
+
+def _check_picture(arguments: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "llmrec", *arguments, "--json"], check=False, stdout=subprocess.PIPE, text=True
+    )
+    assert done.returncode == 0, f"llmrec {' '.join(arguments)} ended with {done.returncode}"
+    found = json.loads(done.stdout)
+    tokens, score = found["soft_tokens"], found["score"]
+    assert tokens["cosine"] < 0.9999, f"another picture, other soft tokens: cosine {tokens['cosine']}"
+    assert tokens["largest_change_of_other_items"] == 0, f"no other film's soft tokens change: {tokens}"
+    assert score["before"] != score["after"], f"another picture, another score: {score}"
+    console.print(
+        f"smoke: another picture: cosine of soft tokens {tokens['cosine']:.3f}, score {score['before']:.3f} -> "
+        f"{score['after']:.3f}, no other film's soft tokens moved"
+    )
+
+
+def _evaluate(data: Data, runs: dict[str, Path], *, max_cases: int | None, codes: SemanticIDs) -> tuple[Report, Ranker]:
+    """runs: "run" and "soft"."""
+    run = runs["run"]
     task = load_task("leave_one_out")
     split = task.split.make(data.interactions)
     baselines = fit_baselines(split.fitted(task.fit))
     llm = recommender_of(load_artifact(run))
+    soft = recommender_of(load_artifact(runs["soft"]), name=SOFT_NAME)
     ease_r = next(baseline for baseline in baselines if isinstance(baseline, EaseR))
     hybrid = Hybrid(llm, ease_r)
     hybrid.fit_weight(
@@ -153,12 +241,14 @@ def _evaluate(data: Data, run: Path, *, max_cases: int | None, codes: SemanticID
     evaluations = [
         evaluate(recommender, data, asked, "test", split=split, max_cases=max_cases)
         for asked in (task, task.model_copy(update={"exclude_seen": False}))
-        for recommender in (*baselines, llm, hybrid)
+        for recommender in (*baselines, llm, soft, hybrid)
     ]
     card = llm.card
     facts = {
         **provenance("make demo", seed=0),
         "backbone": f"{card['backbone']['name']} from {card['backbone']['source']} ({card['backbone']['revision']}), {card['layers']}",
+        SOFT_NAME: f"{soft.card['layers']}; films are soft tokens of texts, pictures ({Path(data.card['sources']['items']).stem}) and "
+        "item factors",
         "terms": data.card.get("terms"),
     }
     summary = (
