@@ -17,8 +17,10 @@ was stopped; a finished one is left as it is.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -84,7 +86,7 @@ class ReconstructionSettings(Settings):
 class TableSettings(Settings):
     """The table of click-through models: every arm with every model and seed."""
 
-    # name of an arm -> run folder of a finished adapter stage; {}: this run's own, as `adapter`
+    # name of an arm -> run folder of a finished adapter stage, the first also before its training; {}: this run's own, as `adapter`
     adapters: dict[str, str] = Field(default_factory=dict)
     models: tuple[ModelKind, ...] = ("dnn", "dcn_v2", "din", "autoint")
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
@@ -166,6 +168,36 @@ def nats_a_token(backbone: Backbone, rows: KnowledgeRows, collate: Collate, batc
     return total / count
 
 
+@dataclass(frozen=True)
+class Texts:
+    """What is said of whom: texts by item, items to train on and items held out, and how rows are made of them."""
+
+    rows: Callable[..., KnowledgeRows]  # (items, shown=..., alone=...) -> rows
+    trained: np.ndarray  # int (number of them,)
+    held_out: np.ndarray
+
+
+def divide_texts(config: Ease, backbone: Backbone, texts: Sequence[str | None]) -> Texts:
+    """Items with a text, a share of them held out by the seed."""
+    wanted = config.reconstruction
+    per_item = backbone.vector_tokens[SOFT].num_query_tokens
+    mentions = soft_mentions(len(texts), per_item, backbone.first_vector_id(SOFT))
+    known = np.random.default_rng(config.seed).permutation(np.flatnonzero([text is not None for text in texts]))
+    num_held_out = max(2, round(len(known) * wanted.held_out))
+
+    def rows(items: np.ndarray, *, shown: np.ndarray | None = None, alone: bool = False) -> KnowledgeRows:
+        return KnowledgeRows(
+            backbone.tokenizer,
+            None if alone else mentions,
+            texts,
+            items,
+            max_text_tokens=wanted.max_text_tokens,
+            shown=shown,
+        )
+
+    return Texts(rows, known[num_held_out:], known[:num_held_out])
+
+
 def train_adapter(config: Ease, *, fresh: bool, dry_run: bool) -> Estimate | None:
     """The adapter alone learns; the language model only reads."""
     output = Path(config.output) / "adapter"
@@ -183,52 +215,29 @@ def train_adapter(config: Ease, *, fresh: bool, dry_run: bool) -> Estimate | Non
     config = config.model_copy(update={"training": config.training.model_copy(update={"packing": packing})})
     remember_settings(config, output)
 
-    first_id = backbone.first_vector_id(SOFT)
-    mentions = soft_mentions(data.catalog.num_items, soft.num_query_tokens, first_id)
-    known = np.flatnonzero([text is not None for text in knowledge.texts])
-    known = np.random.default_rng(config.seed).permutation(known)
-    num_held_out = max(2, round(len(known) * config.reconstruction.held_out))
-    held_out, trained = known[:num_held_out], known[num_held_out:]
-
-    def rows(items: np.ndarray, **more) -> KnowledgeRows:
-        most = config.reconstruction.max_text_tokens
-        return KnowledgeRows(backbone.tokenizer, mentions, knowledge.texts, items, max_text_tokens=most, **more)
-
-    training_rows, own, others = rows(trained), rows(held_out), rows(held_out, shown=np.roll(held_out, 1))
+    texts = divide_texts(config, backbone, knowledge.texts)
     untrained = soft_vectors(soft)
-    collate = make_collator(packing, backbone.tokenizer.pad_token_id)
+    collate, size = make_collator(packing, backbone.tokenizer.pad_token_id), config.training.batch_size
 
-    def validate(max_cases: int = num_held_out) -> dict[str, float]:
-        held = own if max_cases >= num_held_out else rows(held_out[:max_cases])
-        return {"reconstruction": nats_a_token(backbone, held, collate, config.training.batch_size)}
+    def validate(max_cases: int = len(texts.held_out)) -> dict[str, float]:
+        return {"reconstruction": nats_a_token(backbone, texts.rows(texts.held_out[:max_cases]), collate, size)}
 
-    parts = trainable_parts(
-        backbone,
-        adapter_lr=config.training.adapter_lr,
-        row_lr=config.training.row_lr,
-        weight_decay=config.training.weight_decay,
-    )
+    training_rows = texts.rows(texts.trained)
+    lr = {"adapter_lr": config.training.adapter_lr, "row_lr": config.training.row_lr}
+    parts = trainable_parts(backbone, **lr, weight_decay=config.training.weight_decay)
     print_parts(backbone, parts, num_rows=len(training_rows))
+    compute_loss = reconstruction(
+        config, soft, backbone.first_vector_id(SOFT), id_vectors(config, data, split, backbone)
+    )
     trainer = train(
-        Objective(backbone, reconstruction(config, soft, first_id, id_vectors(config, data, split, backbone))), parts, training_rows,
-        collate, validate, config.training, output, seed=config.seed, resume=not fresh, num_cases=num_held_out, dry_run=dry_run,
+        Objective(backbone, compute_loss), parts, training_rows, collate, validate, config.training, output, seed=config.seed,
+        resume=not fresh, num_cases=len(texts.held_out), dry_run=dry_run,
         criterion=Criterion("reconstruction", greater_is_better=False),
     )  # fmt: skip
     if dry_run:
         return trainer.estimate
     if trainer.is_world_process_zero():
-        alone = KnowledgeRows(
-            backbone.tokenizer, None, knowledge.texts, held_out, max_text_tokens=config.reconstruction.max_text_tokens
-        )
-        size = config.training.batch_size
-        found = {
-            "true_features": nats_a_token(backbone, own, collate, size),
-            "shuffled_features": nats_a_token(backbone, others, collate, size),
-            "no_soft_tokens": nats_a_token(backbone, alone, collate, size),
-            "held_out_items": len(held_out),
-            "training_items": len(trained),
-            "unit": "nats a token of held-out texts",
-        }
+        found = reconstruction_of_held_out(backbone, texts, collate, size)
         card = {
             "seed": config.seed, "features": list(config.soft.features), "backbone": backbone.source.card(),
             "layers": str(backbone.layers), "knowledge": knowledge.card, "data": data.card.get("name"),
@@ -240,11 +249,22 @@ def train_adapter(config: Ease, *, fresh: bool, dry_run: bool) -> Estimate | Non
         vectors.add("trained", soft_vectors(soft), has_any)
         vectors.add("untrained", untrained, has_any)
         save_adapter_run(output / MODEL_FOLDER, backbone, vectors, card)
-        Console().print(
-            f"held-out texts, nats a token: {found['true_features']:.3f} with their items' features, {found['shuffled_features']:.3f} "
-            f"with another item's, {found['no_soft_tokens']:.3f} without soft tokens; the adapter is in {output / MODEL_FOLDER}"
-        )
+        Console().print(f"the adapter is in {output / MODEL_FOLDER}")
     return None
+
+
+def reconstruction_of_held_out(backbone: Backbone, texts: Texts, collate: Collate, batch_size: int) -> dict[str, Any]:
+    """What held-out texts cost behind their own items' features, behind those of another item each, and alone."""
+    held_out = texts.held_out
+    asked = {
+        "true_features": texts.rows(held_out),
+        "shuffled_features": texts.rows(held_out, shown=np.roll(held_out, 1)),
+        "no_soft_tokens": texts.rows(held_out, alone=True),
+    }
+    found = {name: nats_a_token(backbone, rows, collate, batch_size) for name, rows in asked.items()}
+    words = ", ".join(f"{value:.3f} with {name.replace('_', ' ')}" for name, value in found.items())
+    Console().print(f"held-out texts, nats a token: {words}")
+    return {**found, "held_out_items": len(held_out), "training_items": len(texts.trained), "unit": "nats a token"}
 
 
 @torch.no_grad()
@@ -268,9 +288,10 @@ def arms_of(config: Ease, data: Data, split: Split) -> dict[str, Arm]:
         "raw features": Arm(True, {name: (raw[name], raw.present[name]) for name in raw}),
         "knowledge text": Arm(True, {"knowledge": (texts, written)}),
     }
-    for name, folder in (config.table.adapters or {"adapter": config.output}).items():
+    for number, (name, folder) in enumerate((config.table.adapters or {"adapter": config.output}).items()):
         vectors = load_item_vectors(Path(folder) / "adapter", data.catalog.num_items)
-        arms[f"untrained {name}"] = Arm(True, {"soft": (vectors["untrained"], vectors.present["untrained"])})
+        if number == 0:
+            arms[f"untrained {name}"] = Arm(True, {"soft": (vectors["untrained"], vectors.present["untrained"])})
         arms[name] = Arm(True, {"soft": (vectors["trained"], vectors.present["trained"])})
     return arms
 
