@@ -30,7 +30,7 @@ def enrich(
         ),
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="Name of the texts; by default the model's, with -users behind it for users.")
+        str | None, typer.Option(help="Name of the texts; by default the model's (-users for users).")
     ] = None,
     about: Annotated[str, typer.Option(help="items, or users: profiles from their training events.")] = "items",
     provider: Annotated[

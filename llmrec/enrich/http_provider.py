@@ -145,11 +145,13 @@ class HttpProvider:
             text, finish = choice["message"]["content"], choice.get("finish_reason")
             usage = value.get("usage") or {}
             counts = [usage.get("prompt_tokens"), usage.get("completion_tokens")]
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise _RubbishError(f"what came is no chat completion but {self._quoted(body)}") from error
         if not isinstance(text, str | None):
             raise _RubbishError(f"the answer should be a text but is a {type(text).__name__}")
-        text = text or ""
+        text = (
+            (text or "").encode("utf-8", "replace").decode()
+        )  # JSON may spell half a surrogate pair, which no file holds
         estimates = [self.count_tokens([request.chat])[0], len(text) // CHARACTERS_PER_TOKEN]
         counts = [n if type(n) is int and n >= 0 else guess for n, guess in zip(counts, estimates, strict=True)]
         return Completion(text, "length" if finish == "length" else "stop", *counts)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections import Counter
 from typing import Literal
 
 from llmrec.enrich.providers import Chat, Completion, without_marks
@@ -24,7 +25,9 @@ _REFUSAL = re.compile(
 )
 _SENTENCE_END = re.compile(r"[.!?…。！？][\"'”’)\]]*(?=\s|$)|[。！？][”’」』]*")
 _ABBREVIATION = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|St|vs|etc|e\.g|i\.e|No|Vol|[A-Z])\.$")
-_WORD = re.compile(r"\w+")
+_WORD = re.compile(
+    r"[぀-ヿ㐀-鿿]|[^\W぀-ヿ㐀-鿿]+"
+)  # Chinese and Japanese have no spaces: each character counts as a word
 
 
 def judge(chat: Chat, completion: Completion) -> tuple[str, Status]:
@@ -70,7 +73,7 @@ def is_looping(text: str) -> bool:
             if run >= 2 * width:
                 return True
     sentences = [part.strip().lower() for part in re.split(r"[.!?\n]", text) if part.strip()]
-    if any(sentences.count(sentence) >= 3 for sentence in set(sentences)):
+    if max(Counter(sentences).values(), default=0) >= 3:
         return True
     packed = text.encode("utf-8", "replace")
     return len(text) >= LOOP_CHARACTERS and len(packed) / len(zlib.compress(packed, 9)) > LOOP_RATIO
