@@ -14,9 +14,8 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
-from llmrec.enrich.providers import Chat, Completion, ProviderError, Request, without_marks
+from llmrec.enrich.providers import VALUES, Chat, Completion, ProviderError, Request, without_marks
 from llmrec.errors import ConfigError
-from llmrec.prompting.templates import VALUE_CLOSE, VALUE_OPEN
 from llmrec.terminal import printable
 
 ATTEMPTS = 4
@@ -29,7 +28,6 @@ FAILURES_IN_A_ROW = 5  # questions without a usable answer after which the rest 
 CHARACTERS_PER_TOKEN, TOKENS_PER_MESSAGE = 4, 8  # for the estimate; the server has the tokenizer
 _TRY_AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 _HOPELESS = frozenset({401, 403, 404, 405})
-_VALUE = re.compile(f"{VALUE_OPEN}([^{VALUE_CLOSE}]*){VALUE_CLOSE}")
 _MARKUP = re.compile(r"(?<=<)(?=[|｜/a-zA-Z])|(?<=\[)(?=/?INST)")
 
 
@@ -191,4 +189,4 @@ def _retry_after(error: urllib.error.HTTPError) -> float:
 
 
 def _harmless(marked: str) -> str:
-    return without_marks(_VALUE.sub(lambda value: _MARKUP.sub(" ", value[1]), marked))
+    return without_marks(VALUES.sub(lambda value: _MARKUP.sub(" ", value[1]), marked))

@@ -10,6 +10,9 @@ from typing import Protocol
 from llmrec.errors import LlmrecError
 from llmrec.prompting.templates import VALUE_CLOSE, VALUE_OPEN
 
+VALUES = re.compile(
+    f"{VALUE_OPEN}([^{VALUE_CLOSE}]*){VALUE_CLOSE}"
+)  # in a rendered text; the group is what was written there
 _MARKS = re.compile(f"[{VALUE_OPEN}{VALUE_CLOSE}]")
 
 

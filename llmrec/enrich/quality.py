@@ -10,7 +10,7 @@ import zlib
 from collections import Counter
 from typing import Literal
 
-from llmrec.enrich.providers import Chat, Completion, without_marks
+from llmrec.enrich.providers import VALUES, Chat, Completion, without_marks
 
 Status = Literal["ok", "trimmed", "empty", "refusal", "looping", "cut_off", "echo", "duplicate", "too_long", "failed"]
 GOOD = ("ok", "trimmed")
@@ -47,7 +47,7 @@ def judge(chat: Chat, completion: Completion) -> tuple[str, Status]:
         status = "refusal"
     elif is_looping(text):
         status = "looping"
-    elif is_echo(text, [without_marks(marked) for _, marked in chat.turns]):
+    elif is_echo(text, chat):
         status = "echo"
     return _joined(chat.answer_start, text), status
 
@@ -79,18 +79,25 @@ def is_looping(text: str) -> bool:
     return len(text) >= LOOP_CHARACTERS and len(packed) / len(zlib.compress(packed, 9)) > LOOP_RATIO
 
 
-def is_echo(text: str, prompts: list[str]) -> bool:
-    """Whether over half of the text's words stand in runs of ECHO_WORDS that the prompt has too: its examples, its instructions."""
+def is_echo(text: str, chat: Chat) -> bool:
+    """Whether over half of the text's words stand in runs of ECHO_WORDS that the prompt has too: its examples, its instructions, its
+    list of titles. What stands within one value (a long title, a description) may be said again.
+    """
     words = _WORD.findall(text.lower())
-    known = set()
-    for prompt in prompts:
-        there = _WORD.findall(prompt.lower())
-        known |= {tuple(there[place : place + ECHO_WORDS]) for place in range(len(there) - ECHO_WORDS + 1)}
+    known: set[tuple[str, ...]] = set()
+    for _, marked in chat.turns:
+        known |= _runs(without_marks(marked))
+        known -= {run for value in VALUES.findall(marked) for run in _runs(value)}
     copied = [False] * len(words)
     for place in range(len(words) - ECHO_WORDS + 1):
         if tuple(words[place : place + ECHO_WORDS]) in known:
             copied[place : place + ECHO_WORDS] = [True] * ECHO_WORDS
     return sum(copied) > ECHO_SHARE * len(words)
+
+
+def _runs(text: str) -> set[tuple[str, ...]]:
+    words = _WORD.findall(text.lower())
+    return {tuple(words[place : place + ECHO_WORDS]) for place in range(len(words) - ECHO_WORDS + 1)}
 
 
 def _joined(start: str, text: str) -> str:

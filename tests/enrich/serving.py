@@ -94,7 +94,7 @@ def question(body: dict) -> str:
 
 def good_text(body: dict, number: int = 0) -> str:
     """A text that is this question's own and passes every check."""
-    words = "quiet loud slow quick gentle fierce bright sombre odd plain warm cold".split()
+    words = ["quiet", "loud", "slow", "quick", "gentle", "fierce", "bright", "sombre", "odd", "plain", "warm", "cold"]
     digits = [int(digit, 16) % len(words) for digit in f"{hash_of(question(body)):08x}"]
     return f"It is about {', '.join(words[d] + ' ' + str(place) for place, d in enumerate(digits))}. People enjoy it."
 

@@ -156,9 +156,12 @@ def test_after_many_failures_in_a_row_the_rest_are_not_asked():
 
 def test_a_wrong_key_stops_at_once_and_is_never_shown(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    with ChatServer(lambda body, n: Reply(401, f"Incorrect API key: {KEY}\x1b[31m".encode())) as server:
-        with pytest.raises(ProviderError, match="refuses: status 401") as caught:
-            list(provider(server, concurrency=1).complete(requests(30)))
+    said = f"Incorrect API key: {KEY}\x1b[31m".encode()
+    with (
+        ChatServer(lambda body, n: Reply(401, said)) as server,
+        pytest.raises(ProviderError, match="refuses: status 401") as caught,
+    ):
+        list(provider(server, concurrency=1).complete(requests(30)))
     assert KEY not in str(caught.value) and "***" in str(caught.value) and "\x1b" not in str(caught.value)
     assert server.headers[0]["Authorization"] == f"Bearer {KEY}" and len(server.bodies) <= 2
 
@@ -174,9 +177,11 @@ def test_the_key_is_part_of_nothing_that_is_written(monkeypatch):
 def test_a_redirect_does_not_carry_the_key_elsewhere(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with ChatServer(good_text) as other:
-        with ChatServer(lambda body, n: Reply(302, headers={"Location": other.url})) as server:
-            with pytest.raises(ProviderError, match="status 302"):
-                list(provider(server).complete(requests(1)))
+        with (
+            ChatServer(lambda body, n: Reply(302, headers={"Location": other.url})) as server,
+            pytest.raises(ProviderError, match="status 302"),
+        ):
+            list(provider(server).complete(requests(1)))
         assert other.bodies == []
 
 

@@ -5,12 +5,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmrec.enrich.providers import Chat, Completion
-from llmrec.enrich.quality import GOOD, is_looping, judge, said, up_to_last_sentence
+from llmrec.enrich.quality import GOOD, judge, said, up_to_last_sentence
+from llmrec.prompting.templates import VALUE_CLOSE, VALUE_OPEN
 
 CHAT = Chat(
     (
         ("user", "Casablanca (1942), drama"),
-        ("assistant", "Casablanca is a wartime romance in which a nightclub owner meets his lost love again. Its themes are sacrifice."),
+        ("assistant", "Casablanca is a wartime romance in which a nightclub owner meets his lost love again."),
         ("user", "Toy Story (1995), animation"),
     ),
     "Toy Story is",
@@ -59,10 +60,13 @@ def test_each_fault_is_named(text, expected):
     assert status(text) == expected
 
 
-def test_repeating_the_items_own_words_is_no_echo():
-    chat = Chat((("user", "Dr. Strangelove or: How I Learned to Stop Worrying and Love the Bomb"),))
-    text = "Dr. Strangelove or: How I Learned to Stop Worrying and Love the Bomb is a dark satire about generals who begin a war by mistake."
-    assert status(text, chat=chat) == "ok"
+def test_an_items_own_title_may_be_said_again_and_a_history_may_not_be_listed():
+    title = "Dr. Strangelove or: How I Learned to Stop Worrying and Love the Bomb"
+    chat = Chat((("user", f"Describe {VALUE_OPEN}{title}{VALUE_CLOSE}"),))
+    assert status(f"{title} is a dark satire.", chat=chat) == "ok"
+    titles = ["Heat", "Toy Story", "Star Wars", "Twelve Monkeys", "Fargo"]
+    chat = Chat((("user", "\n".join(f"{VALUE_OPEN}{one}{VALUE_CLOSE}" for one in titles)),))
+    assert status(f"This person likes {', '.join(titles)}.", chat=chat) == "echo"
 
 
 def test_a_cut_off_text_is_trimmed_to_its_last_full_sentence():
