@@ -132,3 +132,42 @@ def growing_run(few_items: Path, tiny_model: str, tmp_path_factory: pytest.TempP
     more = ("items.form=semantic_id", "training.max_steps=2", "training.evaluate_every=2", "validation.max_users=4")
     run_here(settings(few_items, tiny_model, run, *more, "validation.num_beams=5"))
     return run
+
+
+@pytest.fixture(scope="session")
+def pictured_items(few_items: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same films, each but the eighth with a title card as its picture, and a matrix "taste" of numbers at random."""
+    import numpy as np
+    import pyarrow as pa
+
+    from llmrec.apps.title_cards import title_card
+    from llmrec.data.catalog import Catalog
+    from llmrec.data.features import Features
+
+    data, folder = load_data(few_items), tmp_path_factory.mktemp("pictured_items") / "data"
+    (folder / "images").mkdir(parents=True)
+    names = [f"images/{item_id}.png" for item_id in data.catalog.item_ids]
+    for title, genres, name in zip(data.catalog.titles, data.catalog.table["genres"].to_pylist(), names, strict=True):
+        title_card(title, genres).save(folder / name)
+    names[7] = None
+    features = Features(100)
+    features.add("taste", np.random.default_rng(0).normal(size=(100, 4)))
+    catalog = Catalog(data.catalog.table.append_column("image", pa.array(names)))
+    save_data(Data(catalog, data.interactions, features, data.user_ids, data.card, folder), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def poster_run(pictured_items: Path, tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run whose items are soft tokens of texts and pictures. Tests leave it as it is."""
+    from tests.recipes.running import run_here, settings
+
+    run = tmp_path_factory.mktemp("poster_run") / "run"
+    more = (
+        "items.form=soft",
+        "soft.features=[text,image]",
+        "soft.adapter.hidden_dim=32",
+        "soft.adapter.num_query_tokens=2",
+    )
+    run_here(settings(pictured_items, tiny_model, run, *more, "training.max_steps=8", "training.evaluate_every=8"))
+    return run

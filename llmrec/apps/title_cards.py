@@ -20,7 +20,7 @@ from llmrec.files import atomic_folder
 
 SIZE = (150, 225)  # pixels, of a film poster's shape
 FONT_SIZES = (26, 21, 17, 14, 11)
-MARGIN = 10  # pixels
+MARGIN, STROKE = 10, 2  # pixels
 POSTER_KINDS = (".jpg", ".jpeg", ".png")
 
 
@@ -34,11 +34,13 @@ def title_card(title: str, genres: Sequence[str]) -> Image.Image:
     for size in FONT_SIZES:
         font = ImageFont.load_default(size)
         words = textwrap.fill(title, width=max(4, int((SIZE[0] - 2 * MARGIN) / (0.55 * size))))
-        left, top, right, bottom = draw.multiline_textbbox((0, 0), words, font=font, align="center")
+        left, top, right, bottom = draw.multiline_textbbox(
+            (0, 0), words, font=font, align="center", stroke_width=STROKE
+        )
         if right - left <= SIZE[0] - 2 * MARGIN and bottom - top <= SIZE[1] - 2 * MARGIN:
             break
     middle = (SIZE[0] / 2, SIZE[1] / 2)
-    draw.multiline_text(middle, words, "white", font, "mm", align="center", stroke_width=2, stroke_fill="black")
+    draw.multiline_text(middle, words, "white", font, "mm", align="center", stroke_width=STROKE, stroke_fill="black")
     return card
 
 
@@ -51,7 +53,7 @@ def genre_colour(genre: str) -> tuple[int, int, int]:
 def items_with_pictures(
     items: Path, out: Path, *, posters: Path | None = None, only: Collection[str] | None = None
 ) -> Path:
-    """Writes the films of a jsonl file anew to OUT/items.jsonl, with a column `image` and the picture files beside it.
+    """Writes the films of a jsonl file anew to OUT/(name of OUT).jsonl, with a column `image` and the picture files beside it.
 
     posters: a folder of ITEM_ID.jpg or ITEM_ID.png; films without one there get no picture. None draws title cards.
     only: ids of the films that get pictures, None for all.
@@ -73,8 +75,8 @@ def items_with_pictures(
                 row["image"] = found[item_id].name
                 (new / row["image"]).write_bytes(found[item_id].read_bytes())
         lines = [json.dumps(row, ensure_ascii=False) for row in rows]
-        (new / "items.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return out / "items.jsonl"
+        (new / f"{out.name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return out / f"{out.name}.jsonl"
 
 
 def _posters(folder: Path, item_ids: Sequence[str]) -> dict[str, Path]:
