@@ -61,7 +61,8 @@ class Features:
                 f"the features '{name}' should have one row for each of the {self.num_items} items, "
                 f"but their shape is {vectors.shape}. Compute them from this catalog, in its order."
             )
-        present = np.ones(self.num_items, bool) if present is None else np.asarray(present)
+        # a column of a mask is strided, and safetensors writes memory as it lies
+        present = np.ones(self.num_items, bool) if present is None else np.ascontiguousarray(present)
         if present.shape != (self.num_items,) or present.dtype != bool:
             raise DataError(
                 f"the features '{name}' say which items have them as {present.dtype} {present.shape}, "

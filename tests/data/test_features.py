@@ -48,3 +48,12 @@ def test_unknown_names_truncated_files_and_other_catalogs_are_refused(tmp_path):
     (tmp_path / "text.safetensors").write_bytes(whole[:-3])
     with pytest.raises(DataError, match="not a whole file of features"):
         Features.load(tmp_path, 3)
+
+
+def test_a_column_of_a_mask_is_saved_as_it_reads(tmp_path):
+    mask = np.ones((6, 2), bool)
+    mask[3, 1] = False
+    features = Features(6)
+    features.add("image", np.ones((6, 3)), mask[:, 1])
+    features.save(tmp_path)
+    assert Features.load(tmp_path, 6).present["image"].tolist() == [True, True, True, False, True, True]
