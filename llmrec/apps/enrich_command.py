@@ -80,7 +80,8 @@ def enrich(
     enrich_prompt(settings)  # what it refuses is said before a model is loaded
     by_default = settings.model.rstrip("/").rsplit("/", 1)[-1] + ("-users" if settings.about == "users" else "")
     folder = knowledge_folder(data_dir, name or by_default)
-    check_writable(folder / "card.json")
+    if not dry_run:
+        check_writable(folder.parent / "card.json")
     enrichment = Enrichment(
         data, settings, open_provider(settings), progress=_Bar() if sys.stderr.isatty() else _silent
     )

@@ -1,8 +1,10 @@
 """A real HTTP server in a thread that answers chat completions as a test says, well or badly; also as a program of its own."""
 
+import contextlib
 import json
 import threading
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -72,11 +74,12 @@ class ChatServer:
         if reply.status == DROP:
             handler.connection.close()
             return
-        handler.send_response(reply.status)
-        for name, value in {"Content-Length": str(len(reply.body)), **reply.headers}.items():
-            handler.send_header(name, value)
-        handler.end_headers()
-        handler.wfile.write(reply.body)
+        with contextlib.suppress(ConnectionError):  # whoever asked may be gone
+            handler.send_response(reply.status)
+            for name, value in {"Content-Length": str(len(reply.body)), **reply.headers}.items():
+                handler.send_header(name, value)
+            handler.end_headers()
+            handler.wfile.write(reply.body)
 
     def __enter__(self) -> "ChatServer":
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
@@ -101,6 +104,4 @@ def good_text(body: dict, number: int = 0) -> str:
 
 def hash_of(text: str) -> int:
     """A number that is the same in every process."""
-    import zlib
-
     return zlib.crc32(text.encode())

@@ -1,0 +1,210 @@
+"""Whole runs against a real server: what is asked, what is kept, what is asked again."""
+
+import pytest
+
+from llmrec.enrich.http_provider import HttpProvider
+from llmrec.enrich.knowledge import Knowledge, load_knowledge
+from llmrec.enrich.providers import ProviderError
+from llmrec.enrich.run import Enrichment, enrich
+from llmrec.enrich.settings import EnrichSettings
+from llmrec.errors import DataError
+from tests.enrich.conftest import film_data
+from tests.enrich.serving import DROP, ChatServer, Reply, completion, good_text, question
+
+
+def enrichment(data, server: ChatServer, tmp_path, **values) -> Enrichment:
+    settings = EnrichSettings(model="m", prompt=values.pop("prompt", "enrich/film_knowledge"), **values)
+    provider = HttpProvider("m", server.url, first_wait=0.01, timeout=5, concurrency=4)
+    return Enrichment(data, settings, provider, cache_path=tmp_path / "answers.sqlite")
+
+
+def many_films(number: int = 40):
+    return film_data([{"title": f"Film {n}", "year": "1990", "genres": ["Drama"]} for n in range(number)])
+
+
+def test_every_item_gets_its_text_and_equal_items_are_asked_about_once(films, tmp_path):
+    with ChatServer(good_text) as server:
+        knowledge = enrichment(films, server, tmp_path).run()
+    assert len(server.bodies) == 4 and knowledge.texts[1] == knowledge.texts[3]
+    assert None not in knowledge.texts and set(knowledge.statuses) == {"ok"}
+    assert knowledge.card["counts"] == {"asked_about": 5, "different_questions": 4, "retried": 0, "statuses": {"ok": 5}}
+
+
+def test_a_second_run_asks_nothing_and_gives_the_same(films, tmp_path):
+    with ChatServer(good_text) as server:
+        first = enrichment(films, server, tmp_path).run()
+        again = enrichment(films, server, tmp_path)
+        estimate = again.plan(probe=False)
+        assert (estimate.num_calls, estimate.num_cached, estimate.seconds) == (0, 4, 0.0)
+        assert again.run() == first and len(server.bodies) == 4
+
+
+def test_one_changed_item_is_one_more_call_and_another_prompt_all_of_them(films, tmp_path):
+    with ChatServer(good_text) as server:
+        enrichment(films, server, tmp_path).run()
+        rows = films.catalog.table.to_pylist()
+        rows[0]["year"] = "1972"
+        enrichment(film_data(rows), server, tmp_path).run()
+        assert len(server.bodies) == 5
+        enrichment(films, server, tmp_path, prompt="enrich/item_knowledge").run()
+        assert len(server.bodies) == 9
+
+
+def test_bad_texts_are_asked_for_again_with_other_seeds_and_the_first_good_one_is_kept(films, tmp_path):
+    def slow_learner(body: dict, number: int) -> str:
+        if "Heat" not in question(body):
+            return good_text(body)
+        return (
+            good_text(body)
+            if body["temperature"] > 0 and len(seeds) == 2
+            else seeds.append(body["seed"]) or "no no no no"
+        )
+
+    seeds: list[int] = []
+    with ChatServer(slow_learner) as server:
+        one = enrichment(films, server, tmp_path, retries=2)
+        knowledge = one.run()
+    assert knowledge.statuses[0] == "ok" and one.tally.retried == 1 and len(set(seeds)) == 2
+    assert len(server.bodies) == 6
+
+
+def test_what_stays_bad_is_flagged_and_kept_out_unless_asked_for(films, tmp_path):
+    texts = {
+        "Heat": "I'm sorry, I can't help with that.",
+        "Fargo": "",
+        "Toy": "fine, fine, fine, fine, it is",
+        "Duck": "A film with",
+    }
+
+    def bad(body: dict, number: int) -> Reply:
+        name = question(body).split()[0]
+        return completion(texts[name], "length" if name == "Duck" else "stop")
+
+    with ChatServer(bad) as server:
+        knowledge = enrichment(films, server, tmp_path, retries=1).run()
+        assert (
+            knowledge.statuses == ["refusal", "empty", "looping", "empty", "cut_off"] and knowledge.texts == [None] * 5
+        )
+        assert knowledge.all_texts[0] == texts["Heat"] and len(server.bodies) == 8
+        kept = enrichment(films, server, tmp_path, retries=1, keep_flagged=True).run()
+    assert kept.texts == [texts["Heat"], None, texts["Toy"], None, "A film with"] and len(server.bodies) == 8
+
+
+def test_the_same_words_about_different_items_are_kept_once(films, tmp_path):
+    with ChatServer(lambda body, n: "A film that everybody should see.") as server:
+        knowledge = enrichment(films, server, tmp_path, retries=1).run()
+    assert knowledge.statuses == ["ok", "duplicate", "duplicate", "duplicate", "duplicate"]
+    assert len(server.bodies) == 4 + 3  # three of four different questions once more
+
+
+def test_a_question_without_an_answer_is_a_failure_that_the_next_run_asks_again(films, tmp_path):
+    with ChatServer(lambda body, n: Reply(400, b"bad") if "Heat" in question(body) else good_text(body)) as server:
+        one = enrichment(films, server, tmp_path)
+        knowledge = one.run()
+        assert knowledge.statuses == ["failed", "ok", "ok", "ok", "ok"] and knowledge.texts[0] is None
+        assert len(one.tally.failures) == 1 and "status 400" in str(one.tally.failures)
+        server.answer = good_text
+        assert enrichment(films, server, tmp_path).run().statuses == ["ok"] * 5 and len(server.bodies) == 5
+
+
+def test_a_server_that_dies_midway_is_one_sentence_and_what_it_said_is_kept(tmp_path):
+    data = many_films()
+    with ChatServer(lambda body, n: good_text(body) if n < 20 else Reply(DROP)) as server:
+        with pytest.raises(ProviderError, match="no usable answer 5 times in a row") as caught:
+            enrichment(data, server, tmp_path).run()
+        assert "20 of 40 answers are kept; the same command goes on from there." in str(caught.value)
+        before = len(server.bodies)
+        server.answer = good_text
+        knowledge = enrichment(data, server, tmp_path).run()
+        assert len(server.bodies) - before == 20 and set(knowledge.statuses) == {"ok"}
+
+
+def test_the_budget_of_tokens_is_never_exceeded_and_the_rest_is_not_asked(tmp_path):
+    data = many_films()
+
+    def honest(body: dict, number: int) -> Reply:
+        return Reply(body=completion(good_text(body)).body.replace(b'"prompt_tokens": 11', b'"prompt_tokens": 200'))
+
+    with ChatServer(honest) as server:
+        one = enrichment(data, server, tmp_path, max_tokens=6_000)
+        knowledge = one.run()
+        asked = len(server.bodies)
+        assert 0 < asked < 40 and len(one.tally.unasked) == 40 - asked
+        assert one.tally.prompt_tokens + one.tally.new_tokens <= 6_000
+        assert knowledge.statuses.count(None) == 40 - asked and knowledge.card["counts"]["asked_about"] == asked
+        assert set(enrichment(data, server, tmp_path).run().statuses) == {"ok"} and len(server.bodies) == 40
+
+
+def test_the_estimate_counts_what_the_run_then_does(tmp_path):
+    data = many_films(10)
+    with ChatServer(good_text) as server:
+        one = enrichment(data, server, tmp_path, retries=0)
+        estimate = one.plan(probe=True)
+        assert len(server.bodies) == 4 and estimate.num_calls == 6 and estimate.seconds > 0  # a first batch of four
+        assert estimate.most_new_tokens == 6 * 64 and estimate.num_rows == estimate.num_different == 10
+        one.run()
+        assert len(server.bodies) == 10 and one.tally.calls == 10
+
+
+def test_a_prompt_longer_than_the_model_reads_is_not_asked(films, tmp_path, tiny_chat_model):
+    from llmrec.enrich.transformers_provider import TransformersProvider
+
+    provider = TransformersProvider(tiny_chat_model, dtype="float32")
+    provider.max_tokens = 300
+    rows = [{"title": "short"}, {"title": "a long title " * 30}]
+    knowledge = enrich(
+        film_data(rows),
+        EnrichSettings(model="m", max_new_tokens=4, retries=0),
+        provider,
+        cache_path=tmp_path / "a.sqlite",
+    )
+    assert knowledge.statuses[1] == "too_long" and knowledge.statuses[0] not in (None, "too_long", "failed")
+
+
+def test_profiles_of_users_are_written_and_read_as_such(films, tmp_path):
+    with ChatServer(good_text) as server:
+        knowledge = enrichment(films, server, tmp_path, about="users", prompt=None).run()
+    assert knowledge.statuses == ["ok", "ok", None] and knowledge.card["split"] == {
+        "policy": "leave_one_out",
+        "fit": "train",
+    }
+    knowledge.save(tmp_path / "knowledge" / "profiles")
+    assert load_knowledge(tmp_path, None, 3, about="users").texts == knowledge.texts
+    with pytest.raises(DataError, match="no knowledge about items"):
+        load_knowledge(tmp_path, None, 3)
+    with pytest.raises(DataError, match="about users"):
+        load_knowledge(tmp_path, "profiles", 3)
+
+
+def knowledge(about: str = "items") -> Knowledge:
+    card = {"about": about, "num_rows": 4, "settings": {"keep_flagged": False}}
+    return Knowledge.of(4, {0: ("a text", "ok"), 2: ("cut. ", "trimmed"), 3: ("no no no", "looping")}, card)
+
+
+def test_knowledge_is_read_as_it_was_written(tmp_path):
+    knowledge().save(tmp_path / "knowledge" / "one")
+    read = load_knowledge(tmp_path, "one", 4)
+    assert read.texts == ["a text", None, "cut. ", None] and read.statuses == ["ok", None, "trimmed", "looping"]
+    assert read.all_texts[3] == "no no no" and read.card == {"format_version": 1, **knowledge().card}
+    knowledge().save(tmp_path / "knowledge" / "one")  # in place of the first
+    assert load_knowledge(tmp_path, None, 4) == read
+    assert [path.name for path in (tmp_path / "knowledge").iterdir()] == ["one"]
+
+
+def test_knowledge_that_does_not_belong_here_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"has no knowledge about items.*llmrec enrich"):
+        load_knowledge(tmp_path, None, 4)
+    knowledge().save(tmp_path / "knowledge" / "one")
+    refused = [("one", 5, "is about 4 items, but the data have 5"), ("two", 4, "cannot read"), ("../x", 4, "name of")]
+    for name, num_items, sentence in refused:
+        with pytest.raises(DataError, match=sentence):
+            load_knowledge(tmp_path, name, num_items)
+    knowledge().save(tmp_path / "knowledge" / "two")
+    with pytest.raises(DataError, match="several kinds of knowledge about items: one, two"):
+        load_knowledge(tmp_path, None, 4)
+    (tmp_path / "knowledge" / "two" / "texts.parquet").write_bytes(b"PAR1 half a file")
+    with pytest.raises(DataError, match="cannot read the texts"):
+        load_knowledge(tmp_path, "two", 4)
+    (tmp_path / "knowledge" / "two" / "card.json").write_text("{")
+    with pytest.raises(DataError, match="not valid JSON"):
+        load_knowledge(tmp_path, "two", 4)
