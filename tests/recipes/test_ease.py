@@ -75,7 +75,9 @@ def test_the_real_model_says_texts_of_items_it_never_met_from_their_features_not
     more = ("training.epochs=10", "training.adapter_lr=0.002", "soft.adapter.hidden_dim=256", "soft.adapter.dropout=0")
     run("adapter", settings(known_items, "SmolLM2-135M-Instruct", tmp_path / "run", *more))
     found = found_in(tmp_path / "run")
-    assert found["true_features"] < found["shuffled_features"] - 0.1
+    assert found["gain"]["low"] > 0.05, (
+        "each text is likelier behind its own item's features, whichever items are drawn"
+    )
     assert found["true_features"] < found["no_soft_tokens"] - 0.5
 
 
