@@ -200,9 +200,9 @@ def _check_smoke(data: Data, run: Path, llm: Ranker) -> None:
 def _picture_arguments(data: Data, out: Path) -> list[str]:
     """The command, without its name, that gives a film another one's picture."""
     catalog = data.catalog
-    shown = int(catalog.index([SHOWN])[0])
+    shown, swapped = catalog.index([SHOWN, SWAPPED]).tolist()
     if not catalog.text(shown, "image"):  # a folder of posters may lack it
-        shown = next(item for item in range(catalog.num_items) if catalog.text(item, "image"))
+        shown = next(item for item in range(catalog.num_items) if item != swapped and catalog.text(item, "image"))
     return [
         "picture", str(out / "soft"), "--item", SWAPPED, "--picture", str(data.folder / catalog.text(shown, "image")),
         "--history", SHOWN, "--history", WATCHED,
