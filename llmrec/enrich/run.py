@@ -121,6 +121,9 @@ class Enrichment:
             retried |= set(bad)
             requests = [self._request(chat, attempt + 1) for chat in bad]
         self.tally.retried = len(retried)
+        # Whoever has a text is no failure, even if a first batch or another try came to nothing.
+        self.tally.failures = {chat: why for chat, why in self.tally.failures.items() if chat not in best}
+        self.tally.unasked -= set(best)
         return self._knowledge(best)
 
     def _flag_duplicates(self, best: dict[Chat, tuple[str, Status]]) -> None:

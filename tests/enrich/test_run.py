@@ -107,6 +107,14 @@ def test_a_question_without_an_answer_is_a_failure_that_the_next_run_asks_again(
         assert enrichment(films, server, tmp_path).run().statuses == ["ok"] * 5 and len(server.bodies) == 5
 
 
+def test_a_failure_that_another_try_mends_is_none(films, tmp_path):
+    with ChatServer(lambda body, n: Reply(400) if n == 0 else good_text(body)) as server:
+        one = enrichment(films, server, tmp_path)
+        one.plan(probe=True)
+        assert len(one.tally.failures) == 1
+        assert one.run().statuses == ["ok"] * 5 and one.tally.failures == {} and len(server.bodies) == 5
+
+
 def test_a_server_that_dies_midway_is_one_sentence_and_what_it_said_is_kept(tmp_path):
     data = many_films()
     with ChatServer(lambda body, n: good_text(body) if n < 20 else Reply(DROP)) as server:
