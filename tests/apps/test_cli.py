@@ -12,8 +12,8 @@ from llmrec.apps import recommend_commands
 from llmrec.apps.cli import main
 from tests.apps.calling import assert_one_sentence, call, call_alone, command
 
-COMMANDS = ["demo", "data check", "data prepare", "tokenize", "train", "recommend", "score", "chat", "add-items", "eval", "export",
-            "recipes", "prompts", "tasks"]  # fmt: skip
+COMMANDS = ["demo", "data check", "data prepare", "tokenize", "train", "recommend", "score", "picture", "chat", "add-items", "eval",
+            "export", "recipes", "prompts", "tasks"]  # fmt: skip
 
 
 def test_no_help_and_no_version_loads_torch():

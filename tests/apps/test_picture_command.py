@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from llmrec.backbones.image_encoder import encode_images
+from llmrec.backbones.image_encoder import DEFAULT_IMAGE_ENCODER, encode_images
+from llmrec.backbones.pictures import MAX_PIXELS
+from llmrec.backbones.text_encoder import DEFAULT_ENCODER, MAX_TOKENS
 from llmrec.data.features import Features
 from llmrec.files import read_json, write_json
+from llmrec.recommenders.artifact import load_artifact
 from llmrec.recommenders.recommender import Recommender
 from tests.apps.calling import assert_one_sentence, call
 from tests.recipes.running import run_here, settings
@@ -28,6 +31,14 @@ def run(poster_run, tmp_path):
 def red(tmp_path):
     Image.new("RGB", (40, 60), "red").save(tmp_path / "red.png")
     return tmp_path / "red.png"
+
+
+def test_a_run_says_what_its_features_were_made_from(poster_run):
+    soft = load_artifact(poster_run).backbone.vector_tokens["soft"]
+    assert list(soft.sources) == ["text", "image"]
+    assert soft.sources["text"] == {"encoder": DEFAULT_ENCODER, "fields": None, "max_tokens": MAX_TOKENS}
+    assert soft.sources["image"] == {"encoder": DEFAULT_IMAGE_ENCODER, "on_broken": "skip", "max_pixels": MAX_PIXELS}
+    assert soft.present.sum(dim=0).tolist() == [100, 99] and not soft.present[7, 1]
 
 
 def test_another_picture_changes_the_items_tokens_and_score_and_no_other_item(poster_run, red, capsys):
