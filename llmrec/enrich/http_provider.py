@@ -24,6 +24,7 @@ FIRST_WAIT_SECONDS, MAX_WAIT_SECONDS = (
     60.0,
 )  # doubled from attempt to attempt; a server's Retry-After counts up to the second
 MAX_RESPONSE_BYTES = 4_000_000
+MAX_TOKENS_SAID = 100_000_000  # a server that counts more for one answer is not believed
 FAILURES_IN_A_ROW = 5  # questions without a usable answer after which the rest are not asked
 CHARACTERS_PER_TOKEN, TOKENS_PER_MESSAGE = 4, 8  # for the estimate; the server has the tokenizer
 _TRY_AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
@@ -53,8 +54,8 @@ class HttpProvider:
         concurrency: int = 8,
         first_wait: float = FIRST_WAIT_SECONDS,
     ) -> None:
-        parts = urllib.parse.urlsplit(base_url or "")
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        parts = _url_parts(base_url or "")
+        if parts is None:
             raise ConfigError(
                 f"an OpenAI-compatible server is named by its URL, such as http://localhost:8000/v1; it is {base_url!r}."
             )
@@ -67,6 +68,11 @@ class HttpProvider:
         self.identity = {"provider": "openai", "name": model, "server": base_url.rstrip("/")}
         self.model, self.timeout, self.batch_size, self.first_wait = model, timeout, concurrency, first_wait
         self._key = os.environ.get(api_key_variable, "").strip()
+        if not (self._key.isascii() and self._key.isprintable()):  # no header may hold it, and an error would quote it
+            raise ConfigError(
+                f"the key in the environment variable {api_key_variable} should be one line of ASCII characters, but it holds others. "
+                "Set it again."
+            )
         self._stop = threading.Event()
         # A redirect would carry the key to another host.
         self._opener = urllib.request.build_opener(_NoRedirect)
@@ -112,7 +118,7 @@ class HttpProvider:
             try:
                 return self._completion(self._post(body), request)
             except urllib.error.HTTPError as error:
-                problem = f"status {error.code} {self._quoted(_bounded_read(error, self.timeout))}"
+                problem = f"status {error.code} {self._said(error)}"
                 if error.code in _HOPELESS or 300 <= error.code < 400:
                     raise ProviderError(f"the server at {self.identity['server']} refuses: {problem}.") from error
                 if error.code not in _TRY_AGAIN:
@@ -151,8 +157,18 @@ class HttpProvider:
             (text or "").encode("utf-8", "replace").decode()
         )  # JSON may spell half a surrogate pair, which no file holds
         estimates = [self.count_tokens([request.chat])[0], len(text) // CHARACTERS_PER_TOKEN]
-        counts = [n if type(n) is int and n >= 0 else guess for n, guess in zip(counts, estimates, strict=True)]
+        counts = [
+            n if type(n) is int and 0 <= n <= MAX_TOKENS_SAID else guess
+            for n, guess in zip(counts, estimates, strict=True)
+        ]
         return Completion(text, "length" if finish == "length" else "stop", *counts)
+
+    def _said(self, error: urllib.error.HTTPError) -> str:
+        """What came with an error, where something did: a server in trouble may break off here, too."""
+        try:
+            return self._quoted(_bounded_read(error, self.timeout))
+        except (_RubbishError, OSError, http.client.HTTPException):
+            return "(and no readable reason)"
 
     def _quoted(self, said: bytes | str) -> str:
         """The beginning of what a server said, fit for a terminal; some repeat the key they were sent."""
@@ -170,6 +186,16 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         """No redirect is followed: urllib raises it as an error."""
 
 
+def _url_parts(url: str) -> urllib.parse.SplitResult | None:
+    """The parts of a server's URL; None for what is none."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+    except ValueError:  # such as a bracket that is not closed
+        return None
+    is_one = parts.scheme in ("http", "https") and parts.hostname and url.isascii() and " " not in url
+    return parts if is_one else None
+
+
 def _bounded_read(response: http.client.HTTPResponse | urllib.error.HTTPError, timeout: float) -> bytes:
     """At most MAX_RESPONSE_BYTES within `timeout` seconds in all: a server may not trickle for ever."""
     end, parts, size = time.monotonic() + timeout, [], 0
@@ -185,7 +211,7 @@ def _bounded_read(response: http.client.HTTPResponse | urllib.error.HTTPError, t
 
 def _retry_after(error: urllib.error.HTTPError) -> float:
     said = error.headers.get("Retry-After", "") if error.headers else ""
-    return min(float(said), MAX_WAIT_SECONDS) if said.isdigit() else 0.0
+    return min(float(said), MAX_WAIT_SECONDS) if said.isascii() and said.isdigit() else 0.0
 
 
 def _harmless(marked: str) -> str:

@@ -130,6 +130,33 @@ def test_rubbish_in_the_counts_is_replaced_by_a_guess_and_no_text_is_an_empty_on
     assert answer.text == "" and answer.finish == "length" and answer.prompt_tokens > 0 and answer.new_tokens == 0
 
 
+@pytest.mark.parametrize(
+    "problem",
+    [
+        Reply(500, b" " * (MAX_RESPONSE_BYTES + 1)),
+        Reply(500, headers={"Content-Length": "100"}),
+        Reply(429, headers={"Retry-After": "\u00b2"}),
+    ],
+)
+def test_trouble_whose_reason_cannot_be_read_is_one_sentence_too(problem):
+    (answer,), server = ask(lambda _, n: problem, timeout=0.3)
+    assert isinstance(answer, ProviderError) and f"status {problem.status}" in str(answer)
+    assert len(server.bodies) == ATTEMPTS
+
+
+def test_a_count_that_no_file_holds_is_not_believed():
+    value = {"choices": [{"message": {"content": "A film about boats."}}], "usage": {"completion_tokens": 10**30}}
+    (answer,), _ = ask(lambda _, n: Reply(body=json.dumps(value).encode()))
+    assert answer.new_tokens == len("A film about boats.") // 4
+
+
+def test_a_key_that_no_header_holds_is_refused_and_not_shown(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", f"{KEY}\nmore")
+    with pytest.raises(ConfigError, match="OPENAI_API_KEY should be one line") as refused:
+        HttpProvider("model", "http://localhost:8000/v1")
+    assert KEY not in str(refused.value)
+
+
 def test_half_a_character_in_an_answer_does_not_reach_the_files():
     body = b'{"choices": [{"message": {"content": "A film \\ud83d about boats."}}]}'
     (answer,), _ = ask(lambda _, n: Reply(body=body))
@@ -201,6 +228,8 @@ def test_markup_in_a_value_reaches_no_server_whole_and_the_prompts_own_stays():
         ("localhost:8000", "named by its URL"),
         ("file:///etc/passwd", "named by its URL"),
         ("http://", "named by its URL"),
+        ("http://[host/v1", "named by its URL"),
+        ("http://host/v1 x", "named by its URL"),
         ("http://me:secret@host/v1", "holds a password"),
         ("http://host/v1?key=secret", "holds a password or a query"),
     ],
