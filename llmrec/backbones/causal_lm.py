@@ -127,10 +127,11 @@ class Backbone(nn.Module):
         is_vector = input_ids >= self.num_tokens
         places = input_ids[is_vector] - self.num_tokens
         if len(places):
-            return splice(embeddings, is_vector, self.vector_tokens.rows(places))
+            embeddings = splice(embeddings, is_vector, self.vector_tokens.rows(places))
         if self.training:  # whatever is trained takes part in every step, or processes would wait for its gradient
-            starts = [self.vector_tokens.start(name) for name in self.vector_tokens.sources]
-            return embeddings + 0 * self.vector_tokens.rows(places.new_tensor(starts)).sum().to(embeddings.dtype)
+            unread = self.vector_tokens.unread(places)
+            if len(unread):
+                embeddings = embeddings + 0 * self.vector_tokens.rows(unread).sum().to(embeddings.dtype)
         return embeddings
 
     def hidden_states(

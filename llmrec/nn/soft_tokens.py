@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +62,12 @@ class SoftTokens(nn.Module):
     def num_tokens(self) -> int:
         """N x Q."""
         return self.num_items * self.num_query_tokens
+
+    def train(self, mode: bool = True) -> Self:
+        """Forgets the table, too: weights that are put together from slices (FSDP) show no change of their own."""
+        if mode:
+            self._table = None
+        return super().train(mode)
 
     def features_of(self, items: Tensor | slice) -> dict[str, Tensor]:
         """name -> float32 (U, D_name)."""
@@ -119,6 +125,12 @@ class SoftItemTable(nn.Module):
         self.norm = norm
         self.starts = [0, soft_tokens.num_items]
         self._weight: tuple[object, Tensor] | None = None
+
+    def train(self, mode: bool = True) -> Self:
+        """Forgets the rows, too; see `SoftTokens.train`."""
+        if mode:
+            self._weight = None
+        return super().train(mode)
 
     @property
     def num_rows(self) -> int:

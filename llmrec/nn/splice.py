@@ -52,6 +52,16 @@ class VectorTokens(nn.Module):
         names = list(self.sources)
         return sum(self.sources[earlier].num_tokens for earlier in names[: names.index(name)])
 
+    def unread(self, places: Tensor) -> Tensor:
+        """The first token of each source that is trained and has none among `places` int64 (P,): int64 (at most one a source,)."""
+        firsts = []
+        for name, source in self.sources.items():
+            start = self.start(name)
+            is_read = (places >= start) & (places < start + source.num_tokens)
+            if any(parameter.requires_grad for parameter in source.parameters()) and not bool(is_read.any()):
+                firsts.append(start)
+        return torch.tensor(firsts, dtype=torch.int64, device=places.device)
+
     def rows(self, places: Tensor) -> Tensor:
         """places int64 (P,), each in [0, S) -> float32 (P, D)."""
         if len(self.sources) == 1:

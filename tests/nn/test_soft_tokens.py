@@ -53,6 +53,18 @@ def test_another_picture_changes_that_item_and_no_other(soft):
         assert torch.isfinite(soft.table()).all()
 
 
+def test_kept_rows_are_forgotten_when_training_goes_on(soft):
+    table = SoftItemTable(soft, norm=3.0)
+    with torch.no_grad():
+        before = soft.eval().table(), table.eval().weight
+        weight = soft.adapter.out.weight
+        with torch.autograd._unsafe_preserve_version_counter(weight):  # as FSDP puts weights together
+            weight.mul_(-3.0)
+        soft.train(), table.train()
+        after = soft.eval().table(), table.eval().weight
+    assert not torch.allclose(before[0], after[0]) and not torch.allclose(before[1], after[1])
+
+
 def test_logits_are_scaled_inner_products_with_rows_of_one_length(soft):
     table = SoftItemTable(soft, norm=3.0)
     hidden = torch.randn(4, D, generator=torch.Generator().manual_seed(1))

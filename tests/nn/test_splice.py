@@ -44,3 +44,13 @@ def test_sources_are_numbered_one_behind_the_other():
     assert rows[:, 0].tolist() == [101, 0, 100, 2, 101]
     rows.sum().backward()
     assert tokens["picture"].vectors.grad[:, 0].tolist() == [1, 2]
+
+
+def test_trained_sources_that_a_batch_does_not_read_are_named():
+    tokens = VectorTokens()
+    for name in ("soft", "picture", "prompt"):
+        tokens.add(name, Numbered(2, 0.0))
+    tokens["picture"].requires_grad_(False)
+    assert tokens.unread(torch.tensor([5, 5])).tolist() == [0]
+    assert tokens.unread(torch.tensor([], dtype=torch.int64)).tolist() == [0, 4]
+    assert tokens.unread(torch.tensor([0, 4])).tolist() == []
