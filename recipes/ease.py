@@ -93,6 +93,8 @@ class TableSettings(Settings):
     models: tuple[ModelKind, ...] = ("dnn", "dcn_v2", "din", "autoint")
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     model: ClickSettings = ClickSettings()
+    without_ids: bool = False  # every arm once more without the items' trained rows: what its features alone are worth
+    rare_below: int = Field(20, ge=0)  # rows of items with fewer training rows are reported by themselves; 0: not
     sasrec_seeds: tuple[int, ...] = (0, 1, 2)  # (): no SASRec
 
 
@@ -287,7 +289,7 @@ def soft_vectors(soft: SoftTokens) -> np.ndarray:
 
 # -- stage click_through ---------------------------------------------------------------------------------------------------------
 def arms_of(config: Ease, data: Data, split: Split) -> dict[str, Arm]:
-    """What an item is to a click-through model, by name. Every arm has the items' ids as well; `ids` has nothing else."""
+    """What an item is to a click-through model, by name: its id and what the name says; `ids` has nothing else."""
     raw = soft_features(config.soft, data, split)
     knowledge = load_knowledge(Path(config.data), config.knowledge, data.catalog.num_items)
     written = np.array([text is not None for text in knowledge.texts])
@@ -302,6 +304,8 @@ def arms_of(config: Ease, data: Data, split: Split) -> dict[str, Arm]:
         if number == 0:
             arms[f"untrained {name}"] = Arm(True, {"soft": (vectors["untrained"], vectors.present["untrained"])})
         arms[name] = Arm(True, {"soft": (vectors["trained"], vectors.present["trained"])})
+    if config.table.without_ids:
+        arms |= {f"{name}, no ids": Arm(False, arm.item_inputs) for name, arm in arms.items() if arm.item_inputs}
     return arms
 
 
@@ -334,10 +338,16 @@ def click_stage(config: Ease) -> None:
         split, data.catalog.num_items, arms, models=table.models, seeds=table.seeds, settings=table.model, folder=folder
     )
     results = click_table(split.test, lines, folder)
-    ranked = rank_with_sasrec(config, data, loo, arms, folder / "sasrec")
+    seen = np.bincount(split.train.items, minlength=data.catalog.num_items)[split.test.items]
+    rare = (
+        click_table(split.test, lines, folder, only=seen < table.rare_below) if (seen < table.rare_below).any() else []
+    )
+    with_ids = {name: arm for name, arm in arms.items() if arm.use_ids}
+    ranked = rank_with_sasrec(config, data, loo, with_ids, folder / "sasrec")
     facts = provenance("recipes/ease.py stage=click_through", seed=config.seed)
     write_json(
-        folder / "results.json", {"facts": facts, "protocol": split.card, "click_through": results, "sasrec": ranked}
+        folder / "results.json",
+        {"facts": facts, "protocol": split.card, "click_through": results, "rare_items": rare, "sasrec": ranked},
     )
     plot_click_table(results, folder / "auc.svg")
     Console().print(as_text(results))
