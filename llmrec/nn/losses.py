@@ -54,8 +54,8 @@ def allowed_token_loss(
 def info_nce(queries: torch.Tensor, keys: torch.Tensor, *, temperature: float = 0.1) -> torch.Tensor:
     """Mean over both directions of -log softmax(cos(query_b, key_j) / temperature)[b]: the right partner among those of the batch.
 
-    InfoNCE (van den Oord et al. 2018) in the symmetric form of CLIP (Radford et al. 2021); with item vectors of content and of ids it is
-    the content-id contrast of EM3 (Deng et al. 2024). Equals log B where all vectors are alike.
+    InfoNCE (van den Oord et al. 2018) in the symmetric form of CLIP (Radford et al. 2021); with item vectors of content and of ids it
+    is the content-id contrast of EM3 (Deng et al. 2024). Equals log B where all vectors are alike.
 
     Inputs:
         | what | shape | dtype |

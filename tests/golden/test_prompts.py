@@ -1,4 +1,4 @@
-"""Every shipped prompt for the next item, rendered with the real SmolLM2 tokenizer, token for token as it was when it was last looked at.
+"""Every shipped prompt for the next item, rendered with the real SmolLM2 tokenizer, token for token as it was last looked at.
 
 A change that is meant: LLMREC_WRITE_GOLDEN=1 python -m pytest tests/golden, then read the difference.
 """

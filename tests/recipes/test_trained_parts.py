@@ -29,8 +29,8 @@ def test_what_is_named_is_trained_saved_and_loaded(few_users, tiny_model, tmp_pa
     soft = SOFT if "semantic_adapter" in names else ()
     names = names.removesuffix("]") + "]"
     run_here(
-        settings(few_users, tiny_model, tmp_path / "run", f"train={names}", *more, *soft, "soft_prompt.num_tokens=3", "prefix.num_tokens=3",
-                 "num_last_layers=1", "layer_adapter.hidden_dim=4", "training.max_steps=4")
+        settings(few_users, tiny_model, tmp_path / "run", f"train={names}", *more, *soft, "soft_prompt.num_tokens=3",
+                 "prefix.num_tokens=3", "num_last_layers=1", "layer_adapter.hidden_dim=4", "training.max_steps=4")
     )  # fmt: skip
     model = load_artifact(tmp_path / "run")
     assert f"train:\n- {names[1:-1].split(', ')[0]}" in (tmp_path / "run" / "config.yaml").read_text()
