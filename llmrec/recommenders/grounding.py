@@ -47,6 +47,11 @@ class GroundedRecommender(DenseRecommender):
                 f"grounding reads a title the model has written, but this run's items are of the form "
                 f"'{model.item_tokens.form}'. Leave decoding at 'trie', or train with items.form=text."
             )
+        if model.backbone.vector_tokens.num_tokens:
+            raise ConfigError(
+                "grounding lets the model write behind words alone, but prompts of this run hold vectors in the place of some "
+                f"({', '.join(model.backbone.vector_tokens.sources)}). Leave decoding at 'trie'."
+            )
         self.model = model
         self.name = name
         self.num_beams = num_beams

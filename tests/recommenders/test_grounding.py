@@ -11,6 +11,7 @@ from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Histories
 from llmrec.errors import ConfigError
 from llmrec.items.forms import text_tokens
+from llmrec.nn.soft_prompt import SoftPrompt
 from llmrec.prompting.encoder import PromptEncoder
 from llmrec.prompting.templates import load_prompt
 from llmrec.recommenders import language_model
@@ -197,3 +198,10 @@ def test_a_saved_run_is_opened_either_way_and_from_the_command_line(tmp_path, ti
 def test_runs_of_other_forms_are_refused_in_words():
     with pytest.raises(ConfigError, match=r"of the form 'semantic_id'\. Leave decoding at 'trie'"):
         GroundedRecommender(language_model_of("semantic_id"))
+
+
+def test_prompts_with_soft_tokens_are_refused_in_words():
+    model = text_model()
+    model.backbone.add_vectors("soft_prompt", SoftPrompt(2, model.backbone.dim, norm=1.0))
+    with pytest.raises(ConfigError, match=r"vectors in the place of some \(soft_prompt\)\. Leave decoding at 'trie'"):
+        GroundedRecommender(model)
