@@ -24,6 +24,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from accelerate.utils import set_seed
 from pydantic import Field
 from rich.console import Console
@@ -37,17 +38,19 @@ from llmrec.config import Settings
 from llmrec.data.click_rows import click_rows
 from llmrec.data.features import Features
 from llmrec.data.folder import Data, load_data
+from llmrec.data.interactions import Interactions
 from llmrec.data.splits import Split, leave_one_out
 from llmrec.enrich.knowledge import knowledge_folder, load_knowledge
 from llmrec.enrich.open_provider import open_provider
-from llmrec.enrich.run import enrich
+from llmrec.enrich.providers import ProviderError
+from llmrec.enrich.run import Enrichment
 from llmrec.enrich.settings import EnrichSettings
 from llmrec.errors import ConfigError
 from llmrec.evaluation.click_report import as_text, plot_click_table
 from llmrec.evaluation.provenance import provenance
 from llmrec.evaluation.runner import evaluate
 from llmrec.evaluation.tasks import load_task
-from llmrec.files import read_json, write_json
+from llmrec.files import content_hash, read_json, write_json
 from llmrec.items.forms import soft_mentions
 from llmrec.metrics import bootstrap_interval
 from llmrec.nn.click_through import ModelKind
@@ -60,11 +63,11 @@ from llmrec.recommenders.baselines import EaseR
 from llmrec.recommenders.click_through import ClickSettings
 from llmrec.recommenders.factor_cache import cached_factors
 from llmrec.recommenders.item_writing import SOFT
-from llmrec.recommenders.sasrec import SasRecRecommender
+from llmrec.recommenders.sasrec import SasRecRecommender, SasRecSettings
 from llmrec.recommenders.vector_artifact import load_item_vectors, save_adapter_run
 from llmrec.training.backbones import BackboneSettings, checked_packing, make_backbone, settle_dtype
 from llmrec.training.click_grid import Arm, click_table, run_click_grid
-from llmrec.training.command import print_parts, recipe_main, remember_settings, settle_run_folder
+from llmrec.training.command import print_parts, recipe_main, refuse_sharded, remember_settings, settle_run_folder
 from llmrec.training.estimate import Estimate
 from llmrec.training.soft_tokens import AdapterSettings, SoftTokenSettings, make_soft_tokens, soft_features
 from llmrec.training.trainer import Batch, ComputeLoss, Criterion, Objective, TrainingSettings, train
@@ -116,15 +119,38 @@ class Ease(PartSettings):
     seed: int = Field(0, ge=0)
 
 
+def fitted_events(data: Data) -> Interactions:
+    """What collaborative vectors may know: no user's last two events, and nothing from after the click table's training rows."""
+    train = leave_one_out(data.interactions).train
+    until = click_rows(data.interactions).train.times.max()
+    kept = train.times <= until
+    indptr = np.concatenate([[0], np.cumsum(kept)])[train.indptr]
+    return Interactions(indptr, train.items[kept], train.num_items, train.times[kept])
+
+
+def features_of(config: Ease, data: Data) -> Features:
+    """What the adapter reads of every item."""
+    needs_events = "collaborative" in config.soft.features
+    return soft_features(config.soft, data, fitted_events(data) if needs_events else None)
+
+
 # -- stage enrich ---------------------------------------------------------------------------------------------------------------
 def write_knowledge(config: Ease) -> None:
-    """An LLM's text about every item; what was asked before is not asked again."""
+    """An LLM's text about every item; what was asked before is not asked again. Raises ProviderError where some stay without."""
+    if config.enrich.about != "items":
+        raise ConfigError("this stage writes about items; texts about users: llmrec enrich DATA --about users.")
     data = load_data(config.data)
-    name = config.knowledge or config.enrich.model.rsplit("/", 1)[-1]
-    knowledge = enrich(data, config.enrich, open_provider(config.enrich))
-    knowledge.save(knowledge_folder(Path(config.data), name))
-    num_texts = sum(text is not None for text in knowledge.texts)
-    Console().print(f"{num_texts:,} texts of {data.catalog.num_items:,} items: knowledge/{name}")
+    folder = knowledge_folder(Path(config.data), config.knowledge or Path(config.enrich.model).name)
+    enrichment = Enrichment(data, config.enrich, open_provider(config.enrich))
+    Console().print(f"estimate: {enrichment.plan(probe=enrichment.provider.local)}")
+    knowledge = enrichment.run()
+    knowledge.save(folder)
+    statuses = ", ".join(f"{number:,} {status}" for status, number in knowledge.card["counts"]["statuses"].items())
+    Console().print(f"{statuses or 'no texts'}; written to {folder}")
+    if missing := len(enrichment.tally.failures) + len(enrichment.tally.unasked):
+        raise ProviderError(
+            f"{missing} of {data.catalog.num_items} items have no text yet; run the stage again to ask for them."
+        )
 
 
 # -- stage adapter --------------------------------------------------------------------------------------------------------------
@@ -146,12 +172,12 @@ def reconstruction(config: Ease, soft: SoftTokens, first_id: int, contrast: torc
     return compute_loss
 
 
-def id_vectors(config: Ease, data: Data, split: Split, backbone: Backbone) -> torch.Tensor | None:
+def id_vectors(config: Ease, data: Data, backbone: Backbone) -> torch.Tensor | None:
     """float32 (num_items, D): collaborative factors turned into the model's width by a fixed random map, so that the contrast trains
     nothing but the adapter; None without contrast."""
     if not config.reconstruction.contrast_weight:
         return None
-    factors = torch.from_numpy(cached_factors(EaseR(), split.train, config.reconstruction.contrast_dim))
+    factors = torch.from_numpy(cached_factors(EaseR(), fitted_events(data), config.reconstruction.contrast_dim))
     generator = torch.Generator().manual_seed(config.seed)
     turned = torch.linalg.qr(torch.randn(backbone.dim, factors.shape[1], generator=generator)).Q.T  # (contrast_dim, D)
     return (factors @ turned).to(backbone.device)
@@ -209,11 +235,10 @@ def train_adapter(config: Ease, *, fresh: bool, dry_run: bool) -> Estimate | Non
     if (config := settle_run_folder(config, output, fresh=fresh)) is None:
         return None
     data = load_data(config.data)
-    split = leave_one_out(data.interactions)
     knowledge = load_knowledge(Path(config.data), config.knowledge, data.catalog.num_items)
     config = config.model_copy(update={"backbone": settle_dtype(config.backbone, seed=config.seed)})
     backbone = make_backbone(config.backbone, seed=config.seed)
-    soft = make_soft_tokens(config.soft, soft_features(config.soft, data, split), backbone, seed=config.seed)
+    soft = make_soft_tokens(config.soft, features_of(config, data), backbone, seed=config.seed)
     backbone.add_vectors(SOFT, soft)
     train_parts(backbone, ["semantic_adapter"], config, seed=config.seed)
     packing = checked_packing(config.training.packing, backbone)
@@ -232,9 +257,7 @@ def train_adapter(config: Ease, *, fresh: bool, dry_run: bool) -> Estimate | Non
     lr = {"adapter_lr": config.training.adapter_lr, "row_lr": config.training.row_lr}
     parts = trainable_parts(backbone, **lr, weight_decay=config.training.weight_decay)
     print_parts(backbone, parts, num_rows=len(training_rows))
-    compute_loss = reconstruction(
-        config, soft, backbone.first_vector_id(SOFT), id_vectors(config, data, split, backbone)
-    )
+    compute_loss = reconstruction(config, soft, backbone.first_vector_id(SOFT), id_vectors(config, data, backbone))
     trainer = train(
         Objective(backbone, compute_loss), parts, training_rows, collate, validate, config.training, output, seed=config.seed,
         resume=not fresh, num_cases=len(texts.held_out), dry_run=dry_run,
@@ -288,9 +311,9 @@ def soft_vectors(soft: SoftTokens) -> np.ndarray:
 
 
 # -- stage click_through ---------------------------------------------------------------------------------------------------------
-def arms_of(config: Ease, data: Data, split: Split) -> dict[str, Arm]:
+def arms_of(config: Ease, data: Data) -> dict[str, Arm]:
     """What an item is to a click-through model, by name: its id and what the name says; `ids` has nothing else."""
-    raw = soft_features(config.soft, data, split)
+    raw = features_of(config, data)
     knowledge = load_knowledge(Path(config.data), config.knowledge, data.catalog.num_items)
     written = np.array([text is not None for text in knowledge.texts])
     texts = encode_texts([text or "" for text in knowledge.texts], config.soft.text.encoder)
@@ -314,13 +337,17 @@ def rank_with_sasrec(config: Ease, data: Data, split: Split, arms: dict[str, Arm
     task, lines = load_task("leave_one_out"), []
     for seed in config.table.sasrec_seeds:
         for name, arm in arms.items():
-            path = folder / f"{arm.digest()}-{seed}.json"
+            events, settings = split.fitted(task.fit), SasRecSettings()
+            key = content_hash(
+                events.indptr, events.items, split.test.targets, settings.model_dump_json(), arm.digest(), str(seed)
+            )
+            path = folder / f"{key}.json"
             if not path.exists():
-                ranker = SasRecRecommender(item_inputs=arm.item_inputs, seed=seed).fit(split.fitted(task.fit))
+                ranker = SasRecRecommender(settings, item_inputs=arm.item_inputs, seed=seed).fit(events)
                 found = evaluate(ranker, data, task, "test", split=split)
                 metrics = {each: found.metrics[each] for each in ("recall@10", "ndcg@10")}
-                write_json(path, {"arm": name, "model": "sasrec", "seed": seed, "metrics": metrics})
-            lines.append(read_json(path, "a cell of the table"))
+                write_json(path, {"model": "sasrec", "seed": seed, "metrics": metrics})
+            lines.append({"arm": name, **read_json(path, "a cell of the table")})
             shown = lines[-1]["metrics"]
             print(f"sasrec, {name}, seed {seed}: NDCG@10 {shown['ndcg@10']['value']:.4f}", flush=True)
     return lines
@@ -331,7 +358,7 @@ def click_stage(config: Ease) -> None:
     folder = Path(config.output) / "click_through"
     data = load_data(config.data)
     loo = leave_one_out(data.interactions)
-    arms = arms_of(config, data, loo)
+    arms = arms_of(config, data)
     split = click_rows(data.interactions)
     table = config.table
     lines = run_click_grid(
@@ -342,12 +369,21 @@ def click_stage(config: Ease) -> None:
     rare = (
         click_table(split.test, lines, folder, only=seen < table.rare_below) if (seen < table.rare_below).any() else []
     )
+    references = [name for name in arms if name == "raw features" or name.startswith("untrained ")][:2]
+    against = {name: click_table(split.test, lines, folder, reference=name) for name in references}
     with_ids = {name: arm for name, arm in arms.items() if arm.use_ids}
     ranked = rank_with_sasrec(config, data, loo, with_ids, folder / "sasrec")
     facts = provenance("recipes/ease.py stage=click_through", seed=config.seed)
     write_json(
         folder / "results.json",
-        {"facts": facts, "protocol": split.card, "click_through": results, "rare_items": rare, "sasrec": ranked},
+        {
+            "facts": facts,
+            "protocol": split.card,
+            "click_through": results,
+            "against": against,
+            "rare_items": rare,
+            "sasrec": ranked,
+        },
     )
     plot_click_table(results, folder / "auc.svg")
     Console().print(as_text(results))
@@ -362,12 +398,11 @@ def main(config: Ease, *, fresh: bool, dry_run: bool = False) -> Estimate | None
             "--dry-run estimates a training, so it goes with stage=adapter; `llmrec enrich --dry-run` estimates the texts."
         )
     set_seed(config.seed)
-    if config.stage == "enrich":
-        write_knowledge(config)
-    elif config.stage == "adapter":
+    if config.stage == "adapter":
+        refuse_sharded("recipes/ease.py")
         return train_adapter(config, fresh=fresh, dry_run=dry_run)
-    else:
-        click_stage(config)
+    if PartialState().is_main_process:  # the other stages are one process's work
+        (write_knowledge if config.stage == "enrich" else click_stage)(config)
     return None
 
 

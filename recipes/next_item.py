@@ -181,7 +181,7 @@ def make_model(
     """The backbone with item tokens, trained parts and prompt."""
     check_positions(backbone, config.prompt.max_tokens)
     if config.items.form == "soft" or "soft" in config.items.mention:
-        features = soft_features(config.soft, data, split)
+        features = soft_features(config.soft, data, split.train)
         backbone.add_vectors("soft", make_soft_tokens(config.soft, features, backbone, seed=config.seed))
     if "image" in config.items.mention:
         paths = picture_paths(data.catalog, data.folder)

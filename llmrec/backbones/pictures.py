@@ -58,6 +58,8 @@ def picture_paths(catalog: Catalog, folder: Path) -> list[Path | None]:
 def read_content(path: Path, max_pixels: int = MAX_PIXELS) -> bytes:
     """The bytes of a picture file whose header says a known format and at most `max_pixels` pixels. Raises PictureError."""
     try:
+        if not path.is_file():  # a pipe or a device has no end
+            raise PictureError("No such file" if not path.exists() else "it is no plain file")
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise PictureError(f"the file has {size:,} bytes, more than the {MAX_BYTES:,} that a picture may have")

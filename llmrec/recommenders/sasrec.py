@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from llmrec.config import Settings
 from llmrec.data.interactions import Histories, Interactions
-from llmrec.errors import ConfigError, DataError
+from llmrec.errors import ConfigError, DataError, ModelError
 from llmrec.nn.item_inputs import ItemInputs
 from llmrec.nn.sequence import SasRec
 from llmrec.recommenders.click_through import ItemMatrices
@@ -130,6 +130,10 @@ class SasRecRecommender(DenseRecommender):
             if epoch % 2:
                 continue
             value = self._last_loss(watched, watched_mask)
+            if not np.isfinite(value):
+                raise ModelError(
+                    f"SASRec diverged in epoch {epoch + 1} (its loss is {value}); lower lr, or check that features are finite."
+                )
             if value < best:
                 best, best_state, without_better = value, copy.deepcopy(network.state_dict()), 0
             else:

@@ -108,6 +108,15 @@ def _settle(config: SettingsT, folder: Path, *, fresh: bool, state: PartialState
     return config
 
 
+def refuse_sharded(recipe: str) -> None:
+    """Raises ConfigError where the model's weights lie in slices: `recipe` reads the whole model again after it was trained."""
+    if parse_flag_from_env("ACCELERATE_USE_FSDP") or parse_flag_from_env("ACCELERATE_USE_DEEPSPEED"):
+        raise ConfigError(
+            f"{recipe} needs the whole model in each process after training, so it cannot be launched with FSDP or DeepSpeed; use "
+            "--launch multi_gpu, or one process."
+        )
+
+
 def remember_settings(config: Settings, folder: Path) -> None:
     """Writes the settings again once what was "auto" has been settled, so that a resumed run does not choose anew."""
     if PartialState().is_main_process:

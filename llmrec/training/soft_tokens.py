@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -55,20 +55,15 @@ class SoftTokenSettings(Settings):
     adapter: AdapterSettings = AdapterSettings()
 
 
-class HasTraining(Protocol):
-    """A split of any kind: its `train` are the events that may be learned from."""
+def soft_features(settings: SoftTokenSettings, data: Data, train: Interactions | None) -> Features:
+    """The features that `settings.features` names, each at its own width; see `item_features`.
 
-    @property
-    def train(self) -> Interactions: ...
-
-
-def soft_features(settings: SoftTokenSettings, data: Data, split: HasTraining) -> Features:
-    """The features that `settings.features` names, each at its own width; see `item_features`."""
+    train: the events that "collaborative" may be fitted to; None where it is not among the features.
+    """
     extra = Features(data.catalog.num_items)
     if "collaborative" in settings.features:
-        extra.add(
-            "collaborative", *collaborative_factors(settings.collaborative, split.train, settings.collaborative_dim)
-        )
+        assert train is not None, "collaborative features need the events that they may be fitted to"
+        extra.add("collaborative", *collaborative_factors(settings.collaborative, train, settings.collaborative_dim))
     features = item_features(settings.features, data, text=settings.text, image=settings.image, extra=extra)
     items_without_features(features, data.catalog, settings.on_missing)
     return features

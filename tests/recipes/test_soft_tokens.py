@@ -13,12 +13,14 @@ from safetensors.numpy import load_file
 
 from llmrec import metrics
 from llmrec.config import load_config
+from llmrec.data.catalog import Catalog
 from llmrec.data.click_rows import drawn_rows
 from llmrec.data.folder import load_data
 from llmrec.data.interactions import Histories
 from llmrec.errors import ConfigError, DataError
 from llmrec.recommenders.artifact import load_artifact
 from llmrec.recommenders.language_model import recommender_of
+from llmrec.recommenders.new_items import add_items
 from llmrec.recommenders.pointwise import PointwiseRecommender
 from llmrec.recommenders.recommender import Recommender
 from llmrec.recommenders.requests import Requests
@@ -183,7 +185,7 @@ def test_collaborative_vectors_never_see_a_row_of_validation_or_test(few_users):
     other = replace(data, interactions=replace(data.interactions, ratings=ratings))
     changed = RECIPE.read_events(config, other)
     assert changed.clicks.test.labels.sum() == (~events.clicks.test.labels).sum()
-    before, after = (RECIPE.soft_features(config.soft, *pair) for pair in ((data, events), (other, changed)))
+    before, after = (RECIPE.soft_features(config.soft, *pair) for pair in ((data, events.train), (other, changed.train)))
     np.testing.assert_array_equal(after["collaborative"], before["collaborative"])
     assert (before.present["collaborative"] == (events.train.counts() > 0)).all()
 
@@ -233,6 +235,16 @@ def test_what_cannot_be_trained_says_so(few_users, tiny_model, tmp_path, clicks)
     one_class = clicks.train.take(np.flatnonzero(clicks.train.labels))
     with pytest.raises(DataError, match="both classes"):
         drawn_rows(one_class, None, 0)
+
+
+def test_a_new_item_is_scored_by_its_title_and_what_was_learned_for_items_nobody_met(two_step_run, tmp_path):
+    add_items(two_step_run, Catalog.from_rows([{"item_id": "new", "title": "A new film"}]), out=tmp_path / "grown")
+    model = load_artifact(tmp_path / "grown")
+    assert not model.backbone.vector_tokens["soft"].present[1682].any()
+    old, grown = (Recommender.from_pretrained(run) for run in (two_step_run, tmp_path / "grown"))
+    history, asked = old.catalog.item_ids[3:6], old.catalog.item_ids[9:12]
+    np.testing.assert_allclose(grown.score(history, asked), old.score(history, asked), atol=1e-5)
+    assert 0 < grown.score(history, ["new"])[0] < 1
 
 
 def test_probabilities_are_a_softmax_over_the_two_words_alone(two_step_run):
