@@ -85,7 +85,8 @@ def enrich(
     enrichment = Enrichment(
         data, settings, open_provider(settings), progress=_Bar() if sys.stderr.isatty() else _silent
     )
-    estimate = enrichment.plan(probe=enrichment.provider.local or not dry_run)
+    # A server is not asked before the question below: calls may cost money.
+    estimate = enrichment.plan(probe=enrichment.provider.local or (yes and not dry_run))
     for line in _in_words(estimate, settings.about):
         typer.echo(line, err=True)
     if dry_run:
