@@ -70,7 +70,7 @@ def knowledge_folder(data_folder: Path, name: str) -> Path:
 def load_knowledge(data_folder: Path, name: str | None, num_items: int, *, about: str = "items") -> Knowledge:
     """Reads DATA/knowledge/NAME; without a name, the only one about items there is (about="users": about users).
 
-    num_items: of the catalog (users: of the data), so that texts of other data are not mistaken for these.
+    num_items: of the catalog (users: of the data); knowledge about another number of them is refused.
     Raises DataError where there is none, several without a name, or it does not belong to these data.
     """
     data_folder = Path(data_folder)
@@ -87,6 +87,7 @@ def load_knowledge(data_folder: Path, name: str | None, num_items: int, *, about
         table = pq.read_table(folder / "texts.parquet")
         rows = table[about.removesuffix("s")].to_numpy()
         texts, statuses = table["text"].to_pylist(), table["status"].to_pylist()
+        keep_flagged = bool(card["settings"]["keep_flagged"])
     except (OSError, KeyError, pa.ArrowException) as error:
         raise DataError(f"cannot read the texts in '{folder}': {error}. Run `llmrec enrich` again.") from error
     if card.get("num_rows") != num_items or (len(rows) and (rows.min() < 0 or rows.max() >= num_items)):
@@ -95,7 +96,7 @@ def load_knowledge(data_folder: Path, name: str | None, num_items: int, *, about
             "Run `llmrec enrich` again."
         )
     found = {int(row): (text, status) for row, text, status in zip(np.asarray(rows), texts, statuses, strict=True)}
-    return Knowledge.of(num_items, found, card, keep_flagged=bool(card["settings"]["keep_flagged"]))
+    return Knowledge.of(num_items, found, card, keep_flagged=keep_flagged)
 
 
 def _only_name(data_folder: Path, about: str) -> str:
