@@ -31,7 +31,7 @@ def plot_click_table(records: Sequence[dict], path: Path) -> None:
     trivial = [record for record in records if record["model"] == "counts"]
     models = list(dict.fromkeys(record["model"] for record in records if record["model"] != "counts"))
     arms = list(dict.fromkeys(record["arm"] for record in records if record["model"] != "counts"))
-    figure = Figure(figsize=(3.2 * max(1, len(models)) + 1.6, 0.34 * len(arms) + 1.2), layout="constrained")
+    figure = Figure(figsize=(3.2 * max(1, len(models)) + 1.6, 0.34 * len(arms) + 1.5), layout="constrained")
     panels = figure.subplots(1, max(1, len(models)), sharey=True, sharex=True, squeeze=False)[0]
     for panel, model in zip(panels, models, strict=False):
         found = {record["arm"]: record["auc"] for record in records if record["model"] == model}
@@ -49,7 +49,9 @@ def plot_click_table(records: Sequence[dict], path: Path) -> None:
             panel.spines[side].set_visible(False)
     panels[0].invert_yaxis()
     if trivial:
-        panels[-1].legend(fontsize=7, frameon=False, loc="lower right")
+        figure.legend(
+            *panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, fontsize=8, frameon=False
+        )
     with atomic_file(path) as temporary:
         figure.savefig(temporary, format="svg")
 
