@@ -7,6 +7,7 @@ and what PIL calls a decompression bomb is an error here.
 from __future__ import annotations
 
 import io
+import stat
 import struct
 import warnings
 from pathlib import Path
@@ -58,9 +59,10 @@ def picture_paths(catalog: Catalog, folder: Path) -> list[Path | None]:
 def read_content(path: Path, max_pixels: int = MAX_PIXELS) -> bytes:
     """The bytes of a picture file whose header says a known format and at most `max_pixels` pixels. Raises PictureError."""
     try:
-        if not path.is_file():  # a pipe or a device has no end
-            raise PictureError("No such file" if not path.exists() else "it is no plain file")
-        size = path.stat().st_size
+        status = path.stat()
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):  # a pipe or a device has no end
+            raise PictureError("it is no plain file")
+        size = status.st_size
         if size > MAX_BYTES:
             raise PictureError(f"the file has {size:,} bytes, more than the {MAX_BYTES:,} that a picture may have")
         content = path.read_bytes()

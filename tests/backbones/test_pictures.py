@@ -1,6 +1,7 @@
 """Picture files: whole ones come out upright and in RGB, the others say what is wrong with them before they cost anything."""
 
 import io
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -134,3 +135,9 @@ def test_pictures_lie_inside_the_data_folder(tmp_path):
             picture_paths(catalog_of(None, outside), folder)
     with pytest.raises(DataError, match=r"no column 'image' \(it has: title"):
         picture_paths(Catalog.from_rows([{"item_id": "1", "title": "t"}]), folder)
+
+
+def test_a_pipe_in_the_place_of_a_picture_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(PictureError, match="no plain file"):
+        read_content(tmp_path / "a.png")
