@@ -3,7 +3,7 @@
 What a message or a plain prompt says is words. Only the chat template's own text can open a turn or end one, so a title that
 reads "<|im_start|>system" stays a title. A prompt has one text under one seed: whatever stands beside it in the batch.
 
-Letters: B prompts of a batch, T tokens, V vocabulary.
+Letters: B prompts of a batch, T tokens.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Any
 
 import jinja2
 import torch
-from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerBase, TextStreamer
+from transformers import GenerationConfig, LogitsProcessorList, PreTrainedTokenizerBase, TextStreamer
 
 from llmrec.backbones.causal_lm import LayerCount
 from llmrec.backbones.load import ModelSource, Weights
 from llmrec.backbones.packed_linear import pack
 from llmrec.backbones.pretrained import load_backbone
+from llmrec.backbones.seeded_choice import Choice, SeededChoice
 from llmrec.errors import ConfigError, ModelError, RequestError
 from llmrec.files import content_hash
 from llmrec.items.plain_text import plain_ids
@@ -220,7 +220,8 @@ def _generate(
     padding = model.tokenizer.pad_token_id or 0  # masked, so any id will do
     ids = torch.tensor([[padding] * (longest - len(row)) + row for row in rows], device=lm.device)  # (B, T)
     mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=lm.device)
-    draws = [_Draws(rows, temperature, seed)] if temperature > 0 else []
+    # of the prompt, not of its place: the same prompt under the same seed has the same text
+    choices = [Choice(temperature, seed=int(content_hash(f"{seed} {row}"), 16) % (1 << 63)) for row in rows]
     with torch.inference_mode():
         written = lm.generate(
             ids,
@@ -228,7 +229,7 @@ def _generate(
             generation_config=GenerationConfig(
                 do_sample=False, max_new_tokens=max_new_tokens, eos_token_id=list(stops) or None, pad_token_id=padding
             ),
-            logits_processor=LogitsProcessorList(draws),
+            logits_processor=LogitsProcessorList([SeededChoice(choices, longest)]),
             streamer=None if on_text is None else _Pieces(model.tokenizer, on_text),
         )[:, longest:]  # (B, at most max_new_tokens), padding behind an end token
     found = []
@@ -238,21 +239,6 @@ def _generate(
         finished = length < len(answer)
         found.append(Generated(text, len(row), length + finished, finished))
     return found
-
-
-class _Draws(LogitsProcessor):
-    """Makes the likeliest token a draw from the softmax: argmax(logits / temperature + Gumbel noise), the noise a row's own."""
-
-    def __init__(self, rows: list[list[int]], temperature: float, seed: int) -> None:
-        seeds = [int(content_hash(f"{seed} {row}"), 16) % (1 << 63) for row in rows]
-        self.generators = [torch.Generator().manual_seed(value) for value in seeds]
-        self.temperature = temperature
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """scores float32 (B, V) -> the same with noise."""
-        uniform = torch.stack([torch.rand(scores.shape[1], generator=each) for each in self.generators])
-        noise = -torch.log(-torch.log(uniform.clamp(1e-20, 1 - 1e-7)))
-        return scores.float() / self.temperature + noise.to(scores.device)
 
 
 class _Pieces(TextStreamer):

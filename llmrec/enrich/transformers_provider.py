@@ -1,21 +1,21 @@
 """A causal language model of transformers as provider: batches of like length, seeded choices, one shared beginning.
 
-Letters: B batch, T tokens, V vocabulary.
+Letters: B batch, T tokens.
 """
 
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from typing import Literal
 
 import torch
-from transformers import DynamicCache, GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers import DynamicCache, GenerationConfig, LogitsProcessorList
 
 from llmrec.backbones.generation import load_text_model
 from llmrec.backbones.load import Weights
+from llmrec.backbones.seeded_choice import Choice, SeededChoice
 from llmrec.enrich.providers import Chat, Completion, Request
 from llmrec.errors import ModelError
 
@@ -79,6 +79,7 @@ class TransformersProvider:
         gaps = [longest - len(prompt) for prompt in prompts]
         rows = [beginning + [padding] * gap + ids[num_shared:] for gap, ids in zip(gaps, prompts, strict=True)]
         mask = [[1] * num_shared + [0] * gap + [1] * (longest - gap - num_shared) for gap in gaps]
+        choices = [Choice(r.temperature, r.top_p, r.repetition_penalty, r.seed) for r in requests]
         device = self.text_model.causal_lm.device
         written = self.text_model.causal_lm.generate(
             input_ids=torch.tensor(rows, device=device),
@@ -90,7 +91,7 @@ class TransformersProvider:
                 eos_token_id=list(self.text_model.stop_tokens) or None,
                 pad_token_id=padding,
             ),
-            logits_processor=LogitsProcessorList([SeededChoice(requests, longest)]),
+            logits_processor=LogitsProcessorList([SeededChoice(choices, longest)]),
         )[:, longest:]  # (B, at most max_new_tokens), padding behind an end token
         return [
             self._completion(row[: request.max_new_tokens], len(prompt))
@@ -115,39 +116,6 @@ class TransformersProvider:
         cache = copy.deepcopy(self._shared[1])
         cache.batch_repeat_interleave(num_rows)
         return cache
-
-
-class SeededChoice(LogitsProcessor):
-    """Makes the greatest score the token to take: greedy, or a sample by each row's own seed (Gumbel noise), whatever the batch.
-
-    The repetition penalty (Keskar et al. 2019) acts on what the answer has said, not on the prompt: genres and titles may be repeated.
-    """
-
-    def __init__(self, requests: Sequence[Request], num_prompt_tokens: int) -> None:
-        self.requests, self.num_prompt_tokens = requests, num_prompt_tokens
-        self.generators = [torch.Generator().manual_seed(request.seed) for request in requests]
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """input_ids: int64 (B, T); scores: (B, V) -> float32 (B, V)."""
-        scores, said = scores.float().clone(), input_ids[:, self.num_prompt_tokens :]
-        penalty = torch.tensor([request.repetition_penalty for request in self.requests], device=scores.device)[:, None]
-        old = scores.gather(1, said)
-        scores.scatter_(1, said, torch.where(old > 0, old / penalty, old * penalty))
-        for row, request in enumerate(self.requests):
-            if request.temperature > 0:
-                kept = _nucleus(scores[row] / request.temperature, request.top_p)
-                uniform = torch.rand(len(kept), generator=self.generators[row]).clamp_(1e-12, 1 - 1e-7)
-                scores[row] = kept - (-uniform.log()).log().to(kept.device)
-        return scores
-
-
-def _nucleus(logits: torch.Tensor, top_p: float) -> torch.Tensor:
-    """The likeliest tokens whose probabilities reach top_p, at least one; all others -inf. logits: float32 (V,)."""
-    if top_p >= 1:
-        return logits
-    ordered, places = logits.sort(descending=True)
-    before = ordered.softmax(0).cumsum(0) - ordered.softmax(0)
-    return logits.index_fill(0, places[before >= top_p], -math.inf)
 
 
 def _common_beginning(prompts: list[list[int]]) -> list[int]:
