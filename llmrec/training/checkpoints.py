@@ -1,4 +1,4 @@
-"""Checkpoints that a killed process cannot spoil, and a log that a resumed run continues."""
+"""Checkpoints that a killed process cannot spoil, a log that a resumed run continues, and an end that it comes to at the same step."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 import re
 from pathlib import Path
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from llmrec.files import write_json, write_text
 
@@ -24,6 +24,22 @@ class MarkComplete(TrainerCallback):
         if state.is_world_process_zero:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             write_json(folder / COMPLETE, {"files": _sizes(folder)})
+
+
+class EndsOnce(EarlyStoppingCallback):
+    """Early stopping whose count of validations without a better one is part of a checkpoint, and a training that was over when it
+    was killed is over when it is resumed: by its patience, or by its number of steps.
+
+    The Trainer restores the count where its `restore_callback_states_from_checkpoint` is set, and forgets that it was to stop.
+    """
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
+        """Called once the Trainer has read the checkpoint."""
+        out_of_patience = self.early_stopping_patience_counter >= self.early_stopping_patience
+        if out_of_patience or state.global_step >= state.max_steps:
+            control.should_training_stop = True
 
 
 class LogLines(TrainerCallback):

@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 from torch import nn
 from torch.nn.modules.module import _IncompatibleKeys
-from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 
 from llmrec.backbones.adapters import TrainablePart, trained_state
@@ -21,7 +21,7 @@ from llmrec.backbones.causal_lm import Backbone
 from llmrec.backbones.frozen_linear import frozen_weights_packed
 from llmrec.config import Settings
 from llmrec.errors import ArtifactError, ConfigError, DataError
-from llmrec.training.checkpoints import LOG, LogLines, MarkComplete, last_complete_checkpoint, step_of
+from llmrec.training.checkpoints import LOG, EndsOnce, LogLines, MarkComplete, last_complete_checkpoint, step_of
 from llmrec.training.estimate import Estimate, estimate, measured, say
 from llmrec.training.samplers import BranchSampler, LengthSampler
 from llmrec.training.sharded import make_plain, make_shardable, whole_outside_layers
@@ -148,6 +148,11 @@ class RankingTrainer(Trainer):
             self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98))
         return self.optimizer
 
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing where the training was over already: the Trainer itself looks at that only behind a step."""
+        if not self.control.should_training_stop:
+            super()._run_epoch(*args, **kwargs)
+
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
         """Ranks the validation cases; returns and logs `eval_<metric>`."""
         with whole_outside_layers(self.model):
@@ -205,7 +210,7 @@ def train(
         parts=parts,
         rank_validation=rank_validation,
         by_user=settings.packing == "branches",
-        callbacks=[EarlyStoppingCallback(settings.patience), LogLines(folder / LOG), MarkComplete(), *callbacks],
+        callbacks=[EndsOnce(settings.patience), LogLines(folder / LOG), MarkComplete(), *callbacks],
     )
     checkpoint = last_complete_checkpoint(folder / "checkpoints") if resume else None
     done = step_of(checkpoint) if checkpoint else 0
@@ -257,6 +262,7 @@ def training_arguments(
         save_strategy="steps",
         save_steps=every,
         save_total_limit=2,
+        restore_callback_states_from_checkpoint=True,  # how long there has been no better validation
         load_best_model_at_end=True,
         metric_for_best_model=criterion.metric,
         greater_is_better=criterion.greater_is_better,

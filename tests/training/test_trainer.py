@@ -1,17 +1,97 @@
-"""What a checkpoint may hold."""
+"""What a checkpoint may hold, and when a training ends: an interrupted one at the step of an unbroken one."""
 
+import shutil
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from transformers import TrainerCallback
 
+from llmrec.backbones.adapters import add_lora, trainable_parts
 from llmrec.errors import ArtifactError
-from llmrec.training.checkpoints import last_complete_checkpoint, read_log
-from llmrec.training.trainer import Objective
+from llmrec.prompting.collators import Collator
+from llmrec.prompting.knowledge_rows import KnowledgeRows
+from llmrec.training.checkpoints import LOG, last_complete_checkpoint, read_log
+from llmrec.training.trainer import Objective, RankingTrainer, TrainingSettings, train
 from tests.tiny import tiny_backbone
+
+FOUND = {
+    2: 0.1,
+    4: 0.3,
+    6: 0.2,
+    8: 0.29,
+    10: 0.25,
+    12: 0.9,
+}  # step -> validation: best at 4, the third without a better one at 10
+
+
+class At(TrainerCallback):
+    """Knows the step, and interrupts the training behind one."""
+
+    def __init__(self, interrupted: int | None):
+        self.step, self.interrupted = 0, interrupted
+
+    def on_step_end(self, args, state, control, **_):
+        self.step = state.global_step
+
+    def on_step_begin(self, args, state, control, **_):
+        if state.global_step == self.interrupted:
+            raise KeyboardInterrupt
+
+
+def run(folder: Path, *, resume: bool = False, interrupted: int | None = None, max_steps: int = 14) -> RankingTrainer:
+    """A tiny model trained on ten rows, three batches an epoch, validated every second step with what FOUND says."""
+    backbone = tiny_backbone("llama")
+    add_lora(backbone, rank=2, alpha=2, dropout=0.1)
+    rows = KnowledgeRows(backbone.tokenizer, None, [f"film {n}" for n in range(10)], np.arange(10), max_text_tokens=9)
+    at = At(interrupted)
+    return train(
+        Objective(backbone, lambda backbone, batch: backbone.next_token_loss(batch, rule="full")),
+        trainable_parts(backbone, adapter_lr=0.01, row_lr=0.01, weight_decay=0),
+        rows, Collator(0), lambda *_: {"ndcg@10": FOUND.get(at.step, 0.0)},
+        TrainingSettings(batch_size=4, max_steps=max_steps, evaluate_every=2, patience=3, log_every=1), folder,
+        seed=0, resume=resume, callbacks=[at],
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory) -> tuple[Path, RankingTrainer]:
+    """A training that its patience ends behind step 10."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    return folder, run(folder)
+
+
+def assert_same_end(folder: Path, trainer: RankingTrainer, unbroken: tuple[Path, RankingTrainer]) -> None:
+    of, expected = unbroken
+    assert (trainer.state.global_step, trainer.state.best_global_step) == (expected.state.global_step, 4) == (10, 4)
+    assert Path(trainer.state.best_model_checkpoint).name == "checkpoint-4"
+    weights, whole = trainer.model.state_dict(), expected.model.state_dict()
+    assert all(torch.equal(weights[name], whole[name]) for name in whole)
+    losses, whole_losses = ([r["loss"] for r in read_log(each / LOG) if "loss" in r] for each in (folder, of))
+    assert losses == whole_losses and len(losses) == 10
+
+
+@pytest.mark.parametrize("interrupted", [3, 5, 7, 9])
+def test_a_training_that_goes_on_stops_at_the_step_at_which_it_would_have_stopped(unbroken, tmp_path, interrupted):
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, interrupted=interrupted)
+    assert_same_end(tmp_path, run(tmp_path, resume=True), unbroken)
+
+
+def test_a_training_whose_patience_had_ended_takes_no_further_step(unbroken, tmp_path):
+    shutil.copytree(unbroken[0], tmp_path, dirs_exist_ok=True)  # as if it had been killed before the model was written
+    assert_same_end(tmp_path, run(tmp_path, resume=True), unbroken)
+
+
+def test_a_training_that_had_made_all_its_steps_takes_no_further_one(tmp_path):
+    first, again = run(tmp_path, max_steps=5), run(tmp_path, resume=True, max_steps=5)
+    assert first.state.global_step == again.state.global_step == 5
+    weights, whole = again.model.state_dict(), first.model.state_dict()
+    assert all(torch.equal(weights[name], whole[name]) for name in whole)
 
 
 def test_a_checkpoint_holds_the_trained_parameters_and_refuses_foreign_ones():
-    from llmrec.backbones.adapters import add_lora
-
     backbone = tiny_backbone("llama")
     add_lora(backbone, rank=2, alpha=2, dropout=0.0)
     objective = Objective(backbone, lambda backbone, batch: (torch.zeros(()), 1))
