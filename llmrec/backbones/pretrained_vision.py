@@ -24,14 +24,13 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModel
 from llmrec.backbones.encoder_source import encoder_source, source_identity
 from llmrec.errors import ModelError
 
-PROCESSOR = "preprocessor_config.json"
 # Their `get_image_features` gives the embedding that the text tower is compared with.
 TWO_TOWERS = ("align", "altclip", "blip", "chinese_clip", "clip", "clipseg", "metaclip_2", "siglip", "siglip2")
 
 
 def identity(model: str) -> str:
     """What tells this model's vectors from another's: its weights and how it wants pictures prepared. Raises ModelError."""
-    return source_identity(_source(model), PROCESSOR)
+    return source_identity(_source(model))
 
 
 class VisionModel:
