@@ -67,7 +67,7 @@ from llmrec.recommenders.sasrec import SasRecRecommender, SasRecSettings
 from llmrec.recommenders.vector_artifact import load_item_vectors, save_adapter_run
 from llmrec.training.backbones import BackboneSettings, checked_packing, make_backbone, settle_dtype
 from llmrec.training.click_grid import Arm, click_table, run_click_grid
-from llmrec.training.command import print_parts, recipe_main, refuse_sharded, remember_settings, settle_run_folder
+from llmrec.training.command import begin_run, print_parts, recipe_main, refuse_sharded, settle_run_folder
 from llmrec.training.estimate import Estimate
 from llmrec.training.soft_tokens import AdapterSettings, SoftTokenSettings, make_soft_tokens, soft_features
 from llmrec.training.trainer import Batch, ComputeLoss, Criterion, Objective, TrainingSettings, train
@@ -235,7 +235,7 @@ def train_adapter(config: Ease, *, fresh: bool, dry_run: bool) -> Estimate | Non
     if (config := settle_run_folder(config, output, fresh=fresh)) is None:
         return None
     data = load_data(config.data)
-    knowledge = load_knowledge(Path(config.data), config.knowledge, data.catalog.num_items)
+    knowledge = load_knowledge(data, config.knowledge)
     config = config.model_copy(update={"backbone": settle_dtype(config.backbone, seed=config.seed)})
     backbone = make_backbone(config.backbone, seed=config.seed)
     soft = make_soft_tokens(config.soft, features_of(config, data), backbone, seed=config.seed)
@@ -243,7 +243,6 @@ def train_adapter(config: Ease, *, fresh: bool, dry_run: bool) -> Estimate | Non
     train_parts(backbone, ["semantic_adapter"], config, seed=config.seed)
     packing = checked_packing(config.training.packing, backbone)
     config = config.model_copy(update={"training": config.training.model_copy(update={"packing": packing})})
-    remember_settings(config, output)
 
     texts = divide_texts(config, backbone, knowledge.texts)
     untrained = soft_vectors(soft)
@@ -254,13 +253,14 @@ def train_adapter(config: Ease, *, fresh: bool, dry_run: bool) -> Estimate | Non
         return {"reconstruction": float(costs.sum() / lengths.sum())}
 
     training_rows = texts.rows(texts.trained)
+    begin_run(config, output, num_rows=len(training_rows), fresh=fresh)
     lr = {"adapter_lr": config.training.adapter_lr, "row_lr": config.training.row_lr}
     parts = trainable_parts(backbone, **lr, weight_decay=config.training.weight_decay)
     print_parts(backbone, parts, num_rows=len(training_rows))
     compute_loss = reconstruction(config, soft, backbone.first_vector_id(SOFT), id_vectors(config, data, backbone))
     trainer = train(
         Objective(backbone, compute_loss), parts, training_rows, collate, validate, config.training, output, seed=config.seed,
-        resume=not fresh, num_cases=len(texts.held_out), dry_run=dry_run,
+        num_cases=len(texts.held_out), dry_run=dry_run,
         criterion=Criterion("reconstruction", greater_is_better=False),
     )  # fmt: skip
     if dry_run:
@@ -314,7 +314,7 @@ def soft_vectors(soft: SoftTokens) -> np.ndarray:
 def arms_of(config: Ease, data: Data) -> dict[str, Arm]:
     """What an item is to a click-through model, by name: its id and what the name says; `ids` has nothing else."""
     raw = features_of(config, data)
-    knowledge = load_knowledge(Path(config.data), config.knowledge, data.catalog.num_items)
+    knowledge = load_knowledge(data, config.knowledge)
     written = np.array([text is not None for text in knowledge.texts])
     texts = encode_texts([text or "" for text in knowledge.texts], config.soft.text.encoder)
     arms = {

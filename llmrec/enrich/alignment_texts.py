@@ -31,21 +31,20 @@ def alignment_texts(
             f"alignment.description names columns ({', '.join(description)}) and alignment.knowledge texts ('{knowledge}'), but an "
             "item has one description. Keep one of the two."
         )
-    items, users = data.catalog.num_items, data.interactions.num_users
     descriptions = describe_items(data.catalog, description) if description else None
     if knowledge:
-        descriptions = load_knowledge(data.folder, knowledge, items).texts
+        descriptions = load_knowledge(data, knowledge).texts
     return AlignmentTexts(
         data.catalog.titles,
         descriptions,
-        load_knowledge(data.folder, queries, items).texts if queries else None,
-        _preferences(data, split, preferences, users) if preferences else None,
+        load_knowledge(data, queries).texts if queries else None,
+        _preferences(data, split, preferences) if preferences else None,
     )
 
 
-def _preferences(data: Data, split: Split, name: str, num_users: int) -> list[str | None]:
+def _preferences(data: Data, split: Split, name: str) -> list[str | None]:
     """Summaries of users' tastes. They are `llmrec enrich`'s from the events of leave-one-out, of which `split` may hold some out."""
-    found = load_knowledge(data.folder, name, num_users, about="users")
+    found = load_knowledge(data, name, about="users")
     fit = found.card["settings"]["fit"]
     if split.name != "leave_one_out" or fit != "train":
         raise DataError(

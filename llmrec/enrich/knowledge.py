@@ -1,11 +1,12 @@
 """Texts that a language model wrote about items or users: DATA/knowledge/NAME/texts.parquet and card.json.
 
 texts.parquet  item (or user) int32, text string, status string; one row for each that was asked about
-card.json      format_version, about, model, prompt and its hash, settings, counts
+card.json      format_version, about, model, prompt and its hash, settings, counts, and the hash of the catalogue (users: of the data)
 """
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from llmrec.data.catalog import Catalog
+from llmrec.data.folder import Data
 from llmrec.enrich.quality import GOOD
 from llmrec.errors import DataError
 from llmrec.files import atomic_folder, read_json, write_arrow, write_json
 
 FORMAT_VERSION = 1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -67,36 +71,60 @@ def knowledge_folder(data_folder: Path, name: str) -> Path:
     return Path(data_folder) / "knowledge" / name
 
 
-def load_knowledge(data_folder: Path, name: str | None, num_items: int, *, about: str = "items") -> Knowledge:
+def load_knowledge(data: Data, name: str | None, *, about: str = "items") -> Knowledge:
     """Reads DATA/knowledge/NAME; without a name, the only one about items there is (about="users": about users).
 
-    num_items: of the catalog (users: of the data); knowledge about another number of them is refused.
+    Texts about items belong to a catalogue, texts about users to all the data they were written from. A catalogue that has grown,
+    items behind the old ones, keeps the texts of the old ones; the new ones have none, which is a warning.
     Raises DataError where there is none, several without a name, or it does not belong to these data.
     """
-    data_folder = Path(data_folder)
+    assert data.folder is not None, "knowledge lies in a data folder"
     if name is None:
-        name = _only_name(data_folder, about)
-    folder = knowledge_folder(data_folder, name)
+        name = _only_name(data.folder, about)
+    folder = knowledge_folder(data.folder, name)
     card = read_json(folder / "card.json", "card of the knowledge", DataError)
     if card.get("format_version") != FORMAT_VERSION or card.get("about") != about:
         raise DataError(
             f"expected knowledge about {about} of format {FORMAT_VERSION} in '{folder}', but it is about {card.get('about')} "
             f"of format {card.get('format_version')}. Name another, or run `llmrec enrich` again."
         )
+    _check_belongs(folder, card, data)
     try:
         table = pq.read_table(folder / "texts.parquet")
         rows = table[about.removesuffix("s")].to_numpy()
         texts, statuses = table["text"].to_pylist(), table["status"].to_pylist()
-        keep_flagged = bool(card["settings"]["keep_flagged"])
-    except (OSError, KeyError, pa.ArrowException) as error:
+        num_rows, keep_flagged = int(card["num_rows"]), bool(card["settings"]["keep_flagged"])
+    except (OSError, LookupError, TypeError, ValueError, pa.ArrowException) as error:
         raise DataError(f"cannot read the texts in '{folder}': {error}. Run `llmrec enrich` again.") from error
-    if card.get("num_rows") != num_items or (len(rows) and (rows.min() < 0 or rows.max() >= num_items)):
+    if len(rows) and (rows.min() < 0 or rows.max() >= num_rows):
         raise DataError(
-            f"the knowledge in '{folder}' is about {card.get('num_rows')} {about}, but the data have {num_items}. "
-            "Run `llmrec enrich` again."
+            f"the texts in '{folder}' name {about} beyond the {num_rows} there are. Run `llmrec enrich` again."
         )
     found = {int(row): (text, status) for row, text, status in zip(np.asarray(rows), texts, statuses, strict=True)}
-    return Knowledge.of(num_items, found, card, keep_flagged=keep_flagged)
+    num_rows = data.catalog.num_items if about == "items" else data.interactions.num_users
+    return Knowledge.of(num_rows, found, card, keep_flagged=keep_flagged)
+
+
+def _check_belongs(folder: Path, card: dict, data: Data) -> None:
+    """Refuses what was written about other items, or about users from other events."""
+    if card["about"] == "users":
+        made_for, here, what = card.get("content_hash"), data.content_hash(), "data"
+    else:
+        made_for, here, what = card.get("catalog_hash"), data.catalog.content_hash, "catalogue"
+    if made_for == here:
+        return
+    num_old, num_items = card.get("num_rows"), data.catalog.num_items
+    has_grown = what == "catalogue" and isinstance(num_old, int) and 0 < num_old < num_items
+    if has_grown and Catalog(data.catalog.table.slice(0, num_old)).content_hash == made_for:
+        logger.warning(
+            "the knowledge in '%s' is about the first %d of %d items; the others came later and have no text. Run the same "
+            "`llmrec enrich` again: it asks about those alone.", folder, num_old, num_items,
+        )  # fmt: skip
+        return
+    raise DataError(
+        f"the knowledge in '{folder}' was written for {'other data' if what == 'data' else 'another catalogue'} (content {made_for}, "
+        f"that of '{data.folder}' is {here}). Run the same `llmrec enrich` again: it asks only what it has not been asked."
+    )
 
 
 def _only_name(data_folder: Path, about: str) -> str:

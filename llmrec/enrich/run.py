@@ -168,6 +168,7 @@ class Enrichment:
             },
         }
         if about == "users":
+            card["content_hash"] = self.data.content_hash()
             card["split"] = {"policy": "leave_one_out", "fit": self.settings.fit}
         return Knowledge.of(num_rows, found, card, keep_flagged=self.settings.keep_flagged)
 

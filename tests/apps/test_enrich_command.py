@@ -9,7 +9,7 @@ import threading
 import pyarrow.parquet as pq
 import pytest
 
-from llmrec.data.folder import save_data
+from llmrec.data.folder import load_data, save_data
 from llmrec.enrich.knowledge import load_knowledge
 from tests.apps.calling import assert_one_sentence, call, call_alone, command
 from tests.enrich.conftest import film_data, film_folder, films, tiny_chat_model  # noqa: F401  (fixtures)
@@ -52,7 +52,7 @@ def test_texts_of_a_real_model_on_this_machine(capsys, cache, film_folder, tiny_
         found["card"]["model"]["provider"] == "transformers" and sum(found["card"]["counts"]["statuses"].values()) == 5
     )
     assert str(tiny_chat_model) not in json.dumps(found["card"]["model"])
-    assert load_knowledge(film_folder, "tiny", 5).card["prompt"] == "enrich/item_knowledge"
+    assert load_knowledge(load_data(film_folder), "tiny").card["prompt"] == "enrich/item_knowledge"
     again = call(capsys, "enrich", *model, "--json").json
     assert again["run"]["calls"] == 0 and again["card"] == found["card"]
     table = pq.read_table(film_folder / "knowledge" / "tiny" / "texts.parquet")
@@ -103,7 +103,7 @@ def test_rubbish_for_some_questions_is_one_sentence_at_the_end(capsys, cache, fo
     with ChatServer(lambda body, n: Reply(400, b"<rubbish>") if "Film 7" in str(body) else good_text(body)) as server:
         called = call(capsys, "enrich", forty, *SERVER, server.url)
     assert called.status == 2 and "llmrec: 1 questions have no answer: " in called.err and "<rubbish>" in called.err
-    assert load_knowledge(forty, "m", 40).statuses.count("ok") == 39
+    assert load_knowledge(load_data(forty), "m").statuses.count("ok") == 39
 
 
 def test_a_server_that_dies_midway_is_one_sentence(capsys, cache, forty):

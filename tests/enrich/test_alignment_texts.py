@@ -23,7 +23,8 @@ def data(few_items, tmp_path):
         ("tastes", "users", users, "likes toys", "train"),
         ("all_tastes", "users", users, "likes toys", "train+valid"),
     ):
-        card = {"about": about, "num_rows": num_rows, "settings": {"fit": fit, "keep_flagged": False}}
+        card = {"about": about, "num_rows": num_rows, "settings": {"fit": fit, "keep_flagged": False},
+                "catalog_hash": data.catalog.content_hash, "content_hash": data.content_hash()}  # fmt: skip
         Knowledge.of(num_rows, {3: (text, "ok"), 5: ("rubbish", "looping")}, card).save(knowledge_folder(folder, name))
     return data
 

@@ -3,11 +3,9 @@
 import pytest
 
 from llmrec.enrich.http_provider import HttpProvider
-from llmrec.enrich.knowledge import Knowledge, load_knowledge
 from llmrec.enrich.providers import ProviderError
 from llmrec.enrich.run import Enrichment, enrich
 from llmrec.enrich.settings import EnrichSettings
-from llmrec.errors import DataError
 from tests.enrich.conftest import film_data
 from tests.enrich.serving import DROP, ChatServer, Reply, completion, good_text, question
 
@@ -169,50 +167,9 @@ def test_a_prompt_longer_than_the_model_reads_is_not_asked(films, tmp_path, tiny
     assert knowledge.statuses[1] == "too_long" and knowledge.statuses[0] not in (None, "too_long", "failed")
 
 
-def test_profiles_of_users_are_written_and_read_as_such(films, tmp_path):
+def test_profiles_of_users_are_written_for_these_very_events(films, tmp_path):
     with ChatServer(good_text) as server:
         knowledge = enrichment(films, server, tmp_path, about="users", prompt=None).run()
-    assert knowledge.statuses == ["ok", "ok", None] and knowledge.card["split"] == {
-        "policy": "leave_one_out",
-        "fit": "train",
-    }
-    knowledge.save(tmp_path / "knowledge" / "profiles")
-    assert load_knowledge(tmp_path, None, 3, about="users").texts == knowledge.texts
-    with pytest.raises(DataError, match="no knowledge about items"):
-        load_knowledge(tmp_path, None, 3)
-    with pytest.raises(DataError, match="about users"):
-        load_knowledge(tmp_path, "profiles", 3)
-
-
-def knowledge(about: str = "items") -> Knowledge:
-    card = {"about": about, "num_rows": 4, "settings": {"keep_flagged": False}}
-    return Knowledge.of(4, {0: ("a text", "ok"), 2: ("cut. ", "trimmed"), 3: ("no no no", "looping")}, card)
-
-
-def test_knowledge_is_read_as_it_was_written(tmp_path):
-    knowledge().save(tmp_path / "knowledge" / "one")
-    read = load_knowledge(tmp_path, "one", 4)
-    assert read.texts == ["a text", None, "cut. ", None] and read.statuses == ["ok", None, "trimmed", "looping"]
-    assert read.all_texts[3] == "no no no" and read.card == {"format_version": 1, **knowledge().card}
-    knowledge().save(tmp_path / "knowledge" / "one")  # in place of the first
-    assert load_knowledge(tmp_path, None, 4) == read
-    assert [path.name for path in (tmp_path / "knowledge").iterdir()] == ["one"]
-
-
-def test_knowledge_that_does_not_belong_here_is_refused(tmp_path):
-    with pytest.raises(DataError, match=r"has no knowledge about items.*llmrec enrich"):
-        load_knowledge(tmp_path, None, 4)
-    knowledge().save(tmp_path / "knowledge" / "one")
-    refused = [("one", 5, "is about 4 items, but the data have 5"), ("two", 4, "cannot read"), ("../x", 4, "name of")]
-    for name, num_items, sentence in refused:
-        with pytest.raises(DataError, match=sentence):
-            load_knowledge(tmp_path, name, num_items)
-    knowledge().save(tmp_path / "knowledge" / "two")
-    with pytest.raises(DataError, match="several kinds of knowledge about items: one, two"):
-        load_knowledge(tmp_path, None, 4)
-    (tmp_path / "knowledge" / "two" / "texts.parquet").write_bytes(b"PAR1 half a file")
-    with pytest.raises(DataError, match="cannot read the texts"):
-        load_knowledge(tmp_path, "two", 4)
-    (tmp_path / "knowledge" / "two" / "card.json").write_text("{")
-    with pytest.raises(DataError, match="not valid JSON"):
-        load_knowledge(tmp_path, "two", 4)
+    assert knowledge.statuses == ["ok", "ok", None]
+    assert knowledge.card["split"] == {"policy": "leave_one_out", "fit": "train"}
+    assert knowledge.card["content_hash"] == films.content_hash()

@@ -46,6 +46,7 @@ def known_items(few_items, tmp_path_factory):
     catalog = load_data(folder).catalog
     texts = {item: (catalog.text(item, "genres"), "ok") for item in range(98)}
     card = {"about": "items", "num_rows": catalog.num_items, "settings": {"keep_flagged": False}}
+    card["catalog_hash"] = catalog.content_hash
     Knowledge.of(catalog.num_items, texts, card).save(folder / "knowledge" / "genres")
     return folder
 
@@ -204,7 +205,7 @@ def test_the_stage_enrich_writes_what_the_adapter_reads_and_asks_nothing_twice(f
     )
     overrides = settings(data, "SmolLM2-135M-Instruct", tmp_path / "run", *more)
     run("enrich", overrides)
-    first = load_knowledge(data, "mine", 100)
+    first = load_knowledge(load_data(data), "mine")
     assert [text is not None for text in first.all_texts] == [True] * 3 + [False] * 97
     run("enrich", overrides)
-    assert load_knowledge(data, "mine", 100).all_texts == first.all_texts
+    assert load_knowledge(load_data(data), "mine").all_texts == first.all_texts
