@@ -7,22 +7,21 @@ import json
 import os
 import re
 import threading
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from itertools import islice
 
 from llmrec.enrich.providers import VALUES, Chat, Completion, ProviderError, Request, without_marks
+from llmrec.enrich.timed_http import timed_opener
 from llmrec.errors import ConfigError
 from llmrec.terminal import printable
 
 ATTEMPTS = 4
-FIRST_WAIT_SECONDS, MAX_WAIT_SECONDS = (
-    1.0,
-    60.0,
-)  # doubled from attempt to attempt; a server's Retry-After counts up to the second
+# doubled from attempt to attempt; a server's Retry-After counts up to the second
+FIRST_WAIT_SECONDS, MAX_WAIT_SECONDS = 1.0, 60.0
 MAX_RESPONSE_BYTES = 4_000_000
 MAX_TOKENS_SAID = 100_000_000  # a server that counts more for one answer is not believed
 FAILURES_IN_A_ROW = 5  # questions without a usable answer after which the rest are not asked
@@ -36,7 +35,8 @@ class HttpProvider:
     """`base_url` is the server's, such as http://localhost:8000/v1; the key comes from an environment variable and is never written.
 
     A server reads markup wherever it stands, so values are sent with a space inside what could be some ("<|" as "< |").
-    `FIRST_WAIT_SECONDS` and what a server asks for in Retry-After stand between attempts; `timeout` seconds hold for a whole answer.
+    `FIRST_WAIT_SECONDS` and what a server asks for in Retry-After stand between attempts; `timeout` seconds hold for a whole answer,
+    from the connection to the last byte.
     Raises ConfigError for a URL that is none, or that holds a password.
     """
 
@@ -74,34 +74,52 @@ class HttpProvider:
                 "Set it again."
             )
         self._stop = threading.Event()
-        # A redirect would carry the key to another host.
-        self._opener = urllib.request.build_opener(_NoRedirect)
+        self._opener = timed_opener()
 
     def count_tokens(self, chats: Sequence[Chat]) -> list[int]:
         """Tokens of each prompt, estimated from its characters."""
         return [sum(TOKENS_PER_MESSAGE + len(text) // CHARACTERS_PER_TOKEN for _, text in chat.turns) for chat in chats]
 
     def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Completion | ProviderError]]:
-        """The answers as they come, `batch_size` under way at once."""
-        failures = 0
+        """The answers as they come, `batch_size` under way at once; a new question is asked once an answer has been taken.
+
+        Where going on makes no sense no further question is asked, those under way come to their end, and the answers among them are
+        handed out before the ProviderError is raised.
+        """
+        failures, hopeless = 0, None
         self._stop.clear()
+        left = iter(enumerate(requests))
         pool = ThreadPoolExecutor(self.batch_size, thread_name_prefix="enrich")
         try:
-            places = {pool.submit(self._ask, request): place for place, request in enumerate(requests)}
-            for future in as_completed(places):
-                answer = future.result()
-                failures = failures + 1 if isinstance(answer, ProviderError) else 0
-                yield places[future], answer
-                if failures >= FAILURES_IN_A_ROW:
-                    raise ProviderError(
-                        f"the server gave no usable answer {failures} times in a row, at last: {answer}"
-                    )
+            places = {pool.submit(self._ask, request): place for place, request in islice(left, self.batch_size)}
+            while places:
+                done, _ = wait(places, return_when=FIRST_COMPLETED)
+                for future in done:
+                    place = places.pop(future)
+                    try:
+                        answer = future.result()
+                    except _HopelessError as error:
+                        hopeless = hopeless or ProviderError(str(error))
+                        self._stop.set()
+                        continue
+                    if hopeless is None or isinstance(answer, Completion):
+                        yield place, answer
+                    failures = failures + 1 if isinstance(answer, ProviderError) else 0
+                    if failures >= FAILURES_IN_A_ROW and hopeless is None:
+                        hopeless = ProviderError(
+                            f"the server gave no usable answer {failures} times in a row, at last: {answer}"
+                        )
+                        self._stop.set()
+                    if hopeless is None:
+                        places |= {pool.submit(self._ask, request): place for place, request in islice(left, 1)}
+            if hopeless is not None:
+                raise hopeless
         finally:
             self._stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _ask(self, request: Request) -> Completion | ProviderError:
-        """One question, asked up to ATTEMPTS times. Raises ProviderError for what no other question would mend."""
+        """One question, asked up to ATTEMPTS times. Raises _HopelessError for what no other question would mend."""
         body = {
             "model": self.model,
             "messages": [{"role": role, "content": _harmless(marked)} for role, marked in request.chat.turns],
@@ -120,7 +138,7 @@ class HttpProvider:
             except urllib.error.HTTPError as error:
                 problem = f"status {error.code} {self._said(error)}"
                 if error.code in _HOPELESS or 300 <= error.code < 400:
-                    raise ProviderError(f"the server at {self.identity['server']} refuses: {problem}.") from error
+                    raise _HopelessError(f"the server at {self.identity['server']} refuses: {problem}.") from error
                 if error.code not in _TRY_AGAIN:
                     break
                 wait = max(wait, _retry_after(error))
@@ -140,7 +158,7 @@ class HttpProvider:
             headers["Authorization"] = f"Bearer {self._key}"
         request = urllib.request.Request(self.url, json.dumps(body).encode(), headers, method="POST")
         with self._opener.open(request, timeout=self.timeout) as response:
-            return _bounded_read(response, self.timeout)
+            return _bounded_read(response)
 
     def _completion(self, body: bytes, request: Request) -> Completion:
         try:
@@ -166,7 +184,7 @@ class HttpProvider:
     def _said(self, error: urllib.error.HTTPError) -> str:
         """What came with an error, where something did: a server in trouble may break off here, too."""
         try:
-            return self._quoted(_bounded_read(error, self.timeout))
+            return self._quoted(_bounded_read(error))
         except (_RubbishError, OSError, http.client.HTTPException):
             return "(and no readable reason)"
 
@@ -181,9 +199,8 @@ class _RubbishError(Exception):
     """A response that is no chat completion."""
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_: object) -> None:
-        """No redirect is followed: urllib raises it as an error."""
+class _HopelessError(Exception):
+    """A server that will answer no question, such as one that wants another key."""
 
 
 def _url_parts(url: str) -> urllib.parse.SplitResult | None:
@@ -196,16 +213,14 @@ def _url_parts(url: str) -> urllib.parse.SplitResult | None:
     return parts if is_one else None
 
 
-def _bounded_read(response: http.client.HTTPResponse | urllib.error.HTTPError, timeout: float) -> bytes:
-    """At most MAX_RESPONSE_BYTES within `timeout` seconds in all: a server may not trickle for ever."""
-    end, parts, size = time.monotonic() + timeout, [], 0
+def _bounded_read(response: http.client.HTTPResponse | urllib.error.HTTPError) -> bytes:
+    """At most MAX_RESPONSE_BYTES."""
+    parts, size = [], 0
     while part := response.read1(65_536):
         parts.append(part)
         size += len(part)
         if size > MAX_RESPONSE_BYTES:
             raise _RubbishError(f"the response is longer than {MAX_RESPONSE_BYTES:,} bytes")
-        if time.monotonic() > end:
-            raise TimeoutError
     return b"".join(parts)
 
 

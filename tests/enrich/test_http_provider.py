@@ -1,6 +1,9 @@
 """A server that behaves as servers do, seen from the provider."""
 
+import contextlib
 import json
+import socket
+import threading
 import time
 
 import pytest
@@ -70,36 +73,40 @@ def test_a_server_that_takes_too_long_is_left_after_the_timeout():
     assert len(server.bodies) == ATTEMPTS
 
 
-def test_a_server_that_trickles_is_left_after_the_timeout():
-    import socket
-    import threading
-
+@pytest.mark.parametrize(
+    ("beginning", "again"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", b" "),
+        (b"HTTP/1.1 200 OK\r\n", b"X-Slow: yes\r\n"),
+        (b"HTTP/1.1 200 OK\r\nX-Slow: ", b"y"),
+        (b"HTTP/1.1 200 O", b"K"),
+        (b"HTTP/1.1 503 Wait\r\nContent-Length: 100000\r\n\r\n", b" "),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    ],
+)
+def test_a_server_that_trickles_is_left_after_the_timeout_wherever_it_does(beginning, again):
     listener = socket.create_server(("127.0.0.1", 0))
 
     def trickle(connection: socket.socket) -> None:
-        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
-        with connection:
-            try:
-                while True:
-                    connection.sendall(b" ")
-                    time.sleep(0.03)
-            except OSError:
-                return
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(beginning)
+            for _ in range(80):  # fewer than 100 headers, which http.client refuses
+                time.sleep(0.05)
+                connection.sendall(again)
 
     def serve() -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=trickle, args=(connection,), daemon=True).start()
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=trickle, args=(listener.accept()[0],), daemon=True).start()
 
     threading.Thread(target=serve, daemon=True).start()
     with listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
         start = time.monotonic()
         ((_, answer),) = HttpProvider("model", url, timeout=0.2, first_wait=0.01).complete(requests(1))
-    assert "no answer within 0.2 s" in str(answer) and time.monotonic() - start < 5
+        took = time.monotonic() - start
+    assert ("status 503" if b"503" in beginning else "no answer within 0.2 s") in str(answer)
+    assert took < ATTEMPTS * 0.2 + 1.5  # one trickle alone would take 4 s
 
 
 @pytest.mark.parametrize(
@@ -191,6 +198,38 @@ def test_a_wrong_key_stops_at_once_and_is_never_shown(monkeypatch):
         list(provider(server, concurrency=1).complete(requests(30)))
     assert KEY not in str(caught.value) and "***" in str(caught.value) and "\x1b" not in str(caught.value)
     assert server.headers[0]["Authorization"] == f"Bearer {KEY}" and len(server.bodies) <= 2
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_answers_that_were_there_when_a_server_refused_are_handed_out(concurrency):
+    """The fourth question is refused while others are being answered; those answers were paid for."""
+    refused = threading.Event()
+
+    def answer(body: dict, number: int) -> Reply | str:
+        if "number 3" in str(body):
+            refused.set()
+            return Reply(401, b"no more")
+        if concurrency > 1:
+            refused.wait(5)
+        return Reply(**vars(completion("A film about boats.")) | {"wait": 0.1})
+
+    found = []
+    with ChatServer(answer) as server, pytest.raises(ProviderError, match="refuses: status 401"):
+        for place, completed in provider(server, concurrency=concurrency).complete(requests(30)):
+            found.append(place)
+            assert completed.text == "A film about boats."
+    assert sorted(found) == [0, 1, 2] and len(server.bodies) == 4
+
+
+def test_no_question_is_asked_before_an_answer_was_taken():
+    with ChatServer(good_text) as server:
+        answers = provider(server, concurrency=2).complete(requests(10))
+        for number in range(4):
+            next(answers)
+            time.sleep(0.05)
+            assert len(server.bodies) <= 2 + number
+        answers.close()
+        assert len(server.bodies) <= 5
 
 
 def test_the_key_is_part_of_nothing_that_is_written(monkeypatch):
