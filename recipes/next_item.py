@@ -52,7 +52,7 @@ from llmrec.recommenders.factor_cache import cached_factors
 from llmrec.recommenders.item_writing import item_mentions, item_tokens_for, soft_prompt_ids
 from llmrec.recommenders.language_model import LanguageModel, recommender_of
 from llmrec.training.backbones import BackboneSettings, check_positions, checked_packing, make_backbone, settle_dtype
-from llmrec.training.command import print_parts, recipe_main, remember_settings, settle_run_folder
+from llmrec.training.command import begin_run, print_parts, recipe_main, settle_run_folder
 from llmrec.training.estimate import Estimate
 from llmrec.training.soft_tokens import SoftTokenSettings, make_soft_prompt, make_soft_tokens, soft_features
 from llmrec.training.trainer import Batch, ComputeLoss, Objective, TrainingRows, TrainingSettings, train
@@ -312,8 +312,8 @@ def main(config: NextItem, *, fresh: bool, dry_run: bool = False) -> Estimate | 
     model = make_model(config, data, split, make_backbone(config.backbone, seed=config.seed), codes)
     backbone = model.backbone
     config = settle_packing(config, backbone)
-    remember_settings(config, output)
     rows = training_rows(config, data, split, model.encoder)
+    begin_run(config, output, num_rows=len(rows), fresh=fresh)
     parts = trainable_parts(
         backbone,
         adapter_lr=config.training.adapter_lr,
@@ -334,7 +334,7 @@ def main(config: NextItem, *, fresh: bool, dry_run: bool = False) -> Estimate | 
     trainer = train(
         Objective(backbone, objective(config, model)), parts, rows,
         make_collator(config.training.packing, backbone.tokenizer.pad_token_id),
-        rank_validation, config.training, output, seed=config.seed, resume=not fresh, num_cases=num_cases, dry_run=dry_run,
+        rank_validation, config.training, output, seed=config.seed, num_cases=num_cases, dry_run=dry_run,
     )  # fmt: skip
     if dry_run:
         return trainer.estimate

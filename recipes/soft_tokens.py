@@ -13,11 +13,10 @@ recommend`, and results.json. Started again it goes on where it was; a finished 
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -58,7 +57,7 @@ from llmrec.recommenders.language_model import LanguageModel, recommender_of
 from llmrec.recommenders.pointwise import PointwiseRecommender, liked_logits
 from llmrec.training.backbones import BackboneSettings, check_positions, checked_packing, make_backbone, settle_dtype
 from llmrec.training.click_through import trivial_scores
-from llmrec.training.command import print_parts, recipe_main, remember_settings, settle_run_folder
+from llmrec.training.command import begin_run, print_parts, recipe_main, refuse_sharded, settle_run_folder
 from llmrec.training.curriculum import Curriculum
 from llmrec.training.estimate import Estimate
 from llmrec.training.soft_tokens import AdapterSettings, SoftTokenSettings, make_soft_tokens, soft_features
@@ -74,6 +73,8 @@ from llmrec.training.trainer import (
 )
 
 AUC = Criterion("auc", greater_is_better=True)
+RESULTS = "results.json"
+StepName = Literal["words", "soft", "joint"]
 WORDS, HYBRID = ("text",), ("text", SOFT)  # how prompts mention items
 
 
@@ -286,7 +287,7 @@ def objective(model: LanguageModel, curriculum: Curriculum | None) -> ComputeLos
 class Step:
     """One part of the training, with a folder of its own in the run."""
 
-    name: Literal["words", "soft", "joint"]
+    name: StepName
     settings: TrainingSettings
 
     def trains(self, part: TrainablePart) -> bool:
@@ -304,7 +305,7 @@ def steps_of(config: SoftTokensRecipe) -> list[Step]:
 
 def train_step(
     config: SoftTokensRecipe, step: Step, model: LanguageModel, events: Events, data: Data,
-    parts: list[TrainablePart], *, fresh: bool, dry_run: bool,
+    parts: list[TrainablePart], *, dry_run: bool,
 ) -> Estimate | None:  # fmt: skip
     """Trains one step, or reads what it came to where it is finished, and leaves the best weights in place."""
     folder, backbone = Path(config.output) / step.name, model.backbone
@@ -331,7 +332,7 @@ def train_step(
     watch, num_cases = validation(config, model, events, data)
     trainer = train(
         Objective(backbone, objective(model, curriculum)), own, rows, make_collator(packing, backbone.tokenizer.pad_token_id),
-        watch, settings, folder, seed=config.seed, resume=not fresh, num_cases=num_cases, dry_run=dry_run,
+        watch, settings, folder, seed=config.seed, num_cases=num_cases, dry_run=dry_run,
         criterion=AUC if events.clicks is not None else NDCG, callbacks=[] if curriculum is None else [curriculum],
     )  # fmt: skip
     if not dry_run and trainer.is_world_process_zero():
@@ -394,30 +395,29 @@ def test_results(config: SoftTokensRecipe, model: LanguageModel, events: Events,
 # -- run ------------------------------------------------------------------------------------------------------------------------
 def main(config: SoftTokensRecipe, *, fresh: bool, dry_run: bool = False) -> Estimate | None:
     """Data, model, the steps of the training, test, artifact. A dry run ends with the estimate of its last step."""
+    refuse_sharded("recipes/soft_tokens.py")
     output = Path(config.output)
     if (config := settle_run_folder(config, output, fresh=fresh)) is None:
         return None
-    with PartialState().main_process_first():
-        for step in steps_of(config) if fresh else ():
-            shutil.rmtree(output / step.name, ignore_errors=True)
     set_seed(config.seed)
     data = load_data(config.data)
     events = read_events(config, data)
     backbone_settings = settle_dtype(config.backbone, seed=config.seed)
     config = config.model_copy(update={"backbone": backbone_settings})
-    remember_settings(config, output)
     model = make_model(config, data, events, make_backbone(config.backbone, seed=config.seed))
+    num_rows = len(training_rows(model, events))
+    begin_run(config, output, num_rows=num_rows, fresh=fresh, parts=(*get_args(StepName), RESULTS))
     parts = trainable_parts(model.backbone, adapter_lr=0, row_lr=0, weight_decay=0)
     estimated = None
     for step in steps_of(config):
-        estimated = train_step(config, step, model, events, data, parts, fresh=fresh, dry_run=dry_run) or estimated
+        estimated = train_step(config, step, model, events, data, parts, dry_run=dry_run) or estimated
     if dry_run:
         return estimated
     for parameter in (parameter for part in parts for parameter in part.parameters):
         parameter.requires_grad_(True)  # what was trained is what is saved
     if PartialState().is_main_process:
         results = test_results(config, model, events, data)
-        write_json(output / "results.json", results)
+        write_json(output / RESULTS, results)
         save_artifact(
             output / MODEL_FOLDER, model, semantic_ids=None, max_title_tokens=config.items.max_title_tokens,
             protocol=protocol_card(config, data, events) | {"test": results},

@@ -21,10 +21,11 @@ from rich.table import Table
 from llmrec.backbones.adapters import TrainablePart, describe
 from llmrec.backbones.causal_lm import Backbone
 from llmrec.config import Settings, load_config, save_config
-from llmrec.errors import ConfigError, LlmrecError
+from llmrec.errors import ConfigError, DataError, LlmrecError
 from llmrec.recommenders.artifact import MANIFEST, MODEL_FOLDER
 from llmrec.terminal import printable
-from llmrec.training.estimate import Estimate
+from llmrec.training.checkpoints import LOG
+from llmrec.training.estimate import FILE, Estimate
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
 CONFIG = "config.yaml"
@@ -73,19 +74,14 @@ def _dry_run(config: Settings, main: Callable[..., Estimate | None], *, as_json:
 
 
 def settle_run_folder(config: SettingsT, folder: Path, *, fresh: bool) -> SettingsT | None:
-    """Starts, resumes or leaves a run: returns the settings to train with, or None when the run is finished.
+    """Whether to start, resume or leave a run: returns the settings to train with, or None when the run is finished.
 
-    A folder that holds a run with other settings is an error, so that no run is a mixture of two.
+    A folder that holds a run with other settings is an error, so that no run is a mixture of two. Nothing is written or removed yet:
+    that is `begin_run`, once the settings have turned out to make a training.
 
     Raises:
         ConfigError: the folder holds something else, or a run with other settings.
     """
-    state = PartialState()
-    with state.main_process_first():  # the others then find the folder settled
-        return _settle(config, folder, fresh=fresh, state=state)
-
-
-def _settle(config: SettingsT, folder: Path, *, fresh: bool, state: PartialState) -> SettingsT | None:
     known = folder / CONFIG
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"expected a folder to write the run to, but '{folder}' is a file; choose another.")
@@ -93,19 +89,36 @@ def _settle(config: SettingsT, folder: Path, *, fresh: bool, state: PartialState
         raise ConfigError(
             f"expected a new output folder or a run of llmrec, but '{folder}' holds other files; choose another."
         )
-    if known.exists() and not fresh:
-        started_with = load_config(type(config), known)
-        _check_same(config, started_with, folder)
-        config = started_with.model_copy(update={"output": str(folder)})  # what was "auto" stays as it was settled then
-        if (folder / MODEL_FOLDER / MANIFEST).exists():
-            state.print(f"the run in '{folder}' is finished and left as it is; --fresh starts over")
-            return None
+    if fresh or not known.exists():
+        return config
+    started_with = load_config(type(config), known)
+    _check_same(config, started_with, folder)
+    if (folder / MODEL_FOLDER / MANIFEST).exists():
+        PartialState().print(f"the run in '{folder}' is finished and left as it is; --fresh starts over")
+        return None
+    return started_with.model_copy(update={"output": str(folder)})  # what was "auto" stays as it was settled then
+
+
+def begin_run(config: Settings, folder: Path, *, num_rows: int, fresh: bool, parts: Sequence[str] = ()) -> None:
+    """The last thing before training: settings as settled go into the folder, so that a resumed run does not choose anew, and a fresh
+    start removes what the run before it left there.
+
+    num_rows: of the training; parts: files and folders that the recipe writes beside those of every training.
+
+    Raises:
+        DataError: there are no rows.
+    """
+    if not num_rows:
+        raise DataError(
+            "there is nothing to train on: no user has a target among the training events. Use more data, or dense rows."
+        )
+    state = PartialState()
     if state.is_main_process:
-        if fresh and known.exists():
-            for part in ("checkpoints", MODEL_FOLDER):
-                shutil.rmtree(folder / part, ignore_errors=True)
-        save_config(config, known)
-    return config
+        for name in (MODEL_FOLDER, "checkpoints", LOG, FILE, *parts) if fresh else ():
+            path = folder / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        save_config(config, folder / CONFIG)  # last: a run that was only half removed is still the old one
+    state.wait_for_everyone()  # who looks for checkpoints now finds the folder as it is to be
 
 
 def refuse_sharded(recipe: str) -> None:
@@ -115,12 +128,6 @@ def refuse_sharded(recipe: str) -> None:
             f"{recipe} needs the whole model in each process after training, so it cannot be launched with FSDP or DeepSpeed; use "
             "--launch multi_gpu, or one process."
         )
-
-
-def remember_settings(config: Settings, folder: Path) -> None:
-    """Writes the settings again once what was "auto" has been settled, so that a resumed run does not choose anew."""
-    if PartialState().is_main_process:
-        save_config(config, folder / CONFIG)
 
 
 def print_parts(backbone: Backbone, parts: Sequence[TrainablePart], *, num_rows: int) -> None:

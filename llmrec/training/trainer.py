@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import nn
 from torch.nn.modules.module import _IncompatibleKeys
 from transformers import Trainer, TrainerCallback, TrainingArguments
@@ -20,7 +20,7 @@ from llmrec.backbones.adapters import TrainablePart, trained_state
 from llmrec.backbones.causal_lm import Backbone
 from llmrec.backbones.frozen_linear import frozen_weights_packed
 from llmrec.config import Settings
-from llmrec.errors import ArtifactError, ConfigError, DataError
+from llmrec.errors import ArtifactError, ConfigError
 from llmrec.training.checkpoints import LOG, EndsOnce, LogLines, MarkComplete, last_complete_checkpoint, step_of
 from llmrec.training.estimate import Estimate, estimate, measured, say
 from llmrec.training.samplers import BranchSampler, LengthSampler
@@ -74,6 +74,18 @@ class TrainingSettings(Settings):
     patience: int = Field(3, ge=1)  # validations without a better one before training stops
     log_every: int = Field(10, ge=1)  # optimiser steps
     trackers: tuple[str, ...] = ()  # any the Trainer knows: tensorboard, wandb, mlflow, ...
+
+    @field_validator("trackers")
+    @classmethod
+    def _are_installed(cls, trackers: tuple[str, ...]) -> tuple[str, ...]:
+        installed = get_available_reporting_integrations()
+        for name in trackers:
+            if name not in installed:
+                raise ConfigError(
+                    f"the tracker '{name}' is not installed here or unknown to the Trainer (there are: "
+                    f"{', '.join(installed) or 'none'}). Install it, or leave it out of training.trackers."
+                )
+        return trackers
 
 
 class Objective(nn.Module):
@@ -172,7 +184,6 @@ def train(
     folder: Path,
     *,
     seed: int,
-    resume: bool,
     num_cases: int = 0,
     dry_run: bool = False,
     criterion: Criterion = NDCG,
@@ -189,16 +200,7 @@ def train(
         callbacks: a recipe's own, such as one that is told the step.
 
     Returns: the trainer; its `state.best_metric` is the criterion's best value, its `estimate` what was expected.
-
-    Raises:
-        DataError: there are no rows.
-        ConfigError: a tracker is not installed here.
     """
-    if not len(rows):
-        raise DataError(
-            "there is nothing to train on: no user has a target among the training events. Use more data, or dense rows."
-        )
-    _check_trackers(settings.trackers)
     folder.mkdir(parents=True, exist_ok=True)
     arguments = training_arguments(settings, folder, num_rows=len(rows), seed=seed, criterion=criterion)
     trainer = RankingTrainer(
@@ -212,7 +214,7 @@ def train(
         by_user=settings.packing == "branches",
         callbacks=[EndsOnce(settings.patience), LogLines(folder / LOG), MarkComplete(), *callbacks],
     )
-    checkpoint = last_complete_checkpoint(folder / "checkpoints") if resume else None
+    checkpoint = last_complete_checkpoint(folder / "checkpoints")
     done = step_of(checkpoint) if checkpoint else 0
     # sharded weights must stay the slices they are
     is_sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
@@ -227,16 +229,6 @@ def train(
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         make_plain(objective, scalars)
     return trainer
-
-
-def _check_trackers(trackers: Sequence[str]) -> None:
-    installed = get_available_reporting_integrations()
-    for name in trackers:
-        if name not in installed:
-            raise ConfigError(
-                f"the tracker '{name}' is not installed here or unknown to the Trainer (there are: "
-                f"{', '.join(installed) or 'none'}). Install it, or leave it out of training.trackers."
-            )
 
 
 def training_arguments(

@@ -223,6 +223,28 @@ def test_answers_may_be_soft_tokens_and_words_alone_are_a_baseline(few_users, ti
     assert model.card["mentions"] == ["text"] and not model.backbone.vector_tokens.num_tokens
 
 
+@pytest.mark.slow
+def test_a_fresh_start_with_another_schedule_leaves_nothing_of_the_old_one(
+    two_step_run, few_users, tiny_model, tmp_path
+):
+    run = tmp_path / "run"
+    shutil.copytree(two_step_run, run)
+    before = sorted(path for path in run.rglob("*"))
+    more = ("schedule=joint", "training.max_steps=1", "training.evaluate_every=1")
+    with pytest.raises(DataError, match="no features 'stars'"):
+        run_here(overrides(few_users, tiny_model, run, *more, "soft.features=[stars]"), fresh=True)
+    assert sorted(path for path in run.rglob("*")) == before, "what cannot start removes nothing"
+    run_here(overrides(few_users, tiny_model, run, *more), fresh=True)
+    assert sorted(path.name for path in run.iterdir()) == ["config.yaml", "joint", "model", "results.json"]
+    assert len(losses_of(run / "joint")) == 1
+
+
+def test_training_in_slices_is_refused(few_users, tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(ConfigError, match=r"recipes/soft_tokens.py needs the whole model"):
+        run_here(overrides(few_users, tiny_model, tmp_path / "run"))
+
+
 def test_what_cannot_be_trained_says_so(few_users, tiny_model, tmp_path, clicks):
     def refused(*more, match, error=ConfigError):
         with pytest.raises(error, match=match):

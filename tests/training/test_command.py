@@ -1,12 +1,13 @@
 """Starting again in a run folder: the same settings go on, others are refused."""
 
+from pathlib import Path
 from typing import Literal
 
 import pytest
 
 from llmrec.config import Settings
-from llmrec.errors import ConfigError
-from llmrec.training.command import recipe_main, remember_settings, settle_run_folder
+from llmrec.errors import ConfigError, DataError
+from llmrec.training.command import CONFIG, begin_run, recipe_main, refuse_sharded, settle_run_folder
 
 
 class Recipe(Settings):
@@ -20,15 +21,59 @@ class Recipe(Settings):
 def test_a_run_goes_on_with_what_auto_was_settled_to(tmp_path):
     asked = Recipe(output=str(tmp_path / "run"))
     assert settle_run_folder(asked, tmp_path / "run", fresh=False) == asked
-    remember_settings(asked.model_copy(update={"dtype": "bfloat16"}), tmp_path / "run")
+    begin_run(asked.model_copy(update={"dtype": "bfloat16"}), tmp_path / "run", num_rows=1, fresh=False)
     again = settle_run_folder(asked, tmp_path / "run", fresh=False)
     assert again is not None and again.dtype == "bfloat16"
 
 
 def test_a_run_with_other_settings_is_refused_and_says_which(tmp_path):
-    settle_run_folder(Recipe(output=str(tmp_path / "run"), dtype="float32"), tmp_path / "run", fresh=False)
+    begin_run(Recipe(output=str(tmp_path / "run"), dtype="float32"), tmp_path / "run", num_rows=1, fresh=False)
     with pytest.raises(ConfigError, match=r"dtype was 'float32', is 'bfloat16'; rank was 8, is 4"):
         settle_run_folder(Recipe(output=str(tmp_path / "run"), dtype="bfloat16", rank=4), tmp_path / "run", fresh=False)
+
+
+def run_of(folder: Path) -> dict[str, bytes]:
+    """What lies in a run folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def old_run(tmp_path):
+    """A finished run of another rank, with a step of its own and a note of its owner."""
+    folder = tmp_path / "run"
+    begin_run(Recipe(output=str(folder), rank=4), folder, num_rows=1, fresh=False)
+    for name in (
+        "model/manifest.json", "checkpoints/checkpoint-4/complete.json", "training_log.jsonl", "estimate.json",
+        "words/trained.safetensors", "notes.txt",
+    ):  # fmt: skip
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    return folder
+
+
+def test_a_fresh_start_leaves_the_old_run_until_it_begins_and_then_nothing_of_it(old_run):
+    before, asked = run_of(old_run), Recipe(output=str(old_run), rank=2)
+    assert settle_run_folder(asked, old_run, fresh=True) == asked
+    with pytest.raises(DataError, match="nothing to train on"):
+        begin_run(asked, old_run, num_rows=0, fresh=True, parts=("words", "soft"))
+    assert run_of(old_run) == before
+    begin_run(asked, old_run, num_rows=3, fresh=True, parts=("words", "soft"))
+    assert sorted(run_of(old_run)) == [CONFIG, "notes.txt"], "what no run wrote is somebody's own"
+    assert settle_run_folder(asked, old_run, fresh=False) == asked
+
+
+def test_a_run_that_goes_on_keeps_what_it_has(old_run):
+    before = run_of(old_run)
+    begin_run(Recipe(output=str(old_run), rank=4), old_run, num_rows=3, fresh=False, parts=("words",))
+    assert run_of(old_run) == before
+
+
+@pytest.mark.parametrize("how", ["FSDP", "DEEPSPEED"])
+def test_what_reads_the_whole_model_again_is_not_trained_in_slices(monkeypatch, how):
+    refuse_sharded("recipes/some.py")
+    monkeypatch.setenv(f"ACCELERATE_USE_{how}", "true")
+    with pytest.raises(ConfigError, match=r"recipes/some.py needs the whole model .* --launch multi_gpu"):
+        refuse_sharded("recipes/some.py")
 
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path):

@@ -40,7 +40,7 @@ class At(TrainerCallback):
             raise KeyboardInterrupt
 
 
-def run(folder: Path, *, resume: bool = False, interrupted: int | None = None, max_steps: int = 14) -> RankingTrainer:
+def run(folder: Path, *, interrupted: int | None = None, max_steps: int = 14) -> RankingTrainer:
     """A tiny model trained on ten rows, three batches an epoch, validated every second step with what FOUND says."""
     backbone = tiny_backbone("llama")
     add_lora(backbone, rank=2, alpha=2, dropout=0.1)
@@ -51,7 +51,7 @@ def run(folder: Path, *, resume: bool = False, interrupted: int | None = None, m
         trainable_parts(backbone, adapter_lr=0.01, row_lr=0.01, weight_decay=0),
         rows, Collator(0), lambda *_: {"ndcg@10": FOUND.get(at.step, 0.0)},
         TrainingSettings(batch_size=4, max_steps=max_steps, evaluate_every=2, patience=3, log_every=1), folder,
-        seed=0, resume=resume, callbacks=[at],
+        seed=0, callbacks=[at],
     )  # fmt: skip
 
 
@@ -76,16 +76,16 @@ def assert_same_end(folder: Path, trainer: RankingTrainer, unbroken: tuple[Path,
 def test_a_training_that_goes_on_stops_at_the_step_at_which_it_would_have_stopped(unbroken, tmp_path, interrupted):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, interrupted=interrupted)
-    assert_same_end(tmp_path, run(tmp_path, resume=True), unbroken)
+    assert_same_end(tmp_path, run(tmp_path), unbroken)
 
 
 def test_a_training_whose_patience_had_ended_takes_no_further_step(unbroken, tmp_path):
     shutil.copytree(unbroken[0], tmp_path, dirs_exist_ok=True)  # as if it had been killed before the model was written
-    assert_same_end(tmp_path, run(tmp_path, resume=True), unbroken)
+    assert_same_end(tmp_path, run(tmp_path), unbroken)
 
 
 def test_a_training_that_had_made_all_its_steps_takes_no_further_one(tmp_path):
-    first, again = run(tmp_path, max_steps=5), run(tmp_path, resume=True, max_steps=5)
+    first, again = run(tmp_path, max_steps=5), run(tmp_path, max_steps=5)
     assert first.state.global_step == again.state.global_step == 5
     weights, whole = again.model.state_dict(), first.model.state_dict()
     assert all(torch.equal(weights[name], whole[name]) for name in whole)
