@@ -5,10 +5,12 @@
 Weights are random, items have 4 random codes of 256, prompts are random words: none of it changes how long decoding takes.
 Both sides are checked to find the same items in the same order with the same scores before anything is timed.
 
-`over_prefill` is a whole request over reading its prompt alone. Its floor counts token rows at the prompt's price, nothing for
-scoring: T for the prompt and K for each of the answer's tokens but the last; under the rule `trie`, where a beam with one
-item left needs no reading, as many as ours read (`rows_read`). --returning N asks again for a user whose
-prompt was answered before and has grown by N tokens: ours reads only those.
+`over_prefill` is a whole request over reading its prompt alone. It has two floors. `rows` counts token rows at the prompt's price,
+nothing for scoring: T for the prompt and K for each of the answer's tokens but the last; under the rule `trie`, where a beam
+with one item left needs no reading, as many as ours read (`passes`). `products` is measured: the matrix products of the layers
+alone, in passes of as many rows as ours, over those of the prompt's pass; this is what the processor leaves possible, for a
+product of few rows waits for its weights. --returning N asks again for a user whose prompt was answered before and has grown
+by N tokens: ours reads only those.
 
 Letters: B requests, K beams, T prompt tokens, L codes of an item.
 """
@@ -125,7 +127,7 @@ def run(options: argparse.Namespace) -> dict:
     from decode_peers import Generate
 
     from llmrec.backbones.export import plain_model
-    from llmrec.backbones.packed_linear import pack
+    from llmrec.backbones.serving import pack
     from llmrec.engines.beam_search import beam_search
     from llmrec.engines.prompt_cache import PromptCache
     from llmrec.engines.trie import TokenTrie
@@ -167,37 +169,61 @@ def run(options: argparse.Namespace) -> dict:
         peer: require_same(found, getattr(peers, PEERS[peer])(ids), peer, options.dtype) for peer in options.peers
     }
 
+    passes = rows_of_passes(backbone, ours)
+    products = layer_products(backbone)
     functions = {"ours": ours, "prefill": prefill}
+    functions |= {"products": lambda: [products(rows) for rows in passes], "prefill_products": lambda: products(ids.numel())}
     functions |= {peer: (lambda name=peer: getattr(peers, PEERS[name])(ids)) for peer in options.peers}
     finish = torch.cuda.synchronize if options.device.startswith("cuda") else None
     timings = harness.measure(functions, options.rounds, finish=finish)
     clock = "wall" if finish else "process"
     over = harness.ratios(timings, ours="prefill", clock=clock)["ours"]
-    rows = rows_read(backbone, ours)
     read = options.returning or options.prompt
-    floor = rows if options.rule == "trie" else options.batch * (read + options.beams * (LEVELS - 1))
-    result = {
+    rows = sum(passes) if options.rule == "trie" else options.batch * (read + options.beams * (LEVELS - 1))
+    return {
         "score_rule": options.rule,
         "vocab": vocab,
         "packed": not options.no_pack,
         "identical": True,
         "common_items": common,
         "seconds": {name: timing.to_json() for name, timing in timings.items()},
-        "ratio": {name: value for name, value in harness.ratios(timings, clock=clock).items() if name != "prefill"},
+        "ratio": {name: value for name, value in harness.ratios(timings, clock=clock).items() if name in options.peers},
         "over_prefill": over,
-        "floor": {"over_prefill": floor / (options.batch * options.prompt)},
-        "rows_read": rows,
+        "floor": {
+            "rows": rows / (options.batch * options.prompt),
+            "products": harness.ratios(timings, ours="prefill_products", clock=clock)["products"],
+        },
+        "passes": passes,
     }
-    return result
 
 
-def rows_read(backbone, request) -> int:
-    """Token rows, padding included, that the model reads for one call of `request`."""
+def rows_of_passes(backbone, request) -> list[int]:
+    """Token rows, padding included, of every pass through the model that one call of `request` makes."""
     counted, read = [], backbone.hidden_states
     backbone.hidden_states = lambda ids, **rest: counted.append(ids.numel()) or read(ids, **rest)
     request()
     del backbone.hidden_states
-    return sum(counted)
+    return counted
+
+
+def layer_products(backbone):
+    """A function of a number of rows: the matrix products of the model's layers on so many random rows, and nothing else."""
+    import torch
+
+    from llmrec.backbones.packed_linear import PackedLinear
+
+    linears = [module for module in backbone.body.modules() if isinstance(module, (torch.nn.Linear, PackedLinear))]
+
+    @torch.no_grad()
+    def products(rows: int) -> None:
+        inputs = {
+            width: torch.randn(rows, width, dtype=backbone.dtype, device=backbone.device)
+            for width in {linear.in_features for linear in linears}
+        }
+        for linear in linears:
+            linear(inputs[linear.in_features])
+
+    return products
 
 
 def main() -> None:

@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> dict:
     """See the module's docstring."""
     import torch
 
-    from llmrec.backbones.packed_linear import pack
+    from llmrec.backbones.serving import pack
 
     vocab = VOCABULARY[options.shape]
     smallest = make_items(CHECKED_ITEMS, vocab)

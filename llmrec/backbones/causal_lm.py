@@ -11,6 +11,7 @@ from torch import nn
 
 from llmrec.backbones.load import ModelSource
 from llmrec.backbones.packed_attention import PackedLayout, packed
+from llmrec.backbones.packed_linear import PackedLinear
 from llmrec.errors import ModelError
 from llmrec.nn.item_table import ItemTable
 from llmrec.nn.losses import IGNORE, token_loss
@@ -220,10 +221,11 @@ class Backbone(nn.Module):
         words = tokens[tokens < self.base_vocab_size]
         rows = tokens[len(words) :] - self.base_vocab_size
         logits = []
-        if len(words) and type(head) is nn.Linear:
+        weight = head.weight if type(head) is nn.Linear else head.rows if type(head) is PackedLinear else None
+        if len(words) and weight is not None:
             bias = None if head.bias is None else head.bias[words]
             states = hidden.to(self.dtype)
-            logits.append(self._shape_logits(torch.nn.functional.linear(states, head.weight[words], bias).float()))
+            logits.append(self._shape_logits(torch.nn.functional.linear(states, weight[words], bias).float()))
         elif len(words):  # a head with LoRA, or in 4 bits, is more than its rows
             logits.append(self._shape_logits(head(hidden.to(self.dtype)).float())[:, words])
         if len(rows):

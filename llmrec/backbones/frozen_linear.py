@@ -65,7 +65,7 @@ def frozen_weights_packed(backbone: Backbone) -> Iterator[None]:
     ]
     copies = sum(2 * linear.weight.nbytes for _, _, linear in layers)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if not can_pack(backbone) or copies > memory // _MEMORY_SHARE:
+    if not can_pack(backbone.device) or copies > memory // _MEMORY_SHARE:
         yield
         return
     for parent, name, linear in layers:

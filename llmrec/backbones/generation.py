@@ -20,7 +20,7 @@ from transformers import GenerationConfig, LogitsProcessorList, PreTrainedTokeni
 
 from llmrec.backbones.causal_lm import LayerCount
 from llmrec.backbones.load import ModelSource, Weights
-from llmrec.backbones.packed_linear import pack
+from llmrec.backbones.serving import pack
 from llmrec.backbones.pretrained import load_backbone
 from llmrec.backbones.seeded_choice import Choice, SeededChoice
 from llmrec.errors import ConfigError, ModelError, RequestError

@@ -8,23 +8,23 @@ torch's own compiler uses for frozen models. Gradients do not pass, and a packed
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 import torch
 from torch import Tensor, nn
 
-from llmrec.backbones.causal_lm import Backbone
 from llmrec.errors import ModelError
 
-_GONE = "this model was packed for serving, and its weights can no longer be saved or copied; load the run anew."
 _ROWS = 64  # the number of rows the layout is chosen for; others run in it as well
 
 
-def can_pack(backbone: Backbone) -> bool:
-    """Whether its weights lie where these operators work, and this torch has them."""
+def can_pack(device: torch.device) -> bool:
+    """Whether weights there can be packed: on a processor, and by a torch that has the operators."""
     has_operators = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    return backbone.device.type == "cpu" and has_operators
+    return device.type == "cpu" and has_operators
 
 
-def _packs(dtype: torch.dtype) -> bool:
+def packs(dtype: torch.dtype) -> bool:
     """bfloat16 needs instructions that not every processor has."""
     return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
@@ -39,51 +39,54 @@ def product(x: Tensor, packed_weight: Tensor, bias: Tensor | None) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(x, packed_weight, bias, "none", [], "")
 
 
-class PackedLinear(nn.Module):
-    """y = x W^T + b for a weight packed once. x: (..., in_features) -> (..., out_features) in the weight's dtype."""
+def refuse_saving() -> NoReturn:
+    """Raises ModelError: for modules whose weights are packed."""
+    raise ModelError(
+        "this model was packed for serving, and its weights can no longer be saved or copied; load the run anew."
+    )
 
-    def __init__(self, linear: nn.Linear) -> None:
+
+class PackedLinear(nn.Module):
+    """y = x W^T + b for a weight packed once. x: (..., in_features) -> (..., out_features) in the weight's dtype.
+
+    rows: the weight as it was, (out_features, in_features), where something else holds it anyway; else None.
+    """
+
+    def __init__(self, linear: nn.Linear, *, keep_rows: bool = False) -> None:
+        """keep_rows: the weight is also an embedding, say, and stays where it is."""
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.dtype = linear.weight.dtype
         self._packed = packed(linear.weight)
-        self._bias = None if linear.bias is None else linear.bias.detach()
+        self.bias = None if linear.bias is None else linear.bias.detach()
+        self.rows = linear.weight.detach() if keep_rows else None
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
-        return product(x.to(self.dtype), self._packed, self._bias)
+        return product(x.to(self.dtype), self._packed, self.bias)
+
+    @torch.no_grad()
+    def silu(self, x: Tensor) -> Tensor:
+        """silu(y); y / (1 + exp(-y))."""
+        return torch.ops.mkldnn._linear_pointwise(x, self._packed, self.bias, "swish", [], "")
+
+    @torch.no_grad()
+    def plus(self, x: Tensor, other: Tensor) -> Tensor:
+        """y + other (..., out_features)."""
+        return torch.ops.mkldnn._linear_pointwise.binary(x, other, self._packed, self.bias, "add")
+
+    @torch.no_grad()
+    def times(self, x: Tensor, other: Tensor) -> Tensor:
+        """y * other (..., out_features)."""
+        return torch.ops.mkldnn._linear_pointwise.binary(x, other, self._packed, self.bias, "mul")
 
     def _save_to_state_dict(self, *_: object) -> None:
-        raise ModelError(_GONE)
+        refuse_saving()
 
     def __deepcopy__(self, _: dict) -> PackedLinear:
-        raise ModelError(_GONE)
+        refuse_saving()
 
     def extra_repr(self) -> str:
         """For print(model)."""
-        return f"{self.in_features}, {self.out_features}, bias={self._bias is not None}"
-
-
-@torch.no_grad()
-def pack(backbone: Backbone, *, head: bool = True) -> Backbone:
-    """Makes the backbone ready for serving on a processor: LoRA merged (float32 only, where merging does not round), its
-    linear layers packed. In place and for good: it can be neither trained nor saved afterwards. On an accelerator, and for
-    quantized layers, nothing changes.
-
-    head: whether the vocabulary's head is packed too. It is often tied to the embedding, so this makes a second copy, which a
-    model that scores item tokens alone never reads.
-    """
-    if not can_pack(backbone):
-        return backbone
-    if backbone.peft is not None and backbone.quantize is None and backbone.dtype == torch.float32:
-        backbone.peft.merge_and_unload()
-        backbone.peft = None
-    last = backbone.causal_lm.get_output_embeddings()
-    for path, parent in list(backbone.causal_lm.named_modules()):
-        for name, child in parent.named_children():
-            # the exact class: quantized layers are subclasses with weights of their own; PEFT asks LoRA's for their dtype
-            is_plain = type(child) is nn.Linear and "lora_" not in path
-            if is_plain and _packs(child.weight.dtype) and (head or child is not last):
-                setattr(parent, name, PackedLinear(child))
-    return backbone.eval()
+        return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}"

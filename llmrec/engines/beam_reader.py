@@ -3,7 +3,8 @@
 A pass over a few tokens costs nearly what a pass over many does: the model's weights have to come from memory each time.
 So once the beams of a request have little more than one item each below them, the rest of all those items is read in a
 single pass, and the depths that follow find their hidden states there. The scores are the same; at most half as many rows
-more are computed. Titles gain most: after a few words there is one item left, and many words to go.
+more are computed. Titles gain most: after a few words there is one item left, and many words to go. The rule `full` compares
+with the whole vocabulary, whose matrix is read from memory once for all of these rows as well.
 
 Letters: B requests, K beams, G beams read, C items read ahead, E rows read ahead, S nodes read so far, D width.
 """
@@ -15,7 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from llmrec.backbones.causal_lm import ScoreRule
+from llmrec.backbones.causal_lm import Backbone, ScoreRule
+from llmrec.engines.likelihood import full_normaliser
 from llmrec.engines.prompt_tree import PromptTree
 from llmrec.engines.trie import TokenTrie, node_range
 
@@ -30,7 +32,8 @@ class _Ahead:
 
     ranks: int64 (B, C), the items' ranks, -1 where none. owners: int64 (B, C), the beam each is below. first: int64 (B, C),
     the row of each item's token at `depth`; those of its later tokens follow. row_items, row_depths: int64 (B, E), the item
-    and the token of each row; rows a request has no use for repeat a token. hidden: (B, E, D), once read.
+    and the token of each row; rows a request has no use for repeat a token. hidden: (B, E, D), once read; normaliser: float32
+    (B, E, 1), likewise, under the rule `full`.
     """
 
     depth: int
@@ -40,48 +43,62 @@ class _Ahead:
     row_items: Tensor
     row_depths: Tensor
     hidden: Tensor | None = None
+    normaliser: Tensor | None = None
+
+
+@dataclass
+class BeamStates:
+    """What was read of M beams. rows: int64 (M,), their places in [0, B * K). hidden: (M, D), the state behind each.
+    normaliser: float32 (M, 1), see `full_normaliser`, where it is known already."""
+
+    rows: Tensor
+    hidden: Tensor
+    normaliser: Tensor | None = None
 
 
 class BeamReader:
     """Reads beams on a prompt tree."""
 
-    def __init__(self, tree: PromptTree, trie: TokenTrie, rule: ScoreRule) -> None:
+    def __init__(self, backbone: Backbone, tree: PromptTree, trie: TokenTrie, rule: ScoreRule) -> None:
         """rule: under `trie` a beam with a single item below it is certain of every token and is not read."""
-        self._tree, self._trie, self._rule = tree, trie, rule
+        self._backbone, self._tree, self._trie, self._rule = backbone, tree, trie, rule
         first = tree.last_hidden
         self._ancestors = torch.zeros(len(first), 1, 0, dtype=torch.bool, device=first.device)  # (B, K, S)
         self._ahead: _Ahead | None = None
 
-    def read(
-        self, states: Tensor, tokens: Tensor, parents: Tensor, is_alive: Tensor, depth: int
-    ) -> tuple[Tensor, Tensor]:
+    def read(self, states: Tensor, tokens: Tensor, parents: Tensor, is_alive: Tensor, depth: int) -> BeamStates:
         """Hidden states behind the beams whose next token is not certain yet.
 
         states, tokens, parents: int64 (B, K), each beam's node, last token and place of its parent among the beams before.
-        is_alive: bool (B, K). Returns the beams' rows, int64 (M,) in [0, B * K), and the hidden states (M, D).
+        is_alive: bool (B, K).
         """
         num_requests, num_beams = states.shape
         row = torch.arange(num_requests * num_beams, device=states.device).view(states.shape)
         if depth == 0:
-            return row[:, 0], self._tree.last_hidden
+            return BeamStates(row[:, 0], self._tree.last_hidden)
         starts, ends = node_range(states)
         is_needed = is_alive & (ends - starts > 1) if self._rule == "trie" else is_alive
         if self._ahead is not None:
-            return row[is_needed], self._found_ahead(starts, depth)[is_needed]
+            return self._found_ahead(row, is_needed, starts, depth)
         self._ancestors = self._ancestors.gather(1, parents[..., None].expand(-1, -1, self._ancestors.shape[2]))
         num_read = int(is_needed.sum(1).max())
         if num_read == 0:
-            return row[is_needed], self._tree.last_hidden[:0]
+            return BeamStates(row[is_needed], self._tree.last_hidden[:0])
         places = (~is_needed).byte().argsort(dim=1, stable=True)[:, :num_read]  # (B, G)
         is_read = is_needed.gather(1, places)
         counts = (ends - starts).masked_fill(~is_needed, 0).gather(1, places)  # (B, G), items below each
-        hidden = self._grow(tokens.gather(1, places), places, starts.gather(1, places), counts, num_beams, depth)
-        return row.gather(1, places)[is_read], hidden[is_read]
+        hidden, normaliser = self._grow(
+            tokens.gather(1, places), places, starts.gather(1, places), counts, num_beams, depth
+        )
+        return BeamStates(
+            row.gather(1, places)[is_read], hidden[is_read], None if normaliser is None else normaliser[is_read]
+        )
 
     def _grow(
         self, tokens: Tensor, places: Tensor, starts: Tensor, counts: Tensor, num_beams: int, depth: int
-    ) -> Tensor:
-        """Reads one token a beam, (B, G), and perhaps all that follows; the hidden states behind the beams, (B, G, D)."""
+    ) -> tuple[Tensor, Tensor | None]:
+        """Reads one token a beam, (B, G), and perhaps all that follows; the hidden states behind the beams, (B, G, D), and
+        their normalisers (B, G, 1) where those were computed with the rest."""
         num_requests, num_read = places.shape
         itself = torch.zeros(num_requests, num_beams, num_read, dtype=torch.bool, device=places.device)
         itself.scatter_(1, places[:, None], True)
@@ -91,7 +108,7 @@ class BeamReader:
         depths = torch.full_like(tokens, depth - 1)
         ahead = self._items_ahead(starts, counts, depth)
         if ahead is None:
-            return self._tree.grow(tokens, depths, ancestors)
+            return self._tree.grow(tokens, depths, ancestors), None
         num_rows = ahead.row_items.shape[1]
         more = self._trie.tokens_at(ahead.ranks.clamp(min=0).gather(1, ahead.row_items), ahead.row_depths)  # (B, E)
         owner = ahead.owners.gather(1, ahead.row_items)
@@ -102,9 +119,14 @@ class BeamReader:
         hidden = self._tree.grow(
             torch.cat([tokens, more], dim=1), torch.cat([depths, ahead.row_depths], dim=1), seen
         )  # (B, G + E, D)
+        normaliser = None
+        if self._rule == "full":
+            normaliser = full_normaliser(self._backbone, hidden.flatten(0, 1)).unflatten(0, hidden.shape[:2])
+            ahead.normaliser = normaliser[:, num_read:]
+            normaliser = normaliser[:, :num_read]
         ahead.hidden = hidden[:, num_read:]
         self._ahead = ahead
-        return hidden[:, :num_read]
+        return hidden[:, :num_read], normaliser
 
     def _items_ahead(self, starts: Tensor, counts: Tensor, depth: int) -> _Ahead | None:
         """The items below the beams, if they are few enough to be read to their ends now; None to go on a depth at a time.
@@ -135,10 +157,14 @@ class BeamReader:
             depth, ranks.where(is_item, -1), owners, last - rows, row_items, torch.minimum(row_depths, longest)
         )
 
-    def _found_ahead(self, starts: Tensor, depth: int) -> Tensor:
-        """Hidden states behind the beams whose items begin at the ranks `starts`, int64 (B, K): (B, K, D)."""
+    def _found_ahead(self, row: Tensor, is_needed: Tensor, starts: Tensor, depth: int) -> BeamStates:
+        """What was read ahead of the beams that need it. row, is_needed, starts: (B, K), a beam's place, whether it does, and the
+        rank where its items begin."""
         ahead = self._ahead
         item = (ahead.ranks[:, None] == starts[..., None]).byte().argmax(2)  # (B, K)
-        rows = ahead.first.gather(1, item) + depth - 1 - ahead.depth
-        rows = rows.clamp(max=ahead.hidden.shape[1] - 1)
-        return ahead.hidden.gather(1, rows[..., None].expand(-1, -1, ahead.hidden.shape[2]))
+        place = ahead.first.gather(1, item) + depth - 1 - ahead.depth
+        place = place.clamp(max=ahead.hidden.shape[1] - 1)
+        request = torch.arange(len(place), device=place.device)[:, None].expand_as(place)[is_needed]  # (M,)
+        place = place[is_needed]
+        normaliser = None if ahead.normaliser is None else ahead.normaliser[request, place]
+        return BeamStates(row[is_needed], ahead.hidden[request, place], normaliser)

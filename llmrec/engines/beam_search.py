@@ -89,7 +89,7 @@ def beam_search(
     tree = PromptTree(backbone, prompts, trie.depth, prompt_cache)
     beams = _root(trie, len(prompts))
     finished = _Beams(*(values[:, :0] for values in vars(beams).values()))
-    reader = BeamReader(tree, trie, score_rule)
+    reader = BeamReader(backbone, tree, trie, score_rule)
     for depth in range(trie.depth):
         candidates = _candidates(backbone, trie, open_items, beams, reader, depth, score_rule, rows[depth])
         beams, finished = _select(trie, candidates, finished, width, depth + 1)
@@ -111,12 +111,14 @@ def _candidates(
     """All children of all beams, (B, K * W), scored; those that lead to no open item have -inf."""
     num_beams = beams.states.shape[1]
     tokens, states = trie.children(beams.states, depth)  # (B, K, W) each
-    rows, hidden = reader.read(beams.states, beams.tokens, beams.parents, beams.scores > _NEVER, depth)
+    behind = reader.read(beams.states, beams.tokens, beams.parents, beams.scores > _NEVER, depth)
     log_probs = torch.zeros(tokens.shape, device=tokens.device).flatten(0, 1)  # (B * K, W): what is not read is certain
-    read = token_log_probs(backbone, hidden, tokens.flatten(0, 1)[rows], rule, item_rows)
+    read = token_log_probs(
+        backbone, behind.hidden, tokens.flatten(0, 1)[behind.rows], rule, item_rows, normaliser=behind.normaliser
+    )
     if read.isnan().any():
         raise ModelError("the model gave NaN as a score: its weights hold NaN or infinity; train it again.")
-    log_probs[rows] = read
+    log_probs[behind.rows] = read
     is_open = states >= 0 if open_items is None else open_items.is_open(states)
     scores = (beams.scores[..., None] + log_probs.view(tokens.shape)).masked_fill_(~is_open, _NEVER)
     parents = torch.arange(num_beams, device=states.device)[:, None].expand_as(states)

@@ -71,31 +71,54 @@ def token_log_probs(
     tokens: Tensor,
     rule: ScoreRule,
     rows: slice | None,
+    *,
     children: Tensor | None = None,
+    normaliser: Tensor | None = None,
 ) -> Tensor:
     """Log-probabilities of tokens at the position after each hidden state.
 
     hidden: (N, D). tokens: int64 (N, W), anything where negative. rows: see `answer_rows`. children: int64 (N, C), padded
-    with -1, what the rule `trie` normalises over; None where those are `tokens`. Only the logits `rule` needs are computed.
-    Returns float32 (N, W).
+    with -1, what the rule `trie` normalises over; None where those are `tokens`. normaliser: `full_normaliser(backbone, hidden)`
+    for the rule `full`, where it is known already. Only the logits `rule` needs are computed. Returns float32 (N, W).
     """
-    over = None if rule != "trie" else tokens if children is None else children
-    if rule != "full" and rows is not None:
+    if rule == "full":
+        if normaliser is None:
+            normaliser = full_normaliser(backbone, hidden)
+        return _logits_at(backbone, hidden, tokens, rows) - normaliser
+    if rule == "level":
+        assert rows is not None, "answer_rows refuses the rule 'level' for words"
         logits = backbone.item_logits(hidden, rows)
-        first = backbone.base_vocab_size + rows.start
-        return _log_softmax_at(logits, tokens - first, None if over is None else over - first)
-    parts = []
-    for start in range(0, len(hidden), _POSITIONS_AT_ONCE):
-        part = slice(start, start + _POSITIONS_AT_ONCE)
-        if rows is None:
-            parts.append(
-                _log_softmax_at(backbone.logits(hidden[part]), tokens[part], None if over is None else over[part])
-            )
-            continue
-        words, items = backbone.word_logits(hidden[part]), backbone.item_logits(hidden[part])
-        normaliser = torch.logaddexp(words.logsumexp(1, keepdim=True), items.logsumexp(1, keepdim=True))
-        parts.append(items.gather(1, (tokens[part] - backbone.base_vocab_size).clamp(min=0)) - normaliser)
-    return torch.cat(parts) if parts else torch.zeros(tokens.shape, device=tokens.device)
+        values = logits.gather(1, (tokens - backbone.base_vocab_size - rows.start).clamp(min=0))
+        return values - logits.logsumexp(1, keepdim=True)
+    over = tokens if children is None else children
+    both = _logits_at(backbone, hidden, torch.cat([tokens, over], dim=1), rows)  # (N, W + C)
+    rivals = both[:, tokens.shape[1] :].masked_fill(over < 0, float("-inf"))
+    return both[:, : tokens.shape[1]] - rivals.logsumexp(1, keepdim=True)
+
+
+def full_normaliser(backbone: Backbone, hidden: Tensor) -> Tensor:
+    """The log of the sum of exp(logit) over the vocabulary and all item tokens: hidden (N, D) -> float32 (N, 1)."""
+    parts = [hidden.new_zeros(0, 1, dtype=torch.float32)]
+    for part in hidden.split(_POSITIONS_AT_ONCE):
+        normaliser = backbone.word_logits(part).logsumexp(1, keepdim=True)
+        if backbone.item_table is not None:
+            normaliser = torch.logaddexp(normaliser, backbone.item_logits(part).logsumexp(1, keepdim=True))
+        parts.append(normaliser)
+    return torch.cat(parts)
+
+
+def _logits_at(backbone: Backbone, hidden: Tensor, tokens: Tensor, rows: slice | None) -> Tensor:
+    """The logits of tokens int64 (N, W) after hidden (N, D): float32 (N, W), anything where negative. rows: where all of them are."""
+    if tokens.numel() == 0:
+        return torch.zeros(tokens.shape, device=tokens.device)
+    if rows is not None:
+        return backbone.item_logits(hidden, rows).gather(1, (tokens - backbone.base_vocab_size - rows.start).clamp(min=0))
+    named, column = tokens.clamp(min=0).unique(return_inverse=True)
+    parts = [
+        backbone.token_logits(hidden[part], named).gather(1, column[part])
+        for part in torch.arange(len(hidden), device=hidden.device).split(_POSITIONS_AT_ONCE)
+    ]
+    return torch.cat(parts)
 
 
 @torch.no_grad()
@@ -136,7 +159,7 @@ def answer_log_probs(
     tree = PromptTree(backbone, prompts, answers.shape[2], prompt_cache)
     # at the root all candidates of a request have the same children
     over = None if children[0] is None else children[0].of(slice(0, 1)).flatten(0, 1)
-    scores = [token_log_probs(backbone, tree.last_hidden, answers[..., 0], score_rule, rows[0], over)[..., None]]
+    scores = [token_log_probs(backbone, tree.last_hidden, answers[..., 0], score_rule, rows[0], children=over)[..., None]]
     if answers.shape[2] > 1:
         at_once = max(1, _NODES_AT_ONCE // (answers.shape[2] - 1))
         later = []
@@ -223,16 +246,8 @@ def _later_log_probs(
     for place in range(1, length):
         over = None if children[place - 1] is None else children[place - 1].flatten(0, 1)
         states, tokens = hidden[:, place - 1], wanted[:, place - 1, None]
-        scored.append(token_log_probs(backbone, states, tokens, rule, rows[place], over))
+        scored.append(token_log_probs(backbone, states, tokens, rule, rows[place], children=over))
     return torch.cat(scored, dim=1).view(num_requests, num_candidates, fed)
-
-
-def _log_softmax_at(logits: Tensor, columns: Tensor, over: Tensor | None) -> Tensor:
-    """Log-softmax of logits (N, M) at columns (N, W), arbitrary where negative; over the columns (N, C) if they are given."""
-    values = logits.gather(1, columns.clamp(min=0))  # (N, W)
-    if over is not None:
-        logits = logits.gather(1, over.clamp(min=0)).masked_fill_(over < 0, float("-inf"))
-    return values - logits.logsumexp(1, keepdim=True)
 
 
 def _candidate_tokens(item_tokens: ItemTokens, prompts: Sequence[np.ndarray], candidates: np.ndarray) -> Tensor:

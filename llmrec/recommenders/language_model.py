@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from llmrec.backbones.causal_lm import Backbone, ScoreRule
-from llmrec.backbones.packed_linear import pack
+from llmrec.backbones.serving import pack
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Histories
 from llmrec.engines.beam_search import beam_search

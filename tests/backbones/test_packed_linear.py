@@ -11,7 +11,8 @@ from torch import nn
 
 from llmrec.backbones.adapters import add_lora, lora_parameters
 from llmrec.backbones.export import plain_model
-from llmrec.backbones.packed_linear import PackedLinear, pack
+from llmrec.backbones.packed_linear import PackedLinear
+from llmrec.backbones.serving import pack
 from llmrec.errors import ModelError
 from tests.tiny import tiny_backbone
 
@@ -53,7 +54,18 @@ def test_a_packed_model_with_lora_gives_the_logits_it_gave(family):
 def test_the_head_stays_where_words_are_not_scored():
     backbone = pack(tiny_backbone("llama"), head=False)
     assert type(backbone.causal_lm.get_output_embeddings()) is nn.Linear
-    assert isinstance(backbone.body.layers[0].mlp.up_proj, PackedLinear)
+    assert isinstance(backbone.body.layers[0].up_proj, PackedLinear)
+
+
+def test_single_words_are_scored_by_a_tied_heads_rows_without_its_product(monkeypatch):
+    backbone = tiny_backbone("qwen3")  # its head is its embedding
+    assert backbone.config.tie_word_embeddings
+    hidden, words = torch.randn(3, backbone.dim), torch.tensor([4, 9, 250])
+    expected = backbone.word_logits(hidden)[:, words]
+    head = pack(backbone).causal_lm.get_output_embeddings()
+    assert type(head) is PackedLinear
+    monkeypatch.setattr(head, "forward", lambda _: pytest.fail("the whole vocabulary was multiplied"))
+    torch.testing.assert_close(backbone.token_logits(hidden, words), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_a_packed_model_is_neither_saved_nor_copied(tmp_path):
@@ -70,7 +82,7 @@ def test_a_packed_model_is_neither_saved_nor_copied(tmp_path):
 
 def test_bfloat16_is_left_alone_where_the_processor_cannot():
     program = (
-        "import torch; from tests.tiny import tiny_backbone; from llmrec.backbones.packed_linear import pack\n"
+        "import torch; from tests.tiny import tiny_backbone; from llmrec.backbones.serving import pack\n"
         "b = tiny_backbone('llama'); b.causal_lm.to(torch.bfloat16); pack(b); print(b.hidden_states(torch.ones(1, 3).long()).shape)"
     )
     environment = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}

@@ -218,6 +218,16 @@ def test_answers_are_read_to_their_ends_once_hardly_a_choice_is_left(monkeypatch
     assert [rows for _, rows in shapes[:2]] == [11, 6] and len(shapes) == 3 and 20 <= shapes[2][1] <= 25
 
 
+def test_the_vocabulary_is_multiplied_once_a_pass(monkeypatch):
+    items = code_items(60, (6, 30, 30, 30))
+    backbone = as_backbone(plain_model("llama"), items)
+    rows, word_logits = [], backbone.word_logits
+    monkeypatch.setattr(backbone, "word_logits", lambda hidden: rows.append(len(hidden)) or word_logits(hidden))
+    shapes = record_passes(backbone, monkeypatch)
+    beam_search(backbone, TokenTrie.from_item_tokens(items), prompts_of(11), 10, num_beams=10)
+    assert rows == [1, *(read for _, read in shapes[1:])]  # of the prompt only the last state
+
+
 @pytest.mark.parametrize("name", ["llama", "gemma2", "gemma3", "mistral", "gpt2"])
 @pytest.mark.parametrize("rule", ["full", "level"])
 def test_reading_ahead_changes_no_beam(name, rule):

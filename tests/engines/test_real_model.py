@@ -6,7 +6,7 @@ import torch
 
 from llmrec.backbones.adapters import add_lora, lora_parameters
 from llmrec.backbones.export import plain_model
-from llmrec.backbones.packed_linear import pack
+from llmrec.backbones.serving import pack
 from llmrec.backbones.pretrained import load_backbone
 from llmrec.data.folder import load_data
 from llmrec.engines.beam_search import beam_search

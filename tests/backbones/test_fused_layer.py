@@ -1,0 +1,106 @@
+"""Fused decoder layers: the numbers of transformers' own, for every make that is fused, and hands off everything else."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from llmrec.backbones.adapters import add_lora
+from llmrec.backbones.decoder_layers import add_layer_adapters, layer_adapters
+from llmrec.backbones.fused_layer import FusedLayer
+from llmrec.backbones.serving import pack
+from llmrec.engines.prompt_tree import PromptTree
+from llmrec.errors import ModelError
+from tests.tiny import tiny_backbone
+
+FUSED = ["llama", "mistral", "qwen2", "qwen3"]
+
+
+def _num_fused(backbone):
+    return sum(type(module) is FusedLayer for module in backbone.causal_lm.modules())
+
+
+def _shaken(backbone):
+    """Norm weights and biases as a trained model has them: not all ones and zeros, where a forgotten one would not be missed."""
+    torch.manual_seed(7)
+    with torch.no_grad():
+        for parameter in backbone.causal_lm.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(0.3 * torch.randn_like(parameter))
+    return backbone.eval()
+
+
+@pytest.mark.parametrize("family", FUSED)
+def test_fused_layers_compute_what_the_layers_did_for_prompts_and_for_nodes(family):
+    backbone = _shaken(tiny_backbone(family))
+    prompts = [np.arange(3, 15), np.arange(40, 47)]
+    nodes, depths = torch.tensor([[5, 6, 7]] * 2), torch.tensor([[0, 1, 1]] * 2)
+    ancestors = torch.tensor([[[1, 0, 0], [1, 1, 0], [1, 0, 1]]] * 2).bool()
+
+    def read():
+        with torch.no_grad():
+            tree = PromptTree(backbone, prompts, 3)
+            padded = backbone.hidden_states(torch.arange(3, 21).view(2, 9), attention_mask=torch.ones(2, 9).long())
+            return tree.last_hidden, tree.grow(nodes, depths, ancestors), padded
+
+    before = read()
+    pack(backbone)
+    assert _num_fused(backbone) == 2
+    for ours, theirs in zip(read(), before, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=2e-5)
+
+
+@pytest.mark.parametrize("family", FUSED)
+def test_in_bfloat16_fused_layers_are_no_farther_from_the_exact_numbers_than_the_layers_were(family):
+    backbone = _shaken(tiny_backbone(family))
+    ids = torch.randint(3, 200, (4, 30), generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        backbone.causal_lm.to(torch.bfloat16).float()  # the weights that bfloat16 can hold
+        exact = backbone.hidden_states(ids)
+        backbone.causal_lm.to(torch.bfloat16)
+        theirs = backbone.hidden_states(ids).float()
+        pack(backbone)
+        if not _num_fused(backbone):
+            pytest.skip("this processor has no bfloat16 products")
+        ours = backbone.hidden_states(ids)
+    assert ours.dtype == torch.bfloat16
+    assert (ours.float() - exact).norm() <= 1.1 * (theirs - exact).norm()
+
+
+@pytest.mark.parametrize("family", ["gemma2", "gemma3", "gpt2"])
+def test_layers_of_another_make_stay(family):
+    assert _num_fused(pack(tiny_backbone(family))) == 0
+
+
+def test_layers_with_an_adapter_behind_a_part_stay_and_keep_it():
+    backbone = tiny_backbone("llama")
+    add_layer_adapters(backbone, hidden_dim=4)
+    for adapter in layer_adapters(backbone):
+        nn.init.normal_(adapter.up, std=0.5)
+    ids = torch.arange(3, 12)[None]
+    with torch.no_grad():
+        before = backbone.eval().hidden_states(ids)
+        assert _num_fused(pack(backbone)) == 0
+        torch.testing.assert_close(backbone.hidden_states(ids), before, atol=1e-4, rtol=1e-4)
+
+
+def test_layers_with_lora_that_cannot_be_merged_stay():
+    backbone = tiny_backbone("llama")
+    backbone.causal_lm.to(torch.bfloat16)
+    add_lora(backbone, rank=4, alpha=8, dropout=0.0)
+    assert _num_fused(pack(backbone)) == 0
+
+
+def test_a_model_that_attends_eagerly_stays():
+    backbone = tiny_backbone("llama")
+    backbone.causal_lm.set_attn_implementation("eager")
+    assert _num_fused(pack(backbone)) == 0
+
+
+def test_fused_layers_hold_every_matrix_once_and_are_not_saved():
+    backbone = tiny_backbone("llama")
+    layer = backbone.body.layers[0]
+    fused = FusedLayer(layer)
+    assert not [module for module in layer.modules() if isinstance(module, nn.Linear)]
+    with pytest.raises(ModelError, match="packed for serving"):
+        fused.state_dict()
