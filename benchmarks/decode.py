@@ -172,7 +172,10 @@ def run(options: argparse.Namespace) -> dict:
     passes = rows_of_passes(backbone, ours)
     products = layer_products(backbone)
     functions = {"ours": ours, "prefill": prefill}
-    functions |= {"products": lambda: [products(rows) for rows in passes], "prefill_products": lambda: products(ids.numel())}
+    functions |= {
+        "products": lambda: [products(rows) for rows in passes],
+        "prefill_products": lambda: products(ids.numel()),
+    }
     functions |= {peer: (lambda name=peer: getattr(peers, PEERS[name])(ids)) for peer in options.peers}
     finish = torch.cuda.synchronize if options.device.startswith("cuda") else None
     timings = harness.measure(functions, options.rounds, finish=finish)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from llmrec.backbones.packed_linear import PackedLinear, product, refuse_saving
+from llmrec.backbones.packed_linear import PackedLinear, refuse_saving
 
 # The layers written as: norm, attention with rotated heads, sum; norm, gated MLP, sum. By name: importing four models is slow.
 _LAYERS = ("LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer", "Qwen3DecoderLayer")

@@ -20,9 +20,9 @@ from transformers import GenerationConfig, LogitsProcessorList, PreTrainedTokeni
 
 from llmrec.backbones.causal_lm import LayerCount
 from llmrec.backbones.load import ModelSource, Weights
-from llmrec.backbones.serving import pack
 from llmrec.backbones.pretrained import load_backbone
 from llmrec.backbones.seeded_choice import Choice, SeededChoice
+from llmrec.backbones.serving import pack
 from llmrec.errors import ConfigError, ModelError, RequestError
 from llmrec.files import content_hash
 from llmrec.items.plain_text import plain_ids

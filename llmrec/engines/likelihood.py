@@ -112,7 +112,9 @@ def _logits_at(backbone: Backbone, hidden: Tensor, tokens: Tensor, rows: slice |
     if tokens.numel() == 0:
         return torch.zeros(tokens.shape, device=tokens.device)
     if rows is not None:
-        return backbone.item_logits(hidden, rows).gather(1, (tokens - backbone.base_vocab_size - rows.start).clamp(min=0))
+        return backbone.item_logits(hidden, rows).gather(
+            1, (tokens - backbone.base_vocab_size - rows.start).clamp(min=0)
+        )
     named, column = tokens.clamp(min=0).unique(return_inverse=True)
     parts = [
         backbone.token_logits(hidden[part], named).gather(1, column[part])
@@ -159,7 +161,9 @@ def answer_log_probs(
     tree = PromptTree(backbone, prompts, answers.shape[2], prompt_cache)
     # at the root all candidates of a request have the same children
     over = None if children[0] is None else children[0].of(slice(0, 1)).flatten(0, 1)
-    scores = [token_log_probs(backbone, tree.last_hidden, answers[..., 0], score_rule, rows[0], children=over)[..., None]]
+    scores = [
+        token_log_probs(backbone, tree.last_hidden, answers[..., 0], score_rule, rows[0], children=over)[..., None]
+    ]
     if answers.shape[2] > 1:
         at_once = max(1, _NODES_AT_ONCE // (answers.shape[2] - 1))
         later = []

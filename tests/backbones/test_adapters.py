@@ -14,8 +14,8 @@ from llmrec.backbones.causal_lm import Backbone, LayerCount
 from llmrec.backbones.decoder_layers import add_layer_adapters, decoder_layers, layer_adapters, layer_parts
 from llmrec.backbones.export import plain_model
 from llmrec.backbones.packed_attention import PackedLayout
-from llmrec.backbones.serving import pack
 from llmrec.backbones.prefix import add_prefix, find_prefix
+from llmrec.backbones.serving import pack
 from llmrec.backbones.trained_parts import PartSettings, check_names, train_parts
 from llmrec.engines.prompt_cache import empty_cache
 from llmrec.engines.prompt_tree import PromptTree

@@ -6,8 +6,8 @@ import torch
 
 from llmrec.backbones.adapters import add_lora, lora_parameters
 from llmrec.backbones.export import plain_model
-from llmrec.backbones.serving import pack
 from llmrec.backbones.pretrained import load_backbone
+from llmrec.backbones.serving import pack
 from llmrec.data.folder import load_data
 from llmrec.engines.beam_search import beam_search
 from llmrec.engines.prompt_cache import PromptCache
