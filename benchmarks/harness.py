@@ -19,6 +19,7 @@ import datetime
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -162,6 +163,17 @@ def machine(threads: int, device: str = "cpu") -> dict:
 
         record["gpu"] = torch.cuda.get_device_name()
     return record
+
+
+def processor(machine: Mapping) -> str:
+    """What does the work: the GPU, or else the processor. Results of different ones do not compare."""
+    return machine.get("gpu", machine["cpu"])
+
+
+def folder_name(machine: Mapping) -> str:
+    """The name of the machine's folder of results: "Intel(R) Xeon(R) Processor" -> "intel-xeon-processor"."""
+    words = re.sub(r"\((r|tm)\)", "", processor(machine).lower())
+    return "-".join(re.findall("[a-z0-9]+", words))
 
 
 def _cpu_model() -> str:

@@ -7,18 +7,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import plots
-from harness import ROOT
+from harness import ROOT, folder_name, processor
 
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "speed.md"
 BEGIN, END = "<!-- results: written by `make bench-full` -->", "<!-- end of results -->"
 
 
+Results = dict[str, dict]  # name -> what a bench printed, of one machine
+
+
 def write() -> None:
-    """The plots of benchmarks/results/*.json, and the section of docs/speed.md."""
-    results = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
-    pictures = plots.write(results, RESULTS)
-    PAGE.write_text(with_results(PAGE.read_text(), section(results, pictures)))
+    """The plots of benchmarks/results/MACHINE/*.json, and the section of docs/speed.md."""
+    machines = [read(folder) for folder in sorted(RESULTS.iterdir()) if folder.is_dir()]
+    pictures = [plots.write(results, RESULTS / _folder(results)) for results in machines]
+    PAGE.write_text(with_results(PAGE.read_text(), section(machines, pictures)))
+
+
+def read(folder: Path) -> Results:
+    """The results of one machine."""
+    return {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
 
 
 def with_results(page: str, text: str) -> str:
@@ -27,24 +35,21 @@ def with_results(page: str, text: str) -> str:
     return f"{before}{BEGIN}\n{text}\n{rest[rest.index(END) :]}"
 
 
-def section(results: dict[str, dict], pictures: Sequence[tuple[Path, str]]) -> str:
-    """Goals, ratios, machines and pictures as Markdown."""
-    machines = []  # numbered in order of appearance
-    for result in results.values():
-        if (words := _machine(result["machine"])) not in machines:
-            machines.append(words)
-    parts = [_goals(results, machines), _ratios(results, machines), _absent(results)]
-    parts.append("\n".join(f"Machine {number}: {words}." for number, words in enumerate(machines, 1)))
-    parts += [f"![{alt}](../{path.relative_to(ROOT).as_posix()})" for path, alt in pictures]
+def section(machines: Sequence[Results], pictures: Sequence[Sequence[tuple[Path, str]]]) -> str:
+    """Goals, and for every machine its ratios, floors and pictures, as Markdown."""
+    parts = [_goals(machines)]
+    for results, drawn in zip(machines, pictures, strict=True):
+        parts += [f"### {_processor(results)}", _ratios(results), _floors(results), _absent(results), _origins(results)]
+        parts += [f"![{alt}](../{path.relative_to(ROOT).as_posix()})" for path, alt in drawn]
     return "\n\n".join(part for part in parts if part)
 
 
-def _machine(machine: dict) -> str:
-    """All that two comparable results share."""
-    gpu = f"{machine['gpu']}, " if "gpu" in machine else ""
-    versions = ", ".join(f"{name} {machine[name]}" for name in ("python", "numpy", "torch", "transformers"))
-    size = f"{machine['cores']} cores, {machine['memory_gib']} GiB, threads used: {machine['threads']}"
-    return f"{gpu}{machine['cpu']}, {size}, {versions}"
+def _folder(results: Results) -> str:
+    return folder_name(next(iter(results.values()))["machine"])
+
+
+def _processor(results: Results) -> str:
+    return processor(next(iter(results.values()))["machine"])
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -52,31 +57,46 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
-def _origin(name: str, result: dict, machines: Sequence[str]) -> list[str]:
-    machine = result["machine"]
-    return [f"`{name}`", machine["commit"], machine["date"], str(machines.index(_machine(machine)) + 1)]
+def _goals(machines: Sequence[Results]) -> str:
+    """A row a goal, a column a machine; what misses its goal is bold."""
+    found: dict[tuple[str, str, str], list[str]] = {}  # (what, goal, result) -> a cell a machine
+    counts = []
+    for place, results in enumerate(machines):
+        goals = [(name, goal) for name, result in results.items() for goal in result.get("goals", ())]
+        for name, goal in goals:
+            cell = f"{goal['measured']:.4g} {goal['unit']}"
+            cells = found.setdefault((goal["what"], goal["goal"], f"`{name}`"), [""] * len(machines))
+            cells[place] = cell if goal["reached"] else f"**{cell}**"
+        counts.append(f"{sum(goal['reached'] for _, goal in goals)} of {len(goals)} goals on {_processor(results)}")
+    header = ("what", "goal", "result", *map(_processor, machines))
+    rows = [[*goal, *cells] for goal, cells in found.items()]
+    return f"Reached: {', '.join(counts)}. What misses its goal is bold.\n\n{_table(header, rows)}" if rows else ""
 
 
-def _goals(results: dict[str, dict], machines: Sequence[str]) -> str:
-    rows = [
-        [goal["what"], goal["goal"], f"{goal['measured']:.4g} {goal['unit']}", "yes" if goal["reached"] else "**no**",
-         *_origin(name, result, machines)]
-        for name, result in results.items()
-        for goal in result.get("goals", ())
-    ]  # fmt: skip
-    reached = sum(goal["reached"] for result in results.values() for goal in result.get("goals", ()))
-    header = ("what", "goal", "measured", "reached", "result", "commit", "date", "machine")
-    return f"{reached} of {len(rows)} goals reached.\n\n{_table(header, rows)}" if rows else ""
-
-
-def _ratios(results: dict[str, dict], machines: Sequence[str]) -> str:
+def _ratios(results: Results) -> str:
     rows = []
     for name, result in results.items():
         clock = "wall" if "gpu" in result["machine"] else "process"
         for peer, ratio in result.get("ratio", {}).items():
-            rows.append([f"`{name}`", peer, f"{ratio:.3g}", _spread(result, peer, clock)])
-    return "How many times longer a peer takes, with equal outputs:\n\n" + _table(
-        ("result", "peer", "times ours", "peer's seconds: median (min .. max)"), rows
+            cells = [_spread(result, each, clock) for each in (peer, "ours")]
+            rows.append([f"`{name}`", peer, f"{ratio:.3g}", *cells])
+    return "How many times longer a peer takes, with equal outputs; seconds are median (min .. max):\n\n" + _table(
+        ("result", "peer", "times ours", "peer's seconds", "our seconds"), rows
+    )
+
+
+def _floors(results: Results) -> str:
+    rows = [
+        [f"`{name}`", f"{result['over_prefill']:.3g}", f"{floor['products']:.3g}", f"{floor['rows']:.3g}"]
+        for name, result in results.items()
+        if "products" in (floor := result.get("floor", {}))
+    ]
+    if not rows:
+        return ""
+    return (
+        "A request over reading its prompt alone, and two floors: the layers' matrix products alone, in the same passes, over those "
+        "of the prompt's pass; and token rows at the prompt's price:\n\n"
+        + _table(("result", "measured", "floor of products", "floor of rows"), rows)
     )
 
 
@@ -94,3 +114,16 @@ def _absent(results: dict[str, dict]) -> str:
         for peer, how in result.get("absent", {}).items()
     ]
     return "\n".join(lines)
+
+
+def _origins(results: Results) -> str:
+    """Where each number comes from: machine, versions, day and commit."""
+    groups: dict[str, list[str]] = {}
+    for name, result in results.items():
+        machine = result["machine"]
+        gpu = f"{machine['gpu']}, " if "gpu" in machine else ""
+        versions = ", ".join(f"{each} {machine[each]}" for each in ("python", "numpy", "torch", "transformers"))
+        size = f"{machine['cores']} cores, {machine['memory_gib']} GiB, threads used: {machine['threads']}"
+        words = f"{gpu}{machine['cpu']}, {size}, {versions}; {machine['date']}, commit {machine['commit']}"
+        groups.setdefault(words, []).append(f"`{name}`")
+    return "\n".join(f"- {words}: {', '.join(names)}." for words, names in groups.items())

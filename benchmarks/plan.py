@@ -1,6 +1,6 @@
 """What `make bench` and `make bench-full` run: one line a result. The goals of a line are those of issue-sized settings.
 
-A result is one JSON file, benchmarks/results/NAME.json; goals that depend on the settings of a run stand here, the others
+A result is one JSON file, benchmarks/results/MACHINE/NAME.json; goals that depend on the settings of a run stand here, the others
 in the bench itself.
 """
 

@@ -1,7 +1,7 @@
 """Runs the benches of `plan.py`, each in a process of its own, one after another.
 
     make bench                                      # small sizes, a minute or two, prints a table, writes nothing
-    make bench-full                                 # full sizes: benchmarks/results/*.json, the plots, docs/speed.md
+    make bench-full                                 # full sizes: benchmarks/results/MACHINE/*.json, the plots, docs/speed.md
     python benchmarks/run_all.py --full --only trie evaluation
     python benchmarks/run_all.py --page             # the plots and the page again, from the results that are there
 
@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import page
-from harness import ROOT, goal
+from harness import ROOT, folder_name, goal
 from plan import FULL, QUICK, Goal, Run
 from rich.console import Console
 from rich.table import Table
@@ -88,8 +88,9 @@ def main() -> None:
             result = results[run.name] = run_bench(run, extra, Path(scratch, f"{run.name}.json"))
             seconds[run.name] = time.perf_counter() - start
             if options.full and result is not None:
-                page.RESULTS.mkdir(exist_ok=True)
-                (page.RESULTS / f"{run.name}.json").write_text(json.dumps(result, indent=1) + "\n")
+                folder = page.RESULTS / folder_name(result["machine"])
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / f"{run.name}.json").write_text(json.dumps(result, indent=1) + "\n")
     print_summary(results, seconds)
     if options.full:
         page.write()

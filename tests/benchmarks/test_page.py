@@ -6,6 +6,7 @@ import re
 import page
 import plots
 import pytest
+from harness import folder_name
 from plan import FULL, QUICK, Goal
 from run_all import judged, print_summary
 
@@ -17,22 +18,39 @@ RESULTS = {
         "bench": "sums",
         "seconds": {"peer": {"process": TIMES, "wall": TIMES}},
         "ratio": {"peer": 31.25},
+        "over_prefill": 2.0,
+        "floor": {"rows": 1.5, "products": 1.75},
         "absent": {"other": "pip install other"},
         "goals": [{"what": "speed", "goal": "at least 30 x", "measured": 31.25, "unit": "x", "reached": True}],
         "machine": MACHINE,
     },
-    "sums-gpu": {"bench": "sums", "ratio": {"peer": 3.0}, "machine": MACHINE | {"gpu": "B"}},
     "growth": {"bench": "growth", "points": {"beams": {"5": 0.1, "20": 0.2}}, "machine": MACHINE},
+}
+ON_GPU = {
+    "sums": {
+        "bench": "sums",
+        "ratio": {"peer": 3.0},
+        "goals": [{"what": "speed", "goal": "at least 30 x", "measured": 3.0, "unit": "x", "reached": False}],
+        "machine": MACHINE | {"gpu": "B"},
+    }
 }
 
 
-def test_the_section_has_every_goal_ratio_machine_and_absent_peer():
-    text = page.section(RESULTS, [])
-    assert "1 of 1 goals reached." in text
-    assert "| speed | at least 30 x | 31.25 x | yes | `sums` | abc | 2026-01-02 | 1 |" in text
+def test_the_section_has_every_goal_ratio_floor_machine_and_absent_peer():
+    text = page.section([RESULTS, ON_GPU], [[], []])
+    assert "Reached: 1 of 1 goals on A, 0 of 1 goals on B." in text
+    assert "| what | goal | result | A | B |" in text
+    assert "| speed | at least 30 x | `sums` | 31.25 x | **3 x** |" in text
     assert "| `sums` | peer | 31.2 | 2.5 (2 .. 3) |" in text
+    assert "| `sums` | 2 | 1.75 | 1.5 |" in text
     assert "`sums`: other was not installed. To have it: `pip install other`" in text
-    assert "Machine 1: A, 2 cores" in text and "Machine 2: B, A, 2 cores" in text
+    assert "### A\n" in text and "- A, 2 cores, 8 GiB" in text and "2026-01-02, commit abc: `sums`, `growth`." in text
+    assert "### B\n" in text and "- B, A, 2 cores" in text
+
+
+def test_a_machines_folder_is_named_after_what_does_the_work():
+    assert folder_name({"cpu": "Intel(R) Xeon(R) Processor"}) == "intel-xeon-processor"
+    assert folder_name({"cpu": "AMD EPYC", "gpu": "NVIDIA H100 80GB HBM3"}) == "nvidia-h100-80gb-hbm3"
 
 
 def test_only_what_stands_between_the_markers_changes():
@@ -50,7 +68,7 @@ def test_the_same_results_draw_the_same_pictures(tmp_path):
         written.append([(path.name, path.read_bytes(), alt) for path, alt in plots.write(RESULTS, tmp_path / name)])
     assert written[0] == written[1]
     assert [name for name, _, _ in written[0]] == ["ratios-sums.svg", "growth.svg"]
-    assert written[0][0][2] == "sums: times longer than llmrec: peer 31.2, sums-gpu: peer 3"
+    assert written[0][0][2] == "sums: times longer than llmrec: peer 31.2"
 
 
 def test_a_goal_of_the_plan_reads_its_number_from_the_result():
@@ -66,7 +84,7 @@ def test_the_plan_names_benches_that_are_there_and_each_result_once(plan):
 
 
 def test_committed_results_are_of_equal_outputs_and_name_no_path():
-    for path in page.RESULTS.glob("*.json"):
+    for path in page.RESULTS.glob("**/*.json"):
         result = json.loads(path.read_text())
         assert result.get("identical") is True or "ratio" not in result, path
         assert not re.search(r'["\s]/\w', path.read_text()), path
