@@ -132,6 +132,22 @@ class SemanticAdapter(nn.Module):
             features: for every name float32 (B, D_f); rows of absent features may hold anything.
             present: bool (B, F), in the order of `feature_dims`.
         """
+        rows = self.out(self._fused(features, present)).view(-1, self.num_query_tokens, self.dim)
+        return torch.where(present.any(dim=1)[:, None, None], rows, self.empty).float() * self.log_scale.exp()
+
+    def pooled(self, features: Mapping[str, Tensor], present: Tensor) -> Tensor:
+        """The mean of an item's soft tokens, float32 (B, D): one vector an item, as answers by inner product and click-through models
+        take it. The last map is linear, so the mean is taken before it: an n_q-th of its work."""
+        fused = self._fused(features, present)
+        if self.kind == "qformer":
+            rows = self.out(fused.mean(dim=1))
+        else:
+            weight = self.out.weight.view(self.num_query_tokens, self.dim, -1).mean(dim=0)  # (D, H)
+            rows = nn.functional.linear(fused, weight, self.out.bias.view(self.num_query_tokens, self.dim).mean(dim=0))
+        return torch.where(present.any(dim=1)[:, None], rows, self.empty.mean(dim=0)).float() * self.log_scale.exp()
+
+    def _fused(self, features: Mapping[str, Tensor], present: Tensor) -> Tensor:
+        """What the last linear map reads: (B, n_q, H) of the qformer, else (B, H); items without features hold anything."""
         hidden = torch.stack(
             [
                 projection(scaling(features[name].masked_fill(~is_present[:, None], 0.0)))
@@ -142,19 +158,12 @@ class SemanticAdapter(nn.Module):
             dim=1,
         )  # (B, F, H)
         hidden = self.dropout(hidden)
-        is_known = present.any(dim=1)  # (B,)
         if self.kind == "qformer":
-            # attention over nothing is NaN: items without features look at what they have, and are replaced below
-            fused = self.query_former(hidden, present | ~is_known[:, None])  # (B, n_q, H)
+            # attention over nothing is NaN: items without features look at what they have, and are replaced behind the last map
+            fused = self.query_former(hidden, present | ~present.any(dim=1)[:, None])  # (B, n_q, H)
         else:
             fused = self._sum(hidden, present)  # (B, H)
-        rows = self.out(self.norm(fused)).view(-1, self.num_query_tokens, self.dim)
-        rows = torch.where(is_known[:, None, None], rows, self.empty)
-        return rows.float() * self.log_scale.exp()
-
-    def pooled(self, features: Mapping[str, Tensor], present: Tensor) -> Tensor:
-        """The mean of an item's soft tokens, float32 (B, D): one vector an item, as click-through models take it."""
-        return self(features, present).mean(dim=1)
+        return self.norm(fused)
 
     def fit_scaling(self, features: Mapping[str, Tensor], present: Tensor) -> None:
         """Standardises by the present rows of the whole catalogue; call it once, before training.

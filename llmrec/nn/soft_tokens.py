@@ -12,10 +12,13 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from llmrec.nn.semantic_adapter import SemanticAdapter
 
 _ITEMS_AT_ONCE = 4096
+# Of more items than this a training step does not remember what the adapter went through, and computes it twice.
+_ITEMS_REMEMBERED = 4 * _ITEMS_AT_ONCE
 # A table of all soft tokens is kept while nothing is trained, where it takes no more than this.
 _TABLE_BYTES = 1 << 30
 
@@ -77,6 +80,10 @@ class SoftTokens(nn.Module):
         """items int64 (U,) -> float32 (U, Q, D)."""
         return self.adapter(self.features_of(items), self.present[items])
 
+    def pooled(self, items: Tensor | slice) -> Tensor:
+        """items int64 (U,) -> float32 (U, D): the mean of each one's soft tokens."""
+        return self.adapter.pooled(self.features_of(items), self.present[items])
+
     def rows(self, places: Tensor) -> Tensor:
         """places int64 (P,) -> float32 (P, D). The adapter runs once for each different item; see `VectorSource`."""
         items, queries = places // self.num_query_tokens, places % self.num_query_tokens
@@ -125,9 +132,11 @@ class SoftItemTable(nn.Module):
         self.norm = norm
         self.starts = [0, soft_tokens.num_items]
         self._weight: tuple[object, Tensor] | None = None
+        self._of_step: tuple[object, Tensor] | None = None
 
     def train(self, mode: bool = True) -> Self:
         """Forgets the rows, too; see `SoftTokens.train`."""
+        self._of_step = None
         if mode:
             self._weight = None
         return super().train(mode)
@@ -144,31 +153,59 @@ class SoftItemTable(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """float32 (N, D); kept while nothing is trained and nothing changed."""
-        soft = self._soft_tokens[0]
+        """float32 (N, D). While nothing is trained they are kept until something changes; in training all uses of one step share them,
+        until its gradient has passed through."""
+        state = (_versions(self), _versions(self._soft_tokens[0]))
+        if self.training and torch.is_grad_enabled():
+            if self._of_step is None or self._of_step[0] != state:
+                rows = self._all_rows()
+                if not rows.requires_grad:
+                    return rows
+                rows.register_hook(self._forget)
+                self._of_step = (state, rows)
+            return self._of_step[1]
         if self.training or torch.is_grad_enabled():
-            return self._rows(soft(slice(None)))
-        state = (_versions(self), _versions(soft))
+            return self._all_rows()
         if self._weight is None or self._weight[0] != state:
-            parts = [self._rows(soft(slice(at, at + _ITEMS_AT_ONCE))) for at in range(0, self.num_rows, _ITEMS_AT_ONCE)]
-            self._weight = (state, torch.cat(parts))
+            self._weight = (state, self._all_rows())
         return self._weight[1]
 
     def input_rows(self, rows: Tensor) -> Tensor:
-        """rows int64 (...) -> float32 (..., D). Prompts mention items by their soft tokens; this is for likeness of items."""
-        return self.weight[rows]
+        """rows int64 (...) -> float32 (..., D). Prompts mention items by their soft tokens; this is for answers in training rows."""
+        return self._named(rows)
 
     def logits(self, hidden: Tensor, rows: Tensor | slice | None = None) -> Tensor:
         """hidden (N, D) -> float32 (N, M); see `ItemTable.logits`."""
-        weight = self.weight if rows is None else self.weight[rows]
+        if isinstance(rows, Tensor):
+            weight = self._named(rows)
+        else:
+            weight = self.weight if rows is None else self.weight[rows]
         return (hidden.float() @ weight.T) * self.log_scale.exp()
 
     def output_weight(self) -> Tensor:
         """float32 (N, D): the rows a plain language-model head would hold for the same logits."""
         return self.weight * self.log_scale.exp()
 
-    def _rows(self, tokens: Tensor) -> Tensor:
-        return F.normalize(self.projection(tokens.mean(dim=1)), dim=1) * self.norm
+    def _named(self, rows: Tensor) -> Tensor:
+        """rows int64 (...) -> float32 (..., D). In training only the items named are computed."""
+        if not (self.training or torch.is_grad_enabled()):
+            return self.weight[rows]
+        unique, at = rows.unique(return_inverse=True)
+        return self._rows(unique)[at]
+
+    def _all_rows(self) -> Tensor:
+        """float32 (N, D), some thousand items at a time. In the training of many, each part is computed again for its gradient: what an
+        adapter remembers of 100,000 items is many gigabytes."""
+        parts = [slice(at, at + _ITEMS_AT_ONCE) for at in range(0, self.num_rows, _ITEMS_AT_ONCE)]
+        if torch.is_grad_enabled() and self.num_rows > _ITEMS_REMEMBERED:
+            return torch.cat([checkpoint(self._rows, part, use_reentrant=False) for part in parts])
+        return torch.cat([self._rows(part) for part in parts])
+
+    def _rows(self, items: Tensor | slice) -> Tensor:
+        return F.normalize(self.projection(self._soft_tokens[0].pooled(items)), dim=1) * self.norm
+
+    def _forget(self, _: Tensor) -> None:
+        self._of_step = None
 
 
 def _versions(module: nn.Module) -> tuple[tuple[int, int], ...]:

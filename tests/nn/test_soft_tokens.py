@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from llmrec.nn import soft_tokens
 from llmrec.nn.semantic_adapter import SemanticAdapter
 from llmrec.nn.soft_tokens import SoftItemTable, SoftTokens
 
@@ -84,3 +85,75 @@ def test_a_loss_on_answers_trains_adapter_projection_and_scale(soft):
     for name, parameter in [*soft.adapter.named_parameters(), *table.named_parameters()]:
         if name != "empty":  # every item here has features
             assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+
+
+def gradients(loss: torch.Tensor, *modules: torch.nn.Module) -> list[torch.Tensor | None]:
+    for module in modules:
+        module.zero_grad()
+    loss.backward()
+    return [parameter.grad for module in modules for parameter in module.parameters()]
+
+
+def by_definition(table: SoftItemTable, soft: SoftTokens, rows) -> torch.Tensor:
+    """Every row on its own graph."""
+    return torch.nn.functional.normalize(table.projection(soft(rows).mean(dim=1)), dim=1) * table.norm
+
+
+@pytest.mark.parametrize("kind", ["linear", "mlp", "qformer", "moe"])
+@pytest.mark.parametrize("remembered", [100, 2])
+def test_a_step_computes_all_rows_once_with_the_gradients_of_computing_them_at_every_use(
+    soft, kind, remembered, monkeypatch
+):
+    monkeypatch.setattr(soft_tokens, "_ITEMS_REMEMBERED", remembered)  # beyond: computed again for the gradient
+    monkeypatch.setattr(soft_tokens, "_ITEMS_AT_ONCE", 3)
+    settings = {**soft.adapter.settings, "kind": kind, "num_query_tokens": Q}
+    soft.adapter = SemanticAdapter(settings.pop("feature_dims"), settings.pop("dim"), **settings)
+    soft.present[5] = False
+    table = SoftItemTable(soft, norm=3.0)
+    table.projection.weight.data += torch.randn(D, D, generator=torch.Generator().manual_seed(2)) / 10
+    computed = []
+    pooled = soft.pooled
+    monkeypatch.setattr(soft, "pooled", lambda items: computed.append(items) or pooled(items))
+    hidden, answers = torch.randn(4, D, generator=torch.Generator().manual_seed(1)), torch.tensor([[4, 0], [5, 4]])
+
+    def loss(all_rows, some_rows):
+        logits = hidden @ all_rows().T * table.log_scale.exp()
+        again = (2 * hidden) @ all_rows()[:4].T * table.log_scale.exp()
+        return logits.logsumexp(1).sum() + again.logsumexp(1).sum() + (some_rows(answers) ** 3).sum()
+
+    expected = gradients(
+        loss(lambda: by_definition(table, soft, slice(None)), lambda a: by_definition(table, soft, a.flatten()).view(2, 2, D)),
+        soft, table,
+    )  # fmt: skip
+    for _ in range(2):  # a second part of one step, with nothing changed: as gradient accumulation does
+        computed.clear()
+        total = loss(lambda: table.weight, table.input_rows)
+        assert len(computed) == 3 + 1 and computed[-1].tolist() == [0, 4, 5]
+        found = gradients(total, soft, table)
+        for ours, theirs in zip(found, expected, strict=True):
+            assert (ours is None) == (theirs is None)
+            if ours is not None:
+                torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+        assert table._of_step is None, "nothing of a step outlives its gradient"
+
+
+def test_rows_of_a_step_follow_the_weights(soft):
+    table = SoftItemTable(soft, norm=3.0)
+    first = table.weight
+    assert table.weight is first
+    with torch.no_grad():
+        soft.adapter.out.weight.mul_(-2.0)
+        assert not torch.equal(table.weight, first)
+    assert not torch.equal(table.weight, first)
+    table.eval()
+    assert table._of_step is None
+
+
+def test_logits_of_named_items_are_those_of_all(soft):
+    table = SoftItemTable(soft, norm=3.0)
+    hidden, named = torch.randn(4, D), torch.tensor([5, 0, 5])
+    for training in (True, False):
+        table.train(training), soft.train(training)
+        assert torch.allclose(table.logits(hidden, named), table.logits(hidden)[:, named], atol=1e-5)
+        with torch.no_grad():
+            assert torch.allclose(table.logits(hidden, named), table.logits(hidden)[:, named], atol=1e-5)
