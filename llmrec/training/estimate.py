@@ -21,13 +21,14 @@ from accelerate.utils import DistributedType
 
 from llmrec.files import write_json
 from llmrec.training.memory import Peak, free_bytes, used_bytes
-from llmrec.training.probes import left_as_it_was, storage_bytes, try_batches, try_optimizer, try_validation
+from llmrec.training.probes import left_as_it_was, settle, storage_bytes, try_batches, try_optimizer, try_validation
 
 if TYPE_CHECKING:
     from llmrec.training.trainer import RankingTrainer
 
 FILE = "estimate.json"
-LEAST_BUDGET, SHARE = 3.0, 0.02  # seconds that ranking may be tried, or this share of all steps
+# seconds that more batches, and ranking, may be tried, or this share of all steps where that is more
+SETTLING, RANKING, SHARE = 3.0, 10.0, 0.02
 
 
 @dataclass(frozen=True)
@@ -95,17 +96,17 @@ def estimate(trainer: RankingTrainer, *, num_cases: int, done: int = 0) -> Estim
         return None
     objective, device = trainer.model, trainer.args.device
     used_before, free = used_bytes(device), free_bytes(device)
-    peak = Peak(device)
+    peak, (steps, validations) = Peak(device), _steps(trainer, done)
     with left_as_it_was(objective):
+        state, optimizer_seconds = try_optimizer(trainer)  # which stays, as it does in training
         tried = try_batches(trainer, free)
-        highest = peak.bytes()
-        optimizer_bytes, optimizer_seconds = try_optimizer(trainer)
-        steps, validations = _steps(trainer, done)
         step_seconds = trainer.args.gradient_accumulation_steps * tried.seconds + optimizer_seconds
-        budget = max(LEAST_BUDGET, SHARE * steps * step_seconds)
-        validation_seconds, ranking = try_validation(trainer, num_cases, budget=budget)
+        share = SHARE * steps * step_seconds
+        settle(trainer, peak, budget=max(SETTLING, share))
+        highest = peak.bytes()
+        validation_seconds, ranking = try_validation(trainer, num_cases, budget=max(RANKING, share))
     if highest is not None:
-        highest = max(highest + tried.missing, ranking or 0) + optimizer_bytes
+        highest = max(highest + tried.missing, ranking or 0)
     trained = [p for p in objective.parameters() if p.requires_grad]
     return Estimate(
         num_steps=steps,
@@ -116,7 +117,7 @@ def estimate(trainer: RankingTrainer, *, num_cases: int, done: int = 0) -> Estim
         frozen_parameters=sum(p.numel() for p in objective.parameters() if not p.requires_grad),
         weights=storage_bytes([*objective.parameters(), *objective.buffers()]),
         gradients=storage_bytes(trained),
-        optimizer=optimizer_bytes,
+        optimizer=storage_bytes(state),
         activations=tried.activations,
         peak=highest,
         used_before=used_before,

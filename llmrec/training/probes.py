@@ -1,7 +1,8 @@
 """Runs a little of a training before it starts, on the real model, and leaves everything as it was.
 
-What is tried: a short, a usual, a long and the largest batch forward and backward, one step of AdamW on copies of the trained
-parameters, a few validation cases. Weights, gradients, modes and random numbers are afterwards those before it.
+What is tried: one step of AdamW on copies of the trained parameters; a short, a usual, a long and the largest batch forward and
+backward, and more until memory has settled; a few validation cases. Weights, gradients, modes and random numbers are afterwards those
+before it.
 """
 
 from __future__ import annotations
@@ -17,13 +18,16 @@ import numpy as np
 import torch
 from torch import nn
 
+from llmrec.nn.losses import IGNORE
 from llmrec.training.memory import Peak, used_bytes
 
 if TYPE_CHECKING:
     from llmrec.training.trainer import RankingTrainer
 
 QUANTILES = (0.1, 0.5, 0.9, 1.0)  # of the batches by size: which ones are tried
-PATIENT_SECONDS = 0.5  # batches that take less are tried twice
+LOOKED_AT = 32  # batches of all sizes among which that with the most targets is looked for
+PATIENT_SECONDS = 0.5  # batches that take less are timed twice
+SETTLED = 6  # so many batches after one another that took no memory beyond what was taken before
 FIRST_CASES = 8
 RANKED_AT_ONCE = 256  # validation cases in one batch, as llmrec.evaluation.runner takes them
 MARGIN = 0.9  # of the free memory: a batch that is expected to need more is not tried
@@ -41,10 +45,8 @@ class Tried:
 
 
 def try_batches(trainer: RankingTrainer, free: int | None) -> Tried:
-    order, lengths = list(trainer._get_train_sampler()), trainer.train_dataset.lengths
-    size = trainer.args.train_batch_size
-    batches = [order[start : start + size] for start in range(0, len(order), size)]
-    sizes = np.array([sum(lengths[row] for row in batch) for batch in batches], dtype=np.float64)
+    """Those of QUANTILES, and for its memory that with the most targets: each may cost logits over the whole vocabulary."""
+    batches, sizes = _batches(trainer)
     by_size = np.argsort(sizes, kind="stable")
     picked = [int(by_size[round(q * (len(batches) - 1))]) for q in QUANTILES]
     usual, largest = picked[1], picked[-1]
@@ -55,12 +57,42 @@ def try_batches(trainer: RankingTrainer, free: int | None) -> Tried:
     if free is not None and foreseen + 3 * trained > MARGIN * free:
         tried, activations, missing = picked[:2], foreseen, foreseen - usual_bytes
     else:
-        tried, activations, missing = picked, _saved_bytes(trainer, batches[largest])[0], 0
+        looked_at = by_size[np.linspace(0, len(batches) - 1, min(len(batches), LOOKED_AT)).astype(int)].tolist()
+        wordiest = max(looked_at, key=lambda pick: _num_targets(trainer, batches[pick]))
+        tried, missing = picked, 0
+        activations = max(_saved_bytes(trainer, batches[pick])[0] for pick in {largest, wordiest})
     seconds = {pick: _batch_seconds(trainer, batches[pick]) for pick in dict.fromkeys(tried)}
     for pick, first in seconds.items():
         if first < PATIENT_SECONDS:
             seconds[pick] = (first + _batch_seconds(trainer, batches[pick])) / 2
     return Tried(_mean_seconds(sizes, seconds), activations, missing, tried is picked)
+
+
+def settle(trainer: RankingTrainer, peak: Peak, *, budget: float) -> None:
+    """More batches, until they take no more memory: an allocator on the processor takes what lies between those in use, too, and
+    comes to its most after some tens of batches. `budget`: seconds that this may take, or a batch longer."""
+    if trainer.args.device.type != "cpu" or peak.bytes() is None:
+        return  # elsewhere tensors are counted, not what lies between them
+    batches, _ = _batches(trainer)
+    start, without_more, highest = time.perf_counter(), 0, peak.bytes()
+    for rows in batches:  # in the order of the epoch, which mixes their sizes
+        if without_more == SETTLED or time.perf_counter() - start > budget:
+            return
+        _forward_backward(trainer, rows)
+        without_more = without_more + 1 if peak.bytes() == highest else 0
+        highest = peak.bytes()
+
+
+def _batches(trainer: RankingTrainer) -> tuple[list[list[int]], np.ndarray]:
+    """The first epoch's batches, as rows, and how large each is, float64 (number of them,)."""
+    order, lengths = list(trainer._get_train_sampler()), trainer.train_dataset.lengths
+    size = trainer.args.train_batch_size
+    batches = [order[start : start + size] for start in range(0, len(order), size)]
+    return batches, np.array([sum(lengths[row] for row in batch) for batch in batches], dtype=np.float64)
+
+
+def _num_targets(trainer: RankingTrainer, rows: Sequence[int]) -> int:
+    return sum(int((trainer.train_dataset[row]["labels"] != IGNORE).sum()) for row in rows)
 
 
 def _mean_seconds(sizes: np.ndarray, seconds: dict[int, float]) -> float:
@@ -105,8 +137,8 @@ def _saved_bytes(trainer: RankingTrainer, rows: Sequence[int]) -> tuple[int, int
     return sum(kept.values()), tokens
 
 
-def try_optimizer(trainer: RankingTrainer) -> tuple[int, float]:
-    """Bytes of AdamW's state, and seconds of its step with the clipping before it, on copies of the trained parameters."""
+def try_optimizer(trainer: RankingTrainer) -> tuple[list[torch.Tensor], float]:
+    """AdamW's state, and seconds of its step with the clipping before it, on copies of the trained parameters."""
     copies = [nn.Parameter(p.detach().clone()) for p in trainer.model.parameters() if p.requires_grad]
     for copy in copies:
         copy.grad = torch.zeros_like(copy)
@@ -119,7 +151,7 @@ def try_optimizer(trainer: RankingTrainer) -> tuple[int, float]:
     step()  # makes the state
     seconds = seconds_of(trainer.args.device, step)
     state = [value for one in optimizer.state.values() for value in one.values() if isinstance(value, torch.Tensor)]
-    return storage_bytes(state), seconds
+    return state, seconds
 
 
 def try_validation(trainer: RankingTrainer, num_cases: int, *, budget: float) -> tuple[float, int | None]:
@@ -137,12 +169,12 @@ def try_validation(trainer: RankingTrainer, num_cases: int, *, budget: float) ->
     few = min(FIRST_CASES, num_cases)
     rank(few)  # warms up
     few_seconds = rank(few)
-    more = min(num_cases, RANKED_AT_ONCE, max(2 * few, int(few * budget / few_seconds)))
+    more = min(num_cases, max(2 * few, int(few * budget / few_seconds)))
     before, peak = used_bytes(device), Peak(device)
     more_seconds = rank(more)
     highest = peak.bytes()
     if highest is not None and before is not None:  # what it took grows with the cases that are ranked at once
-        highest = before + (highest - before) * min(num_cases, RANKED_AT_ONCE) // more
+        highest = before + (highest - before) * min(num_cases, RANKED_AT_ONCE) // min(more, RANKED_AT_ONCE)
     if more == few:
         return more_seconds, highest
     a_case = max(more_seconds - few_seconds, 0.0) / (more - few)

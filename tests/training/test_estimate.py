@@ -14,7 +14,7 @@ from llmrec.training import estimate as module
 from llmrec.training import probes, trainer
 from llmrec.training.estimate import Estimate, say
 from tests.apps.calling import call_alone
-from tests.recipes.running import run_here, settings
+from tests.recipes.running import launch, run_here, settings
 
 KNOWN = Estimate(
     num_steps=100, step_seconds=2.0, num_validations=4, validation_seconds=10.0, trained_parameters=10, frozen_parameters=90,
@@ -51,9 +51,15 @@ def test_bytes_kept_for_the_backward_pass_are_counted_without_the_parameters():
 
 def test_adamw_keeps_two_numbers_a_parameter_and_a_count():
     model = Squares()
-    bytes_, seconds = probes.try_optimizer(known_trainer(model))
-    assert bytes_ == 2 * 15 * 4 + 4 and seconds > 0
+    state, seconds = probes.try_optimizer(known_trainer(model))
+    assert probes.storage_bytes(state) == 2 * 15 * 4 + 4 and seconds > 0
     assert torch.equal(model.weight, torch.ones(3, 5)) and model.weight.grad is None
+
+
+def test_the_batch_with_the_most_targets_is_known():
+    rows = [{"labels": np.array([-100, -100, 3])}, {"labels": np.array([4, 5])}]
+    assert probes._num_targets(SimpleNamespace(train_dataset=rows), [0]) == 1
+    assert probes._num_targets(SimpleNamespace(train_dataset=rows), [0, 1]) == 3
 
 
 def test_the_mean_batch_lies_on_the_line_through_those_timed():
@@ -138,3 +144,32 @@ def test_a_dry_run_prints_one_object_and_leaves_nothing(few_users, tiny_model, t
     assert found["num_steps"] == 12 and found["num_validations"] == 3 and found["seconds"] > 0
     assert found["trained_parameters"] == 57_537 and found["gradients"] == 4 * 57_537
     assert "estimate: " in called.err and not (tmp_path / "run").exists()
+
+
+SMALL_REAL = ("backbone.name=SmolLM2-135M-Instruct", "backbone.num_layers=2", "training.batch_size=16")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("backbone.scratch={hidden_size: 128, num_layers: 4, num_heads: 4, dropout: 0.1}", "training.batch_size=16"),
+        SMALL_REAL,
+        (
+            *SMALL_REAL, "items.form=text", "prompt.rows=answer", "prompt.name=next_item/instruction",
+            "validation.num_beams=5", "validation.max_users=8", "training.max_steps=4",
+        ),
+        (*SMALL_REAL, "items.form=soft", "soft.features=[collaborative]", "soft.collaborative_dim=16"),
+    ],
+    ids=["four small layers", "packed rows, level rule", "titles, softmax over the vocabulary", "soft tokens"],
+)  # fmt: skip
+def test_the_peak_is_within_a_quarter_of_what_is_then_measured(few_users, tiny_model, tmp_path, more):
+    overrides = settings(few_users, tiny_model, tmp_path / "run", "training.max_steps=8", *more)
+    output, _ = (process := launch(overrides)).communicate(timeout=300)
+    assert process.returncode == 0, output
+    written = json.loads((tmp_path / "run" / module.FILE).read_text())
+    found, expected = written["measured"]["peak"], written["estimate"]["peak"]
+    assert abs(expected - found) <= 0.25 * found, (expected, found)
+    # what the training adds to the program; the program is most of a small one
+    before = written["estimate"]["used_before"]
+    assert abs(expected - found) <= 0.5 * (found - before), (expected, found, before)
