@@ -1,9 +1,9 @@
-"""Rows of several sources as one row set: how often each source's rows come in an epoch, decided by the seed and by nothing else.
+"""Rows of several sources as one row set: how often each source's rows come in an epoch, decided by seed and epoch, nothing else.
 
 `times` is how often an epoch holds each row of a source: 1 once, 3 three times, 0.25 a quarter of them, 1.5 all of them and a half
-of them again. What is drawn of a source is drawn once and is the same in every epoch, as LC-Rec's samples are: a row set that depends
-on the seed alone is the same in every process and in a run that was killed and goes on, whatever loads it. A source's draw does
-not depend on the others, so adding one leaves the rest as it was.
+of them again. A part is drawn anew for each epoch, without returning what was drawn: the four quarters of four epochs are all the
+rows. A row set that depends on seed and epoch alone is the same in every process and in a run that was killed and goes on, whatever
+loads it. A source's draw does not depend on the others, so adding one leaves the rest as it was.
 
 Letters: M rows of the mixture, T tokens.
 """
@@ -72,15 +72,18 @@ class Mixture:
             if source.times > 0 and not len(source.rows):
                 raise DataError(f"the source '{source.name}' of the mixture has no rows. Leave it out.")
         self.sources = [source for source in sources if source.times > 0]
-        chosen = [_chosen(source, seed) for source in self.sources]
+        self.seed = seed
+        self._tried = [_try(source.rows) for source in self.sources]
+        self.draw(0)
+
+    def draw(self, epoch: int) -> None:
+        """Makes the rows those of an epoch. How many there are of each source, and in which order of sources, stays."""
+        chosen = [_chosen(source, self.seed, epoch) for source in self.sources]
         none = [np.zeros(0, np.int64)]
         self._source_of = np.repeat(np.arange(len(chosen)), [len(rows) for rows in chosen])  # (M,)
         self._row_of = np.concatenate([*none, *chosen])  # (M,), rows of each one's source
-        tried = [_try(source.rows) for source in self.sources]
-        self.lengths: list[int] = np.concatenate(
-            [*none, *(t.tokens[r] for t, r in zip(tried, chosen, strict=True))]
-        ).tolist()
-        self._targets_a_row = [each.targets for each in tried]
+        lengths = [tried.tokens[rows] for tried, rows in zip(self._tried, chosen, strict=True)]
+        self.lengths: list[int] = np.concatenate([*none, *lengths]).tolist()
 
     @property
     def users(self) -> np.ndarray:
@@ -104,8 +107,8 @@ class Mixture:
         """What each source is of an epoch, in the order given; those left out are not in it."""
         counts = np.bincount(self._source_of, minlength=len(self.sources)).tolist()
         return [
-            Share(source.name, len(source.rows), source.times, count, count * targets)
-            for source, count, targets in zip(self.sources, counts, self._targets_a_row, strict=True)
+            Share(source.name, len(source.rows), source.times, count, count * tried.targets)
+            for source, count, tried in zip(self.sources, counts, self._tried, strict=True)
         ]
 
 
@@ -132,12 +135,20 @@ def share_lines(shares: Sequence[Share]) -> list[str]:
     ]
 
 
-def _chosen(source: Source, seed: int) -> np.ndarray:
-    """The source's rows of an epoch, ascending, so that a user's stay side by side: int64 (rows an epoch,)."""
+def _chosen(source: Source, seed: int, epoch: int) -> np.ndarray:
+    """The source's rows of an epoch, ascending, so that a user's stay side by side: int64 (rows an epoch,).
+
+    Whole times are all rows; for the part that is left, epochs walk on through one shuffle of the rows after another.
+    """
     whole, part = divmod(source.times, 1)
     count = len(source.rows)
-    rng = np.random.default_rng([seed, zlib.crc32(source.name.encode())])
-    drawn = rng.permutation(count)[: round(part * count)]
+    num_drawn = round(part * count)
+    start = epoch * num_drawn
+    shuffles = [
+        np.random.default_rng([seed, zlib.crc32(source.name.encode()), number]).permutation(count)
+        for number in range(start // count, -(-(start + num_drawn) // count))
+    ]
+    drawn = np.concatenate([np.zeros(0, np.int64), *shuffles])[start % count :][:num_drawn]
     return np.sort(np.concatenate([np.tile(np.arange(count), int(whole)), drawn]))
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 from torch.utils.data import Sampler
 from transformers.trainer_pt_utils import get_length_grouped_indices
+
+from llmrec.prompting.mixture import Mixture
 
 
 class LengthSampler(Sampler[int]):
@@ -67,6 +69,31 @@ class BranchSampler(Sampler[int]):
     def set_epoch(self, epoch: int) -> None:
         """Called by the Trainer before each epoch, a resumed one too."""
         self.epoch = epoch
+
+
+class MixtureSampler(Sampler[int]):
+    """The rows that a mixture draws for the epoch, in the order that a sampler made for them gives."""
+
+    def __init__(self, mixture: Mixture, make: Callable[[], LengthSampler | BranchSampler]):
+        """make: a sampler of the mixture's rows as they are."""
+        self.mixture, self.make = mixture, make
+        self.set_epoch(0)
+
+    def __len__(self) -> int:
+        return len(self.mixture)
+
+    def __iter__(self) -> Iterator[int]:
+        sampler = self.make()
+        sampler.set_epoch(self.epoch)
+        return iter(sampler)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the Trainer before each epoch, a resumed one too: draws its rows."""
+        self.epoch = epoch
+        self.mixture.draw(epoch)
+
+
+EpochSampler = LengthSampler | BranchSampler | MixtureSampler
 
 
 def _generator(seed: int, epoch: int) -> torch.Generator:

@@ -21,9 +21,10 @@ from llmrec.backbones.causal_lm import Backbone
 from llmrec.backbones.frozen_linear import frozen_weights_packed
 from llmrec.config import Settings
 from llmrec.errors import ArtifactError, ConfigError
+from llmrec.prompting.mixture import Mixture
 from llmrec.training.checkpoints import LOG, EndsOnce, LogLines, MarkComplete, last_complete_checkpoint, step_of
 from llmrec.training.estimate import Estimate, estimate, measured, say
-from llmrec.training.samplers import BranchSampler, LengthSampler
+from llmrec.training.samplers import BranchSampler, EpochSampler, LengthSampler, MixtureSampler
 from llmrec.training.sharded import make_plain, make_shardable, whole_outside_layers
 
 Batch = dict[str, torch.Tensor]
@@ -143,12 +144,17 @@ class RankingTrainer(Trainer):
         self.estimate: Estimate | None = None
         super().__init__(*args, **kwargs)
 
-    def _get_train_sampler(self, train_dataset: TrainingRows | None = None) -> LengthSampler | BranchSampler:
+    def _get_train_sampler(self, train_dataset: TrainingRows | None = None) -> EpochSampler:
         rows = self.train_dataset if train_dataset is None else train_dataset
-        if self.by_user:
-            return BranchSampler(self.args.train_batch_size, rows.users, self.args.data_seed)
-        rows_a_step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        return LengthSampler(rows_a_step, rows.lengths, self.args.data_seed)
+
+        def order() -> LengthSampler | BranchSampler:
+            if self.by_user:
+                return BranchSampler(self.args.train_batch_size, rows.users, self.args.data_seed)
+            rows_a_step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+            return LengthSampler(rows_a_step, rows.lengths, self.args.data_seed)
+
+        self.sampler = MixtureSampler(rows, order) if isinstance(rows, Mixture) else order()
+        return self.sampler
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW with each part's own learning rate and decay."""
@@ -160,10 +166,12 @@ class RankingTrainer(Trainer):
             self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98))
         return self.optimizer
 
-    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+    def _run_epoch(self, *, epoch: int, **kwargs: Any) -> None:
         """Nothing where the training was over already: the Trainer itself looks at that only behind a step."""
         if not self.control.should_training_stop:
-            super()._run_epoch(*args, **kwargs)
+            # accelerate does not find the sampler below the batches that a resumed epoch of several processes leaves out
+            self.sampler.set_epoch(epoch)
+            super()._run_epoch(epoch=epoch, **kwargs)
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
         """Ranks the validation cases; returns and logs `eval_<metric>`."""

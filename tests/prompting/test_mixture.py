@@ -1,4 +1,6 @@
-"""Mixtures: how many rows of which source, and that nothing but the seed decides it."""
+"""Mixtures: how many rows of which source, and that nothing but seed and epoch decides it."""
+
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -6,7 +8,7 @@ import pytest
 from llmrec.errors import ConfigError, DataError
 from llmrec.prompting.collators import NO_TARGET
 from llmrec.prompting.mixture import Mixture, Source, share_lines
-from llmrec.training.samplers import BranchSampler, LengthSampler
+from llmrec.training.samplers import BranchSampler, LengthSampler, MixtureSampler
 
 
 class Counted:
@@ -61,15 +63,43 @@ def test_the_seed_alone_decides_the_draw_and_a_new_source_leaves_the_others_as_t
     assert len(set(drawn)) == len(drawn) == 30 + 20
 
 
+def test_each_epoch_draws_other_rows_and_all_have_come_once_before_one_comes_twice():
+    mixture, drawn = Mixture(sources(a=0.25, b=1.5), seed=1), []
+    assert names(mixture) == names(Mixture(sources(a=0.25, b=1.5), seed=1))
+    for epoch in range(8):
+        mixture.draw(epoch)
+        drawn.append(names(mixture))
+        assert len(mixture) == len(mixture.lengths) == 25 + 60
+        assert mixture.lengths == [len(row["input_ids"]) for row in mixture]
+        assert mixture.shares() == Mixture(sources(a=0.25, b=1.5), seed=1).shares()
+    of_a = [[row for number, row in epoch if number == 0] for epoch in drawn]
+    assert sorted(chain(*of_a[:4])) == sorted(chain(*of_a[4:])) == list(range(100))
+    assert len({tuple(rows) for rows in of_a}) == 8
+    twice = [sorted(row for number, row in epoch if number == 1) for epoch in drawn[:2]]
+    assert sorted(twice[0] + twice[1]) == sorted(list(range(40)) * 3)
+
+
+@pytest.mark.parametrize("times", [0.3, 0.7, 2.4])
+def test_parts_that_do_not_divide_one_come_as_often_all_the_same(times):
+    mixture, counts = Mixture(sources(a=times), seed=3), np.zeros(100, int)
+    for epoch in range(10):
+        mixture.draw(epoch)
+        for _, row in names(mixture):
+            counts[row] += 1
+    assert (counts == round(10 * times)).all()
+
+
 def test_a_run_that_goes_on_meets_the_same_rows():
     """A second process makes mixture and sampler anew and is told the epoch, as a resumed training does."""
     orders = []
-    for _ in range(2):
+    for before in ([0, 1, 2], []):
         mixture = Mixture(sources(a=0.7, b=1.5), seed=5)
-        sampler = LengthSampler(8, mixture.lengths, seed=5)
-        sampler.set_epoch(3)
-        orders.append([mixture[row]["input_ids"].tolist() for row in sampler])
-    assert orders[0] == orders[1]
+        sampler = MixtureSampler(mixture, lambda mixture=mixture: LengthSampler(8, mixture.lengths, seed=5))
+        for epoch in [*before, 3]:
+            sampler.set_epoch(epoch)
+            order = [mixture[row]["input_ids"].tolist() for row in sampler]
+        orders.append(order)
+    assert orders[0] == orders[1] and len(orders[0]) == len(sampler) == 70 + 60
 
 
 def test_lengths_are_tokens_whatever_unit_a_source_counts_in():
