@@ -69,7 +69,8 @@ TASKS = {
 WHERE_FROM = {
     "description": "name the catalogue's columns that describe an item in alignment.description, or texts of `llmrec enrich` in "
     "alignment.knowledge",
-    "query": "name texts of `llmrec enrich` that say what somebody who wants the item would ask for in alignment.queries",
+    "query": "write what somebody who wants the item would type with `llmrec enrich DATA --model MODEL --prompt enrich/item_query --name "
+    "queries`, and name it: alignment.queries=queries",
     "preference": "name texts of `llmrec enrich` about users in alignment.preferences",
 }
 

@@ -5,8 +5,17 @@ import pytest
 from llmrec.data.folder import load_data
 from llmrec.data.splits import by_user, leave_one_out
 from llmrec.enrich.alignment_texts import alignment_texts
+from llmrec.enrich.http_provider import HttpProvider
 from llmrec.enrich.knowledge import Knowledge, knowledge_folder
+from llmrec.enrich.run import enrich
+from llmrec.enrich.settings import EnrichSettings
 from llmrec.errors import ConfigError, DataError
+from llmrec.items.forms import unique_id_tokens
+from llmrec.prompting.alignment import alignment_rows
+from llmrec.prompting.encoder import PromptEncoder
+from llmrec.prompting.mixture import Mixture, Source
+from llmrec.prompting.templates import load_prompt
+from tests.enrich.serving import ChatServer, question
 
 
 @pytest.fixture
@@ -55,3 +64,25 @@ def test_what_is_not_there_or_said_twice_is_refused(data):
         alignment_texts(data, split, queries="tastes")
     with pytest.raises(DataError):
         alignment_texts(data, split, queries="nothing")
+
+
+def test_queries_that_a_model_wrote_are_what_the_query_task_asks(data, tmp_path, smollm2_tokenizer):
+    split = leave_one_out(data.interactions)
+    settings = EnrichSettings(model="m", prompt="enrich/item_query")
+    with ChatServer(lambda body, _: f"query about the {question(body).splitlines()[0].lower()}") as server:
+        written = enrich(data, settings, HttpProvider("m", server.url), cache_path=tmp_path / "answers.sqlite")
+    written.save(knowledge_folder(data.folder, "queries"))
+    texts = alignment_texts(data, split, queries="queries")
+    tokens = unique_id_tokens(data.catalog.num_items, 49152)
+    like = PromptEncoder(
+        load_prompt("next_item/bare"), smollm2_tokenizer, tokens, data.catalog, max_history=5, max_tokens=200
+    )
+    rows = alignment_rows("query_to_item", texts, split.train.histories, data.catalog, like, max_answer_tokens=8)
+    mixture = Mixture([Source("query_to_item", rows, 0.5)], seed=0)
+    for row in (mixture[0], mixture[len(mixture) - 1]):
+        item = int(row["input_ids"][-1]) - 49152
+        asked = smollm2_tokenizer.decode([i for i in row["input_ids"].tolist() if i < 49152])
+        assert f"looks for this: query about the item: {data.catalog.title(item).lower()}" in asked
+    with pytest.raises(ConfigError, match="--prompt enrich/item_query --name queries"):
+        alignment_rows("query_to_item", alignment_texts(data, split), split.train.histories, data.catalog, like,
+                       max_answer_tokens=8)  # fmt: skip
