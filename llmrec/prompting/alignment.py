@@ -69,7 +69,7 @@ TASKS = {
 WHERE_FROM = {
     "description": "name the catalogue's columns that describe an item in alignment.description, or texts of `llmrec enrich` in "
     "alignment.knowledge",
-    "query": "write what somebody who wants the item would type with `llmrec enrich DATA --model MODEL --prompt enrich/item_query --name "
+    "query": "write what somebody who wants the item would type, `llmrec enrich DATA --model MODEL --prompt enrich/item_query --name "
     "queries`, and name it: alignment.queries=queries",
     "preference": "name texts of `llmrec enrich` about users in alignment.preferences",
 }
