@@ -25,6 +25,7 @@ The answer of every other task is the tokens of the target item (of `align`: or 
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -55,6 +56,8 @@ MAX_RENDERED_CHARACTERS = 2_000_000
 # Unicode's own "not a character" code points: no text that is exchanged may hold them, so nothing can forge a mark.
 VALUE_OPEN, VALUE_CLOSE, ITEM_SLOT = "\ufdd0", "\ufdd1", "\ufdd2"
 _MARKS = {ord(mark): None for mark in (VALUE_OPEN, VALUE_CLOSE, ITEM_SLOT)}
+
+_YAML_KINDS = {bool: "boolean (as Yes, No, on and off are)", int: "number", float: "number"}
 
 _PLAIN_NODES = (
     nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name, nodes.Const, nodes.If, nodes.CondExpr, nodes.Compare,
@@ -225,9 +228,12 @@ def read_prompt(text: str, where: str) -> Prompt:
     try:
         return Prompt.model_validate(value)
     except ValidationError as error:
-        problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        problem = error.errors(include_url=False, include_context=False)[0]
         key = ".".join(str(part) for part in problem["loc"])[:100]
         message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "string_type" and isinstance(problem["input"], bool | int | float | datetime.date):
+            kind = _YAML_KINDS.get(type(problem["input"]), "date")
+            message = f'words should stand here, but what YAML reads without quotes is a {kind}; quote them, such as ["Yes", "No"]'
         raise ConfigError(f"the prompt '{where}' cannot be used: {key + ': ' if key else ''}{message}.") from error
 
 

@@ -128,3 +128,26 @@ def test_an_unknown_prompt_names_the_nearest():
         load_prompt("next_item/bear")
     with pytest.raises(ConfigError, match="cannot read the prompt file"):
         load_prompt("nowhere.yaml")
+
+
+LOOP = "{% for item in history %}{{ item }}{% endfor %}{{ candidate }}"
+CLICK = f"name: n\ntask: click\nkind: plain\nvariables: [history, candidate]\ntemplate: '{LOOP}'\nanswers: "
+
+
+@pytest.mark.parametrize(
+    ("answers", "kind"),
+    [("[Yes, No]", "boolean"), ('["Yes", No]', "boolean"), ("[1, 0]", "number"), ("[1.5, x]", "number"),
+     ("[2020-01-01, x]", "date")],
+)  # fmt: skip
+def test_answers_without_quotes_that_yaml_takes_for_something_else_are_to_be_quoted(answers, kind):
+    with pytest.raises(
+        ConfigError, match=rf"answers\.[01]: words .* is a {kind}.*; quote them, such as \[\"Yes\", \"No\"\]\.$"
+    ):
+        read_prompt(CLICK + answers, "mine.yaml")
+
+
+def test_answers_in_quotes_are_words():
+    assert read_prompt(CLICK + '["Yes", "No"]', "mine.yaml").answers == ("Yes", "No")
+    assert read_prompt(CLICK + "[likes it, hates it]", "mine.yaml").answers == ("likes it", "hates it")
+    with pytest.raises(ConfigError, match=r"answers\.1: Field required\.$"):
+        read_prompt(CLICK + "['Yes']", "mine.yaml")
