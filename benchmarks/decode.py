@@ -160,7 +160,7 @@ def run(options: argparse.Namespace) -> dict:
 
     @torch.no_grad()
     def prefill():
-        backbone.hidden_states(ids)
+        backbone.hidden_states(ids, places=torch.full((len(ids),), ids.shape[1] - 1))  # as a request reads it
 
     if options.returning:
         search([prompt[: -options.returning] for prompt in prompts])
@@ -173,8 +173,8 @@ def run(options: argparse.Namespace) -> dict:
     products = layer_products(backbone)
     functions = {"ours": ours, "prefill": prefill}
     functions |= {
-        "products": lambda: [products(rows) for rows in passes],
-        "prefill_products": lambda: products(ids.numel()),
+        "products": lambda: (products(passes[0], options.batch), [products(rows, rows) for rows in passes[1:]]),
+        "prefill_products": lambda: products(ids.numel(), options.batch),
     }
     functions |= {peer: (lambda name=peer: getattr(peers, PEERS[name])(ids)) for peer in options.peers}
     finish = torch.cuda.synchronize if options.device.startswith("cuda") else None
@@ -210,21 +210,26 @@ def rows_of_passes(backbone, request) -> list[int]:
 
 
 def layer_products(backbone):
-    """A function of a number of rows: the matrix products of the model's layers on so many random rows, and nothing else."""
+    """A function of a number of rows, and of those that the last layer ends with: the layers' matrix products and nothing else."""
     import torch
 
     from llmrec.backbones.packed_linear import PackedLinear
 
-    linears = [module for module in backbone.body.modules() if isinstance(module, (torch.nn.Linear, PackedLinear))]
+    def linears_of(module) -> list:
+        return [each for each in module.modules() if isinstance(each, (torch.nn.Linear, PackedLinear))]
+
+    linears, last = linears_of(backbone.body), backbone.last_layer
+    ends = [] if last is None else [each for each in linears_of(last) if each is not last.qkv_proj]
+
+    inputs = {}
 
     @torch.no_grad()
-    def products(rows: int) -> None:
-        inputs = {
-            width: torch.randn(rows, width, dtype=backbone.dtype, device=backbone.device)
-            for width in {linear.in_features for linear in linears}
-        }
+    def products(rows: int, last_rows: int) -> None:
         for linear in linears:
-            linear(inputs[linear.in_features])
+            shape = (last_rows if any(linear is end for end in ends) else rows, linear.in_features)
+            if shape not in inputs:  # in the round that is not counted
+                inputs[shape] = torch.randn(shape).to(backbone.device, backbone.dtype)
+            linear(inputs[shape])
 
     return products
 

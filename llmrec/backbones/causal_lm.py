@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from llmrec.backbones.fused_layer import FusedLayer
 from llmrec.backbones.load import ModelSource
 from llmrec.backbones.packed_attention import PackedLayout, packed
 from llmrec.backbones.packed_linear import PackedLinear
@@ -56,6 +57,7 @@ class Backbone(nn.Module):
         super().__init__()
         self.causal_lm = causal_lm  # PEFT injects its layers in place, so this name holds with and without it
         self.peft: nn.Module | None = None
+        self.last_layer: FusedLayer | None = None  # while it serves (llmrec.backbones.serving), and is of a known make
         self.item_table = item_table
         self.vector_tokens = VectorTokens()
         self.tokenizer = tokenizer
@@ -144,6 +146,7 @@ class Backbone(nn.Module):
         position_ids: torch.Tensor | None = None,
         past_key_values: Any | None = None,
         packed_layout: PackedLayout | None = None,
+        places: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Hidden states after the final norm, (B, T, D); a cache given is appended to in place.
 
@@ -152,6 +155,7 @@ class Backbone(nn.Module):
             attention_mask: int64 (B, T), or what the model takes as prepared 4-D masks.
             position_ids: int64 (B, T), by default 0, 1, ...; pictures among input_ids change them from there (`position_moves`).
             packed_layout: who sees whom where the one row is many, packed; then no attention_mask.
+            places: int64 (B,), the one token of each row whose state is asked for: then (B, 1, D).
         """
         if inputs_embeds is None:
             assert input_ids is not None, "hidden_states needs input_ids or inputs_embeds"
@@ -159,11 +163,13 @@ class Backbone(nn.Module):
         arguments: dict[str, Any] = {"position_ids": position_ids}
         if input_ids is not None and PICTURES in self.vector_tokens:
             arguments = self._picture_arguments(input_ids, position_ids, packed_layout)
-        attention = nullcontext()
+        special = nullcontext()
         if packed_layout is not None:
-            attention = packed(self.config.get_text_config(decoder=True))
+            special = packed(self.config.get_text_config(decoder=True))
             arguments["packed_layout"] = packed_layout
-        with attention, torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+        elif places is not None and self.last_layer is not None:
+            special = self.last_layer.for_places(places)
+        with special, torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
             output = self.body(
                 inputs_embeds=inputs_embeds,
                 attention_mask=attention_mask,
@@ -171,7 +177,10 @@ class Backbone(nn.Module):
                 use_cache=past_key_values is not None,
                 **arguments,
             )
-        return output.last_hidden_state
+        hidden = output.last_hidden_state
+        if places is not None and self.last_layer is None:
+            hidden = hidden[torch.arange(len(hidden), device=hidden.device), places][:, None]
+        return hidden
 
     def position_moves(self, input_ids: torch.Tensor) -> torch.Tensor:
         """How far pictures in a row move the positions of what stands behind it: input_ids int64 (B, T) -> int64 (B,).

@@ -31,6 +31,9 @@ def pack(backbone: Backbone, *, head: bool = True) -> Backbone:
             for name, child in parent.named_children():
                 if can_fuse(child):
                     setattr(parent, name, FusedLayer(child))
+        fused = [module for module in backbone.body.modules() if isinstance(module, FusedLayer)]
+        if fused and len(fused) == backbone.config.get_text_config(decoder=True).num_hidden_layers:
+            backbone.last_layer = fused[-1]
     for path, parent in list(backbone.causal_lm.named_modules()):
         for name, child in parent.named_children():
             # the exact class: quantized layers are subclasses with weights of their own; PEFT asks LoRA's for their dtype

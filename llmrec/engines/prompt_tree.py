@@ -132,14 +132,16 @@ class PromptTree:
         self._positions = torch.cat([self._positions, positions], dim=1)
         self._is_token = torch.cat([self._is_token, places < lengths[:, None]], dim=1)
         if num_known == 0:
-            hidden = self._backbone.hidden_states(ids, position_ids=positions, past_key_values=self._cache)
+            hidden = self._backbone.hidden_states(
+                ids, position_ids=positions, past_key_values=self._cache, places=lengths - 1
+            )
         else:
             before = places <= places[:, None]  # (R, R); padding lies behind every token and so is never seen
             is_known = self._is_token[:, None, :num_known].expand(-1, len(places), -1)
             visible = torch.cat([is_known, before.expand(len(rests), -1, -1)], dim=2)  # (B, R, P)
-            hidden = self._hidden_states(ids, positions, visible, self._positions)
+            hidden = self._hidden_states(ids, positions, visible, self._positions, places=lengths - 1)
         self._moves += self._moved_by(rests)
-        return hidden[torch.arange(len(rests), device=device), lengths - 1]
+        return hidden[:, 0]
 
     def grow(self, tokens: Tensor, depths: Tensor, ancestors: Tensor) -> Tensor:
         """Appends nodes to every prompt and returns their hidden states (B, N, D).
@@ -159,8 +161,17 @@ class PromptTree:
         self._cache.crop(-self._depths.shape[1])
         self._depths = self._depths[:, :0]
 
-    def _hidden_states(self, ids: Tensor, positions: Tensor, visible: Tensor, all_positions: Tensor) -> Tensor:
-        """ids and their positions int64 (B, N), which of all positions they see, bool (B, N, M), and those, int64 (B, M)."""
+    def _hidden_states(
+        self,
+        ids: Tensor,
+        positions: Tensor,
+        visible: Tensor,
+        all_positions: Tensor,
+        *,
+        places: Tensor | None = None,
+    ) -> Tensor:
+        """ids and their positions int64 (B, N), which of all positions they see, bool (B, N, M), and those, int64 (B, M).
+        places: see `Backbone.hidden_states`."""
         lowest = torch.finfo(self._backbone.dtype).min
         masks = {}
         for kind, window in self._window_of.items():
@@ -175,6 +186,7 @@ class PromptTree:
                 attention_mask=masks if len(masks) > 1 else next(iter(masks.values())),
                 position_ids=positions + self._moves[:, None],
                 past_key_values=self._cache,
+                places=places,
             )
 
     def _moved_by(self, tokens: Sequence[np.ndarray]) -> Tensor:

@@ -99,7 +99,7 @@ class LanguageModel:
         if alike and can_take_prompts_apart(backbone):
             return PromptTree(backbone, prompts, 1).last_hidden
         ids, mask, last = _padded(prompts, backbone.device)
-        return backbone.hidden_states(ids, attention_mask=mask)[torch.arange(len(prompts), device=ids.device), last]
+        return backbone.hidden_states(ids, attention_mask=mask, places=last)[:, 0]
 
 
 class GenerativeRecommender:

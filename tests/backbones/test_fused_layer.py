@@ -9,6 +9,7 @@ from llmrec.backbones.adapters import add_lora
 from llmrec.backbones.decoder_layers import add_layer_adapters, layer_adapters
 from llmrec.backbones.fused_layer import FusedLayer
 from llmrec.backbones.serving import pack
+from llmrec.engines.prompt_cache import empty_cache
 from llmrec.engines.prompt_tree import PromptTree
 from llmrec.errors import ModelError
 from tests.tiny import tiny_backbone
@@ -91,10 +92,41 @@ def test_layers_with_lora_that_cannot_be_merged_stay():
     assert _num_fused(pack(backbone)) == 0
 
 
-def test_a_model_that_attends_eagerly_stays():
+def test_a_model_that_attends_eagerly_stays(monkeypatch):
     backbone = tiny_backbone("llama")
-    backbone.causal_lm.set_attn_implementation("eager")
+    monkeypatch.setattr(backbone.config, "_attn_implementation", "eager")
     assert _num_fused(pack(backbone)) == 0
+
+
+@pytest.mark.parametrize("family", [*FUSED, "gemma3"])
+def test_the_state_of_one_token_a_row_is_that_of_all_and_the_cache_gets_every_token(family):
+    backbone = pack(_shaken(tiny_backbone(family)))
+    ids = torch.randint(3, 200, (3, 14), generator=torch.Generator().manual_seed(5))
+    places = torch.tensor([13, 2, 9])
+    mask = (torch.arange(14) <= places[:, None]).long()
+    rows = torch.arange(3)
+    with torch.no_grad():
+        for arguments in ({}, {"attention_mask": mask}):
+            caches = [empty_cache(), empty_cache()]
+            one = backbone.hidden_states(ids, places=places, past_key_values=caches[0], **arguments)
+            every = backbone.hidden_states(ids, past_key_values=caches[1], **arguments)
+            assert one.shape == (3, 1, backbone.dim)
+            torch.testing.assert_close(one[:, 0], every[rows, places], atol=1e-5, rtol=1e-5)
+            for ours, theirs in zip(caches[0].layers, caches[1].layers, strict=True):
+                assert ours.keys.equal(theirs.keys) and ours.values.equal(theirs.values)
+
+
+def test_for_one_token_a_row_the_last_layer_multiplies_no_more(monkeypatch):
+    backbone = pack(tiny_backbone("llama"))
+    first, last = (backbone.body.layers[layer].down_proj for layer in (0, -1))
+    rows = {}
+    for name, linear in (("first", first), ("last", last)):
+        plus = linear.plus
+        monkeypatch.setattr(
+            linear, "plus", lambda x, y, name=name, plus=plus: rows.update({name: x.numel() // 48}) or plus(x, y)
+        )
+    PromptTree(backbone, [np.arange(3, 15), np.arange(40, 47)], 3)
+    assert rows == {"first": 24, "last": 2}
 
 
 def test_fused_layers_hold_every_matrix_once_and_are_not_saved():
