@@ -1,4 +1,7 @@
-"""Writes a backbone with its item tokens as a plain checkpoint that transformers loads with no code of ours."""
+"""Writes a backbone with its item tokens as a plain checkpoint that transformers loads with no code of ours.
+
+Letters: V vocabulary, R item-table rows, S vector tokens, D width.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,15 @@ from llmrec.backbones.prefix import find_prefix
 from llmrec.errors import ModelError
 from llmrec.files import atomic_folder
 
+_VECTORS_AT_ONCE = 65_536
+
 
 def export(backbone: Backbone, row_strings: list[str], folder: str | Path) -> Path:
     """LoRA merged, item rows placed after the vocabulary's in both matrices, item tokens in the tokenizer; equal logits.
 
     The embedding and the head are untied in the exported checkpoint, because an item's output row is its input row times a trained
-    scale. Token id V + r is the r-th of `row_strings` in the exported tokenizer too.
+    scale. Token id V + r is the r-th of `row_strings` in the exported tokenizer too, and V + R + s is vector token s (of soft tokens or
+    a soft prompt), whose vector is computed once and written; see `plain_model`.
 
     Raises:
         ModelError: the backbone was loaded in 4 bits (merging there would round; load it in float32 or bfloat16), or has parts that a
@@ -37,51 +43,87 @@ def export(backbone: Backbone, row_strings: list[str], folder: str | Path) -> Pa
 
 @torch.no_grad()
 def plain_model(backbone: Backbone) -> nn.Module:
-    """A copy of the causal language model with LoRA merged and V + R rows in its embedding and head."""
-    if backbone.quantize is not None:
-        raise ModelError(
-            f"a backbone in {backbone.quantize} cannot be exported without rounding; load the run unquantized first."
-        )
-    made = set(backbone.vector_tokens.sources) - {PICTURES}  # a vision-language checkpoint reads pixels by itself
-    if layer_adapters(backbone) or find_prefix(backbone) is not None or made:
-        raise ModelError(
-            "layer adapters, a prefix, soft tokens and a soft prompt have no place in a plain checkpoint, which would lose them; "
-            "serve this run with llmrec, or export one of LoRA and item rows."
-        )
+    """A copy of the causal language model with LoRA merged and V + R + S rows in its embedding and head.
+
+    The first V + R logits are ours. A vector token is read and never written, but a head has a row for each id: its logit is 0, and
+    `generation_config.suppress_tokens` keeps `generate` from it. Who takes a softmax over all logits leaves the last S out.
+    """
+    _check_plain(backbone)
     model = (
         copy.deepcopy(backbone.peft).merge_and_unload()
         if backbone.peft is not None
         else copy.deepcopy(backbone.causal_lm)
     )
-    table = backbone.item_table
-    if table is None:
+    read, answered = _rows(backbone)  # (R + S, D), (R, D)
+    if not len(read):
         return model
-    size, dim = backbone.num_tokens, backbone.dim
+    size, num_rows = backbone.base_vocab_size + len(read), len(answered)
     inputs, head = model.get_input_embeddings(), model.get_output_embeddings()
     base_head = head.weight.detach().clone()
-    inputs.weight = nn.Parameter(torch.cat([inputs.weight, table.weight.to(inputs.weight)]))
+    inputs.weight = nn.Parameter(torch.cat([inputs.weight, read.to(inputs.weight)]))
     inputs.num_embeddings = size
-    new_head = nn.Linear(dim, size, bias=head.bias is not None, dtype=base_head.dtype, device=base_head.device)
-    new_head.weight.copy_(torch.cat([base_head, table.output_weight().to(base_head)]))
+    new_head = nn.Linear(backbone.dim, size, bias=head.bias is not None, dtype=base_head.dtype, device=base_head.device)
+    new_head.weight.zero_()[: len(base_head) + num_rows].copy_(torch.cat([base_head, answered.to(base_head)]))
     if head.bias is not None:
-        new_head.bias.copy_(torch.cat([head.bias, head.bias.new_zeros(table.num_rows)]))
+        new_head.bias.zero_()[: len(base_head)].copy_(head.bias)
     model.set_output_embeddings(new_head)
     text = model.config.get_text_config(decoder=True)  # of a vision-language model, a part of the configuration
     text.vocab_size = size
     model.config.tie_word_embeddings = text.tie_word_embeddings = False
+    if len(read) > num_rows:
+        model.generation_config.suppress_tokens = list(range(backbone.num_tokens, size))
     return model.eval()
 
 
 def plain_tokenizer(backbone: Backbone, row_strings: list[str]) -> Any:
-    """The backbone's tokenizer with the item tokens at ids V, V + 1, ...
+    """The backbone's tokenizer with the item tokens at ids V, V + 1, ... and, behind them, vector tokens as <NAME_0>, <NAME_1>, ...
 
     Some vocabularies are smaller than their embedding matrix; tokens of no use fill the gap, so that ids and rows agree.
     """
     tokenizer = copy.deepcopy(backbone.tokenizer)
     gap = backbone.base_vocab_size - len(tokenizer)
     tokenizer.add_tokens([f"<unused_row_{index}>" for index in range(gap)])
-    tokenizer.add_tokens(row_strings)
-    if row_strings:
-        first = tokenizer.convert_tokens_to_ids(row_strings[0])
-        assert first == backbone.base_vocab_size, f"item tokens start at {first}, expected {backbone.base_vocab_size}"
+    made = [(name, source) for name, source in backbone.vector_tokens.sources.items() if name != PICTURES]
+    vectors = [f"<{name}_{place}>" for name, source in made for place in range(source.num_tokens)]
+    added = [*row_strings, *vectors]
+    tokenizer.add_tokens(added)
+    if added:
+        ids = tokenizer.convert_tokens_to_ids([added[0], added[-1]])
+        expected = [backbone.base_vocab_size, backbone.base_vocab_size + len(added) - 1]
+        assert ids == expected, f"item and vector tokens are {ids}, expected {expected}"
     return tokenizer
+
+
+def _check_plain(backbone: Backbone) -> None:
+    """Refuses what a plain checkpoint cannot hold."""
+    if backbone.quantize is not None:
+        raise ModelError(
+            f"a backbone in {backbone.quantize} cannot be exported without rounding; load the run unquantized first."
+        )
+    if layer_adapters(backbone) or find_prefix(backbone) is not None:
+        raise ModelError(
+            "layer adapters and a prefix have no place in a plain checkpoint, which would lose them: they act inside the layers. Serve "
+            "this run with llmrec, or export one of LoRA, item rows, soft tokens and a soft prompt."
+        )
+    sources = set(backbone.vector_tokens.sources)
+    if PICTURES in sources and len(sources) > 1:
+        raise ModelError(
+            "pictures beside soft tokens or a soft prompt are not exported: a plain vision-language checkpoint reads pixels by itself, "
+            "so ids behind the pictures' would be others there. Serve this run with llmrec, or export one without either."
+        )
+
+
+def _rows(backbone: Backbone) -> tuple[torch.Tensor, torch.Tensor]:
+    """What is read behind the vocabulary, (R + S, D), and the head's rows of what is answered, (R, D); without dropout."""
+    was_training = backbone.training
+    backbone.eval()
+    table, vectors = backbone.item_table, backbone.vector_tokens
+    nothing = torch.zeros(0, backbone.dim, device=backbone.device)
+    read, answered = (nothing, nothing) if table is None else (table.weight, table.output_weight())
+    if vectors.num_tokens and PICTURES not in vectors:  # a vision-language checkpoint reads pixels by itself
+        places = torch.arange(vectors.num_tokens, device=backbone.device)
+        made = torch.cat([vectors.rows(part) for part in places.split(_VECTORS_AT_ONCE)])
+        # they are what the first layer reads; what an embedding gives is scaled on the way there
+        read = torch.cat([read, made / backbone.embedding_scale])
+    backbone.train(was_training)
+    return read, answered
