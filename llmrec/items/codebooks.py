@@ -12,7 +12,7 @@ import numpy as np
 
 from llmrec.errors import DataError
 
-_POINTS_A_PASS = 8192
+_SCORES_A_PASS = 2**18  # a megabyte, which stays in the second-level cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +112,10 @@ def nearest(points: np.ndarray, centroids: np.ndarray) -> np.ndarray:
     """The nearest of K centroids for each of N points, float32 (N, D) and (K, D) -> int64 (N,); the lower of equals."""
     half_lengths = (centroids**2).sum(axis=1) / 2
     found = np.empty(len(points), np.int64)
-    for start in range(0, len(points), _POINTS_A_PASS):
-        part = slice(start, start + _POINTS_A_PASS)
-        found[part] = (half_lengths - points[part] @ centroids.T).argmin(axis=1)
+    points_a_pass = max(_SCORES_A_PASS // len(centroids), 1)
+    for start in range(0, len(points), points_a_pass):
+        part = slice(start, start + points_a_pass)
+        scores = points[part] @ centroids.T
+        scores -= half_lengths
+        found[part] = scores.argmax(axis=1)
     return found

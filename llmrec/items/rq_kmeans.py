@@ -11,8 +11,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import faiss
 import numpy as np
+import scipy.linalg
+import scipy.sparse
 
 from llmrec.errors import ConfigError, DataError
 from llmrec.items.codebooks import Codebooks, Scaling, nearest, nearest_codes
@@ -24,8 +25,11 @@ MAX_CODEBOOK_SIZE = 256
 ITEMS_PER_CODE = 24  # k-means centroids of fewer points than this follow single items
 DEFAULT_COMPONENTS = 64
 INNER_COMPONENTS = 160
-FITS_TOGETHER = 4
-POINTS_PER_CODE = 256  # more points a centroid move it no further (faiss's own limit)
+POINTS_FOR_AXES = 16384  # principal axes of more points than these are hardly better
+FITS_TOGETHER = 2
+OVERSHOOT = 1.6  # times the way to the means
+SPLIT = 1 / 1024  # how far apart, relatively, the halves of a split cluster start
+POINTS_PER_CODE = 256  # more points a centroid move it no further
 SPARE_CODES = 4  # sequences of codes per item at least, so that unique rows stay near the nearest ones
 
 
@@ -46,7 +50,7 @@ def fit_codebooks(
     *,
     seed: int,
     components: int = DEFAULT_COMPONENTS,
-    num_iterations: int = 10,
+    num_iterations: int = 12,
 ) -> list[np.ndarray]:
     """The centroids of every level: L arrays float32 (K, D).
 
@@ -54,8 +58,13 @@ def fit_codebooks(
     the first `components` of what the levels before it left over, where k-means is cheap and ends in better clusters than among
     hundreds of dimensions, and refined once in all inner ones. Then the levels are fitted to each other: every codebook in turn
     moves to the means of what the *other* codebooks leave of its items (least squares by coordinates, as in additive
-    quantisation, Babenko and Lempitsky 2014), which levels found one after another have never seen. The last such round is in
-    all D dimensions. docs/benchmarks.md has errors and times.
+    quantisation, Babenko and Lempitsky 2014), which levels found one after another have never seen. The last such fit is in
+    all D dimensions.
+
+    On the way centroids go OVERSHOOT times as far as to the means. As long as no item changes its code, the error is quadratic
+    along that line and least at the means, so any factor below 2 still lowers it; and items that go on changing codes mostly
+    move the means further the same way (successive over-relaxation, Young 1954). Fewer passes over the items are needed then.
+    docs/benchmarks.md has errors and times.
 
     features: float32 (N, D), finite. The same features, sizes and seed give the same centroids. A level with more codes than
     items uses as many as there are items; the other centroids are zero, the mean at the first level. Of many items, at most
@@ -63,36 +72,45 @@ def fit_codebooks(
     """
     features = np.ascontiguousarray(features, dtype=np.float32)
     mean = features.mean(axis=0)
-    points = _sampled(features, POINTS_PER_CODE * max(codebook_sizes), seed)
-    axes = _principal_axes(points - mean, INNER_COMPONENTS)  # (D, I)
-    inner = (points - mean) @ axes  # (N, I)
+    points = _sampled(features, POINTS_PER_CODE * max(codebook_sizes), seed) - mean
+    axes = _principal_axes(points, INNER_COMPONENTS)  # (D, I)
+    inner = points @ axes  # (N, I)
     residual, codebooks = inner.copy(), []
+    codes = np.empty((len(points), len(codebook_sizes)), np.int64)
     for level, size in enumerate(codebook_sizes):
-        centroids = _clusters(residual, size, components, num_iterations, seed + level)
-        residual -= centroids[nearest(residual, centroids)]
+        start = residual @ _principal_axes(residual, components)  # (N, C)
+        clusters = _clusters(start, min(size, len(start)), num_iterations, seed + level)
+        centroids, codes[:, level] = _refined(residual, nearest(start, clusters), size)
+        residual -= centroids[codes[:, level]]
         codebooks.append(centroids)
     for _ in range(FITS_TOGETHER):
-        codebooks = _fitted_together(inner, nearest_codes(inner, codebooks), codebooks, sweeps=2)
-    outer = [book @ axes.T for book in codebooks]
+        fitted = _fitted_together(inner, codes, codebooks)
+        codebooks = [_overshot(book, goal) for book, goal in zip(codebooks, fitted, strict=True)]
+        codes = nearest_codes(inner, codebooks)
+    outer = _fitted_together(points, codes, [book @ axes.T for book in codebooks])
     outer[0] += mean
-    return _fitted_together(points, nearest_codes(inner, codebooks), outer, sweeps=1)
+    return outer
 
 
-def _clusters(points: np.ndarray, size: int, components: int, num_iterations: int, seed: int) -> np.ndarray:
-    """Centroids of one level, float32 (size, D): k-means in the first principal components, one iteration in all dimensions."""
-    start = np.ascontiguousarray(points @ _principal_axes(points, components))
-    kmeans = faiss.Kmeans(
-        start.shape[1],
-        min(size, len(points)),
-        niter=num_iterations,
-        seed=seed,
-        min_points_per_centroid=1,
-        max_points_per_centroid=POINTS_PER_CODE,
-    )
-    kmeans.train(start)
-    centroids = np.zeros((size, points.shape[1]), np.float32)
-    centroids = _means(points, nearest(start, kmeans.centroids), centroids)
-    return _means(points, nearest(points, centroids), centroids)
+def _clusters(points: np.ndarray, size: int, num_iterations: int, seed: int) -> np.ndarray:
+    """Centroids of k-means from `size` points drawn by seed, float32 (size, C)."""
+    centroids = points[np.random.default_rng(seed).permutation(len(points))[:size]]
+    for _ in range(num_iterations):
+        codes = nearest(points, centroids)
+        counts = np.bincount(codes, minlength=size)
+        centroids = _overshot(centroids, _means(points, codes, centroids))
+        empty = np.flatnonzero(counts == 0)[: size // 2]  # each gets half of one of the largest clusters
+        large = np.argsort(-counts, kind="stable")[: len(empty)]
+        centroids[empty] = centroids[large] * np.float32(1 + SPLIT)
+        centroids[large] *= np.float32(1 - SPLIT)
+    return centroids
+
+
+def _refined(points: np.ndarray, codes: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Centroids float32 (size, D) of clusters found in some components, after one iteration in all, and the points' codes."""
+    centroids = _means(points, codes, np.zeros((size, points.shape[1]), np.float32))
+    centroids = _means(points, nearest(points, centroids), centroids)
+    return centroids, nearest(points, centroids)
 
 
 def _sampled(points: np.ndarray, limit: int, seed: int) -> np.ndarray:
@@ -103,33 +121,52 @@ def _sampled(points: np.ndarray, limit: int, seed: int) -> np.ndarray:
 
 
 def _principal_axes(centred: np.ndarray, components: int) -> np.ndarray:
-    """float32 (D, C): the directions of most variance, C at most `components` and D."""
-    covariance = (centred.T @ centred).astype(np.float64)
-    return np.linalg.eigh(covariance)[1][:, ::-1][:, :components].astype(np.float32).copy()
+    """float32 (D, C): the directions of most variance of about POINTS_FOR_AXES points, C at most `components` and D."""
+    some = centred[:: math.ceil(len(centred) / POINTS_FOR_AXES)]
+    width = centred.shape[1]
+    wanted = (max(width - components, 0), width - 1)
+    ascending = scipy.linalg.eigh(some.T @ some, subset_by_index=wanted)[1]
+    return np.ascontiguousarray(ascending[:, ::-1])
+
+
+def _overshot(before: np.ndarray, goal: np.ndarray) -> np.ndarray:
+    """OVERSHOOT times the way from before to goal."""
+    return before + np.float32(OVERSHOOT) * (goal - before)
 
 
 def _fitted_together(
-    points: np.ndarray, codes: np.ndarray, codebooks: Sequence[np.ndarray], *, sweeps: int
+    points: np.ndarray, codes: np.ndarray, codebooks: Sequence[np.ndarray], *, sweeps: int = 2
 ) -> list[np.ndarray]:
-    """Each codebook moved to the means of what the others leave of its items, `sweeps` times round. codes: int (N, L)."""
-    left = points - sum(book[codes[:, level]] for level, book in enumerate(codebooks))  # (N, D)
-    books = list(codebooks)
-    for level in [*range(len(books))] * sweeps:
-        left += books[level][codes[:, level]]
-        books[level] = _means(left, codes[:, level], books[level])
-        left -= books[level][codes[:, level]]
-    return books
+    """Each codebook moved to the means of what the others leave of its items, `sweeps` times round. codes: int (N, L).
+
+    The mean of what is left of a code's points is that of the points less those of the other levels' centroids, each as often
+    as both codes meet in a point: after two sums over the points the sweeps look at centroids alone.
+    """
+    chosen = _one_hot(codes, [len(book) for book in codebooks])
+    sums = chosen.T @ points  # (sum K, D)
+    meetings = (chosen.T @ chosen).tocsr()  # (sum K, sum K); a code with itself: its points
+    counts = np.maximum(meetings.diagonal(), 1)[:, None]
+    ends = np.cumsum([len(book) for book in codebooks])
+    levels = [slice(end - len(book), end) for end, book in zip(ends, codebooks, strict=True)]
+    rows = [meetings[level] for level in levels]
+    books = np.concatenate(codebooks)
+    for level, meets in [*zip(levels, rows, strict=True)] * sweeps:
+        books[level] += (sums[level] - meets @ books) / counts[level]  # no points: nothing
+    return [books[level] for level in levels]
 
 
 def _means(points: np.ndarray, codes: np.ndarray, centroids: np.ndarray) -> np.ndarray:
     """The mean of the points of each code, float32 (K, D); of no points, the centroid as it was."""
-    counts = np.bincount(codes, minlength=len(centroids))
-    used = counts > 0
-    starts = np.cumsum(counts) - counts
-    sums = np.add.reduceat(points[np.argsort(codes, kind="stable")], starts[used], axis=0)
-    moved = centroids.copy()
-    moved[used] = sums / counts[used, None]
-    return moved
+    chosen = _one_hot(codes[:, None], [len(centroids)])
+    counts = np.bincount(codes, minlength=len(centroids)).astype(np.float32)[:, None]
+    return np.where(counts > 0, chosen.T @ points / np.maximum(counts, 1), centroids)
+
+
+def _one_hot(codes: np.ndarray, sizes: Sequence[int]) -> scipy.sparse.csr_array:
+    """float32 (N, sum of K): a one in each level's part for each point, where its code is. codes: int (N, L)."""
+    places = codes + (np.cumsum(sizes) - sizes)
+    ends = np.arange(0, codes.size + 1, codes.shape[1])
+    return scipy.sparse.csr_array((np.ones(codes.size, np.float32), places.ravel(), ends), (len(codes), sum(sizes)))
 
 
 def tokenize_features(

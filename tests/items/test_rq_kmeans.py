@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from llmrec.backbones.text_encoder import encode_texts
 from llmrec.data.catalog import Catalog
 from llmrec.errors import ConfigError, DataError
-from llmrec.items.codebooks import Scaling, nearest_codes
+from llmrec.items.codebooks import Scaling, nearest, nearest_codes
 from llmrec.items.quality import quality_report
-from llmrec.items.rq_kmeans import default_codebook_size, fit_codebooks, tokenize_features
+from llmrec.items.rq_kmeans import _fitted_together, default_codebook_size, fit_codebooks, tokenize_features
 from llmrec.items.unique_codes import make_unique
 
 
@@ -96,6 +96,31 @@ def test_crowded_items_sit_on_the_nearest_free_code_too(size):
     codes = make_unique(features, nearest, codebooks)
     assert len(np.unique(codes, axis=0)) == 27
     assert_moved_items_sit_on_the_nearest_free_code(features, nearest, codes, codebooks)
+
+
+def test_the_nearest_centroid_is_that_of_a_search_over_all_and_the_lower_of_equals():
+    rng = np.random.default_rng(0)
+    points, centroids = rng.normal(size=(5000, 6)).astype(np.float32), rng.normal(size=(300, 6)).astype(np.float32)
+    centroids[200] = centroids[100]
+    distances = ((points[:, None] - centroids) ** 2).sum(axis=2)
+    found = nearest(points, centroids)
+    assert np.allclose(distances[np.arange(5000), found], distances.min(axis=1), atol=1e-5)
+    assert (found == 100).any() and not (found == 200).any()
+
+
+def test_levels_are_fitted_together_as_if_item_by_item_and_unused_codes_stay():
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(200, 5)).astype(np.float32)
+    codes = rng.integers(0, 7, size=(200, 3))
+    codebooks = [rng.normal(size=(8, 5)).astype(np.float32) for _ in range(3)]  # code 7 has no items
+    expected = [book.copy() for book in codebooks]
+    for level in [0, 1, 2] * 2:
+        left = points - sum(expected[other][codes[:, other]] for other in range(3) if other != level)
+        for code in range(7):
+            expected[level][code] = left[codes[:, level] == code].mean(axis=0)
+    fitted = _fitted_together(points, codes, codebooks, sweeps=2)
+    assert all(np.allclose(book, goal, atol=1e-5) for book, goal in zip(fitted, expected, strict=True))
+    assert all((book[7] == before[7]).all() for book, before in zip(fitted, codebooks, strict=True))
 
 
 def test_the_item_nearest_to_a_shared_code_keeps_it():
