@@ -1,8 +1,14 @@
 import json
 
+import numpy as np
+import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from llmrec.data.interactions import Histories
 from llmrec.items.semantic_ids import SemanticIDs
+from llmrec.recommenders.artifact import load_artifact
+from llmrec.recommenders.language_model import recommender_of
+from llmrec.recommenders.requests import Requests
 from tests.apps.calling import assert_one_sentence, call
 
 
@@ -14,6 +20,18 @@ def test_the_export_loads_with_no_code_of_ours(tiny_code_run, tmp_path, capsys):
     assert model.get_output_embeddings().weight.shape[0] == 300 + len(codes)
     assert tokenizer.convert_tokens_to_ids(codes) == list(range(300, 300 + len(codes)))
     assert json.loads((out / "config.json").read_text())["architectures"] == ["LlamaForCausalLM"]
+
+
+def test_an_exported_run_of_soft_tokens_ranks_as_the_run_itself(poster_run, tmp_path, capsys):
+    call(capsys, "export", poster_run, tmp_path / "exported")
+    plain, model = AutoModelForCausalLM.from_pretrained(tmp_path / "exported"), load_artifact(poster_run)
+    history = np.array([3, 40, 7])
+    prompt = torch.from_numpy(model.encoder.encode(history).astype(np.int64))[None]  # ids of soft tokens, and of words
+    assert (prompt >= 300 + 100).sum() == 3 * 2
+    with torch.no_grad():
+        scores = plain(prompt).logits[0, -1, 300:400]
+    expected = recommender_of(model).scores(Requests(Histories.from_lists([history.tolist()])))[0]
+    assert scores.argsort(descending=True)[:20].tolist() == np.argsort(-expected)[:20].tolist()
 
 
 def test_what_lies_there_is_left_as_it_is(tiny_code_run, tmp_path, capsys):
