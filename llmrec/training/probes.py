@@ -28,7 +28,7 @@ QUANTILES = (0.1, 0.5, 0.9, 1.0)  # of the batches by size: which ones are tried
 LOOKED_AT = 32  # batches of all sizes among which that with the most targets is looked for
 PATIENT_SECONDS = 0.5  # batches that take less are timed twice
 SETTLED = 6  # so many batches after one another that took no memory beyond what was taken before
-FIRST_CASES = 8
+FIRST_CASES, FASTER = 8, 4  # validation cases that are ranked first, and how many times as many then, again and again
 RANKED_AT_ONCE = 256  # validation cases in one batch, as llmrec.evaluation.runner takes them
 MARGIN = 0.9  # of the free memory: a batch that is expected to need more is not tried
 
@@ -157,7 +157,7 @@ def try_optimizer(trainer: RankingTrainer) -> tuple[list[torch.Tensor], float]:
 def try_validation(trainer: RankingTrainer, num_cases: int, *, budget: float) -> tuple[float, int | None]:
     """Seconds of one validation, from a few cases and some more (a part is the same however many there are), and its highest memory.
 
-    budget: seconds that this may take, or a little more.
+    budget: seconds that the last and largest ranking may take; some times that where memory would not be known otherwise.
     """
     if num_cases == 0:
         return 0.0, None
@@ -166,19 +166,26 @@ def try_validation(trainer: RankingTrainer, num_cases: int, *, budget: float) ->
     def rank(cases: int) -> float:
         return seconds_of(device, lambda: trainer.rank_validation(cases))
 
-    few = min(FIRST_CASES, num_cases)
+    few = ranked = min(FIRST_CASES, num_cases)
     rank(few)  # warms up
-    few_seconds = rank(few)
-    more = min(num_cases, max(2 * few, int(few * budget / few_seconds)))
+    few_seconds = seconds = rank(few)
     before, peak = used_bytes(device), Peak(device)
-    more_seconds = rank(more)
+    while ranked < num_cases:
+        more = min(num_cases, FASTER * ranked)
+        patience = (
+            budget if ranked >= RANKED_AT_ONCE else FASTER * budget
+        )  # fewer say little of the memory that they take
+        if seconds * more / ranked > patience:
+            break
+        ranked, seconds = more, rank(more)
     highest = peak.bytes()
+    at_once, in_all = min(ranked, RANKED_AT_ONCE), min(num_cases, RANKED_AT_ONCE)
     if highest is not None and before is not None:  # what it took grows with the cases that are ranked at once
-        highest = before + (highest - before) * min(num_cases, RANKED_AT_ONCE) // min(more, RANKED_AT_ONCE)
-    if more == few:
-        return more_seconds, highest
-    a_case = max(more_seconds - few_seconds, 0.0) / (more - few)
-    return more_seconds + a_case * (num_cases - more), highest
+        highest = before + (highest - before) * in_all // at_once
+    if ranked == few:
+        return seconds * num_cases / ranked, highest
+    a_case = max(seconds - few_seconds, 0.0) / (ranked - few)
+    return seconds + a_case * (num_cases - ranked), highest
 
 
 @contextlib.contextmanager
