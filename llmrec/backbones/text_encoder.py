@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-from llmrec.backbones.encoder_source import encoder_source, source_identity
+from llmrec.backbones.encoder_source import encoder_source
 from llmrec.backbones.load import ModelSource
 from llmrec.errors import ModelError
 from llmrec.files import atomic_file, cache_dir, content_hash
@@ -118,7 +118,7 @@ def _encode(texts: list[str], source: ModelSource, name: str, max_tokens: int) -
 
 
 def _cache_path(unique: list[str], source: ModelSource, max_tokens: int) -> Path:
-    parts = [source_identity(source), json.dumps(unique)]
+    parts = [source.identity, json.dumps(unique)]
     parts += [] if max_tokens == MAX_TOKENS else [f"at most {max_tokens} tokens"]
     return cache_dir() / "features" / f"{content_hash(*parts)}.safetensors"
 

@@ -1,4 +1,4 @@
-"""What tells one encoder from another: every byte of what transformers reads, and nothing else."""
+"""What tells one model from another: every byte of what transformers reads, and nothing else."""
 
 import json
 import os
@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llmrec.backbones import encoder_source as module
-from llmrec.backbones.encoder_source import encoder_source, source_identity
+from llmrec.backbones import folder_identity as module
+from llmrec.backbones.load import resolve
 from llmrec.backbones.text_encoder import encode_texts, find_encoder
 from tests.backbones.test_text_encoder import tiny_encoder  # noqa: F401
 
@@ -23,7 +23,7 @@ def twins(tiny_encoder, tmp_path, monkeypatch) -> tuple[Path, Path]:  # noqa: F8
 
 
 def identity(folder: Path) -> str:
-    return source_identity(encoder_source(str(folder), "a text encoder", "another"))
+    return resolve(str(folder)).identity
 
 
 def flip(path: Path, place: int) -> None:
@@ -101,4 +101,4 @@ def test_a_broken_memory_is_none(twins, tmp_path, monkeypatch):
 
 def test_a_wheels_model_is_known_by_its_version_and_not_read(monkeypatch):
     monkeypatch.setattr(module, "_digest", None)
-    assert source_identity(find_encoder("all-MiniLM-L6-v2")) == "wheel all-MiniLM-L6-v2 0.1.0"
+    assert find_encoder("all-MiniLM-L6-v2").identity == "wheel all-MiniLM-L6-v2 0.1.0"
