@@ -17,10 +17,8 @@ was stopped; a finished one is left as it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -28,7 +26,6 @@ from accelerate import PartialState
 from accelerate.utils import set_seed
 from pydantic import Field
 from rich.console import Console
-from torch.nn.functional import cross_entropy
 
 from llmrec.backbones.adapters import trainable_parts
 from llmrec.backbones.causal_lm import Backbone
@@ -51,13 +48,10 @@ from llmrec.evaluation.provenance import provenance
 from llmrec.evaluation.runner import evaluate
 from llmrec.evaluation.tasks import load_task
 from llmrec.files import content_hash, read_json, write_json
-from llmrec.items.forms import soft_mentions
-from llmrec.metrics import bootstrap_interval
 from llmrec.nn.click_through import ModelKind
 from llmrec.nn.losses import info_nce
 from llmrec.nn.soft_tokens import SoftTokens
-from llmrec.prompting.knowledge_rows import KnowledgeRows
-from llmrec.prompting.packing import Collate, make_collator
+from llmrec.prompting.packing import make_collator
 from llmrec.recommenders.artifact import MODEL_FOLDER
 from llmrec.recommenders.baselines import EaseR
 from llmrec.recommenders.click_through import ClickSettings
@@ -69,6 +63,7 @@ from llmrec.training.backbones import BackboneSettings, checked_packing, make_ba
 from llmrec.training.click_grid import Arm, click_table, run_click_grid
 from llmrec.training.command import begin_run, print_parts, recipe_main, refuse_sharded, settle_run_folder
 from llmrec.training.estimate import Estimate
+from llmrec.training.reconstruction import divide_texts, held_out_costs, soft_vectors, text_costs
 from llmrec.training.soft_tokens import AdapterSettings, SoftTokenSettings, make_soft_tokens, soft_features
 from llmrec.training.trainer import Batch, ComputeLoss, Criterion, Objective, TrainingSettings, train
 
@@ -183,52 +178,6 @@ def id_vectors(config: Ease, data: Data, backbone: Backbone) -> torch.Tensor | N
     return (factors @ turned).to(backbone.device)
 
 
-@torch.no_grad()
-def nats(backbone: Backbone, rows: KnowledgeRows, collate: Collate, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """-log p of each row's text, and its tokens: float64 (M,), int64 (M,)."""
-    backbone.eval()
-    costs, lengths = np.zeros(len(rows)), np.array(rows.lengths)
-    order = np.argsort(lengths, kind="stable")
-    for places in np.split(order, range(batch_size, len(order), batch_size)):
-        batch = {
-            name: tensor.to(backbone.device) for name, tensor in collate([rows[int(row)] for row in places]).items()
-        }
-        hidden, targets = backbone.labelled_states(batch)  # row by row
-        each = cross_entropy(backbone.logits(hidden), targets, reduction="none").double().cpu()
-        costs[places] = [float(part.sum()) for part in each.split(lengths[places].tolist())]
-    return costs, lengths
-
-
-@dataclass(frozen=True)
-class Texts:
-    """What is said of whom: texts by item, items to train on and items held out, and how rows are made of them."""
-
-    rows: Callable[..., KnowledgeRows]  # (items, shown=..., alone=...) -> rows
-    trained: np.ndarray  # int (number of them,)
-    held_out: np.ndarray
-
-
-def divide_texts(config: Ease, backbone: Backbone, texts: Sequence[str | None]) -> Texts:
-    """Items with a text, a share of them held out by the seed."""
-    wanted = config.reconstruction
-    per_item = backbone.vector_tokens[SOFT].num_query_tokens
-    mentions = soft_mentions(len(texts), per_item, backbone.first_vector_id(SOFT))
-    known = np.random.default_rng(config.seed).permutation(np.flatnonzero([text is not None for text in texts]))
-    num_held_out = max(2, round(len(known) * wanted.held_out))
-
-    def rows(items: np.ndarray, *, shown: np.ndarray | None = None, alone: bool = False) -> KnowledgeRows:
-        return KnowledgeRows(
-            backbone.tokenizer,
-            None if alone else mentions,
-            texts,
-            items,
-            max_text_tokens=wanted.max_text_tokens,
-            shown=shown,
-        )
-
-    return Texts(rows, known[num_held_out:], known[:num_held_out])
-
-
 def train_adapter(config: Ease, *, fresh: bool, dry_run: bool) -> Estimate | None:
     """The adapter alone learns; the language model only reads."""
     output = Path(config.output) / "adapter"
@@ -244,12 +193,15 @@ def train_adapter(config: Ease, *, fresh: bool, dry_run: bool) -> Estimate | Non
     packing = checked_packing(config.training.packing, backbone)
     config = config.model_copy(update={"training": config.training.model_copy(update={"packing": packing})})
 
-    texts = divide_texts(config, backbone, knowledge.texts)
+    texts = divide_texts(
+        backbone, knowledge.texts, seed=config.seed,
+        **config.reconstruction.model_dump(include={"held_out", "max_text_tokens"}),
+    )  # fmt: skip
     untrained = soft_vectors(soft)
     collate, size = make_collator(packing, backbone.tokenizer.pad_token_id), config.training.batch_size
 
     def validate(max_cases: int = len(texts.held_out)) -> dict[str, float]:
-        costs, lengths = nats(backbone, texts.rows(texts.held_out[:max_cases]), collate, size)
+        costs, lengths = text_costs(backbone, texts.rows(texts.held_out[:max_cases]), collate, size)
         return {"reconstruction": float(costs.sum() / lengths.sum())}
 
     training_rows = texts.rows(texts.trained)
@@ -266,7 +218,7 @@ def train_adapter(config: Ease, *, fresh: bool, dry_run: bool) -> Estimate | Non
     if dry_run:
         return trainer.estimate
     if trainer.is_world_process_zero():
-        found = reconstruction_of_held_out(backbone, texts, collate, size)
+        found = held_out_costs(backbone, texts, collate, size)
         card = {
             "seed": config.seed, "features": list(config.soft.features), "backbone": backbone.source.card(),
             "layers": str(backbone.layers), "knowledge": knowledge.card, "data": data.card.get("name"),
@@ -280,34 +232,6 @@ def train_adapter(config: Ease, *, fresh: bool, dry_run: bool) -> Estimate | Non
         save_adapter_run(output / MODEL_FOLDER, backbone, vectors, card)
         Console().print(f"the adapter is in {output / MODEL_FOLDER}")
     return None
-
-
-def reconstruction_of_held_out(backbone: Backbone, texts: Texts, collate: Collate, batch_size: int) -> dict[str, Any]:
-    """What held-out texts cost behind their own items' features, behind those of another item each, and alone, in nats a token;
-    `gain` is shuffled less true with its interval over items."""
-    held_out = texts.held_out
-    asked = {
-        "true_features": texts.rows(held_out),
-        "shuffled_features": texts.rows(held_out, shown=np.roll(held_out, 1)),
-        "no_soft_tokens": texts.rows(held_out, alone=True),
-    }
-    costs = {name: nats(backbone, rows, collate, batch_size) for name, rows in asked.items()}
-    found: dict[str, Any] = {name: float(cost.sum() / lengths.sum()) for name, (cost, lengths) in costs.items()}
-    by_item = [cost / lengths for cost, lengths in costs.values()]
-    low, high = bootstrap_interval((by_item[1] - by_item[0])[:, None])
-    gain = {"value": float(np.mean(by_item[1] - by_item[0])), "low": float(low[0]), "high": float(high[0])}
-    words = ", ".join(f"{value:.3f} with {name.replace('_', ' ')}" for name, value in found.items())
-    Console().print(f"held-out texts, nats a token: {words}; shuffling costs {gain['low']:.3f} to {gain['high']:.3f}")
-    return {**found, "gain": gain, "held_out_items": len(held_out), "training_items": len(texts.trained)}
-
-
-@torch.no_grad()
-def soft_vectors(soft: SoftTokens) -> np.ndarray:
-    """float32 (num_items, D): the mean of each item's soft tokens, what click-through models read."""
-    was_training = soft.training
-    vectors = soft.eval().table().mean(dim=1).cpu().numpy()
-    soft.train(was_training)
-    return vectors
 
 
 # -- stage click_through ---------------------------------------------------------------------------------------------------------

@@ -28,14 +28,12 @@ from llmrec.backbones.vision_language import encode_pictures
 from llmrec.config import Settings
 from llmrec.data.folder import Data, load_data
 from llmrec.data.splits import Split
-from llmrec.engines.trie import TokenTrie
-from llmrec.engines.trie_loss import TrieLoss
 from llmrec.enrich.alignment_texts import alignment_texts
 from llmrec.errors import ConfigError
-from llmrec.evaluation.runner import evaluate
 from llmrec.evaluation.tasks import load_task
+from llmrec.evaluation.validation import ranking_validation
 from llmrec.items.codes_folder import find_codes
-from llmrec.items.forms import ONE_TOKEN_FORMS, ItemTokens
+from llmrec.items.forms import ItemTokens
 from llmrec.items.row_features import nearest_seen, row_features
 from llmrec.items.semantic_ids import SemanticIDs
 from llmrec.nn.item_table import ItemTable
@@ -52,8 +50,9 @@ from llmrec.recommenders.factor_cache import cached_factors
 from llmrec.recommenders.item_writing import item_mentions, item_tokens_for, soft_prompt_ids
 from llmrec.recommenders.language_model import LanguageModel, recommender_of
 from llmrec.training.backbones import BackboneSettings, check_positions, checked_packing, make_backbone, settle_dtype
-from llmrec.training.command import begin_run, print_parts, recipe_main, settle_run_folder
+from llmrec.training.command import begin_run, data_facts, print_parts, recipe_main, settle_run_folder
 from llmrec.training.estimate import Estimate
+from llmrec.training.objectives import item_loss_of
 from llmrec.training.soft_tokens import SoftTokenSettings, make_soft_prompt, make_soft_tokens, soft_features
 from llmrec.training.trainer import Batch, ComputeLoss, Objective, TrainingRows, TrainingSettings, train
 
@@ -73,9 +72,8 @@ class ItemSettings(Settings):
     collaborative_dim: int = 256
     dropout: float = Field(0.0, ge=0, lt=1)  # of item rows as inputs
     max_title_tokens: int = 32
-    place_unseen: bool = (
-        True  # unique ids: items without a training event get the mean row of their nearest seen items by text
-    )
+    # unique ids: items without a training event get the mean row of their nearest seen items by text
+    place_unseen: bool = True
 
     @property
     def mention_forms(self) -> tuple[str, ...]:
@@ -258,15 +256,7 @@ def training_rows(config: NextItem, data: Data, split: Split, encoder: PromptEnc
 def objective(config: NextItem, model: LanguageModel) -> ComputeLoss:
     """-log p(next item | history), summed over the targets of a batch."""
     smoothing = config.loss.label_smoothing
-    rule = model.score_rule
-    if rule == "trie" and config.items.form in ONE_TOKEN_FORMS:
-        rule = "level"  # one token an item: the children of the root are the level
-    trie_loss = TrieLoss(model.item_tokens, TokenTrie.from_item_tokens(model.item_tokens)) if rule == "trie" else None
-
-    def item_loss(backbone: Backbone, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        if trie_loss is not None:
-            return trie_loss(backbone, hidden, targets, label_smoothing=smoothing)
-        return backbone.loss(hidden, targets, rule=rule, label_smoothing=smoothing)
+    item_loss = item_loss_of(model, label_smoothing=smoothing)
 
     def compute_loss(backbone: Backbone, batch: Batch) -> tuple[torch.Tensor, int]:
         hidden, targets = backbone.labelled_states(batch)  # (N, D), (N,)
@@ -284,12 +274,7 @@ def objective(config: NextItem, model: LanguageModel) -> ComputeLoss:
 def protocol_card(config: NextItem, data: Data, split: Split, state: TrainerState) -> dict:
     """What every number of this model depends on."""
     return {
-        "data": data.card.get("name"),
-        "content_hash": data.card.get("content_hash"),
-        "ties": data.card.get("ties"),
-        "split": split.card,
-        "fit": "train",
-        "seed": config.seed,
+        **data_facts(data, split.card, seed=config.seed),
         "steps": state.global_step,
         "best_step": state.best_global_step,
         "best_valid_ndcg@10": state.best_metric,
@@ -323,18 +308,11 @@ def main(config: NextItem, *, fresh: bool, dry_run: bool = False) -> Estimate | 
     print_parts(backbone, parts, num_rows=len(rows))
 
     recommender = recommender_of(model, num_beams=config.validation.num_beams)
-    watched = task.model_copy(update={"metrics": ("recall", "ndcg"), "ks": (10,)})
-
-    num_cases = min(config.validation.max_users, len(split.valid))
-
-    def rank_validation(max_cases: int = num_cases) -> dict[str, float]:
-        result = evaluate(recommender, data, watched, "valid", split=split, max_cases=max_cases)
-        return {name: metric["value"] for name, metric in result.metrics.items()}
-
+    validate, num_cases = ranking_validation(recommender, data, task, split, max_users=config.validation.max_users)
     trainer = train(
         Objective(backbone, objective(config, model)), parts, rows,
         make_collator(config.training.packing, backbone.tokenizer.pad_token_id),
-        rank_validation, config.training, output, seed=config.seed, num_cases=num_cases, dry_run=dry_run,
+        validate, config.training, output, seed=config.seed, num_cases=num_cases, dry_run=dry_run,
     )  # fmt: skip
     if dry_run:
         return trainer.estimate

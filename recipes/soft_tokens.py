@@ -23,26 +23,23 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import set_seed
 from pydantic import Field
-from safetensors.torch import load_file, save_file
 
-from llmrec import metrics
-from llmrec.backbones.adapters import TrainablePart, trainable_parts, trained_state
+from llmrec.backbones.adapters import TrainablePart, trainable_parts
 from llmrec.backbones.causal_lm import Backbone, ScoreRule
 from llmrec.backbones.trained_parts import PartSettings, train_parts
 from llmrec.config import Settings
-from llmrec.data.click_files import read_click_split
-from llmrec.data.click_rows import ClickRows, ClickSplit, click_rows, drawn_rows, liked_events
+from llmrec.data.catalog import Catalog
+from llmrec.data.click_rows import ClickRows, ClickSplit, liked_events
 from llmrec.data.folder import Data, load_data
 from llmrec.data.interactions import Interactions
 from llmrec.data.splits import Split
-from llmrec.engines.trie import TokenTrie
-from llmrec.engines.trie_loss import TrieLoss
 from llmrec.errors import ConfigError
 from llmrec.evaluation.candidates import hit_among
 from llmrec.evaluation.clicks import click_report
-from llmrec.evaluation.runner import evaluate
 from llmrec.evaluation.tasks import load_task
-from llmrec.files import atomic_file, write_json
+from llmrec.evaluation.validation import ranking_validation
+from llmrec.files import write_json
+from llmrec.items.forms import ItemTokens
 from llmrec.nn.losses import token_loss
 from llmrec.nn.semantic_adapter import AdapterKind
 from llmrec.nn.soft_tokens import SoftItemTable
@@ -54,27 +51,29 @@ from llmrec.prompting.templates import load_prompt
 from llmrec.recommenders.artifact import MODEL_FOLDER, save_artifact
 from llmrec.recommenders.item_writing import SOFT, item_mentions, item_tokens_for
 from llmrec.recommenders.language_model import LanguageModel, recommender_of
-from llmrec.recommenders.pointwise import PointwiseRecommender, liked_logits
+from llmrec.recommenders.pointwise import liked_logits
 from llmrec.training.backbones import BackboneSettings, check_positions, checked_packing, make_backbone, settle_dtype
-from llmrec.training.click_through import trivial_scores
-from llmrec.training.command import begin_run, print_parts, recipe_main, refuse_sharded, settle_run_folder
+from llmrec.training.click_through import click_figures, trivial_scores
+from llmrec.training.command import begin_run, data_facts, print_parts, recipe_main, refuse_sharded, settle_run_folder
 from llmrec.training.curriculum import Curriculum
 from llmrec.training.estimate import Estimate
+from llmrec.training.objectives import item_loss_of
+from llmrec.training.pointwise import ClickRowSettings, make_click_rows
 from llmrec.training.soft_tokens import AdapterSettings, SoftTokenSettings, make_soft_tokens, soft_features
-from llmrec.training.trainer import (
-    NDCG,
-    Batch,
-    ComputeLoss,
-    Criterion,
-    Objective,
-    TrainingRows,
-    TrainingSettings,
-    train,
+from llmrec.training.steps import (
+    Schedule,
+    Step,
+    StepName,
+    StepSettings,
+    move_only,
+    read_finished,
+    steps_of,
+    write_finished,
 )
+from llmrec.training.trainer import NDCG, Batch, ComputeLoss, Criterion, Objective, TrainingRows, train
 
 AUC = Criterion("auc", greater_is_better=True)
 RESULTS = "results.json"
-StepName = Literal["words", "soft", "joint"]
 WORDS, HYBRID = ("text",), ("text", SOFT)  # how prompts mention items
 
 
@@ -92,22 +91,6 @@ class PromptSettings(Settings):
     name: str = "click/chat"  # a shipped prompt, or the path of one: of the task click where objective=pointwise
     max_history: int = Field(10, ge=1)  # items
     max_tokens: int = 512
-
-
-class ClickSettings(Settings):
-    """Whose rows objective=pointwise trains on and is measured by; see `llmrec.data.click_rows`."""
-
-    folder: str | None = (
-        None  # train, valid and test rows of a published split (llmrec.data.click_files); None: made here
-    )
-    split: Literal["time", "last"] = "time"
-    valid: float = 0.1
-    test: float = 0.1
-    positive_from: float = 4.0
-    negative_below: float = 3.0
-    max_train_rows: int | None = Field(None, ge=2)  # drawn by seed; None: all
-    max_valid_rows: int = Field(2000, ge=2)
-    max_test_rows: int | None = Field(None, ge=2)
 
 
 class NextItemSettings(Settings):
@@ -134,13 +117,6 @@ class SoftSettings(SoftTokenSettings):
     adapter: ProjectionSettings = ProjectionSettings()
 
 
-class StepSettings(TrainingSettings):
-    """How long and how fast one step of the training is."""
-
-    epochs: float = Field(1.0, gt=0)
-    batch_size: int = Field(16, ge=1)
-
-
 class CurriculumSettings(Settings):
     """schedule=curriculum."""
 
@@ -153,12 +129,12 @@ class SoftTokensRecipe(PartSettings):
     data: str
     output: str
     objective: Literal["pointwise", "next_item"] = "pointwise"
-    schedule: Literal["two_step", "curriculum", "joint", "words"] = "two_step"
+    schedule: Schedule = "two_step"
     backbone: BackboneSettings = BackboneSettings()
     items: ItemSettings = ItemSettings()
     soft: SoftSettings = SoftSettings()
     prompt: PromptSettings = PromptSettings()
-    clicks: ClickSettings = ClickSettings()
+    clicks: ClickRowSettings = ClickRowSettings()  # of objective=pointwise
     next_item: NextItemSettings = NextItemSettings()
     curriculum: CurriculumSettings = CurriculumSettings()
     training: StepSettings = StepSettings()
@@ -190,24 +166,10 @@ def read_events(config: SoftTokensRecipe, data: Data) -> Events:
     if config.objective == "next_item":
         split = load_task(config.next_item.task).split.make(data.interactions)
         return Events(split.train, split=split)
-    wanted, num_items = config.clicks, data.catalog.num_items
-    if wanted.folder is not None:
-        clicks = read_click_split(wanted.folder, num_items, max_history=config.prompt.max_history)
-    else:
-        clicks = click_rows(
-            data.interactions, split=wanted.split, valid=wanted.valid, test=wanted.test, seed=config.seed,
-            max_history=config.prompt.max_history, positive_from=wanted.positive_from, negative_below=wanted.negative_below,
-        )  # fmt: skip
-    likes = liked_events(clicks.train, num_items)
-    parts = {
-        name: drawn_rows(getattr(clicks, name), most, config.seed)
-        for name, most in (
-            ("train", wanted.max_train_rows),
-            ("valid", wanted.max_valid_rows),
-            ("test", wanted.max_test_rows),
-        )
-    }
-    return Events(likes, clicks=replace(clicks, **parts), counted=clicks.train)
+    whole, drawn = make_click_rows(
+        config.clicks, data.interactions, max_history=config.prompt.max_history, seed=config.seed
+    )
+    return Events(liked_events(whole.train, data.catalog.num_items), clicks=drawn, counted=whole.train)
 
 
 # -- model ----------------------------------------------------------------------------------------------------------------------
@@ -216,13 +178,9 @@ def make_model(config: SoftTokensRecipe, data: Data, events: Events, backbone: B
     check_positions(backbone, config.prompt.max_tokens)
     prompt = load_prompt(config.prompt.name)
     if (prompt.answers is not None) != (config.objective == "pointwise"):
-        wants = (
-            "of the task click, such as click/chat"
-            if config.objective == "pointwise"
-            else "such as next_item/instruction"
-        )
+        wants = {"pointwise": "of the task click, such as click/chat", "next_item": "such as next_item/instruction"}
         raise ConfigError(
-            f"objective={config.objective} needs a prompt {wants}, but prompt.name is {config.prompt.name}."
+            f"objective={config.objective} needs a prompt {wants[config.objective]}, but prompt.name is {config.prompt.name}."
         )
     answer = config.items.answer if config.objective == "next_item" else "text"
     has_soft = config.schedule != "words"
@@ -231,8 +189,7 @@ def make_model(config: SoftTokensRecipe, data: Data, events: Events, backbone: B
     if has_soft:
         features = soft_features(config.soft, data, events.train)
         backbone.add_vectors(SOFT, make_soft_tokens(config.soft, features, backbone, seed=config.seed))
-    lengths = {"max_title_tokens": config.items.max_title_tokens}
-    tokens = item_tokens_for(answer, backbone, data.catalog, None, **lengths)
+    tokens = item_tokens_for(answer, backbone, data.catalog, None, max_title_tokens=config.items.max_title_tokens)
     if answer == SOFT:
         backbone.add_item_table(SoftItemTable(backbone.vector_tokens[SOFT], norm=backbone.embedding_norm))
     names = ["lora" if config.backbone.scratch is None else "whole"]
@@ -240,25 +197,25 @@ def make_model(config: SoftTokensRecipe, data: Data, events: Events, backbone: B
     names += ["item_table"] if answer == SOFT else []
     train_parts(backbone, names, config, seed=config.seed)
     forms = HYBRID if has_soft else WORDS
-    encoder = PromptEncoder(
-        prompt, backbone.tokenizer, tokens, data.catalog,
-        max_history=config.prompt.max_history, max_tokens=config.prompt.max_tokens,
-        mentions=item_mentions(forms, tokens, backbone, data.catalog, **lengths),
-    )  # fmt: skip
+    encoder = encoder_of(config, backbone, data.catalog, tokens, forms)
     rule = config.next_item.rule or ("level" if answer == SOFT else "full")
     return LanguageModel(backbone, tokens, encoder, data.catalog, rule, forms)
 
 
+def encoder_of(
+    config: SoftTokensRecipe, backbone: Backbone, catalog: Catalog, tokens: ItemTokens, forms: tuple[str, ...]
+) -> PromptEncoder:
+    """Prompts that mention items by these forms."""
+    return PromptEncoder(
+        load_prompt(config.prompt.name), backbone.tokenizer, tokens, catalog,
+        max_history=config.prompt.max_history, max_tokens=config.prompt.max_tokens,
+        mentions=item_mentions(forms, tokens, backbone, catalog, max_title_tokens=config.items.max_title_tokens),
+    )  # fmt: skip
+
+
 def in_words(model: LanguageModel, config: SoftTokensRecipe) -> LanguageModel:
     """The same model, whose prompts mention items by their titles alone."""
-    titles = item_mentions(
-        WORDS, model.item_tokens, model.backbone, model.catalog, max_title_tokens=config.items.max_title_tokens
-    )
-    old = model.encoder
-    encoder = PromptEncoder(
-        old.prompt, old.tokenizer, old.item_tokens, model.catalog,
-        max_history=old.max_history, max_tokens=old.max_tokens, mentions=titles,
-    )  # fmt: skip
+    encoder = encoder_of(config, model.backbone, model.catalog, model.item_tokens, WORDS)
     return replace(model, encoder=encoder, mention_forms=WORDS)
 
 
@@ -266,8 +223,7 @@ def in_words(model: LanguageModel, config: SoftTokensRecipe) -> LanguageModel:
 def objective(model: LanguageModel, curriculum: Curriculum | None) -> ComputeLoss:
     """-log p(answer): of the right one of two words, or of the next item; summed over the rows of a batch."""
     words = model.encoder.answer_words
-    rule = model.score_rule
-    trie_loss = TrieLoss(model.item_tokens, TokenTrie.from_item_tokens(model.item_tokens)) if rule == "trie" else None
+    item_loss = item_loss_of(model)
 
     def compute_loss(backbone: Backbone, batch: Batch) -> tuple[torch.Tensor, int]:
         batch = batch if curriculum is None else curriculum(batch)
@@ -275,47 +231,20 @@ def objective(model: LanguageModel, curriculum: Curriculum | None) -> ComputeLos
         if words is not None:  # the softmax over two words is a sigmoid, so this is binary cross-entropy
             logits = liked_logits(backbone, hidden, words)
             return token_loss(logits, (targets != words.liked).long()), len(targets)
-        if trie_loss is not None:
-            return trie_loss(backbone, hidden, targets), len(targets)
-        return backbone.loss(hidden, targets, rule=rule), len(targets)
+        return item_loss(backbone, hidden, targets), len(targets)
 
     return compute_loss
 
 
 # -- train ----------------------------------------------------------------------------------------------------------------------
-@dataclass(frozen=True)
-class Step:
-    """One part of the training, with a folder of its own in the run."""
-
-    name: StepName
-    settings: TrainingSettings
-
-    def trains(self, part: TrainablePart) -> bool:
-        """Of two steps the first moves everything but the adapter, the second the adapter alone."""
-        is_adapter = part.name.startswith("semantic adapter")
-        return {"words": not is_adapter, "soft": is_adapter, "joint": True}[self.name]
-
-
-def steps_of(config: SoftTokensRecipe) -> list[Step]:
-    """What the schedule consists of."""
-    words, soft = Step("words", config.training), Step("soft", config.soft_training)
-    joint = Step("joint", config.training)
-    return {"two_step": [words, soft], "words": [words], "joint": [joint], "curriculum": [joint]}[config.schedule]
-
-
 def train_step(
     config: SoftTokensRecipe, step: Step, model: LanguageModel, events: Events, data: Data,
     parts: list[TrainablePart], *, dry_run: bool,
 ) -> Estimate | None:  # fmt: skip
     """Trains one step, or reads what it came to where it is finished, and leaves the best weights in place."""
     folder, backbone = Path(config.output) / step.name, model.backbone
-    for part in parts:
-        for parameter in part.parameters:
-            parameter.requires_grad_(step.trains(part))
-    finished = folder / "trained.safetensors"
-    if finished.exists():
-        backbone.load_state_dict(load_file(finished, device=str(backbone.device)), strict=False)
-        PartialState().print(f"the step '{step.name}' is finished")
+    move_only(parts, step.trains)
+    if read_finished(folder, backbone):
         return None
     curriculum, packing = None, checked_packing(step.settings.packing, backbone)
     if config.schedule == "curriculum":
@@ -335,10 +264,8 @@ def train_step(
         watch, settings, folder, seed=config.seed, num_cases=num_cases, dry_run=dry_run,
         criterion=AUC if events.clicks is not None else NDCG, callbacks=[] if curriculum is None else [curriculum],
     )  # fmt: skip
-    if not dry_run and trainer.is_world_process_zero():
-        with atomic_file(finished) as temporary:
-            save_file({name: tensor.contiguous() for name, tensor in trained_state(backbone).items()}, temporary)
-    PartialState().wait_for_everyone()
+    if not dry_run:
+        write_finished(folder, backbone)
     return trainer.estimate
 
 
@@ -355,25 +282,16 @@ def validation(
 ) -> tuple[Callable[..., dict[str, float]], int]:
     """What is measured at each validation, and on how many cases."""
     recommender = recommender_of(model, num_beams=config.next_item.num_beams)
-    if events.clicks is not None:
-        return lambda max_cases=None: click_figures(recommender, events.clicks.valid, max_cases), len(
-            events.clicks.valid
-        )
-    task = load_task(config.next_item.task).model_copy(update={"metrics": ("recall", "ndcg"), "ks": (10,)})
-    num_cases = min(config.next_item.max_users, len(events.split.valid))
+    if events.clicks is None:
+        task = load_task(config.next_item.task)
+        return ranking_validation(recommender, data, task, events.split, max_users=config.next_item.max_users)
+    rows = events.clicks.valid
 
-    def rank_validation(max_cases: int = num_cases) -> dict[str, float]:
-        result = evaluate(recommender, data, task, "valid", split=events.split, max_cases=max_cases)
-        return {name: metric["value"] for name, metric in result.metrics.items()}
+    def click_validation(max_cases: int = len(rows)) -> dict[str, float]:
+        asked = rows.take(np.arange(min(max_cases, len(rows))))
+        return click_figures(asked, recommender.score_rows(asked))
 
-    return rank_validation, num_cases
-
-
-def click_figures(recommender: PointwiseRecommender, rows: ClickRows, most: int | None) -> dict[str, float]:
-    """auc and logloss of the model's probabilities, of the first `most` rows."""
-    rows = rows.take(np.arange(len(rows))[:most])
-    scores = recommender.score_rows(rows)
-    return {"auc": metrics.auc(rows.labels, scores), "logloss": metrics.logloss(rows.labels, scores)}
+    return click_validation, len(rows)
 
 
 def test_results(config: SoftTokensRecipe, model: LanguageModel, events: Events, data: Data) -> dict:
@@ -409,35 +327,21 @@ def main(config: SoftTokensRecipe, *, fresh: bool, dry_run: bool = False) -> Est
     begin_run(config, output, num_rows=num_rows, fresh=fresh, parts=(*get_args(StepName), RESULTS))
     parts = trainable_parts(model.backbone, adapter_lr=0, row_lr=0, weight_decay=0)
     estimated = None
-    for step in steps_of(config):
+    for step in steps_of(config.schedule, config.training, config.soft_training):
         estimated = train_step(config, step, model, events, data, parts, dry_run=dry_run) or estimated
     if dry_run:
         return estimated
-    for parameter in (parameter for part in parts for parameter in part.parameters):
-        parameter.requires_grad_(True)  # what was trained is what is saved
+    move_only(parts, lambda part: True)  # what was trained is what is saved
     if PartialState().is_main_process:
         results = test_results(config, model, events, data)
         write_json(output / RESULTS, results)
         save_artifact(
             output / MODEL_FOLDER, model, semantic_ids=None, max_title_tokens=config.items.max_title_tokens,
-            protocol=protocol_card(config, data, events) | {"test": results},
+            protocol=data_facts(data, events.card, seed=config.seed)
+            | {"objective": config.objective, "schedule": config.schedule, "test": results},
         )  # fmt: skip
         print(f"test: {results}; the model is in {output / MODEL_FOLDER}")
     return None
-
-
-def protocol_card(config: SoftTokensRecipe, data: Data, events: Events) -> dict:
-    """What every number of this model depends on."""
-    return {
-        "data": data.card.get("name"),
-        "content_hash": data.card.get("content_hash"),
-        "ties": data.card.get("ties"),
-        "split": events.card,
-        "fit": "train",
-        "objective": config.objective,
-        "schedule": config.schedule,
-        "seed": config.seed,
-    }
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from rich.table import Table
 from llmrec.backbones.adapters import TrainablePart, describe
 from llmrec.backbones.causal_lm import Backbone
 from llmrec.config import Settings, load_config, save_config
+from llmrec.data.folder import Data
 from llmrec.errors import ConfigError, DataError, LlmrecError
 from llmrec.recommenders.artifact import MANIFEST, MODEL_FOLDER
 from llmrec.terminal import printable
@@ -128,6 +129,12 @@ def refuse_sharded(recipe: str) -> None:
             f"{recipe} needs the whole model in each process after training, so it cannot be launched with FSDP or DeepSpeed; use "
             "--launch multi_gpu, or one process."
         )
+
+
+def data_facts(data: Data, split_card: dict[str, Any], *, seed: int) -> dict[str, Any]:
+    """What every number of a model depends on, whatever recipe made it: JSON values for its protocol card."""
+    known = {name: data.card.get(name) for name in ("content_hash", "ties")}
+    return {"data": data.card.get("name"), **known, "split": split_card, "fit": "train", "seed": seed}
 
 
 def print_parts(backbone: Backbone, parts: Sequence[TrainablePart], *, num_rows: int) -> None:

@@ -158,7 +158,7 @@ def test_candidates_are_scored_beside_each_other_as_alone_and_ranked_by_it(two_s
 
 def test_in_words_a_prompt_holds_no_soft_token_and_with_them_the_same_words(two_step_run):
     model = load_artifact(two_step_run)
-    config = load_config(RECIPE.SoftTokensRecipe, None, ["data=d", "output=o"])
+    config = load_config(RECIPE.SoftTokensRecipe, None, overrides("d", "m", "o"))
     words = RECIPE.in_words(model, config)
     hybrid_ids = model.encoder.encode([3, 5], candidate=7)
     first = model.backbone.first_vector_id("soft")

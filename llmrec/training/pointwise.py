@@ -1,0 +1,45 @@
+"""Whose clicks a language model is asked about when it is trained to say yes or no to one item."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+from pydantic import Field
+
+from llmrec.config import Settings
+from llmrec.data.click_files import read_click_split
+from llmrec.data.click_rows import ClickSplit, click_rows, drawn_rows
+from llmrec.data.interactions import Interactions
+
+
+class ClickRowSettings(Settings):
+    """Rows to train on and to be measured by; see `llmrec.data.click_rows`."""
+
+    folder: str | None = (
+        None  # train, valid and test rows of a published split (llmrec.data.click_files); None: made here
+    )
+    split: Literal["time", "last"] = "time"
+    valid: float = 0.1
+    test: float = 0.1
+    positive_from: float = 4.0
+    negative_below: float = 3.0
+    max_train_rows: int | None = Field(None, ge=2)  # drawn by seed; None: all
+    max_valid_rows: int = Field(2000, ge=2)
+    max_test_rows: int | None = Field(None, ge=2)
+
+
+def make_click_rows(
+    settings: ClickRowSettings, interactions: Interactions, *, max_history: int, seed: int
+) -> tuple[ClickSplit, ClickSplit]:
+    """All rows of the split, and of each part as many as the settings want."""
+    if settings.folder is not None:
+        whole = read_click_split(settings.folder, interactions.num_items, max_history=max_history)
+    else:
+        chosen = settings.model_dump(include={"split", "valid", "test", "positive_from", "negative_below"})
+        whole = click_rows(interactions, **chosen, seed=seed, max_history=max_history)
+    drawn = {
+        name: drawn_rows(getattr(whole, name), getattr(settings, f"max_{name}_rows"), seed)
+        for name in ("train", "valid", "test")
+    }
+    return whole, replace(whole, **drawn)

@@ -1,0 +1,78 @@
+"""Trainings that follow one another in one run, each in a folder of its own: which parts one moves, and what it came to.
+
+| schedule | its steps |
+|---|---|
+| two_step | words: everything but the semantic adapter, on prompts in words alone; then soft: the adapter alone (CoLLM) |
+| curriculum, joint | joint: everything at once, with soft tokens from early on or from the start |
+| words | words: there is no adapter |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from accelerate import PartialState
+from pydantic import Field
+from safetensors.torch import load_file, save_file
+
+from llmrec.backbones.adapters import TrainablePart, trained_state
+from llmrec.backbones.causal_lm import Backbone
+from llmrec.files import atomic_file
+from llmrec.training.trainer import TrainingSettings
+
+Schedule = Literal["two_step", "curriculum", "joint", "words"]
+StepName = Literal["words", "soft", "joint"]
+TRAINED = "trained.safetensors"  # stands in the folder of a step that has ended
+
+
+class StepSettings(TrainingSettings):
+    """How long and how fast one step of the training is."""
+
+    epochs: float = Field(1.0, gt=0)
+    batch_size: int = Field(16, ge=1)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One part of the training, with a folder of its own in the run."""
+
+    name: StepName
+    settings: StepSettings
+
+    def trains(self, part: TrainablePart) -> bool:
+        """Of two steps the first moves everything but the adapter, the second the adapter alone."""
+        is_adapter = part.name.startswith("semantic adapter")
+        return {"words": not is_adapter, "soft": is_adapter, "joint": True}[self.name]
+
+
+def steps_of(schedule: Schedule, first: StepSettings, second: StepSettings) -> list[Step]:
+    """What a schedule consists of. second: settings of the second of two steps."""
+    words, soft, joint = Step("words", first), Step("soft", second), Step("joint", first)
+    return {"two_step": [words, soft], "words": [words], "joint": [joint], "curriculum": [joint]}[schedule]
+
+
+def move_only(parts: Sequence[TrainablePart], moves: Callable[[TrainablePart], bool]) -> None:
+    """Of all trained parts those for which `moves` holds require a gradient, the others do not."""
+    for part in parts:
+        for parameter in part.parameters:
+            parameter.requires_grad_(moves(part))
+
+
+def read_finished(folder: Path, backbone: Backbone) -> bool:
+    """Puts into the backbone what the step in `folder` came to; False where that has not ended."""
+    if not (folder / TRAINED).exists():
+        return False
+    backbone.load_state_dict(load_file(folder / TRAINED, device=str(backbone.device)), strict=False)
+    PartialState().print(f"the step '{folder.name}' is finished")
+    return True
+
+
+def write_finished(folder: Path, backbone: Backbone) -> None:
+    """Keeps what the step moved. All processes call it together."""
+    if PartialState().is_main_process:
+        with atomic_file(folder / TRAINED) as temporary:
+            save_file({name: tensor.contiguous() for name, tensor in trained_state(backbone).items()}, temporary)
+    PartialState().wait_for_everyone()
