@@ -63,6 +63,16 @@ def enrich(
       llmrec enrich data/ml-100k --model SmolLM2-135M-Instruct --prompt enrich/film_knowledge --dry-run
       llmrec enrich data/mine --model my-model --provider openai --base-url http://localhost:8000/v1 --max-items 20
     """
+    given = {"model": model, "prompt": prompt, "about": about, "provider": provider, "base_url": base_url, "retries": retries,
+             "max_new_tokens": max_new_tokens, "max_items": max_items, "max_tokens": max_tokens}  # fmt: skip
+    overrides = [f"{key}={_yaml(value)}" for key, value in given.items() if value is not None]
+    _write_texts(data_dir, name, [*overrides, *(setting or [])], dry_run=dry_run, yes=yes, as_json=as_json)
+
+
+def _write_texts(
+    data_dir: Path, name: str | None, overrides: list[str], *, dry_run: bool, yes: bool, as_json: bool
+) -> None:
+    """Says what it would take, asks where that is much, and has the texts written."""
     # Loaded here so that --help needs no torch.
     from llmrec.config import load_config
     from llmrec.data.folder import load_data
@@ -72,10 +82,7 @@ def enrich(
     from llmrec.enrich.run import Enrichment
     from llmrec.enrich.settings import EnrichSettings
 
-    given = {"model": model, "prompt": prompt, "about": about, "provider": provider, "base_url": base_url, "retries": retries,
-             "max_new_tokens": max_new_tokens, "max_items": max_items, "max_tokens": max_tokens}  # fmt: skip
-    overrides = [f"{key}={_yaml(value)}" for key, value in given.items() if value is not None]
-    settings = load_config(EnrichSettings, None, [*overrides, *(setting or [])])
+    settings = load_config(EnrichSettings, None, overrides)
     data = load_data(data_dir)
     enrich_prompt(settings)  # what it refuses is said before a model is loaded
     by_default = settings.model.rstrip("/").rsplit("/", 1)[-1] + ("-users" if settings.about == "users" else "")

