@@ -1,0 +1,46 @@
+"""Trainings of several steps: what each moves, and that a finished one is read again."""
+
+import pytest
+import torch
+
+from llmrec.backbones.adapters import add_lora, trainable_parts
+from llmrec.training.steps import StepSettings, move_only, read_finished, steps_of, write_finished
+from tests.tiny import tiny_backbone
+
+
+@pytest.mark.parametrize(
+    ("schedule", "names"),
+    [("two_step", ["words", "soft"]), ("curriculum", ["joint"]), ("joint", ["joint"]), ("words", ["words"])],
+)
+def test_only_the_second_of_two_steps_has_settings_of_its_own(schedule, names):
+    first, second = StepSettings(max_steps=1), StepSettings(max_steps=2)
+    steps = steps_of(schedule, first, second)
+    assert [step.name for step in steps] == names
+    assert [step.settings for step in steps] == [first, second][: len(names)]
+
+
+def test_a_finished_step_is_read_back_and_another_parts_weights_are_left_alone(tmp_path):
+    backbone = tiny_backbone("llama")
+    add_lora(backbone, rank=2, alpha=2, dropout=0.0)
+    parts = trainable_parts(backbone, adapter_lr=0, row_lr=0, weight_decay=0)
+    assert not read_finished(tmp_path, backbone)
+    lora = parts[0].parameters
+    with torch.no_grad():
+        lora[0].fill_(3.0)
+    write_finished(tmp_path, backbone)
+    embedding = backbone.causal_lm.get_input_embeddings().weight
+    with torch.no_grad():
+        lora[0].zero_()
+        embedding.fill_(7.0)
+    assert read_finished(tmp_path, backbone)
+    assert (lora[0] == 3.0).all() and (embedding == 7.0).all()
+
+
+def test_a_step_moves_what_it_names():
+    backbone = tiny_backbone("llama")
+    add_lora(backbone, rank=2, alpha=2, dropout=0.0)
+    parts = trainable_parts(backbone, adapter_lr=0, row_lr=0, weight_decay=0)
+    move_only(parts, lambda part: False)
+    assert not any(p.requires_grad for p in backbone.parameters())
+    move_only(parts, lambda part: part.name == "LoRA")
+    assert {id(p) for p in backbone.parameters() if p.requires_grad} == {id(p) for p in parts[0].parameters}
