@@ -128,9 +128,6 @@ def run(options: argparse.Namespace) -> dict:
 
     from llmrec.backbones.export import plain_model
     from llmrec.backbones.serving import pack
-    from llmrec.engines.beam_search import beam_search
-    from llmrec.engines.prompt_cache import PromptCache
-    from llmrec.engines.trie import TokenTrie
 
     vocab = options.vocab or VOCABULARY[options.shape]
     items = make_items(options.items, vocab)
@@ -138,37 +135,19 @@ def run(options: argparse.Namespace) -> dict:
     peers = Generate(plain_model(backbone), items, options.beams, options.rule)
     if not options.no_pack:
         pack(backbone)
-    trie = TokenTrie.from_item_tokens(items, options.device)
-    rng = np.random.default_rng(1)
-    prompts = list(rng.integers(3, vocab, (options.batch, options.prompt)))
+    prompts = list(np.random.default_rng(1).integers(3, vocab, (options.batch, options.prompt)))
     ids = torch.from_numpy(np.stack(prompts)).to(options.device)
-
-    cache = PromptCache(1 << 30) if options.returning else None
-
-    def search(asked):
-        return beam_search(
-            backbone, trie, asked, options.beams, num_beams=options.beams, score_rule=options.rule, prompt_cache=cache
-        )
-
-    def ours():
-        if not options.returning:
-            return search(prompts)
-        fresh = rng.integers(
-            3, vocab, (options.batch, options.returning)
-        )  # other news each time, after the same history
-        return search([np.concatenate([p[: -options.returning], new]) for p, new in zip(prompts, fresh, strict=True)])
+    search, ours = make_requests(options, backbone, items, prompts)
 
     @torch.no_grad()
     def prefill():
-        backbone.hidden_states(ids, places=torch.full((len(ids),), ids.shape[1] - 1))  # as a request reads it
+        last = torch.full((len(ids),), ids.shape[1] - 1, device=ids.device)
+        backbone.hidden_states(ids, places=last)  # as a request reads it
 
-    if options.returning:
-        search([prompt[: -options.returning] for prompt in prompts])
     found = search(prompts)
     common = {
         peer: require_same(found, getattr(peers, PEERS[peer])(ids), peer, options.dtype) for peer in options.peers
     }
-
     passes = rows_of_passes(backbone, ours)
     products = layer_products(backbone)
     functions = {"ours": ours, "prefill": prefill}
@@ -179,24 +158,51 @@ def run(options: argparse.Namespace) -> dict:
     functions |= {peer: (lambda name=peer: getattr(peers, PEERS[name])(ids)) for peer in options.peers}
     finish = torch.cuda.synchronize if options.device.startswith("cuda") else None
     timings = harness.measure(functions, options.rounds, finish=finish)
-    clock = "wall" if finish else "process"
-    over = harness.ratios(timings, ours="prefill", clock=clock)["ours"]
+    facts = {"vocab": vocab, "packed": not options.no_pack, "common_items": common, "passes": passes}
+    return facts | summary(options, timings, passes, "wall" if finish else "process")
+
+
+def make_requests(options: argparse.Namespace, backbone, items, prompts: list[np.ndarray]):
+    """Two functions: the search for given prompts, and the request that is timed. Of a returning user the history is known."""
+    from llmrec.engines.beam_search import beam_search
+    from llmrec.engines.prompt_cache import PromptCache
+    from llmrec.engines.trie import TokenTrie
+
+    trie = TokenTrie.from_item_tokens(items, options.device)
+    cache = PromptCache(1 << 30) if options.returning else None
+    rng = np.random.default_rng(2)
+
+    def search(asked):
+        return beam_search(
+            backbone, trie, asked, options.beams, num_beams=options.beams, score_rule=options.rule, prompt_cache=cache
+        )
+
+    if not options.returning:
+        return search, lambda: search(prompts)
+    histories = [prompt[: -options.returning] for prompt in prompts]
+    search(histories)
+
+    def ours():
+        news = rng.integers(3, backbone.base_vocab_size, (len(prompts), options.returning))  # other news each time
+        return search([np.concatenate(pair) for pair in zip(histories, news, strict=True)])
+
+    return search, ours
+
+
+def summary(options: argparse.Namespace, timings: dict, passes: list[int], clock: str) -> dict:
+    """Times, ratios and floors, once outputs were found to be identical."""
     read = options.returning or options.prompt
     rows = sum(passes) if options.rule == "trie" else options.batch * (read + options.beams * (LEVELS - 1))
     return {
         "score_rule": options.rule,
-        "vocab": vocab,
-        "packed": not options.no_pack,
         "identical": True,
-        "common_items": common,
         "seconds": {name: timing.to_json() for name, timing in timings.items()},
         "ratio": {name: value for name, value in harness.ratios(timings, clock=clock).items() if name in options.peers},
-        "over_prefill": over,
+        "over_prefill": harness.ratios(timings, ours="prefill", clock=clock)["ours"],
         "floor": {
             "rows": rows / (options.batch * options.prompt),
             "products": harness.ratios(timings, ours="prefill_products", clock=clock)["products"],
         },
-        "passes": passes,
     }
 
 
