@@ -7,8 +7,10 @@ import logging
 import re
 from pathlib import Path
 
+from accelerate import PartialState
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from llmrec.errors import ArtifactError
 from llmrec.files import write_json, write_text
 
 COMPLETE = "complete.json"
@@ -20,7 +22,8 @@ class MarkComplete(TrainerCallback):
     """Writes complete.json (every file and its size) last into each checkpoint: without it a checkpoint counts as half-written."""
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
-        """Called when the Trainer has written everything of a checkpoint."""
+        """Called when the Trainer has written everything of a checkpoint that this process writes."""
+        PartialState().wait_for_everyone()  # each process writes its own random numbers
         if state.is_world_process_zero:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             write_json(folder / COMPLETE, {"files": _sizes(folder)})
@@ -40,6 +43,27 @@ class EndsOnce(EarlyStoppingCallback):
         out_of_patience = self.early_stopping_patience_counter >= self.early_stopping_patience
         if out_of_patience or state.global_step >= state.max_steps:
             control.should_training_stop = True
+
+
+class FindsBest(TrainerCallback):
+    """The best checkpoint is the one in this run's folder, wherever the folder lay when it was written.
+
+    The Trainer keeps its path: of a run that was moved it would end with the last weights instead of the best, after a warning, and of
+    a copy with whatever lies in the original by now.
+    """
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
+        """Called once the Trainer has read the checkpoint. Raises ArtifactError where the best one is gone."""
+        if state.best_global_step:
+            best = Path(args.output_dir) / f"checkpoint-{state.best_global_step}"
+            if not _is_complete(best):
+                raise ArtifactError(
+                    f"this run was best at step {state.best_global_step}, but '{best}' is gone or incomplete; put it back, or start "
+                    "over with --fresh."
+                )
+            state.best_model_checkpoint = str(best)
 
 
 class LogLines(TrainerCallback):

@@ -22,7 +22,15 @@ from llmrec.backbones.frozen_linear import frozen_weights_packed
 from llmrec.config import Settings
 from llmrec.errors import ArtifactError, ConfigError
 from llmrec.prompting.mixture import Mixture
-from llmrec.training.checkpoints import LOG, EndsOnce, LogLines, MarkComplete, last_complete_checkpoint, step_of
+from llmrec.training.checkpoints import (
+    LOG,
+    EndsOnce,
+    FindsBest,
+    LogLines,
+    MarkComplete,
+    last_complete_checkpoint,
+    step_of,
+)
 from llmrec.training.estimate import Estimate, estimate, measured, say
 from llmrec.training.samplers import BranchSampler, EpochSampler, LengthSampler, MixtureSampler
 from llmrec.training.sharded import make_plain, make_shardable, whole_outside_layers
@@ -220,7 +228,7 @@ def train(
         parts=parts,
         rank_validation=rank_validation,
         by_user=settings.packing == "branches",
-        callbacks=[EndsOnce(settings.patience), LogLines(folder / LOG), MarkComplete(), *callbacks],
+        callbacks=[EndsOnce(settings.patience), FindsBest(), LogLines(folder / LOG), MarkComplete(), *callbacks],
     )
     checkpoint = last_complete_checkpoint(folder / "checkpoints")
     done = step_of(checkpoint) if checkpoint else 0
@@ -247,7 +255,7 @@ def training_arguments(
     steps_an_epoch = math.ceil(num_rows / (settings.batch_size * settings.gradient_accumulation * num_processes))
     every = settings.evaluate_every or max(1, steps_an_epoch)
     total = settings.max_steps if settings.max_steps > 0 else int(steps_an_epoch * settings.epochs)
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(folder / "checkpoints"),
         num_train_epochs=settings.epochs,
         max_steps=settings.max_steps,
@@ -277,3 +285,6 @@ def training_arguments(
         ddp_find_unused_parameters=False,
         ddp_broadcast_buffers=False,  # they are features of items, large and alike everywhere
     )
+    # One card a process: nn.DataParallel, which the Trainer takes where a process sees several, would cut packed batches apart.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments

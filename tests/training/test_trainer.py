@@ -6,14 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainingArguments
 
 from llmrec.backbones.adapters import add_lora, trainable_parts
 from llmrec.errors import ArtifactError
 from llmrec.prompting.collators import Collator
 from llmrec.prompting.knowledge_rows import KnowledgeRows
+from llmrec.training import trainer as module
 from llmrec.training.checkpoints import LOG, last_complete_checkpoint, read_log
-from llmrec.training.trainer import Objective, RankingTrainer, TrainingSettings, train
+from llmrec.training.trainer import Objective, RankingTrainer, TrainingSettings, train, training_arguments
 from tests.tiny import tiny_backbone
 
 FOUND = {
@@ -65,7 +66,7 @@ def unbroken(tmp_path_factory) -> tuple[Path, RankingTrainer]:
 def assert_same_end(folder: Path, trainer: RankingTrainer, unbroken: tuple[Path, RankingTrainer]) -> None:
     of, expected = unbroken
     assert (trainer.state.global_step, trainer.state.best_global_step) == (expected.state.global_step, 4) == (10, 4)
-    assert Path(trainer.state.best_model_checkpoint).name == "checkpoint-4"
+    assert Path(trainer.state.best_model_checkpoint) == folder / "checkpoints" / "checkpoint-4"
     weights, whole = trainer.model.state_dict(), expected.model.state_dict()
     assert all(torch.equal(weights[name], whole[name]) for name in whole)
     losses, whole_losses = ([r["loss"] for r in read_log(each / LOG) if "loss" in r] for each in (folder, of))
@@ -82,6 +83,24 @@ def test_a_training_that_goes_on_stops_at_the_step_at_which_it_would_have_stoppe
 def test_a_training_whose_patience_had_ended_takes_no_further_step(unbroken, tmp_path):
     shutil.copytree(unbroken[0], tmp_path, dirs_exist_ok=True)  # as if it had been killed before the model was written
     assert_same_end(tmp_path, run(tmp_path), unbroken)
+
+
+def test_a_training_whose_best_checkpoint_is_gone_does_not_end_with_another(unbroken, tmp_path):
+    shutil.copytree(unbroken[0], tmp_path, dirs_exist_ok=True)
+    shutil.rmtree(tmp_path / "checkpoints" / "checkpoint-4")
+    with pytest.raises(ArtifactError, match=r"best at step 4, but '.*checkpoint-4' is gone or incomplete; put it back"):
+        run(tmp_path)
+
+
+def test_one_process_uses_one_card_of_several(tmp_path, monkeypatch):
+    class SeesTwoCards(TrainingArguments):
+        def __post_init__(self):
+            super().__post_init__()
+            self._n_gpu = 2
+
+    monkeypatch.setattr(module, "TrainingArguments", SeesTwoCards)
+    arguments = training_arguments(TrainingSettings(batch_size=8), tmp_path, num_rows=1, seed=0)
+    assert (arguments.n_gpu, arguments.train_batch_size) == (1, 8)
 
 
 def test_a_training_that_had_made_all_its_steps_takes_no_further_one(tmp_path):
