@@ -1,7 +1,7 @@
 """Time and memory of a training before it starts, by running a few of its own batches, and beside it what was measured afterwards.
 
 A formula would have to know every architecture, arithmetic and packing. Instead a short, a usual, a long and the largest batch go
-forward and backward on the real model, AdamW makes one step on copies of the trained parameters, and a few validation cases are
+forward and backward on the real model, AdamW makes steps that move nothing, and a few validation cases are
 ranked (`llmrec.training.probes`). The training that follows is the same, bit for bit, as one without an estimate.
 """
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from llmrec.training.trainer import RankingTrainer
 
 FILE = "estimate.json"
-# seconds that more batches, and ranking, may be tried, or this share of all steps where that is more
-SETTLING, RANKING, SHARE = 3.0, 10.0, 0.02
+# seconds that more batches, and ranking, may be tried; or this share of all steps where that is more, but never more than so long
+SETTLING, RANKING, SHARE, LONGEST = 3.0, 10.0, 0.02, 30.0
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,9 @@ def estimate(trainer: RankingTrainer, *, num_cases: int, done: int = 0) -> Estim
         state, optimizer_seconds = try_optimizer(trainer)  # which stays, as it does in training
         tried = try_batches(trainer, free)
         step_seconds = trainer.args.gradient_accumulation_steps * tried.seconds + optimizer_seconds
-        share = SHARE * steps * step_seconds
-        settle(trainer, peak, budget=max(SETTLING, share))
+        share = min(SHARE * steps * step_seconds, LONGEST)
+        if tried.largest:  # settling goes through batches of all sizes
+            settle(trainer, peak, budget=max(SETTLING, share))
         highest = peak.bytes()
         validation_seconds, ranking = try_validation(trainer, num_cases, budget=max(RANKING, share))
     if highest is not None:
@@ -173,7 +174,7 @@ def _steps(trainer: RankingTrainer, done: int) -> tuple[int, int]:
     an_epoch = math.ceil(batches / arguments.gradient_accumulation_steps)
     total = arguments.max_steps if arguments.max_steps > 0 else math.ceil(an_epoch * arguments.num_train_epochs)
     every = int(arguments.eval_steps)
-    return max(total - done, 0), max(math.ceil(total / every) - done // every, 0)
+    return max(total - done, 0), math.ceil(total / every) - done // every if done < total else 0
 
 
 def _duration(seconds: float) -> str:

@@ -1,6 +1,6 @@
 """Runs a little of a training before it starts, on the real model, and leaves everything as it was.
 
-What is tried: one step of AdamW on copies of the trained parameters; a short, a usual, a long and the largest batch forward and
+What is tried: steps of AdamW that move nothing; a short, a usual, a long and the largest batch forward and
 backward, and more until memory has settled; a few validation cases. Weights, gradients, modes and random numbers are afterwards those
 before it.
 """
@@ -113,7 +113,8 @@ def _forward_backward(trainer: RankingTrainer, rows: Sequence[int]) -> int:
     """One batch as training takes it; returns its tokens."""
     batch = _batch(trainer, rows)
     trainer.model(**batch)["loss"].backward()
-    trainer.model.zero_grad(set_to_none=True)
+    if trainer.args.gradient_accumulation_steps == 1:  # else a batch finds the gradients of those before it in memory
+        trainer.model.zero_grad(set_to_none=True)
     return batch["input_ids"].numel()
 
 
@@ -138,18 +139,22 @@ def _saved_bytes(trainer: RankingTrainer, rows: Sequence[int]) -> tuple[int, int
 
 
 def try_optimizer(trainer: RankingTrainer) -> tuple[list[torch.Tensor], float]:
-    """AdamW's state, and seconds of its step with the clipping before it, on copies of the trained parameters."""
-    copies = [nn.Parameter(p.detach().clone()) for p in trainer.model.parameters() if p.requires_grad]
-    for copy in copies:
-        copy.grad = torch.zeros_like(copy)
-    optimizer = torch.optim.AdamW(copies)
+    """AdamW's state, and seconds of its step with the clipping before it: of no gradient and no learning rate, so that nothing moves.
+
+    On the parameters themselves: copies would need memory that the training does not.
+    """
+    trained = [p for p in trainer.model.parameters() if p.requires_grad]
+    for parameter in trained:
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer = torch.optim.AdamW(trained, lr=0.0, weight_decay=0.0)
 
     def step() -> None:
-        nn.utils.clip_grad_norm_(copies, 1.0)
+        nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
 
     step()  # makes the state
     seconds = seconds_of(trainer.args.device, step)
+    trainer.model.zero_grad(set_to_none=True)
     state = [value for one in optimizer.state.values() for value in one.values() if isinstance(value, torch.Tensor)]
     return state, seconds
 
@@ -158,18 +163,21 @@ def try_validation(trainer: RankingTrainer, num_cases: int, *, budget: float) ->
     """Seconds of one validation, from a few cases and some more (a part is the same however many there are), and its highest memory.
 
     budget: seconds that the last and largest ranking may take; some times that where memory would not be known otherwise.
+    The memory is None where ranking never came above the mark that the process had before it.
     """
     if num_cases == 0:
         return 0.0, None
     device = trainer.args.device
+    trainer.model.zero_grad(set_to_none=True)  # a validation comes behind a whole step
 
     def rank(cases: int) -> float:
         return seconds_of(device, lambda: trainer.rank_validation(cases))
 
     few = ranked = min(FIRST_CASES, num_cases)
     rank(few)  # warms up
-    few_seconds = seconds = rank(few)
     before, peak = used_bytes(device), Peak(device)
+    mark = peak.bytes()
+    few_seconds = seconds = rank(few)
     while ranked < num_cases:
         more = min(num_cases, FASTER * ranked)
         patience = (
@@ -179,6 +187,8 @@ def try_validation(trainer: RankingTrainer, num_cases: int, *, budget: float) ->
             break
         ranked, seconds = more, rank(more)
     highest = peak.bytes()
+    if highest == mark:
+        highest = None
     at_once, in_all = min(ranked, RANKED_AT_ONCE), min(num_cases, RANKED_AT_ONCE)
     if highest is not None and before is not None:  # what it took grows with the cases that are ranked at once
         highest = before + (highest - before) * in_all // at_once

@@ -34,11 +34,12 @@ class Squares(nn.Module):
         return {"loss": ((input_ids.float() @ self.weight) ** 2).sum()}
 
 
-def known_trainer(model: nn.Module) -> SimpleNamespace:
+def known_trainer(model: nn.Module, **arguments: int) -> SimpleNamespace:
     """As much of a trainer as the probes look at: rows of three numbers."""
+    arguments = {"train_batch_size": 4, "gradient_accumulation_steps": 1, "world_size": 1} | arguments
     return SimpleNamespace(
         model=model,
-        args=SimpleNamespace(device=torch.device("cpu"), train_batch_size=4),
+        args=SimpleNamespace(device=torch.device("cpu"), **arguments),
         data_collator=lambda rows: {"input_ids": torch.stack(rows)},
         train_dataset=[torch.arange(3) for _ in range(8)],
     )
@@ -54,6 +55,43 @@ def test_adamw_keeps_two_numbers_a_parameter_and_a_count():
     state, seconds = probes.try_optimizer(known_trainer(model))
     assert probes.storage_bytes(state) == 2 * 15 * 4 + 4 and seconds > 0
     assert torch.equal(model.weight, torch.ones(3, 5)) and model.weight.grad is None
+
+
+def test_gradients_stay_in_memory_where_a_step_has_several_batches():
+    model = Squares()
+    probes._forward_backward(known_trainer(model, gradient_accumulation_steps=2), [0, 1])
+    assert model.weight.grad is not None
+    probes._forward_backward(known_trainer(model), [0, 1])
+    assert model.weight.grad is None
+
+
+@pytest.mark.parametrize(("done", "left"), [(0, (5, 3)), (2, (3, 2)), (4, (1, 1)), (5, (0, 0))])
+def test_the_last_step_is_validated_once_too(done, left):
+    trainer = known_trainer(Squares(), max_steps=5, eval_steps=2)
+    assert module._steps(trainer, done) == left
+
+
+@pytest.mark.parametrize(
+    ("marks", "expected"),
+    [
+        ([1000, 1400], 1000 + 400 * 20 // 8),  # twenty at once take more than the eight tried
+        ([7000, 7000], None),  # the mark of what came before could not be set back
+    ],
+)
+def test_the_memory_of_a_ranking_is_what_it_added(monkeypatch, marks, expected):
+    class Peak:
+        def __init__(self, device):
+            self.marks = iter(marks)
+
+        def bytes(self):
+            return next(self.marks)
+
+    monkeypatch.setattr(probes, "Peak", Peak)
+    monkeypatch.setattr(probes, "used_bytes", lambda device: 1000)
+    trainer = known_trainer(Squares())
+    trainer.rank_validation = lambda cases: None
+    _, memory = probes.try_validation(trainer, 20, budget=-1.0)  # no time for more than eight
+    assert memory == expected
 
 
 def test_the_batch_with_the_most_targets_is_known():
@@ -128,10 +166,11 @@ def test_a_batch_that_cannot_fit_is_not_tried_and_the_training_is_warned_of(
     tried = []
     monkeypatch.setattr(module, "free_bytes", lambda device: 300_000)
     before = probes._forward_backward
-    monkeypatch.setattr(probes, "_forward_backward", lambda t, rows: tried.append(before(t, rows)) or tried[-1])
+    monkeypatch.setattr(probes, "_forward_backward", lambda t, rows: tried.append(tuple(rows)) or before(t, rows))
     run_here(settings(few_users, tiny_model, tmp_path / "run", "training.max_steps=1", "training.evaluate_every=1"))
     said = capsys.readouterr().out
     assert "warning: this training needs" in said
+    assert 1 <= len(set(tried)) <= 2, "a usual one and a short one"
     written = json.loads((tmp_path / "run" / module.FILE).read_text())["estimate"]
     assert written["largest_tried"] is False and written["fits"] is False
 
