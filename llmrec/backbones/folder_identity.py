@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from llmrec.errors import LlmrecError
+from llmrec.errors import LlmrecError, ModelError
 from llmrec.files import cache_dir, content_hash, read_json, write_json
 
 # What transformers reads of a folder: configurations, tokenizers, preparation of pictures, weights.
@@ -19,10 +19,13 @@ def folder_identity(folder: Path) -> str:
     """A digest of every byte that transformers reads: names and contents of the files, subfolders left out.
 
     Every byte, because a sample of the weights misses whatever was changed elsewhere: one layer, one bias. That is a third of a second
-    for 500 MB, and `_digest` remembers it.
+    for 500 MB, and `_digest` remembers it. Raises ModelError for a file that cannot be read.
     """
-    paths = sorted(path for path in folder.iterdir() if path.suffix in READ_SUFFIXES and path.is_file())
-    return content_hash(*(part for path in paths for part in (path.name, _digest(path))))
+    try:
+        paths = sorted(path for path in folder.iterdir() if path.suffix in READ_SUFFIXES and path.is_file())
+        return content_hash(*(part for path in paths for part in (path.name, _digest(path))))
+    except OSError as error:
+        raise ModelError(f"cannot read the model in '{folder}': {error}.") from error
 
 
 def _digest(path: Path) -> str:
@@ -37,5 +40,6 @@ def _digest(path: Path) -> str:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if time.time() - max(found.st_mtime, found.st_ctime) > SETTLED_SECONDS:
-        write_json(memory, {"file": facts, "sha256": digest})
+        with suppress(LlmrecError):  # a cache that cannot be written, as in many containers: read again next time
+            write_json(memory, {"file": facts, "sha256": digest})
     return digest

@@ -12,6 +12,7 @@ import pytest
 from llmrec.backbones import folder_identity as module
 from llmrec.backbones.load import resolve
 from llmrec.backbones.text_encoder import encode_texts, find_encoder
+from llmrec.errors import ModelError
 from tests.backbones.test_text_encoder import tiny_encoder  # noqa: F401
 
 
@@ -97,6 +98,24 @@ def test_a_broken_memory_is_none(twins, tmp_path, monkeypatch):
     for path in (tmp_path / "cache" / "digests").iterdir():
         path.write_text("{")
     assert identity(one) == first
+
+
+def test_a_cache_that_cannot_be_written_changes_no_identity(twins, tmp_path, monkeypatch):
+    one, _ = twins
+    now, first = time.time(), identity(one)
+    monkeypatch.setattr(module.time, "time", lambda: now + 10)
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("LLMREC_CACHE", str(tmp_path / "file" / "cache"))
+    assert identity(one) == first
+
+
+def test_weights_that_cannot_be_read_are_one_sentence(twins, monkeypatch):
+    def broken(file, _):
+        raise OSError(5, "Input/output error", file.name)
+
+    monkeypatch.setattr(module.hashlib, "file_digest", broken)
+    with pytest.raises(ModelError, match=r"cannot read the model in '.*one': .*Input/output error"):
+        resolve(str(twins[0]))
 
 
 def test_a_wheels_model_is_known_by_its_version_and_not_read(monkeypatch):
