@@ -8,8 +8,9 @@ from torch import nn
 from llmrec.backbones.adapters import add_lora
 from llmrec.backbones.decoder_layers import add_layer_adapters, layer_adapters
 from llmrec.backbones.fused_layer import FusedLayer
+from llmrec.backbones.prefix import add_prefix
 from llmrec.backbones.serving import pack
-from llmrec.engines.prompt_cache import empty_cache
+from llmrec.engines.prompt_cache import PromptCache, empty_cache
 from llmrec.engines.prompt_tree import PromptTree
 from llmrec.errors import ModelError
 from tests.tiny import tiny_backbone
@@ -114,6 +115,55 @@ def test_the_state_of_one_token_a_row_is_that_of_all_and_the_cache_gets_every_to
             torch.testing.assert_close(one[:, 0], every[rows, places], atol=1e-5, rtol=1e-5)
             for ours, theirs in zip(caches[0].layers, caches[1].layers, strict=True):
                 assert ours.keys.equal(theirs.keys) and ours.values.equal(theirs.values)
+
+
+@pytest.mark.parametrize("prefix", [0, 3, 11])
+def test_a_window_a_prefix_and_remembered_beginnings_change_nothing_for_a_packed_model(prefix):
+    """Windows of 8 tokens: shorter than the prompts and than the longest prefix. Prompts begin alike and are of unequal length."""
+    backbone = _shaken(tiny_backbone("mistral"))
+    if prefix:
+        add_prefix(backbone, num_tokens=prefix)
+    rng = np.random.default_rng(0)
+    common = rng.integers(3, 200, 20)
+    prompts = [np.concatenate([common, rng.integers(3, 200, length)]) for length in (5, 17, 1)]
+    padded = torch.from_numpy(rng.integers(3, 200, (3, 14)))
+    places = torch.tensor([13, 2, 9])
+    mask = (torch.arange(14) <= places[:, None]).long()
+
+    @torch.no_grad()
+    def read():
+        cache = PromptCache(1 << 20)
+        trees = [PromptTree(backbone.eval(), prompts, 2, memory) for memory in (None, cache, cache)]
+        nodes = [
+            tree.grow(torch.full((3, 1), 5), torch.zeros(3, 1).long(), torch.ones(3, 1, 1).bool()) for tree in trees
+        ]
+        states = [tree.last_hidden for tree in trees]
+        return [*states, *nodes, backbone.hidden_states(padded, attention_mask=mask, places=places)]
+
+    before = read()
+    pack(pack(backbone))  # twice is as good as once
+    assert _num_fused(backbone) == 2
+    for ours, theirs in zip(read(), before, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=2e-5)
+
+
+def test_transformers_own_generation_writes_the_same_with_fused_layers():
+    backbone = _shaken(tiny_backbone("mistral"))
+    ids = torch.randint(3, 200, (2, 12), generator=torch.Generator().manual_seed(2))
+    mask = torch.ones_like(ids)
+    mask[1, :5] = 0  # padded on the left
+
+    def scores():
+        written = backbone.causal_lm.generate(
+            ids, attention_mask=mask, max_new_tokens=8, do_sample=False, pad_token_id=0, eos_token_id=None,
+            return_dict_in_generate=True, output_logits=True,
+        )  # fmt: skip
+        return torch.stack(written.logits)
+
+    before = scores()
+    pack(backbone)
+    assert _num_fused(backbone) == 2
+    torch.testing.assert_close(scores(), before, atol=2e-5, rtol=2e-5)
 
 
 def test_for_one_token_a_row_the_last_layer_multiplies_no_more(monkeypatch):

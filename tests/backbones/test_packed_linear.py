@@ -83,11 +83,12 @@ def test_a_packed_model_is_neither_saved_nor_copied(tmp_path):
 def test_bfloat16_is_left_alone_where_the_processor_cannot():
     program = (
         "import torch; from tests.tiny import tiny_backbone; from llmrec.backbones.serving import pack\n"
-        "b = tiny_backbone('llama'); b.causal_lm.to(torch.bfloat16); pack(b); print(b.hidden_states(torch.ones(1, 3).long()).shape)"
+        "b = tiny_backbone('llama'); b.causal_lm.to(torch.bfloat16); before = [type(m) for m in b.modules()]; pack(b)\n"
+        "print([type(m) for m in b.modules()] == before, b.hidden_states(torch.ones(1, 3).long()).shape)"
     )
     environment = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
-    assert "torch.Size([1, 3, 32])" in done.stdout, done.stderr
+    assert "True torch.Size([1, 3, 32])" in done.stdout, done.stderr
 
 
 def test_lora_beside_bfloat16_weights_is_not_rounded_into_them():

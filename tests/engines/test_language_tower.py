@@ -12,6 +12,8 @@ from transformers import (
     Qwen2_5_VLForConditionalGeneration,
 )
 
+from llmrec.backbones.fused_layer import FusedLayer
+from llmrec.backbones.serving import pack
 from llmrec.engines.beam_search import beam_search
 from llmrec.engines.prompt_cache import PromptCache
 from llmrec.engines.trie import TokenTrie
@@ -64,3 +66,17 @@ def test_beams_of_the_language_tower_equal_generate(make, rule):
             expected = generate(model, ITEMS, prompt, 8, renormalize=rule == "trie")
             assert found[row].tolist() == [item for item, _ in expected]
             np.testing.assert_allclose(scores[row].numpy(), [score for _, score in expected], atol=1e-4)
+
+
+@pytest.mark.parametrize(("make", "num_fused"), [(llava, 3), (qwen2_5_vl, 0)])
+def test_a_packed_tower_finds_the_same_beams(make, num_fused):
+    """Llama's layers are fused inside a tower, too; those with positions in three dimensions stay."""
+    torch.manual_seed(0)
+    backbone, trie = as_backbone(make().eval()), TokenTrie.from_item_tokens(ITEMS)
+    prompts = [np.random.default_rng(0).integers(5, BASE, length) for length in (19, 5)]
+    items, scores = beam_search(backbone, trie, prompts, 8, num_beams=8)
+    pack(backbone)
+    assert sum(type(module) is FusedLayer for module in backbone.causal_lm.modules()) == num_fused
+    found, found_scores = beam_search(backbone, trie, prompts, 8, num_beams=8)
+    assert found.equal(items)
+    torch.testing.assert_close(found_scores, scores, atol=1e-4, rtol=1e-5)
