@@ -157,6 +157,7 @@ class Backbone(nn.Module):
             packed_layout: who sees whom where the one row is many, packed; then no attention_mask.
             places: int64 (B,), the one token of each row whose state is asked for: then (B, 1, D).
         """
+        assert packed_layout is None or places is None, "a packed row has many prompts, and so many places"
         if inputs_embeds is None:
             assert input_ids is not None, "hidden_states needs input_ids or inputs_embeds"
             inputs_embeds = self.embed(input_ids)
@@ -225,7 +226,10 @@ class Backbone(nn.Module):
         return self._shape_logits(self.item_table.logits(hidden, rows))
 
     def token_logits(self, hidden: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        """hidden (N, D) -> float32 (N, M): logits of the tokens named, int64 (M,), ascending; only those are computed."""
+        """hidden (N, D) -> float32 (N, M): logits of the tokens named, int64 (M,), ascending.
+
+        Only those are computed, except by a head whose rows do not lie open: with LoRA, in 4 bits, or packed and not tied.
+        """
         head = self.causal_lm.get_output_embeddings()
         words = tokens[tokens < self.base_vocab_size]
         rows = tokens[len(words) :] - self.base_vocab_size
@@ -235,7 +239,7 @@ class Backbone(nn.Module):
             bias = None if head.bias is None else head.bias[words]
             states = hidden.to(self.dtype)
             logits.append(self._shape_logits(torch.nn.functional.linear(states, weight[words], bias).float()))
-        elif len(words):  # a head with LoRA, or in 4 bits, is more than its rows
+        elif len(words):
             logits.append(self._shape_logits(head(hidden.to(self.dtype)).float())[:, words])
         if len(rows):
             logits.append(self.item_logits(hidden, rows))

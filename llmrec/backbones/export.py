@@ -56,7 +56,7 @@ def plain_model(backbone: Backbone) -> nn.Module:
     )
     read, answered = _rows(backbone)  # (R + S, D), (R, D)
     if not len(read):
-        return model
+        return model.eval()
     size, num_rows = backbone.base_vocab_size + len(read), len(answered)
     inputs, head = model.get_input_embeddings(), model.get_output_embeddings()
     base_head = head.weight.detach().clone()
