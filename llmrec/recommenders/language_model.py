@@ -231,8 +231,9 @@ def ready_to_serve(model: LanguageModel, *, prompt_cache_bytes: int) -> Language
     """The model for inference alone: its weights packed on a processor (it cannot be trained or saved afterwards), and with
     a memory of the prompts it has read. prompt_cache_bytes: 0 for none; models whose layers cannot take prompts apart
     (recurrent ones) have none either."""
-    reads_head = model.score_rule == "full" or model.backbone.item_table is None
-    pack(model.backbone, head=reads_head and model.encoder.prompt.answers is None)  # of two words the rows are enough
+    # the rule `trie` compares single words and a click prompt two: the head's own rows are enough
+    reads_head = model.score_rule == "full" and model.encoder.prompt.answers is None
+    pack(model.backbone, head=reads_head)
     if prompt_cache_bytes == 0 or not can_take_prompts_apart(model.backbone):
         return model
     return replace(model, prompt_cache=PromptCache(prompt_cache_bytes))

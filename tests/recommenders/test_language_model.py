@@ -8,7 +8,7 @@ from llmrec.backbones.packed_linear import PackedLinear
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Histories
 from llmrec.errors import ModelError
-from llmrec.items.forms import unique_id_tokens
+from llmrec.items.forms import text_tokens, unique_id_tokens
 from llmrec.nn.item_table import ItemTable
 from llmrec.prompting.encoder import PromptEncoder
 from llmrec.prompting.templates import load_prompt
@@ -22,14 +22,17 @@ NUM_ITEMS = 40
 HISTORIES = [[1, 2, 3], [], [7], [5, 9, 11, 13, 2, 8], list(range(30))]
 
 
-def language_model_of(form: str, rule: str = "level") -> LanguageModel:
-    backbone = tiny_backbone("llama")
+def language_model_of(form: str, rule: str = "level", family: str = "llama") -> LanguageModel:
+    backbone = tiny_backbone(family)
+    catalog = Catalog.from_rows([{"item_id": f"i{item}", "title": f"Item {item}"} for item in range(NUM_ITEMS)])
     if form == "unique_id":
         tokens = unique_id_tokens(NUM_ITEMS, backbone.base_vocab_size)
+    elif form == "text":
+        tokens = text_tokens(catalog.titles, backbone.tokenizer, backbone.base_vocab_size, item_ids=catalog.item_ids)
     else:
         tokens = random_item_tokens(NUM_ITEMS, levels=3, codebook_size=4, base_vocab_size=backbone.base_vocab_size)
-    backbone.add_item_table(ItemTable(tokens.row_levels, backbone.dim, norm=backbone.embedding_norm))
-    catalog = Catalog.from_rows([{"item_id": f"i{item}", "title": f"Item {item}"} for item in range(NUM_ITEMS)])
+    if form != "text":
+        backbone.add_item_table(ItemTable(tokens.row_levels, backbone.dim, norm=backbone.embedding_norm))
     encoder = PromptEncoder(
         load_prompt("next_item/bare"), backbone.tokenizer, tokens, catalog, max_history=20, max_tokens=128
     )
@@ -97,6 +100,19 @@ def test_a_model_made_ready_to_serve_answers_as_before_also_a_returning_user(for
         np.testing.assert_array_equal(found.items, ranking.items)
         np.testing.assert_allclose(found.scores, ranking.scores, atol=1e-4)
     assert len(model.prompt_cache) > 0
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3"])  # a head of its own, and one that is the embedding
+@pytest.mark.parametrize("rule", ["trie", "full"])
+def test_a_head_that_only_single_words_are_asked_of_is_not_packed(family, rule):
+    requests = Requests(Histories.from_lists([[1, 2], [3, 30, 4]]))
+    expected = recommender_of(language_model_of("text", rule, family)).rank(requests, 5, exclude_seen=True)
+    model = ready_to_serve(language_model_of("text", rule, family), prompt_cache_bytes=0)
+    head = model.backbone.causal_lm.get_output_embeddings()
+    assert isinstance(head, PackedLinear) == (rule == "full")
+    found = recommender_of(model).rank(requests, 5, exclude_seen=True)
+    np.testing.assert_array_equal(found.items, expected.items)
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
 
 
 @pytest.mark.parametrize("form", ["unique_id", "semantic_id"])
