@@ -99,11 +99,16 @@ class Codebooks:
 
 
 def nearest_codes(features: np.ndarray, codebooks: Sequence[np.ndarray]) -> np.ndarray:
-    """The nearest code at every level given those before it: int32 (N, L); rows may repeat."""
+    """The nearest code at every level given those before it: int32 (N, L); rows may repeat.
+
+    Distances are taken around the middle of a codebook: the first holds the features' mean, which may be thousands of times as long as
+    what tells items apart, and in float32 its square would drown them.
+    """
     residual = np.array(features, dtype=np.float32)
     codes = np.empty((len(residual), len(codebooks)), dtype=np.int32)
     for level, codebook in enumerate(codebooks):
-        codes[:, level] = nearest(residual, codebook)
+        middle = codebook.mean(axis=0)
+        codes[:, level] = nearest(residual - middle, codebook - middle)
         residual -= codebook[codes[:, level]]
     return codes
 

@@ -108,6 +108,16 @@ def test_the_nearest_centroid_is_that_of_a_search_over_all_and_the_lower_of_equa
     assert (found == 100).any() and not (found == 200).any()
 
 
+def test_features_far_from_zero_are_coded_as_well_as_the_same_around_it():
+    rng = np.random.default_rng(0)
+    around_zero = (rng.normal(size=(500, 8)) @ rng.normal(size=(8, 16))).astype(np.float32)
+    shares = []
+    for offset in (0, 10_000):
+        _, report = tokenize_features(around_zero + np.float32(offset), codebook_size=16, seed=0)
+        shares.append(report.unexplained_nearest)
+    assert shares[1] == pytest.approx(shares[0], rel=0.02)
+
+
 def test_levels_are_fitted_together_as_if_item_by_item_and_unused_codes_stay():
     rng = np.random.default_rng(0)
     points = rng.normal(size=(200, 5)).astype(np.float32)
