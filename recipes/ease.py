@@ -7,7 +7,7 @@
 | stage | reads | writes |
 |---|---|---|
 | enrich | the items' fields | DATA/knowledge/NAME: a text an item (the same as `llmrec enrich`; resumes) |
-| adapter | those texts, the items' features | RUN/adapter/model: adapter and item vectors, trained and untrained; reconstruction.json |
+| adapter | those texts, the items' features | RUN/adapter/model: adapter and item vectors, trained and untrained; what texts cost |
 | click_through | those vectors, ratings; no language model | RUN/click_through: cells.jsonl, results.json, auc.svg, models/ |
 
 The adapter turns an item's features x into soft tokens i_1..i_nq that make the frozen language model say the text t:

@@ -34,7 +34,7 @@ from llmrec.data.folder import Data, load_data
 from llmrec.data.interactions import Interactions
 from llmrec.data.splits import Split
 from llmrec.errors import ConfigError
-from llmrec.evaluation.candidates import hit_among
+from llmrec.evaluation.candidates import drawn_lists, hit_among
 from llmrec.evaluation.clicks import click_report
 from llmrec.evaluation.tasks import load_task
 from llmrec.evaluation.validation import ranking_validation
@@ -164,7 +164,9 @@ class Events:
 def read_events(config: SoftTokensRecipe, data: Data) -> Events:
     """The rows or cases of the objective, and the training events among them."""
     if config.objective == "next_item":
-        split = load_task(config.next_item.task).split.make(data.interactions)
+        split, wanted = load_task(config.next_item.task).split.make(data.interactions), config.next_item
+        asked = {"max_cases": wanted.max_test_users, "seed": config.seed}
+        drawn_lists(split.test, data.catalog.num_items, wanted.num_candidates, **asked)  # else refused after training
         return Events(split.train, split=split)
     whole, drawn = make_click_rows(
         config.clicks, data.interactions, max_history=config.prompt.max_history, seed=config.seed
@@ -320,8 +322,7 @@ def main(config: SoftTokensRecipe, *, fresh: bool, dry_run: bool = False) -> Est
     set_seed(config.seed)
     data = load_data(config.data)
     events = read_events(config, data)
-    backbone_settings = settle_dtype(config.backbone, seed=config.seed)
-    config = config.model_copy(update={"backbone": backbone_settings})
+    config = config.model_copy(update={"backbone": settle_dtype(config.backbone, seed=config.seed)})
     model = make_model(config, data, events, make_backbone(config.backbone, seed=config.seed))
     num_rows = len(training_rows(model, events))
     begin_run(config, output, num_rows=num_rows, fresh=fresh, parts=(*get_args(StepName), RESULTS))

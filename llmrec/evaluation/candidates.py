@@ -35,26 +35,35 @@ def drawn_candidates(cases: Cases, num_items: int, num_candidates: int, seed: in
     return candidates
 
 
-def hit_among(
-    recommender: Ranker, cases: Cases, num_candidates: int, *, max_cases: int, seed: int
-) -> dict[str, float | int]:
-    """Hit ratio at 1 among drawn candidates, ties counted by expectation, with its interval over cases, for `max_cases` drawn cases."""
+def drawn_lists(
+    cases: Cases, num_items: int, num_candidates: int, *, max_cases: int, seed: int
+) -> tuple[Cases, np.ndarray]:
+    """`max_cases` drawn cases (all where there are fewer), and the candidates of each. Raises ConfigError as `drawn_candidates`."""
     chosen = np.sort(np.random.default_rng(seed).permutation(len(cases))[:max_cases])
     times = None if cases.times is None else cases.times[chosen]
     cases = Cases(cases.users[chosen], cases.histories.take(chosen), cases.targets[chosen], times)
-    candidates = drawn_candidates(cases, recommender.num_items, num_candidates, seed)
+    return cases, drawn_candidates(cases, num_items, num_candidates, seed)
+
+
+def hit_among(
+    recommender: Ranker, cases: Cases, num_candidates: int, *, max_cases: int, seed: int
+) -> dict[str, float | int | None]:
+    """Hit ratio at 1 among drawn candidates, ties counted by expectation, with its interval over cases, for `max_cases` drawn cases;
+    None where there are none."""
+    cases, candidates = drawn_lists(cases, recommender.num_items, num_candidates, max_cases=max_cases, seed=seed)
+    if not len(cases):
+        return {"cases": 0, "candidates": num_candidates, "hit@1": None, "low": None, "high": None}
     requests = Requests.from_cases(cases)
-    hits = [np.zeros(0)]
+    hits = []
     for rows in batches(len(cases), BATCH, "ranking candidates"):
         scores = recommender.score(requests.take(rows), candidates[rows])
         hits.append(metrics.recall(*metrics.ranks_from_scores(scores, np.zeros(len(rows), np.int64)), 1))
     hit = np.concatenate(hits)
     low, high = metrics.bootstrap_interval(hit[:, None])
-    value = float(hit.mean()) if len(hit) else float("nan")
     return {
         "cases": len(hit),
         "candidates": num_candidates,
-        "hit@1": value,
+        "hit@1": float(hit.mean()),
         "low": float(low[0]),
         "high": float(high[0]),
     }

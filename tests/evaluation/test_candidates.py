@@ -43,6 +43,11 @@ def test_hits_are_counted_by_hand():
     assert (equal["cases"], equal["hit@1"]) == (7, pytest.approx(1 / 5))
 
 
+def test_no_cases_have_no_hit_ratio():
+    found = hit_among(Fixed(np.zeros(10)), CASES, 5, max_cases=0, seed=0)
+    assert found == {"cases": 0, "candidates": 5, "hit@1": None, "low": None, "high": None}
+
+
 def test_a_list_longer_than_what_is_left_is_refused():
     with pytest.raises(ConfigError, match="ask for fewer candidates"):
         drawn_candidates(CASES, 10, 9, seed=0)
@@ -58,3 +63,11 @@ def test_click_figures_lie_in_their_intervals():
     assert found["auc"]["value"] == metrics.auc(labels, scores)
     for figure in found.values():
         assert figure["low"] < figure["value"] < figure["high"]
+
+
+def test_a_gauc_that_does_not_exist_is_none():
+    zeros, labels = np.zeros(4, np.int32), np.array([True, False, True, False])
+    rows = ClickRows(np.arange(4, dtype=np.int32), zeros, labels, zeros[:, None], zeros, zeros, None)
+    found = click_report(rows, np.array([0.9, 0.1, 0.8, 0.2]))
+    assert found["auc"]["value"] == 1.0
+    assert found["gauc"] == {"value": None, "low": None, "high": None}, "no user has rows of both classes"
