@@ -61,9 +61,10 @@ def fit_codebooks(
     quantisation, Babenko and Lempitsky 2014), which levels found one after another have never seen. The last such fit is in
     all D dimensions.
 
-    On the way centroids go OVERSHOOT times as far as to the means. As long as no item changes its code, the error is quadratic
-    along that line and least at the means, so any factor below 2 still lowers it; and items that go on changing codes mostly
-    move the means further the same way (successive over-relaxation, Young 1954). Fewer passes over the items are needed then.
+    On the way centroids go OVERSHOOT times as far as to the means. As long as no item changes its code, a level's error is quadratic
+    along that line and least at the means, so any factor below 2 still lowers it (of levels fitted together nearly so); and items
+    that go on changing codes mostly move the means further the same way (successive over-relaxation, Young 1954). Fewer passes over
+    the items are needed then.
     docs/benchmarks.md has errors and times.
 
     features: float32 (N, D), finite. The same features, sizes and seed give the same centroids. A level with more codes than

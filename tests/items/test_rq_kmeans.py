@@ -13,7 +13,7 @@ from llmrec.data.catalog import Catalog
 from llmrec.errors import ConfigError, DataError
 from llmrec.items.codebooks import Scaling, nearest, nearest_codes
 from llmrec.items.quality import quality_report
-from llmrec.items.rq_kmeans import _fitted_together, default_codebook_size, fit_codebooks, tokenize_features
+from llmrec.items.rq_kmeans import _clusters, _fitted_together, default_codebook_size, fit_codebooks, tokenize_features
 from llmrec.items.unique_codes import make_unique
 
 
@@ -116,6 +116,14 @@ def test_features_far_from_zero_are_coded_as_well_as_the_same_around_it():
         _, report = tokenize_features(around_zero + np.float32(offset), codebook_size=16, seed=0)
         shares.append(report.unexplained_nearest)
     assert shares[1] == pytest.approx(shares[0], rel=0.02)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_codes_that_start_on_equal_items_find_others(seed):
+    """More than half of the items have the same features, and so have the centroids that are drawn from them."""
+    points = np.random.default_rng(seed).normal(size=(1200, 12)).astype(np.float32)
+    points[:700] = points[0]
+    assert len(np.unique(nearest(points, _clusters(points, 64, 12, seed)))) >= 62
 
 
 def test_levels_are_fitted_together_as_if_item_by_item_and_unused_codes_stay():
