@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +20,11 @@ from llmrec.errors import LlmrecError
 def _temporary(path: Path) -> Path:
     # The same folder means the same file system, so os.replace is one atomic step.
     return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+
+def unfinished(folder: Path) -> list[Path]:
+    """What a process that was killed was writing into `folder` itself: files and folders that nobody will finish."""
+    return [path for path in folder.glob(".*.tmp") if re.fullmatch(r"\..+\.\d+-[0-9a-f]{8}\.tmp", path.name)]
 
 
 def _cannot_write(path: Path, error: OSError) -> LlmrecError:

@@ -23,6 +23,7 @@ from llmrec.backbones.causal_lm import Backbone
 from llmrec.config import Settings, load_config, save_config
 from llmrec.data.folder import Data
 from llmrec.errors import ConfigError, DataError, LlmrecError
+from llmrec.files import unfinished
 from llmrec.recommenders.artifact import MANIFEST, MODEL_FOLDER
 from llmrec.terminal import printable
 from llmrec.training.checkpoints import LOG
@@ -86,7 +87,7 @@ def settle_run_folder(config: SettingsT, folder: Path, *, fresh: bool) -> Settin
     known = folder / CONFIG
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"expected a folder to write the run to, but '{folder}' is a file; choose another.")
-    if folder.exists() and any(folder.iterdir()) and not known.exists():
+    if folder.exists() and not known.exists() and set(folder.iterdir()) - set(unfinished(folder)):
         raise ConfigError(
             f"expected a new output folder or a run of llmrec, but '{folder}' holds other files; choose another."
         )
@@ -115,8 +116,8 @@ def begin_run(config: Settings, folder: Path, *, num_rows: int, fresh: bool, par
         )
     state = PartialState()
     if state.is_main_process:
-        for name in (MODEL_FOLDER, "checkpoints", LOG, FILE, *parts) if fresh else ():
-            path = folder / name
+        old = [folder / name for name in (MODEL_FOLDER, "checkpoints", LOG, FILE, *parts)] if fresh else []
+        for path in [*old, *unfinished(folder)]:  # a model that was half written is as large as one
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         save_config(config, folder / CONFIG)  # last: a run that was only half removed is still the old one
     state.wait_for_everyone()  # who looks for checkpoints now finds the folder as it is to be

@@ -1,5 +1,6 @@
 """Starting again in a run folder: the same settings go on, others are refused."""
 
+import shutil
 from pathlib import Path
 from typing import Literal
 
@@ -7,6 +8,7 @@ import pytest
 
 from llmrec.config import Settings
 from llmrec.errors import ConfigError, DataError
+from llmrec.files import atomic_folder, unfinished
 from llmrec.training.command import CONFIG, begin_run, recipe_main, refuse_sharded, settle_run_folder
 
 
@@ -66,6 +68,19 @@ def test_a_run_that_goes_on_keeps_what_it_has(old_run):
     before = run_of(old_run)
     begin_run(Recipe(output=str(old_run), rank=4), old_run, num_rows=3, fresh=False, parts=("words",))
     assert run_of(old_run) == before
+
+
+def test_what_a_killed_process_was_writing_is_removed_and_nobodys_way_is_barred_by_it(tmp_path):
+    folder, asked = tmp_path / "run", Recipe(output=str(tmp_path / "run"))
+    with pytest.raises(KeyboardInterrupt), atomic_folder(folder / "model") as half_written:
+        (half_written / "backbone").write_text("half")
+        shutil.copytree(half_written, killed := half_written.with_name(".model.7-0123abcd.tmp"))
+        raise KeyboardInterrupt
+    assert unfinished(folder) == [killed], "a process that is not killed leaves nothing"
+    assert settle_run_folder(asked, folder, fresh=False) == asked
+    (folder / ".mine.tmp").write_text("a note of its owner")
+    begin_run(asked, folder, num_rows=1, fresh=False)
+    assert sorted(run_of(folder)) == [".mine.tmp", CONFIG]
 
 
 @pytest.mark.parametrize("how", ["FSDP", "DEEPSPEED"])
