@@ -83,6 +83,9 @@ class FusedLayer(nn.Module):
         **arguments: Any,
     ) -> Tensor:
         """transformers' signature of a decoder layer: (B, T, D) -> (B, T, D), the cache appended to."""
+        assert "packed_layout" not in arguments, (
+            "packed rows are for training: windows are not handed on to their attention"
+        )
         attention = self._attention[0]
         normed = self.input_layernorm(hidden_states)
         heads = self.qkv_proj(normed).unflatten(-1, (-1, attention.head_dim))  # (B, T, A + 2 G, C)
