@@ -40,16 +40,33 @@ def can_fuse(layer: nn.Module) -> bool:
     return is_plain and is_bare and type(layer.mlp.act_fn).__name__ in ("SiLU", "SiLUActivation")
 
 
+@torch.no_grad()
+def agrees(fused: FusedLayer, layer: nn.Module) -> bool:
+    """Whether both give the same for a few random tokens: tried, for the next transformers may write the layer in another way."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 6, fused.down_proj.out_features, generator=generator).to(fused.down_proj.dtype)
+    angles = (6 * torch.rand(2, 6, fused.head_dim // 2, generator=generator)).repeat(1, 1, 2)  # (B, T, C)
+    turns = (angles.cos().to(x.dtype), angles.sin().to(x.dtype))
+    ours, theirs = (each(x, position_embeddings=turns).float() for each in (fused, layer.eval()))
+    tolerance = 1e-4 if x.dtype == torch.float32 else 2e-2
+    return bool((ours - theirs).abs().max() <= tolerance * theirs.abs().max())
+
+
 class FusedLayer(nn.Module):
-    """What `layer` computes, `can_fuse` it provided. Takes its matrices: the layer is of no use afterwards."""
+    """What `layer` computes, `can_fuse` it provided, with copies of its matrices. To attention it stands for the layer's own.
+
+    Attributes that attention reads: config, layer_idx, head_dim, num_key_value_groups, is_causal.
+    """
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
         attention, mlp = layer.self_attn, layer.mlp
+        self.config, self.layer_idx, self.is_causal = attention.config, attention.layer_idx, True
+        self.head_dim, self.num_key_value_groups = attention.head_dim, attention.num_key_value_groups
+        self._scaling = attention.scaling
         self._places: Tensor | None = None
-        self._attention = [attention]  # asked for its shape and settings, not a part of this module
-        self._num_rotated = (attention.q_proj.out_features + attention.k_proj.out_features) // attention.head_dim
-        self._num_queries = attention.q_proj.out_features // attention.head_dim
+        self._num_rotated = (attention.q_proj.out_features + attention.k_proj.out_features) // self.head_dim
+        self._num_queries = attention.q_proj.out_features // self.head_dim
         self.input_layernorm = _RMSNorm(layer.input_layernorm)
         self.post_attention_layernorm = _RMSNorm(layer.post_attention_layernorm)
         self.head_norms = None
@@ -59,7 +76,6 @@ class FusedLayer(nn.Module):
         self.o_proj = PackedLinear(attention.o_proj)
         self.gate_proj, self.up_proj = PackedLinear(mlp.gate_proj), PackedLinear(mlp.up_proj)
         self.down_proj = PackedLinear(mlp.down_proj)
-        del attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj, layer.mlp
 
     @contextmanager
     def for_places(self, places: Tensor) -> Iterator[None]:
@@ -86,23 +102,22 @@ class FusedLayer(nn.Module):
         assert "packed_layout" not in arguments, (
             "packed rows are for training: windows are not handed on to their attention"
         )
-        attention = self._attention[0]
         normed = self.input_layernorm(hidden_states)
-        heads = self.qkv_proj(normed).unflatten(-1, (-1, attention.head_dim))  # (B, T, A + 2 G, C)
+        heads = self.qkv_proj(normed).unflatten(-1, (-1, self.head_dim))  # (B, T, A + 2 G, C)
         query, key, value = self._rotated(heads, *position_embeddings)
         if past_key_values is not None:
-            key, value = past_key_values.update(key, value, attention.layer_idx)
+            key, value = past_key_values.update(key, value, self.layer_idx)
         if self._places is None:
-            attend = ALL_ATTENTION_FUNCTIONS[attention.config._attn_implementation]
+            attend = ALL_ATTENTION_FUNCTIONS[self.config._attn_implementation]
             attended, _ = attend(
-                attention, query, key, value, attention_mask, scaling=attention.scaling, dropout=0.0, **arguments
+                self, query, key, value, attention_mask, scaling=self._scaling, dropout=0.0, **arguments
             )  # (B, T, A, C)
         else:
             row = torch.arange(len(query))
             hidden_states = hidden_states[row, self._places][:, None]  # (B, 1, D)
             seen = _seen_from(self._places, attention_mask, query.shape[2], key.shape[2])
             attended = F.scaled_dot_product_attention(
-                query[row, :, self._places][:, :, None], key, value, seen, scale=attention.scaling, enable_gqa=True
+                query[row, :, self._places][:, :, None], key, value, seen, scale=self._scaling, enable_gqa=True
             ).transpose(1, 2)  # (B, 1, A, C)
         hidden_states = self.o_proj.plus(attended.flatten(2), hidden_states)
         normed = self.post_attention_layernorm(hidden_states)

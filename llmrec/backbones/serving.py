@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
+from importlib.metadata import version
+
 import torch
 from torch import nn
 
 from llmrec.backbones.causal_lm import Backbone
-from llmrec.backbones.fused_layer import FusedLayer, can_fuse
+from llmrec.backbones.fused_layer import FusedLayer, agrees, can_fuse
 from llmrec.backbones.packed_linear import PackedLinear, can_pack, packs
 
 
@@ -24,20 +28,47 @@ def pack(backbone: Backbone, *, head: bool = True) -> Backbone:
     if backbone.peft is not None and backbone.quantize is None and backbone.dtype == torch.float32:
         backbone.peft.merge_and_unload()
         backbone.peft = None
+    backbone.eval()
+    if packs(backbone.dtype):
+        _fuse(backbone)
     embedding = backbone.causal_lm.get_input_embeddings().weight
     last = backbone.causal_lm.get_output_embeddings()
-    if packs(backbone.dtype):
-        for parent in list(backbone.body.modules()):
-            for name, child in parent.named_children():
-                if can_fuse(child):
-                    setattr(parent, name, FusedLayer(child))
-        fused = [module for module in backbone.body.modules() if isinstance(module, FusedLayer)]
-        if fused and len(fused) == backbone.config.get_text_config(decoder=True).num_hidden_layers:
-            backbone.last_layer = fused[-1]
-    for path, parent in list(backbone.causal_lm.named_modules()):
-        for name, child in parent.named_children():
-            # the exact class: quantized layers are subclasses with weights of their own; PEFT asks LoRA's for their dtype
-            is_plain = type(child) is nn.Linear and "lora_" not in path
-            if is_plain and packs(child.weight.dtype) and (head or child is not last):
-                setattr(parent, name, PackedLinear(child, keep_rows=child.weight is embedding))
-    return backbone.eval()
+
+    def is_plain(path: str, module: nn.Module) -> bool:
+        # the exact class: quantized layers are subclasses with weights of their own; PEFT asks LoRA's for their dtype
+        return type(module) is nn.Linear and "lora_" not in path and packs(module.weight.dtype)
+
+    for parent, name in _places(backbone.causal_lm, is_plain):
+        linear = parent.get_submodule(name)
+        if head or linear is not last:
+            setattr(parent, name, PackedLinear(linear, keep_rows=linear.weight is embedding))
+    return backbone
+
+
+def _fuse(backbone: Backbone) -> None:
+    """Puts fused layers in the place of those that they agree with."""
+    places = _places(backbone.body, lambda _, module: can_fuse(module))
+    for parent, name in places:
+        layer = parent.get_submodule(name)
+        fused = FusedLayer(layer)
+        if (parent, name) == places[0] and not agrees(fused, layer):
+            warnings.warn(
+                f"{type(layer).__name__} of transformers {version('transformers')} computes something else than llmrec knows of it; "
+                "it runs as it is, which is slower.",
+                stacklevel=2,
+            )
+            return
+        setattr(parent, name, fused)
+    if places and len(places) == backbone.config.get_text_config(decoder=True).num_hidden_layers:
+        parent, name = places[-1]
+        backbone.last_layer = parent.get_submodule(name)
+
+
+def _places(module: nn.Module, fits: Callable[[str, nn.Module], bool]) -> list[tuple[nn.Module, str]]:
+    """Where the children stand that fit, as parent and name: the children themselves can go once others take their places."""
+    return [
+        (parent, name)
+        for path, parent in module.named_modules()
+        for name, child in parent.named_children()
+        if fits(path, child)
+    ]

@@ -1,9 +1,13 @@
 """Fused decoder layers: the numbers of transformers' own, for every make that is fused, and hands off everything else."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from llmrec.backbones.adapters import add_lora
 from llmrec.backbones.decoder_layers import add_layer_adapters, layer_adapters
@@ -179,10 +183,26 @@ def test_for_one_token_a_row_the_last_layer_multiplies_no_more(monkeypatch):
     assert rows == {"first": 24, "last": 2}
 
 
-def test_fused_layers_hold_every_matrix_once_and_are_not_saved():
+def test_the_matrices_of_fused_layers_are_held_once_and_not_saved():
     backbone = tiny_backbone("llama")
     layer = backbone.body.layers[0]
-    fused = FusedLayer(layer)
-    assert not [module for module in layer.modules() if isinstance(module, nn.Linear)]
+    before = [weakref.ref(parameter) for parameter in layer.parameters() if parameter.ndim == 2]
+    del layer
+    pack(backbone)
+    gc.collect()
+    assert len(before) == 7 and all(matrix() is None for matrix in before)
     with pytest.raises(ModelError, match="packed for serving"):
-        fused.state_dict()
+        backbone.last_layer.state_dict()
+
+
+def test_a_layer_that_transformers_came_to_write_in_another_way_stays_and_is_named(monkeypatch):
+    forward = LlamaDecoderLayer.forward
+    monkeypatch.setattr(LlamaDecoderLayer, "forward", lambda self, x, **rest: 0.9 * forward(self, x, **rest))
+    backbone = tiny_backbone("llama")
+    ids = torch.arange(3, 12)[None]
+    with torch.no_grad():
+        before = backbone.eval().hidden_states(ids)
+        with pytest.warns(UserWarning, match="LlamaDecoderLayer of transformers .* computes something else"):
+            pack(backbone)
+        assert _num_fused(backbone) == 0 and backbone.last_layer is None
+        torch.testing.assert_close(backbone.hidden_states(ids), before, atol=1e-4, rtol=1e-4)
