@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import plots
-from harness import ROOT, folder_name, processor
+from harness import ROOT, processor
 
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "speed.md"
@@ -19,8 +19,9 @@ Results = dict[str, dict]  # name -> what a bench printed, of one machine
 
 def write() -> None:
     """The plots of benchmarks/results/MACHINE/*.json, and the section of docs/speed.md."""
-    machines = [read(folder) for folder in sorted(RESULTS.iterdir()) if folder.is_dir()]
-    pictures = [plots.write(results, RESULTS / _folder(results)) for results in machines]
+    folders = [folder for folder in sorted(RESULTS.iterdir()) if any(folder.glob("*.json"))]
+    machines = [read(folder) for folder in folders]
+    pictures = [plots.write(results, folder) for results, folder in zip(machines, folders, strict=True)]
     PAGE.write_text(with_results(PAGE.read_text(), section(machines, pictures)))
 
 
@@ -42,10 +43,6 @@ def section(machines: Sequence[Results], pictures: Sequence[Sequence[tuple[Path,
         parts += [f"### {_processor(results)}", _ratios(results), _floors(results), _absent(results), _origins(results)]
         parts += [f"![{alt}](../{path.relative_to(ROOT).as_posix()})" for path, alt in drawn]
     return "\n\n".join(part for part in parts if part)
-
-
-def _folder(results: Results) -> str:
-    return folder_name(next(iter(results.values()))["machine"])
 
 
 def _processor(results: Results) -> str:

@@ -87,10 +87,13 @@ def plain_tokenizer(backbone: Backbone, row_strings: list[str]) -> Any:
     vectors = [f"<{name}_{place}>" for name, source in made for place in range(source.num_tokens)]
     added = [*row_strings, *vectors]
     tokenizer.add_tokens(added)
-    if added:
-        ids = tokenizer.convert_tokens_to_ids([added[0], added[-1]])
-        expected = [backbone.base_vocab_size, backbone.base_vocab_size + len(added) - 1]
-        assert ids == expected, f"item and vector tokens are {ids}, expected {expected}"
+    first = backbone.base_vocab_size
+    if tokenizer.convert_tokens_to_ids(added) != list(range(first, first + len(added))):
+        taken = [token for token in added if token in backbone.tokenizer.get_vocab()]
+        raise ModelError(
+            f"the item and vector tokens should get the ids from {first} on, but the backbone's tokenizer knows "
+            f"{len(taken)} of them already (such as {taken[:1]}). Export a run of another backbone, or serve this one with llmrec."
+        )
     return tokenizer
 
 

@@ -12,6 +12,8 @@ from llmrec.files import cache_dir, content_hash, read_json, write_json
 
 # What transformers reads of a folder: configurations, tokenizers, preparation of pictures, weights.
 READ_SUFFIXES = frozenset({".bin", ".jinja", ".json", ".model", ".safetensors", ".tiktoken", ".txt"})
+# What a training leaves beside them, and nobody reads.
+_LEFT_BEHIND = frozenset({"training_args.bin", "optimizer.bin", "scheduler.bin", "trainer_state.json"})
 SETTLED_SECONDS = 2.0  # a file changed later than that may change again under the same times
 
 
@@ -22,10 +24,14 @@ def folder_identity(folder: Path) -> str:
     for 500 MB, and `_digest` remembers it. Raises ModelError for a file that cannot be read.
     """
     try:
-        paths = sorted(path for path in folder.iterdir() if path.suffix in READ_SUFFIXES and path.is_file())
+        paths = sorted(path for path in folder.iterdir() if _is_read(path))
         return content_hash(*(part for path in paths for part in (path.name, _digest(path))))
     except OSError as error:
         raise ModelError(f"cannot read the model in '{folder}': {error}.") from error
+
+
+def _is_read(path: Path) -> bool:
+    return path.suffix in READ_SUFFIXES and path.name not in _LEFT_BEHIND and path.is_file()
 
 
 def _digest(path: Path) -> str:

@@ -100,8 +100,9 @@ def _clusters(points: np.ndarray, size: int, num_iterations: int, seed: int) -> 
         codes = nearest(points, centroids)
         counts = np.bincount(codes, minlength=size)
         centroids = _overshot(centroids, _means(points, codes, centroids))
-        empty = np.flatnonzero(counts == 0)[: size // 2]  # each gets half of one of the largest clusters
-        large = np.argsort(-counts, kind="stable")[: len(empty)]
+        large = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts > 1)]
+        empty = np.flatnonzero(counts == 0)[: len(large)]  # each gets half of one of the largest clusters
+        large = large[: len(empty)]
         centroids[empty] = centroids[large] * np.float32(1 + SPLIT)
         centroids[large] *= np.float32(1 - SPLIT)
     return centroids

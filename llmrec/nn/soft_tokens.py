@@ -153,8 +153,8 @@ class SoftItemTable(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """float32 (N, D). While nothing is trained they are kept until something changes; in training all uses of one step share them,
-        until its gradient has passed through."""
+        """float32 (N, D). While nothing is trained they are kept until something changes. In training all uses of one step share them,
+        and so one graph, until its gradient has passed through: the losses of a step go backwards together, in one call."""
         state = (_versions(self), _versions(self._soft_tokens[0]))
         if self.training and torch.is_grad_enabled():
             if self._of_step is None or self._of_step[0] != state:

@@ -2,8 +2,8 @@
 
 `times` is how often an epoch holds each row of a source: 1 once, 3 three times, 0.25 a quarter of them, 1.5 all of them and a half
 of them again. A part is drawn anew for each epoch, without returning what was drawn: the four quarters of four epochs are all the
-rows. A row set that depends on seed and epoch alone is the same in every process and in a run that was killed and goes on, whatever
-loads it. A source's draw does not depend on the others, so adding one leaves the rest as it was.
+rows, up to rounding. A row set that depends on seed and epoch alone is the same in every process and in a run that was killed and
+goes on, whatever loads it. A source's draw does not depend on the others, so adding one leaves the rest as it was.
 
 Letters: M rows of the mixture, T tokens.
 """

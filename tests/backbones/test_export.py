@@ -1,5 +1,7 @@
 """Soft tokens, soft answers and soft prompts as ordinary rows of a plain checkpoint."""
 
+import copy
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
@@ -74,6 +76,17 @@ def test_the_exported_tokenizer_spells_the_ids_of_vectors(tmp_path):
         start + 16,
     ]
     assert len(tokenizer) == start + N * Q + P
+
+
+def test_a_vocabulary_that_has_a_vectors_name_already_is_refused_and_nothing_is_written(tmp_path):
+    backbone = soft_backbone("llama")
+    backbone.tokenizer = copy.deepcopy(backbone.tokenizer)
+    backbone.tokenizer.add_tokens(["<soft_5>"])
+    with pytest.raises(
+        ModelError, match=r"the backbone's tokenizer knows 1 of them already \(such as \['<soft_5>'\]\)"
+    ):
+        export(backbone, unique_id_tokens(N, backbone.base_vocab_size).row_strings, tmp_path / "plain")
+    assert not (tmp_path / "plain").exists()
 
 
 def test_generation_never_writes_a_vector(tmp_path):

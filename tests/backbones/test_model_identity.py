@@ -36,6 +36,7 @@ def flip(path: Path, place: int) -> None:
 def test_the_same_files_in_another_folder_are_the_same_encoder(twins):
     one, other = twins
     (other / "README.md").write_text("words about it")
+    (other / "training_args.bin").write_bytes(b"what a training leaves behind")
     (other / "onnx").mkdir()
     assert identity(one) == identity(other)
 
