@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections.abc import Callable
@@ -16,20 +17,28 @@ ROUNDS, BATCH, TOKENS = 3, 4, 64
 
 
 def fastest_dtype(load: Callable[[torch.dtype], Backbone]) -> tuple[torch.dtype, dict[str, float]]:
-    """The faster arithmetic for one forward and backward pass, and the seconds of each (the least of three interleaved rounds).
+    """The faster arithmetic for one forward and backward pass, and the seconds of each (the least of three rounds).
+
+    One model is loaded, timed and freed after the other: both at once may need memory that the training does not.
 
     Args:
         load: makes the backbone in the dtype asked for.
     """
-    candidates = {dtype: load(dtype) for dtype in (torch.bfloat16, torch.float32)}
-    seconds = {dtype: float("inf") for dtype in candidates}
-    for _ in range(ROUNDS):
-        for dtype, backbone in candidates.items():
-            seconds[dtype] = min(seconds[dtype], _step_seconds(backbone))
+    seconds = {dtype: _least_seconds(load, dtype) for dtype in (torch.bfloat16, torch.float32)}
     best = min(seconds, key=lambda dtype: seconds[dtype])
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # all processes take what the first one measured
         best = broadcast_object_list([best])[0]
     return best, {str(dtype).removeprefix("torch."): value for dtype, value in seconds.items()}
+
+
+def _least_seconds(load: Callable[[torch.dtype], Backbone], dtype: torch.dtype) -> float:
+    backbone = load(dtype)
+    least = min(_step_seconds(backbone) for _ in range(ROUNDS))
+    del backbone
+    gc.collect()  # modules that know one another are freed by it alone
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return least
 
 
 def _step_seconds(backbone: Backbone) -> float:
