@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 from pathlib import Path
 
@@ -67,7 +68,8 @@ class FindsBest(TrainerCallback):
 
 
 class LogLines(TrainerCallback):
-    """Appends every record the Trainer logs (loss, learning rate, validation metrics) to a jsonl file, one object a line."""
+    """Appends every record the Trainer logs (loss, learning rate, validation metrics) to a jsonl file, one object a line; null is NaN
+    or infinite."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -78,7 +80,7 @@ class LogLines(TrainerCallback):
         """Keeps the lines up to the step a run resumes from, so that no step stands in the log twice."""
         if state.is_world_process_zero:
             kept = [record for record in read_log(self.path) if record["step"] <= state.global_step]
-            write_text(self.path, "".join(json.dumps(record) + "\n" for record in kept if state.global_step > 0))
+            write_text(self.path, "".join(_line(record) for record in kept if state.global_step > 0))
 
     def on_log(
         self,
@@ -91,17 +93,26 @@ class LogLines(TrainerCallback):
         """Called with each record."""
         if state.is_world_process_zero and logs:
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": state.global_step, **logs}) + "\n")
+                file.write(_line({"step": state.global_step, **logs}))
+
+
+def _line(record: dict) -> str:
+    """One line of JSON, which has no NaN and no infinity: null stands for them."""
+    known = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in record.items()
+    }
+    return json.dumps(known, allow_nan=False) + "\n"
 
 
 def read_log(path: Path) -> list[dict]:
-    """The records of a training log; a last line that a killed process left unfinished is passed over."""
+    """The records of a training log, NaN where it says null; a last line that a killed process left unfinished is passed over."""
     records = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
-            records.append(json.loads(line))
+            record = json.loads(line)
         except json.JSONDecodeError:
             continue
+        records.append({name: math.nan if value is None else value for name, value in record.items()})
     return records
 
 

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import TrainerCallback, TrainingArguments
+from transformers import TrainerCallback, TrainerState, TrainingArguments
 
 from llmrec.backbones.adapters import add_lora, trainable_parts
 from llmrec.errors import ArtifactError
 from llmrec.prompting.collators import Collator
 from llmrec.prompting.knowledge_rows import KnowledgeRows
 from llmrec.training import trainer as module
-from llmrec.training.checkpoints import LOG, last_complete_checkpoint, read_log
+from llmrec.training.checkpoints import LOG, LogLines, last_complete_checkpoint, read_log
 from llmrec.training.trainer import Objective, RankingTrainer, TrainingSettings, train, training_arguments
 from tests.tiny import tiny_backbone
 
@@ -126,6 +126,17 @@ def test_a_log_with_half_a_last_line_is_read_up_to_there(tmp_path):
     log = tmp_path / "training_log.jsonl"
     log.write_text('{"step": 1, "loss": 2.5}\n{"step": 2, "lo')
     assert read_log(log) == [{"step": 1, "loss": 2.5}]
+
+
+def test_a_number_that_is_none_stands_in_the_log_as_null(tmp_path):
+    log, state = LogLines(tmp_path / LOG), TrainerState(global_step=2)
+    log.on_log(None, state, None, {"loss": 2.5, "grad_norm": float("nan"), "eval_auc": np.float64("inf")})
+    before = log.path.read_text()
+    assert before == '{"step": 2, "loss": 2.5, "grad_norm": null, "eval_auc": null}\n'
+    log.on_train_begin(None, state, None)
+    assert log.path.read_text() == before, "a resumed run keeps it"
+    read = read_log(log.path)[0]
+    assert (read["step"], read["loss"]) == (2, 2.5) and np.isnan([read["grad_norm"], read["eval_auc"]]).all()
 
 
 def test_no_checkpoints_means_starting_at_the_beginning(tmp_path):
