@@ -10,6 +10,7 @@ from pathlib import Path
 
 from accelerate import PartialState
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
 
 from llmrec.errors import ArtifactError
 from llmrec.files import write_json, write_text
@@ -133,6 +134,17 @@ def last_complete_checkpoint(folder: Path) -> Path | None:
 def step_of(checkpoint: Path) -> int:
     """The optimiser step that a checkpoint-N was written behind."""
     return int(checkpoint.name.removeprefix("checkpoint-"))
+
+
+def was_over(checkpoint: Path) -> bool:
+    """Whether the training had come to its end with this checkpoint, by its steps or its patience: see `EndsOnce`."""
+    state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+    ends = state.stateful_callbacks[EndsOnce.__name__]
+    without_better, patience = (
+        ends["attributes"]["early_stopping_patience_counter"],
+        ends["args"]["early_stopping_patience"],
+    )
+    return state.global_step >= state.max_steps or without_better >= patience
 
 
 def _is_complete(folder: Path) -> bool:

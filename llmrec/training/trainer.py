@@ -30,6 +30,7 @@ from llmrec.training.checkpoints import (
     MarkComplete,
     last_complete_checkpoint,
     step_of,
+    was_over,
 )
 from llmrec.training.estimate import Estimate, estimate, measured, say
 from llmrec.training.samplers import BranchSampler, EpochSampler, LengthSampler, MixtureSampler
@@ -215,7 +216,8 @@ def train(
         criterion: the metric whose best checkpoint is kept.
         callbacks: a recipe's own, such as one that is told the step.
 
-    Returns: the trainer; its `state.best_metric` is the criterion's best value, its `estimate` what was expected.
+    Returns: the trainer; its `state.best_metric` is the criterion's best value, its `estimate` what was expected,
+    None where nothing was left to train.
     """
     folder.mkdir(parents=True, exist_ok=True)
     arguments = training_arguments(settings, folder, num_rows=len(rows), seed=seed, criterion=criterion)
@@ -236,8 +238,13 @@ def train(
     is_sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
     faster = nullcontext() if is_sharded else frozen_weights_packed(objective.backbone)
     with faster:
-        trainer.estimate = estimate(trainer, num_cases=num_cases, done=done)
-        say(trainer.estimate)
+        if checkpoint and was_over(checkpoint):
+            trainer.accelerator.print(
+                f"the training was over at step {done}: its best weights are read, nothing is tried"
+            )
+        else:
+            trainer.estimate = estimate(trainer, num_cases=num_cases, done=done)
+            say(trainer.estimate)
         if dry_run:
             return trainer
         scalars = make_shardable(objective, trainer.accelerator)

@@ -14,6 +14,7 @@ from llmrec.prompting.collators import Collator
 from llmrec.prompting.knowledge_rows import KnowledgeRows
 from llmrec.training import trainer as module
 from llmrec.training.checkpoints import LOG, LogLines, last_complete_checkpoint, read_log
+from llmrec.training.estimate import FILE
 from llmrec.training.trainer import Objective, RankingTrainer, TrainingSettings, train, training_arguments
 from tests.tiny import tiny_backbone
 
@@ -82,7 +83,12 @@ def test_a_training_that_goes_on_stops_at_the_step_at_which_it_would_have_stoppe
 
 def test_a_training_whose_patience_had_ended_takes_no_further_step(unbroken, tmp_path):
     shutil.copytree(unbroken[0], tmp_path, dirs_exist_ok=True)  # as if it had been killed before the model was written
-    assert_same_end(tmp_path, run(tmp_path), unbroken)
+    estimated = (tmp_path / FILE).read_bytes()
+    again = run(tmp_path)
+    assert_same_end(tmp_path, again, unbroken)
+    assert again.estimate is None and (tmp_path / FILE).read_bytes() == estimated, (
+        "nothing is tried, what was found is kept"
+    )
 
 
 def test_a_training_whose_best_checkpoint_is_gone_does_not_end_with_another(unbroken, tmp_path):
@@ -104,7 +110,10 @@ def test_one_process_uses_one_card_of_several(tmp_path, monkeypatch):
 
 
 def test_a_training_that_had_made_all_its_steps_takes_no_further_one(tmp_path):
-    first, again = run(tmp_path, max_steps=5), run(tmp_path, max_steps=5)
+    first = run(tmp_path, max_steps=5)
+    estimated = (tmp_path / FILE).read_bytes()
+    again = run(tmp_path, max_steps=5)
+    assert again.estimate is None and (tmp_path / FILE).read_bytes() == estimated
     assert first.state.global_step == again.state.global_step == 5
     weights, whole = again.model.state_dict(), first.model.state_dict()
     assert all(torch.equal(weights[name], whole[name]) for name in whole)
