@@ -20,8 +20,9 @@ from safetensors.torch import load_file, save_file
 
 from llmrec.backbones.adapters import TrainablePart, trained_state
 from llmrec.backbones.causal_lm import Backbone
+from llmrec.errors import ArtifactError
 from llmrec.files import atomic_file
-from llmrec.training.trainer import TrainingSettings
+from llmrec.training.trainer import TrainingSettings, check_same_parts
 
 Schedule = Literal["two_step", "curriculum", "joint", "words"]
 StepName = Literal["words", "soft", "joint"]
@@ -62,10 +63,22 @@ def move_only(parts: Sequence[TrainablePart], moves: Callable[[TrainablePart], b
 
 
 def read_finished(folder: Path, backbone: Backbone) -> bool:
-    """Puts into the backbone what the step in `folder` came to; False where that has not ended."""
+    """Puts into the backbone what the step in `folder` came to; False where that has not ended.
+
+    Raises:
+        ArtifactError: the file holds other parameters than those that require a gradient now, or of other shapes.
+    """
     if not (folder / TRAINED).exists():
         return False
-    backbone.load_state_dict(load_file(folder / TRAINED, device=str(backbone.device)), strict=False)
+    found, trained = load_file(folder / TRAINED, device=str(backbone.device)), trained_state(backbone)
+    check_same_parts(found, trained, f"'{folder / TRAINED}'")
+    for name, tensor in found.items():
+        if tensor.shape != trained[name].shape:
+            raise ArtifactError(
+                f"'{folder / TRAINED}' holds {name} of shape {tuple(tensor.shape)}, but the model's is {tuple(trained[name].shape)}; "
+                "give the settings it was made with, or start over with --fresh."
+            )
+    backbone.load_state_dict(found, strict=False)  # the frozen parameters are not missing
     PartialState().print(f"the step '{folder.name}' is finished")
     return True
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
@@ -127,12 +127,18 @@ class Objective(nn.Module):
 
     def load_state_dict(self, state_dict: Mapping[str, torch.Tensor], strict: bool = True, assign: bool = False) -> Any:
         """Loads exactly the trained parameters; a missing or foreign one is an error whatever `strict` says."""
-        if different := set(state_dict) ^ set(trained_state(self)):
-            raise ArtifactError(
-                f"the checkpoint and the model train different parts, for example {sorted(different)[0]}."
-            )
+        check_same_parts(state_dict, trained_state(self), "the checkpoint")
         super().load_state_dict(state_dict, strict=False, assign=assign)
         return _IncompatibleKeys([], [])  # the frozen parameters are not missing
+
+
+def check_same_parts(found: Iterable[str], trained: Iterable[str], where: str) -> None:
+    """Raises ArtifactError where what `where` holds is not exactly the model's trained parameters."""
+    if different := set(found) ^ set(trained):
+        raise ArtifactError(
+            f"{where} and the model train different parts, for example {min(different)}; give the settings it was made with, or "
+            "start over with --fresh."
+        )
 
 
 class RankingTrainer(Trainer):

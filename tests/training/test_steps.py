@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from llmrec.backbones.adapters import add_lora, trainable_parts
-from llmrec.training.steps import StepSettings, move_only, read_finished, steps_of, write_finished
+from llmrec.backbones.adapters import add_lora, trainable_parts, trained_state
+from llmrec.errors import ArtifactError
+from llmrec.training.steps import TRAINED, StepSettings, move_only, read_finished, steps_of, write_finished
 from tests.tiny import tiny_backbone
 
 
@@ -34,6 +36,25 @@ def test_a_finished_step_is_read_back_and_another_parts_weights_are_left_alone(t
         embedding.fill_(7.0)
     assert read_finished(tmp_path, backbone)
     assert (lora[0] == 3.0).all() and (embedding == 7.0).all()
+
+
+@pytest.mark.parametrize(
+    ("foreign", "sentence"),
+    [
+        (lambda state: {}, "train different parts, for example .*lora_"),
+        (lambda state: state | {"other": torch.ones(1)}, "train different parts, for example other; give"),
+        (lambda state: {name: torch.ones(1) for name in state}, r"of shape \(1,\), but the model's is \("),
+    ],
+    ids=["a part is missing", "another part", "another shape"],
+)
+def test_a_foreign_step_is_refused_and_nothing_of_it_is_read(tmp_path, foreign, sentence):
+    backbone = tiny_backbone("llama")
+    add_lora(backbone, rank=2, alpha=2, dropout=0.0)
+    before = {name: tensor.clone() for name, tensor in trained_state(backbone).items()}
+    save_file(foreign(before), tmp_path / TRAINED)
+    with pytest.raises(ArtifactError, match=sentence):
+        read_finished(tmp_path, backbone)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in trained_state(backbone).items())
 
 
 def test_a_step_moves_what_it_names():
