@@ -21,7 +21,16 @@ from accelerate.utils import DistributedType
 
 from llmrec.files import write_json
 from llmrec.training.memory import Peak, free_bytes, used_bytes
-from llmrec.training.probes import left_as_it_was, settle, storage_bytes, try_batches, try_optimizer, try_validation
+from llmrec.training.probes import (
+    MARGIN,
+    adamw_bytes,
+    left_as_it_was,
+    settle,
+    storage_bytes,
+    try_batches,
+    try_optimizer,
+    try_validation,
+)
 
 if TYPE_CHECKING:
     from llmrec.training.trainer import RankingTrainer
@@ -36,11 +45,12 @@ class Estimate:
     """What a training will take. Bytes, seconds and optimiser steps of one process; None: the system does not say.
 
     activations: what the largest batch's forward pass keeps for its backward pass; peak: all of the process at its highest;
-    free: what the process may take beyond what it uses before training.
+    free: what the process may take beyond what it uses before training. step_seconds: None where nothing was tried, for gradients and
+    the optimiser's state leave no room; the peak is then the least that it can be.
     """
 
     num_steps: int
-    step_seconds: float
+    step_seconds: float | None
     num_validations: int
     validation_seconds: float
     trained_parameters: int
@@ -55,17 +65,21 @@ class Estimate:
     largest_tried: bool
 
     @property
-    def seconds(self) -> float:
+    def seconds(self) -> float | None:
         """All steps and validations."""
         return self.seconds_of(self.num_steps, self.num_validations)
 
-    def seconds_of(self, num_steps: int, num_validations: int) -> float:
+    def seconds_of(self, num_steps: int, num_validations: int) -> float | None:
         """Of so many of them: early stopping leaves some out."""
+        if self.step_seconds is None:
+            return None
         return num_steps * self.step_seconds + num_validations * self.validation_seconds
 
     @property
     def fits(self) -> bool | None:
         """Whether the peak fits what is free; None where that is not known."""
+        if self.step_seconds is None:
+            return False
         if self.peak is None or self.free is None or self.used_before is None:
             return None
         return self.peak - self.used_before <= self.free
@@ -76,6 +90,11 @@ class Estimate:
 
     def sentence(self) -> str:
         """One line for a person."""
+        if self.step_seconds is None:
+            return (
+                f"estimate: no time, for nothing was tried; gradients {_gigabytes(self.gradients)} GB, optimizer "
+                f"{_gigabytes(self.optimizer)}, and {_gigabytes(self.free)} GB are free"
+            )
         text = f"estimate: {_duration(self.seconds)} for {self.num_steps:,} steps ({_duration(self.step_seconds)} each)"
         if self.num_validations and self.validation_seconds:
             text += f" and {self.num_validations} validations ({_duration(self.validation_seconds)} each)"
@@ -97,6 +116,23 @@ def estimate(trainer: RankingTrainer, *, num_cases: int, done: int = 0) -> Estim
     objective, device = trainer.model, trainer.args.device
     used_before, free = used_bytes(device), free_bytes(device)
     peak, (steps, validations) = Peak(device), _steps(trainer, done)
+    trained = [p for p in objective.parameters() if p.requires_grad]
+    counts = {
+        "num_steps": steps,
+        "num_validations": validations,
+        "trained_parameters": sum(p.numel() for p in trained),
+        "frozen_parameters": sum(p.numel() for p in objective.parameters() if not p.requires_grad),
+        "weights": storage_bytes([*objective.parameters(), *objective.buffers()]),
+        "gradients": storage_bytes(trained),
+        "used_before": used_before,
+        "free": free,
+    }
+    least = storage_bytes(trained) + adamw_bytes(trained)
+    if free is not None and used_before is not None and least > MARGIN * free:
+        return Estimate(
+            **counts, step_seconds=None, validation_seconds=0.0, optimizer=adamw_bytes(trained), activations=0,
+            peak=used_before + least, largest_tried=False,
+        )  # fmt: skip
     with left_as_it_was(objective):
         state, optimizer_seconds = try_optimizer(trainer)  # which stays, as it does in training
         tried = try_batches(trainer, free)
@@ -108,23 +144,10 @@ def estimate(trainer: RankingTrainer, *, num_cases: int, done: int = 0) -> Estim
         validation_seconds, ranking = try_validation(trainer, num_cases, budget=max(RANKING, share))
     if highest is not None:
         highest = max(highest + tried.missing, ranking or 0)
-    trained = [p for p in objective.parameters() if p.requires_grad]
     return Estimate(
-        num_steps=steps,
-        step_seconds=step_seconds,
-        num_validations=validations,
-        validation_seconds=validation_seconds,
-        trained_parameters=sum(p.numel() for p in trained),
-        frozen_parameters=sum(p.numel() for p in objective.parameters() if not p.requires_grad),
-        weights=storage_bytes([*objective.parameters(), *objective.buffers()]),
-        gradients=storage_bytes(trained),
-        optimizer=storage_bytes(state),
-        activations=tried.activations,
-        peak=highest,
-        used_before=used_before,
-        free=free,
-        largest_tried=tried.largest,
-    )
+        **counts, step_seconds=step_seconds, validation_seconds=validation_seconds, optimizer=storage_bytes(state),
+        activations=tried.activations, peak=highest, largest_tried=tried.largest,
+    )  # fmt: skip
 
 
 def say(expected: Estimate | None) -> None:
@@ -134,7 +157,12 @@ def say(expected: Estimate | None) -> None:
         state.print("no estimate of time and memory: the model is trained in slices, which no single process can try")
         return
     state.print(expected.sentence())
-    if expected.fits is False:
+    if expected.step_seconds is None:
+        state.print(
+            f"warning: gradients and optimizer of {expected.trained_parameters:,} trained parameters alone leave no room for a batch: "
+            "train fewer of them (fewer parts, a lower lora.rank), or take a machine with more memory"
+        )
+    elif expected.fits is False:
         state.print(
             f"warning: this training needs {_gigabytes(expected.peak - expected.used_before)} GB more, but only "
             f"{_gigabytes(expected.free)} GB are free: lower training.batch_size (and raise training.gradient_accumulation), "
@@ -161,7 +189,9 @@ def measured(trainer: RankingTrainer, expected: Estimate | None, folder: Path, *
     write_json(
         folder / FILE, {"estimate": expected.to_json(), "measured": found, "estimated_seconds_of_measured": foreseen}
     )
-    text = f"measured: {_duration(seconds)} for {steps:,} steps (estimate: {_duration(foreseen)})"
+    text = f"measured: {_duration(seconds)} for {steps:,} steps"
+    if foreseen is not None:
+        text += f" (estimate: {_duration(foreseen)})"
     if highest is not None and expected.peak is not None:
         text += f", peak {_gigabytes(highest)} GB (estimate: {_gigabytes(expected.peak)})"
     print(text)

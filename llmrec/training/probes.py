@@ -30,7 +30,7 @@ PATIENT_SECONDS = 0.5  # batches that take less are timed twice
 SETTLED = 6  # so many batches after one another that took no memory beyond what was taken before
 FIRST_CASES, FASTER = 8, 4  # validation cases that are ranked first, and how many times as many then, again and again
 RANKED_AT_ONCE = 256  # validation cases in one batch, as llmrec.evaluation.runner takes them
-MARGIN = 0.9  # of the free memory: a batch that is expected to need more is not tried
+MARGIN = 0.9  # of the free memory: what is expected to need more is not tried
 
 
 @dataclass(frozen=True)
@@ -136,6 +136,11 @@ def _saved_bytes(trainer: RankingTrainer, rows: Sequence[int]) -> tuple[int, int
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         tokens = _forward_backward(trainer, rows)
     return sum(kept.values()), tokens
+
+
+def adamw_bytes(trained: Iterable[torch.Tensor]) -> int:
+    """What AdamW keeps of them: two moments, of float32 as they are, and a count of steps each."""
+    return sum(2 * p.numel() * p.element_size() + torch.float32.itemsize for p in trained)
 
 
 def try_optimizer(trainer: RankingTrainer) -> tuple[list[torch.Tensor], float]:

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from accelerate.utils import DistributedType
 from safetensors.numpy import load_file
 from torch import nn
 
@@ -53,7 +54,7 @@ def test_bytes_kept_for_the_backward_pass_are_counted_without_the_parameters():
 def test_adamw_keeps_two_numbers_a_parameter_and_a_count():
     model = Squares()
     state, seconds = probes.try_optimizer(known_trainer(model))
-    assert probes.storage_bytes(state) == 2 * 15 * 4 + 4 and seconds > 0
+    assert probes.storage_bytes(state) == probes.adamw_bytes(model.parameters()) == 2 * 15 * 4 + 4 and seconds > 0
     assert torch.equal(model.weight, torch.ones(3, 5)) and model.weight.grad is None
 
 
@@ -133,6 +134,25 @@ def test_the_sentence_names_the_parts_and_a_training_that_does_not_fit_is_warned
     assert dataclasses.replace(KNOWN, peak=None).fits is None
 
 
+def test_an_optimizer_that_cannot_fit_is_not_tried_and_the_training_is_warned_of(monkeypatch, capsys):
+    trainer = known_trainer(Squares(), max_steps=5, eval_steps=2)
+    trainer.accelerator = SimpleNamespace(distributed_type=DistributedType.NO)
+    trainer.model.forward = trainer.rank_validation = None  # whoever tries anything fails
+    least = 3 * 15 * 4 + 4
+    monkeypatch.setattr(module, "free_bytes", lambda device: least)
+    monkeypatch.setattr(module, "used_bytes", lambda device: 1000)
+    found = module.estimate(trainer, num_cases=3)
+    assert (found.peak, found.optimizer, found.gradients) == (1000 + least, 2 * 15 * 4 + 4, 15 * 4)
+    assert found.step_seconds is None and found.seconds is None and found.fits is False
+    assert trainer.model.weight.grad is None
+    say(dataclasses.replace(found, gradients=4_000_000_000, optimizer=8_000_000_000, free=12_000_000_000))
+    estimated, warning = capsys.readouterr().out.splitlines()
+    assert estimated.endswith("nothing was tried; gradients 4.00 GB, optimizer 8.00, and 12.00 GB are free")
+    assert warning.startswith(
+        "warning: gradients and optimizer of 15 trained parameters alone leave no room for a batch"
+    )
+
+
 def test_early_stopping_is_compared_with_the_steps_there_were():
     assert KNOWN.seconds == 240.0 and KNOWN.seconds_of(50, 2) == 120.0
 
@@ -164,7 +184,7 @@ def test_a_batch_that_cannot_fit_is_not_tried_and_the_training_is_warned_of(
     few_users, tiny_model, tmp_path, monkeypatch, capsys
 ):
     tried = []
-    monkeypatch.setattr(module, "free_bytes", lambda device: 300_000)
+    monkeypatch.setattr(module, "free_bytes", lambda device: 800_000)  # gradients and AdamW's state: 690,444
     before = probes._forward_backward
     monkeypatch.setattr(probes, "_forward_backward", lambda t, rows: tried.append(tuple(rows)) or before(t, rows))
     run_here(settings(few_users, tiny_model, tmp_path / "run", "training.max_steps=1", "training.evaluate_every=1"))
