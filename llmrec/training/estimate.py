@@ -23,6 +23,7 @@ from llmrec.files import write_json
 from llmrec.training.memory import Peak, free_bytes, used_bytes
 from llmrec.training.probes import (
     MARGIN,
+    Ranked,
     adamw_bytes,
     left_as_it_was,
     settle,
@@ -46,13 +47,14 @@ class Estimate:
 
     activations: what the largest batch's forward pass keeps for its backward pass; peak: all of the process at its highest;
     free: what the process may take beyond what it uses before training. step_seconds: None where nothing was tried, for gradients and
-    the optimiser's state leave no room; the peak is then the least that it can be.
+    the optimiser's state leave no room; the peak is then the least that it can be. validation_seconds: None where no ranking was
+    tried; `seconds` are then those of the steps. not_tried: what was left out because one try took more than a minute.
     """
 
     num_steps: int
     step_seconds: float | None
     num_validations: int
-    validation_seconds: float
+    validation_seconds: float | None
     trained_parameters: int
     frozen_parameters: int
     weights: int
@@ -63,6 +65,7 @@ class Estimate:
     used_before: int | None
     free: int | None
     largest_tried: bool
+    not_tried: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float | None:
@@ -73,7 +76,7 @@ class Estimate:
         """Of so many of them: early stopping leaves some out."""
         if self.step_seconds is None:
             return None
-        return num_steps * self.step_seconds + num_validations * self.validation_seconds
+        return num_steps * self.step_seconds + num_validations * (self.validation_seconds or 0.0)
 
     @property
     def fits(self) -> bool | None:
@@ -98,6 +101,8 @@ class Estimate:
         text = f"estimate: {_duration(self.seconds)} for {self.num_steps:,} steps ({_duration(self.step_seconds)} each)"
         if self.num_validations and self.validation_seconds:
             text += f" and {self.num_validations} validations ({_duration(self.validation_seconds)} each)"
+        if self.not_tried:
+            text += f"; not tried, for one try took more than a minute: {', '.join(self.not_tried)}"
         if self.peak is None:
             return text
         named = {name: getattr(self, name) for name in ("weights", "gradients", "optimizer", "activations")}
@@ -130,7 +135,7 @@ def estimate(trainer: RankingTrainer, *, num_cases: int, done: int = 0) -> Estim
     least = storage_bytes(trained) + adamw_bytes(trained)
     if free is not None and used_before is not None and least > MARGIN * free:
         return Estimate(
-            **counts, step_seconds=None, validation_seconds=0.0, optimizer=adamw_bytes(trained), activations=0,
+            **counts, step_seconds=None, validation_seconds=None, optimizer=adamw_bytes(trained), activations=0,
             peak=used_before + least, largest_tried=False,
         )  # fmt: skip
     with left_as_it_was(objective):
@@ -138,15 +143,19 @@ def estimate(trainer: RankingTrainer, *, num_cases: int, done: int = 0) -> Estim
         tried = try_batches(trainer, free)
         step_seconds = trainer.args.gradient_accumulation_steps * tried.seconds + optimizer_seconds
         share = min(SHARE * steps * step_seconds, LONGEST)
-        if tried.largest:  # settling goes through batches of all sizes
+        if tried.largest and not tried.not_tried:  # settling goes through batches of all sizes
             settle(trainer, peak, budget=max(SETTLING, share))
         highest = peak.bytes()
-        validation_seconds, ranking = try_validation(trainer, num_cases, budget=max(RANKING, share))
+        if tried.not_tried and num_cases:
+            ranked = Ranked(None, None, ("validation",))
+        else:
+            ranked = try_validation(trainer, num_cases, budget=max(RANKING, share))
     if highest is not None:
-        highest = max(highest + tried.missing, ranking or 0)
+        highest = max(highest + tried.missing, ranked.peak or 0)
     return Estimate(
-        **counts, step_seconds=step_seconds, validation_seconds=validation_seconds, optimizer=storage_bytes(state),
+        **counts, step_seconds=step_seconds, validation_seconds=ranked.seconds, optimizer=storage_bytes(state),
         activations=tried.activations, peak=highest, largest_tried=tried.largest,
+        not_tried=(*tried.not_tried, *ranked.not_tried),
     )  # fmt: skip
 
 

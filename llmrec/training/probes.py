@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 QUANTILES = (0.1, 0.5, 0.9, 1.0)  # of the batches by size: which ones are tried
 LOOKED_AT = 32  # batches of all sizes among which that with the most targets is looked for
 PATIENT_SECONDS = 0.5  # batches that take less are timed twice
+LONG_TRY = 60.0  # seconds: once a try has taken more, nothing further is tried
 SETTLED = 6  # so many batches after one another that took no memory beyond what was taken before
 FIRST_CASES, FASTER = 8, 4  # validation cases that are ranked first, and how many times as many then, again and again
 RANKED_AT_ONCE = 256  # validation cases in one batch, as llmrec.evaluation.runner takes them
@@ -36,12 +37,23 @@ MARGIN = 0.9  # of the free memory: what is expected to need more is not tried
 @dataclass(frozen=True)
 class Tried:
     """seconds: of a batch, on average over an epoch; activations: bytes; missing: bytes by which the largest batch would need more
-    than what was tried."""
+    than what was tried; not_tried: what was left out because one try took longer than LONG_TRY."""
 
     seconds: float
     activations: int
     missing: int
     largest: bool  # whether the largest batch was tried
+    not_tried: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """seconds: of one validation, None where none was tried; peak: bytes, None where ranking never came above the mark that the process
+    had before it; not_tried: as of `Tried`."""
+
+    seconds: float | None
+    peak: int | None
+    not_tried: tuple[str, ...] = ()
 
 
 def try_batches(trainer: RankingTrainer, free: int | None) -> Tried:
@@ -50,9 +62,12 @@ def try_batches(trainer: RankingTrainer, free: int | None) -> Tried:
     by_size = np.argsort(sizes, kind="stable")
     picked = [int(by_size[round(q * (len(batches) - 1))]) for q in QUANTILES]
     usual, largest = picked[1], picked[-1]
-    usual_bytes, usual_tokens = _saved_bytes(trainer, batches[usual])  # also warms up
+    usual_bytes, usual_tokens, usual_seconds = _saved_bytes(trainer, batches[usual])  # also warms up
     tokens = _batch(trainer, batches[largest])["input_ids"].numel()
     foreseen = int(usual_bytes * tokens / max(usual_tokens, 1))
+    if usual_seconds > LONG_TRY:  # in proportion, as far as one batch tells
+        mean = usual_seconds * float(sizes.mean()) / float(sizes[usual])
+        return Tried(mean, foreseen, foreseen - usual_bytes, False, ("a short, a long and the largest batch",))
     trained = storage_bytes([p for p in trainer.model.parameters() if p.requires_grad])
     if free is not None and foreseen + 3 * trained > MARGIN * free:
         tried, activations, missing = picked[:2], foreseen, foreseen - usual_bytes
@@ -60,7 +75,12 @@ def try_batches(trainer: RankingTrainer, free: int | None) -> Tried:
         looked_at = by_size[np.linspace(0, len(batches) - 1, min(len(batches), LOOKED_AT)).astype(int)].tolist()
         wordiest = max(looked_at, key=lambda pick: _num_targets(trainer, batches[pick]))
         tried, missing = picked, 0
-        activations = max(_saved_bytes(trainer, batches[pick])[0] for pick in {largest, wordiest})
+        activations, _, seconds = _saved_bytes(trainer, batches[largest])
+        if seconds > LONG_TRY:
+            mean = _mean_seconds(sizes, {usual: usual_seconds, largest: seconds})
+            return Tried(mean, activations, missing, True, ("a short, a long and the wordiest batch",))
+        if wordiest != largest:
+            activations = max(activations, _saved_bytes(trainer, batches[wordiest])[0])
     seconds = {pick: _batch_seconds(trainer, batches[pick]) for pick in dict.fromkeys(tried)}
     for pick, first in seconds.items():
         if first < PATIENT_SECONDS:
@@ -109,21 +129,20 @@ def _batch(trainer: RankingTrainer, rows: Sequence[int]) -> dict[str, torch.Tens
     return {name: tensor.to(trainer.args.device) for name, tensor in batch.items()}
 
 
-def _forward_backward(trainer: RankingTrainer, rows: Sequence[int]) -> int:
-    """One batch as training takes it; returns its tokens."""
+def _forward_backward(trainer: RankingTrainer, rows: Sequence[int]) -> None:
+    """One batch as training takes it."""
     batch = _batch(trainer, rows)
     trainer.model(**batch)["loss"].backward()
     if trainer.args.gradient_accumulation_steps == 1:  # else a batch finds the gradients of those before it in memory
         trainer.model.zero_grad(set_to_none=True)
-    return batch["input_ids"].numel()
 
 
 def _batch_seconds(trainer: RankingTrainer, rows: Sequence[int]) -> float:
     return seconds_of(trainer.args.device, lambda: _forward_backward(trainer, rows))
 
 
-def _saved_bytes(trainer: RankingTrainer, rows: Sequence[int]) -> tuple[int, int]:
-    """Bytes that the forward pass keeps for the backward pass, parameters left out, and the batch's tokens."""
+def _saved_bytes(trainer: RankingTrainer, rows: Sequence[int]) -> tuple[int, int, float]:
+    """Bytes that the forward pass keeps for the backward pass, parameters left out; the batch's tokens; and seconds that it took."""
     parameters = {p.untyped_storage().data_ptr() for p in trainer.model.parameters()}
     kept: dict[int, int] = {}
 
@@ -134,8 +153,8 @@ def _saved_bytes(trainer: RankingTrainer, rows: Sequence[int]) -> tuple[int, int
         return tensor.detach()  # the tensor itself would hold the graph that holds it
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        tokens = _forward_backward(trainer, rows)
-    return sum(kept.values()), tokens
+        seconds = _batch_seconds(trainer, rows)
+    return sum(kept.values()), _batch(trainer, rows)["input_ids"].numel(), seconds
 
 
 def adamw_bytes(trained: Iterable[torch.Tensor]) -> int:
@@ -157,21 +176,21 @@ def try_optimizer(trainer: RankingTrainer) -> tuple[list[torch.Tensor], float]:
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
 
-    step()  # makes the state
-    seconds = seconds_of(trainer.args.device, step)
+    seconds = seconds_of(trainer.args.device, step)  # makes the state
+    if seconds <= LONG_TRY:
+        seconds = seconds_of(trainer.args.device, step)
     trainer.model.zero_grad(set_to_none=True)
     state = [value for one in optimizer.state.values() for value in one.values() if isinstance(value, torch.Tensor)]
     return state, seconds
 
 
-def try_validation(trainer: RankingTrainer, num_cases: int, *, budget: float) -> tuple[float, int | None]:
-    """Seconds of one validation, from a few cases and some more (a part is the same however many there are), and its highest memory.
+def try_validation(trainer: RankingTrainer, num_cases: int, *, budget: float) -> Ranked:
+    """One validation, foreseen from a few cases and some more (a part is the same however many there are).
 
     budget: seconds that the last and largest ranking may take; some times that where memory would not be known otherwise.
-    The memory is None where ranking never came above the mark that the process had before it.
     """
     if num_cases == 0:
-        return 0.0, None
+        return Ranked(0.0, None)
     device = trainer.args.device
     trainer.model.zero_grad(set_to_none=True)  # a validation comes behind a whole step
 
@@ -179,11 +198,13 @@ def try_validation(trainer: RankingTrainer, num_cases: int, *, budget: float) ->
         return seconds_of(device, lambda: trainer.rank_validation(cases))
 
     few = ranked = min(FIRST_CASES, num_cases)
-    rank(few)  # warms up
-    before, peak = used_bytes(device), Peak(device)
-    mark = peak.bytes()
-    few_seconds = seconds = rank(few)
-    while ranked < num_cases:
+    for _ in range(2):  # the first warms up
+        before, peak = used_bytes(device), Peak(device)
+        mark = peak.bytes()
+        few_seconds = seconds = rank(few)
+        if seconds > LONG_TRY:
+            break
+    while ranked < num_cases and seconds <= LONG_TRY:
         more = min(num_cases, FASTER * ranked)
         patience = (
             budget if ranked >= RANKED_AT_ONCE else FASTER * budget
@@ -197,10 +218,11 @@ def try_validation(trainer: RankingTrainer, num_cases: int, *, budget: float) ->
     at_once, in_all = min(ranked, RANKED_AT_ONCE), min(num_cases, RANKED_AT_ONCE)
     if highest is not None and before is not None:  # what it took grows with the cases that are ranked at once
         highest = before + (highest - before) * in_all // at_once
+    not_tried = (f"more than {ranked} validation cases",) if seconds > LONG_TRY and ranked < num_cases else ()
     if ranked == few:
-        return seconds * num_cases / ranked, highest
+        return Ranked(seconds * num_cases / ranked, highest, not_tried)
     a_case = max(seconds - few_seconds, 0.0) / (ranked - few)
-    return seconds + a_case * (num_cases - ranked), highest
+    return Ranked(seconds + a_case * (num_cases - ranked), highest, not_tried)
 
 
 @contextlib.contextmanager

@@ -47,8 +47,8 @@ def known_trainer(model: nn.Module, **arguments: int) -> SimpleNamespace:
 
 
 def test_bytes_kept_for_the_backward_pass_are_counted_without_the_parameters():
-    kept, tokens = probes._saved_bytes(known_trainer(Squares()), [0, 1, 2, 3])
-    assert (kept, tokens) == (4 * 3 * 4 + 4 * 5 * 4, 12)
+    kept, tokens, seconds = probes._saved_bytes(known_trainer(Squares()), [0, 1, 2, 3])
+    assert (kept, tokens) == (4 * 3 * 4 + 4 * 5 * 4, 12) and seconds > 0
 
 
 def test_adamw_keeps_two_numbers_a_parameter_and_a_count():
@@ -91,8 +91,8 @@ def test_the_memory_of_a_ranking_is_what_it_added(monkeypatch, marks, expected):
     monkeypatch.setattr(probes, "used_bytes", lambda device: 1000)
     trainer = known_trainer(Squares())
     trainer.rank_validation = lambda cases: None
-    _, memory = probes.try_validation(trainer, 20, budget=-1.0)  # no time for more than eight
-    assert memory == expected
+    found = probes.try_validation(trainer, 20, budget=-1.0)  # no time for more than eight
+    assert found.peak == expected and not found.not_tried
 
 
 def test_the_batch_with_the_most_targets_is_known():
@@ -151,6 +151,43 @@ def test_an_optimizer_that_cannot_fit_is_not_tried_and_the_training_is_warned_of
     assert warning.startswith(
         "warning: gradients and optimizer of 15 trained parameters alone leave no room for a batch"
     )
+
+
+class Rows(list):
+    """Sixteen rows of three numbers, said to be 1, 2, 3 or 4 long: four batches of four."""
+
+    lengths = [1] * 4 + [2] * 4 + [3] * 4 + [4] * 4
+
+    def __init__(self):
+        super().__init__({"input_ids": torch.arange(3), "labels": np.arange(3)} for _ in self.lengths)
+
+
+@pytest.mark.parametrize(
+    ("tries", "mean", "left_out"),
+    [
+        ([61.0], 61.0 * 10 / 12, ("a short, a long and the largest batch", "validation")),
+        ([2.0, 66.0], 2.0, ("a short, a long and the wordiest batch", "validation")),
+        ([3.0, 4.0, 1.0, 1.0, 3.0, 4.0, 70.0], 2.5, ("more than 8 validation cases",)),
+    ],
+    ids=["a usual batch", "the largest batch", "a ranking"],
+)
+def test_nothing_more_is_tried_once_one_try_has_taken_a_minute_and_that_is_said(
+    monkeypatch, capsys, tries, mean, left_out
+):
+    trainer = known_trainer(Squares(), max_steps=5, eval_steps=2)
+    trainer.accelerator = SimpleNamespace(distributed_type=DistributedType.NO)
+    trainer.train_dataset, trainer._get_train_sampler = Rows(), lambda: range(16)
+    trainer.data_collator = lambda rows: {"input_ids": torch.stack([row["input_ids"] for row in rows])}
+    trainer.rank_validation = lambda cases: None
+    seconds = iter([0.0, 0.0, *tries])  # the optimizer's two steps, then what is tried until one takes a minute
+    monkeypatch.setattr(probes, "seconds_of", lambda device, work: work() or next(seconds))
+    monkeypatch.setattr(module, "settle", lambda *_, **__: None)
+    found = module.estimate(trainer, num_cases=20)
+    assert next(seconds, None) is None, "all of these and no other were tried"
+    assert found.not_tried == left_out and found.step_seconds == pytest.approx(mean)
+    assert found.validation_seconds == (None if "validation" in left_out else 70.0 * 20 / 8)
+    say(found)
+    assert f"; not tried, for one try took more than a minute: {', '.join(left_out)}" in capsys.readouterr().out
 
 
 def test_early_stopping_is_compared_with_the_steps_there_were():
