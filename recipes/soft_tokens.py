@@ -56,7 +56,7 @@ from llmrec.training.backbones import BackboneSettings, check_positions, checked
 from llmrec.training.click_through import click_figures, trivial_scores
 from llmrec.training.command import begin_run, data_facts, print_parts, recipe_main, refuse_sharded, settle_run_folder
 from llmrec.training.curriculum import Curriculum
-from llmrec.training.estimate import Estimate
+from llmrec.training.estimate import Estimate, Estimates
 from llmrec.training.objectives import item_loss_of
 from llmrec.training.pointwise import ClickRowSettings, make_click_rows
 from llmrec.training.soft_tokens import AdapterSettings, SoftTokenSettings, make_soft_tokens, soft_features
@@ -313,8 +313,8 @@ def test_results(config: SoftTokensRecipe, model: LanguageModel, events: Events,
 
 
 # -- run ------------------------------------------------------------------------------------------------------------------------
-def main(config: SoftTokensRecipe, *, fresh: bool, dry_run: bool = False) -> Estimate | None:
-    """Data, model, the steps of the training, test, artifact. A dry run ends with the estimate of its last step."""
+def main(config: SoftTokensRecipe, *, fresh: bool, dry_run: bool = False) -> Estimate | Estimates | None:
+    """Data, model, the steps of the training, test, artifact. A dry run ends with the estimate of its step, or of each of two."""
     refuse_sharded("recipes/soft_tokens.py")
     output = Path(config.output)
     if (config := settle_run_folder(config, output, fresh=fresh)) is None:
@@ -327,11 +327,10 @@ def main(config: SoftTokensRecipe, *, fresh: bool, dry_run: bool = False) -> Est
     num_rows = len(training_rows(model, events))
     begin_run(config, output, num_rows=num_rows, fresh=fresh, parts=(*get_args(StepName), RESULTS))
     parts = trainable_parts(model.backbone, adapter_lr=0, row_lr=0, weight_decay=0)
-    estimated = None
-    for step in steps_of(config.schedule, config.training, config.soft_training):
-        estimated = train_step(config, step, model, events, data, parts, dry_run=dry_run) or estimated
+    steps = steps_of(config.schedule, config.training, config.soft_training)
+    estimated = {step.name: train_step(config, step, model, events, data, parts, dry_run=dry_run) for step in steps}
     if dry_run:
-        return estimated
+        return Estimates(estimated) if len(estimated) > 1 else estimated.popitem()[1]
     move_only(parts, lambda part: True)  # what was trained is what is saved
     if PartialState().is_main_process:
         results = test_results(config, model, events, data)

@@ -27,13 +27,13 @@ from llmrec.files import unfinished
 from llmrec.recommenders.artifact import MANIFEST, MODEL_FOLDER
 from llmrec.terminal import printable
 from llmrec.training.checkpoints import LOG
-from llmrec.training.estimate import FILE, Estimate
+from llmrec.training.estimate import FILE, Estimate, Estimates
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
 CONFIG = "config.yaml"
 
 
-def recipe_main(settings: type[SettingsT], main: Callable[..., Estimate | None], doc: str | None) -> None:
+def recipe_main(settings: type[SettingsT], main: Callable[..., Estimate | Estimates | None], doc: str | None) -> None:
     """Parses `--config FILE [--fresh] [--dry-run [--json]] key=value ...` and runs `main(config, fresh=..., dry_run=...)`.
 
     A dry run writes to a folder that is gone afterwards. A mistake of the user's exits with 2.
@@ -68,7 +68,7 @@ def recipe_main(settings: type[SettingsT], main: Callable[..., Estimate | None],
         sys.exit(130)
 
 
-def _dry_run(config: Settings, main: Callable[..., Estimate | None], *, as_json: bool) -> None:
+def _dry_run(config: Settings, main: Callable[..., Estimate | Estimates | None], *, as_json: bool) -> None:
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
         expected = main(config.model_copy(update={"output": folder}), fresh=True, dry_run=True)
     if as_json and PartialState().is_main_process:

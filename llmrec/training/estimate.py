@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,6 +109,22 @@ class Estimate:
         named["program, data and buffers"] = max(self.peak - sum(named.values()), 0)
         text += f"; peak {_gigabytes(self.peak)} GB: " + ", ".join(f"{n} {_gigabytes(b)}" for n, b in named.items())
         return text if self.free is None else f"{text}; {_gigabytes(self.free)} GB are free"
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """Of trainings that follow one another, by name."""
+
+    steps: Mapping[str, Estimate]
+
+    def to_json(self) -> dict[str, Any]:
+        """Each step's estimate, the sum of their seconds and the highest of their peaks; None where that of a step is not known."""
+        seconds, peaks = [step.seconds for step in self.steps.values()], [step.peak for step in self.steps.values()]
+        return {
+            "steps": {name: step.to_json() for name, step in self.steps.items()},
+            "seconds": None if None in seconds else sum(seconds),
+            "peak": None if None in peaks else max(peaks),
+        }
 
 
 def estimate(trainer: RankingTrainer, *, num_cases: int, done: int = 0) -> Estimate | None:

@@ -107,6 +107,17 @@ def test_results_stand_beside_counters_with_their_intervals(two_step_run):
         assert 0 <= auc["low"] <= auc["value"] <= auc["high"] <= 1
 
 
+def test_a_dry_run_of_two_steps_gives_both_the_sum_of_seconds_and_the_highest_peak(few_users, tiny_model, tmp_path):
+    settings = overrides(few_users, tiny_model, tmp_path / "run")
+    found = RECIPE.main(load_config(RECIPE.SoftTokensRecipe, None, settings), fresh=True, dry_run=True).to_json()
+    assert [step["num_steps"] for step in found["steps"].values()] == [24, 8] and list(found["steps"]) == [
+        "words",
+        "soft",
+    ]
+    assert found["seconds"] == sum(step["seconds"] for step in found["steps"].values()) > 0
+    assert found["peak"] == max(step["peak"] for step in found["steps"].values())
+
+
 def test_a_finished_run_and_a_finished_step_are_left_as_they_are(two_step_run, few_users, tiny_model, tmp_path, capsys):
     run_here(overrides(few_users, tiny_model, two_step_run))
     assert "finished and left as it is" in capsys.readouterr().out
