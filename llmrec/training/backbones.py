@@ -43,16 +43,18 @@ def make_backbone(settings: BackboneSettings, dtype: torch.dtype | None = None, 
     dtype: instead of the settings' own, which by then is no "auto".
     """
     dtype = getattr(torch, settings.dtype) if dtype is None else dtype
+    device = PartialState().device
     if settings.scratch is not None:
         random = settings.scratch.model_dump()
-        return random_backbone(settings.name, weights=settings.weights, dtype=dtype, seed=seed, **random)
+        backbone = random_backbone(settings.name, weights=settings.weights, dtype=dtype, seed=seed, **random)
+        return backbone.to(device)
     return load_backbone(
         settings.name,
         weights=settings.weights,
         num_layers=settings.num_layers,
         dtype=dtype,
         quantize=settings.quantize,
-        device=str(PartialState().device),
+        device=device,
     )
 
 
