@@ -1,8 +1,8 @@
 """Runs a little of a training before it starts, on the real model, and leaves everything as it was.
 
 What is tried: steps of AdamW that move nothing; a short, a usual, a long and the largest batch forward and
-backward, and more until memory has settled; a few validation cases. Weights, gradients, modes and random numbers are afterwards those
-before it.
+backward, and more until memory has settled; a few validation cases. Weights, modes and random numbers are afterwards those
+before it, and there are no gradients, as before a training.
 """
 
 from __future__ import annotations
@@ -227,7 +227,7 @@ def try_validation(trainer: RankingTrainer, num_cases: int, *, budget: float) ->
 
 @contextlib.contextmanager
 def left_as_it_was(model: nn.Module) -> Iterator[None]:
-    """Random numbers, modes and gradients behind it are those before it."""
+    """Random numbers and modes behind it are those before it; gradients are dropped: a training starts without any."""
     modes = {module: module.training for module in model.modules()}
     states = random.getstate(), np.random.get_state(legacy=False)  # noqa: NPY002
     devices = [p.device for p in model.parameters() if p.is_cuda][:1]

@@ -108,7 +108,7 @@ def test_the_mean_batch_lies_on_the_line_through_those_timed():
     assert probes._mean_seconds(np.ones(3), {0: 1.0, 1: 2.0}) == pytest.approx(1.5)
 
 
-def test_random_numbers_modes_and_gradients_are_left_as_they_were():
+def test_random_numbers_and_modes_are_left_as_they_were_and_gradients_dropped():
     model = nn.Sequential(nn.Linear(2, 2), nn.Dropout()).eval()
     torch.manual_seed(3)
     np.random.seed(3)  # noqa: NPY002
