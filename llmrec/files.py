@@ -1,6 +1,7 @@
 """Writing files so that a reader never meets half of one, and reading JSON with errors in words."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -31,6 +32,15 @@ def _cannot_write(path: Path, error: OSError) -> LlmrecError:
     in_the_way = isinstance(error, FileExistsError | NotADirectoryError)
     reason = "a file lies where a folder should be" if in_the_way else error.strerror or str(error)
     return LlmrecError(f"cannot write '{path}': {reason}. Choose a place that you may write to and that has room.")
+
+
+def check_writable(folder: Path) -> None:
+    """Raises LlmrecError where `folder` can be neither made nor written into: before hours of work, not after them. Makes nothing."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        return
+    error = PermissionError(errno.EACCES, os.strerror(errno.EACCES)) if there.is_dir() else NotADirectoryError()
+    raise _cannot_write(folder, error)
 
 
 def _flush_to_disk(path: Path) -> None:

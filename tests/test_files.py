@@ -6,7 +6,16 @@ import pyarrow as pa
 import pytest
 
 from llmrec.errors import ArtifactError, LlmrecError
-from llmrec.files import atomic_folder, cache_dir, content_hash, read_json, write_arrow, write_json, write_text
+from llmrec.files import (
+    atomic_folder,
+    cache_dir,
+    check_writable,
+    content_hash,
+    read_json,
+    write_arrow,
+    write_json,
+    write_text,
+)
 
 
 def test_what_is_written_is_read_back_and_leaves_nothing_beside_it(tmp_path):
@@ -36,6 +45,18 @@ def test_an_unwritable_place_is_said_in_one_sentence(tmp_path):
     with pytest.raises(LlmrecError, match="cannot write"), atomic_folder(tmp_path / "file" / "folder"):
         pass
     assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_a_place_that_cannot_be_written_is_found_before_anything_is_made(tmp_path, monkeypatch):
+    check_writable(tmp_path / "new" / "run")
+    check_writable(tmp_path)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LlmrecError, match=r"cannot write '.*file/run': a file lies where a folder should be"):
+        check_writable(tmp_path / "file" / "run")
+    monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)  # who runs as root may write anywhere
+    with pytest.raises(LlmrecError, match=r"cannot write '.*new/run': Permission denied"):
+        check_writable(tmp_path / "new" / "run")
 
 
 def test_a_folder_replaces_the_old_one_only_on_success(tmp_path):

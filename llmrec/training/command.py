@@ -23,7 +23,7 @@ from llmrec.backbones.causal_lm import Backbone
 from llmrec.config import Settings, load_config, save_config
 from llmrec.data.folder import Data
 from llmrec.errors import ConfigError, DataError, LlmrecError
-from llmrec.files import unfinished
+from llmrec.files import check_writable, unfinished
 from llmrec.recommenders.artifact import MANIFEST, MODEL_FOLDER
 from llmrec.terminal import printable
 from llmrec.training.checkpoints import LOG
@@ -83,10 +83,12 @@ def settle_run_folder(config: SettingsT, folder: Path, *, fresh: bool) -> Settin
 
     Raises:
         ConfigError: the folder holds something else, or a run with other settings.
+        LlmrecError: it cannot be written.
     """
     known = folder / CONFIG
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"expected a folder to write the run to, but '{folder}' is a file; choose another.")
+    check_writable(folder)
     if folder.exists() and not known.exists() and set(folder.iterdir()) - set(unfinished(folder)):
         raise ConfigError(
             f"expected a new output folder or a run of llmrec, but '{folder}' holds other files; choose another."

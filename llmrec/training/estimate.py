@@ -80,8 +80,8 @@ class Estimate:
 
     @property
     def fits(self) -> bool | None:
-        """Whether the peak fits what is free; None where that is not known."""
-        if self.step_seconds is None:
+        """Whether the peak fits what is free; not, where what is known of it was too much to try; None where that is not known."""
+        if self.step_seconds is None or not (self.largest_tried or self.not_tried):
             return False
         if self.peak is None or self.free is None or self.used_before is None:
             return None
