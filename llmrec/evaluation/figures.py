@@ -71,7 +71,7 @@ def training_curve(records: Sequence[dict]) -> Picture | None:
     ranked = [(record["step"], record[metric]) for record in records if metric in record]
     if not losses:
         return None
-    alt = f"Training loss falls from {losses[0][1]:.3f} to {losses[-1][1]:.3f} in {losses[-1][0]} steps"
+    alt = f"Training loss from {losses[0][1]:.3f} to {losses[-1][1]:.3f} in {losses[-1][0]} steps"
     if ranked:
         best = max(ranked, key=lambda point: point[1])
         alt += f"; best validation NDCG@10 {best[1]:.4f} at step {best[0]}"
