@@ -1,8 +1,9 @@
 """Linear layers that are not trained, with their weights in the order oneDNN's kernels read them, for both directions.
 
-A LoRA step multiplies by every frozen matrix twice: forward, and backward to the inputs. See `packed_linear` for what packing is
-worth; training needs a matrix both ways, so a layer holds two more copies of it while it is packed: one for y = x W^T, one
-for dx = dy W. The layers come back as they were.
+A LoRA step multiplies by every frozen matrix twice: forward, and backward to the inputs. Its products are large, so packing is worth
+the copies only where torch's BLAS is slow at those (`blas_is_narrow`): there a step takes 60 % of the time, elsewhere it takes 101
+to 105 % (docs/speed.md, `branches`). Training needs a matrix both ways, so a layer holds two more copies of it while it is
+packed: one for y = x W^T, one for dx = dy W. The layers come back as they were.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from llmrec.backbones.causal_lm import Backbone
-from llmrec.backbones.packed_linear import can_pack, packed, product
+from llmrec.backbones.packed_linear import blas_is_narrow, can_pack, packed, product
 
 _MEMORY_SHARE = 8  # copies take at most this part of the machine's memory
 
@@ -51,8 +52,9 @@ class FrozenLinear(nn.Module):
 def frozen_weights_packed(backbone: Backbone) -> Iterator[None]:
     """While open, the transformer's frozen float32 linear layers run packed, with or without LoRA around them.
 
-    Changes nothing on an accelerator, for other dtypes, for layers that are trained, where torch lacks the operators, and where
-    the copies would take more than an eighth of the machine's memory. Results differ by rounding only.
+    Changes nothing on an accelerator, where torch's own products are as fast, for other dtypes, for layers that are trained, where
+    torch lacks the operators, and where the copies would take more than an eighth of the machine's memory. Results differ by
+    rounding only.
     """
     layers = [
         (parent, name, child)
@@ -65,7 +67,7 @@ def frozen_weights_packed(backbone: Backbone) -> Iterator[None]:
     ]
     copies = sum(2 * linear.weight.nbytes for _, _, linear in layers)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if not can_pack(backbone.device) or copies > memory // _MEMORY_SHARE:
+    if not can_pack(backbone.device) or not blas_is_narrow() or copies > memory // _MEMORY_SHARE:
         yield
         return
     for parent, name, linear in layers:

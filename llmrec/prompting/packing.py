@@ -31,41 +31,52 @@ Collate = Callable[[Sequence[dict[str, np.ndarray]]], dict[str, torch.Tensor]]
 # Sharing less than this is not worth a mask: a BOS, or a BOS and the first code; or an eighth of the shorter row.
 MIN_SHARED, MIN_SHARED_PART = 8, 8
 # Packed lengths are rounded up, or every batch would be of a new size: kernels are prepared and kept for each size they meet, which
-# in a few hundred steps takes more memory than the model.
-MULTIPLE = 64
+# in a few hundred steps takes more memory than the model. Up to this, or an eighth of the length, is added.
+MULTIPLE, SMALLEST_MULTIPLE = 64, 16
 
 
 @dataclass(frozen=True)
 class PackingCollator:
     """Rows to one packed row. The batch: `input_ids`, `position_ids`, `seen_until`, each int64 (1, T); `predict_at` and `labels`, each
-    int64 (N,): the hidden state at place predict_at[n] predicts the token labels[n]. Targets stand row by row.
+    int64 (N,): the hidden state at place predict_at[n] predicts the token labels[n]. Targets stand row by row. What follows a
+    row's last such place is left out: nothing is predicted from the answer's last token.
 
     share_prefixes: what rows begin with alike stands once, where it is worth it; dropout then falls on it once as well. False is for
-    comparisons. multiple: T is rounded up to one.
+    comparisons. multiple: T is rounded up to one; None: as `MULTIPLE` says.
     """
 
     share_prefixes: bool = True
-    multiple: int = MULTIPLE
+    multiple: int | None = None
 
     def __call__(self, rows: Sequence[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
-        ids = [row["input_ids"] for row in rows]
+        is_target = [row["labels"][1:] != NO_TARGET for row in rows]  # of each token, that it predicts the next
+        ids = [row["input_ids"][: _num_needed(is_t)] for row, is_t in zip(rows, is_target, strict=True)]
         places, length = place_rows(ids, min_shared=MIN_SHARED if self.share_prefixes else None)
-        padding = -length % self.multiple
+        padding = -length % (self.multiple or _multiple(length))
         input_ids = np.zeros(length + padding, dtype=np.int64)
         position_ids = np.zeros(length + padding, dtype=np.int64)
         position_ids[length:] = np.arange(padding)  # a row of its own, which nothing is predicted from
         for row_ids, row_places in zip(ids, places, strict=True):
             input_ids[row_places] = row_ids
             position_ids[row_places] = np.arange(len(row_ids))
-        is_target = [row["labels"][1:] != NO_TARGET for row in rows]  # the first token is behind nothing
         batch = {
             "input_ids": input_ids[None],
             "position_ids": position_ids[None],
             "seen_until": seen_until(position_ids)[None],
-            "predict_at": np.concatenate([at[:-1][is_t] for at, is_t in zip(places, is_target, strict=True)]),
+            "predict_at": np.concatenate([at[is_t[: len(at)]] for at, is_t in zip(places, is_target, strict=True)]),
             "labels": np.concatenate([row["labels"][1:][is_t] for row, is_t in zip(rows, is_target, strict=True)]),
         }
         return {name: torch.from_numpy(values) for name, values in batch.items()}
+
+
+def _num_needed(is_target: np.ndarray) -> int:
+    """Tokens of a row up to the last that predicts something, at least one. is_target: bool (T_b - 1,)."""
+    return int(np.flatnonzero(is_target)[-1]) + 1 if is_target.any() else 1
+
+
+def _multiple(length: int) -> int:
+    """The power of two that a packed length is rounded up to a multiple of."""
+    return min(MULTIPLE, max(SMALLEST_MULTIPLE, 1 << max(length.bit_length() - 4, 0)))
 
 
 def make_collator(packing: Literal["none", "segments", "branches"], pad_token_id: int) -> Collate:

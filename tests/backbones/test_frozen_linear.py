@@ -1,5 +1,7 @@
 """Packed frozen layers: the same numbers, the same parameters, and nothing left behind."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -7,9 +9,16 @@ from torch import nn
 from llmrec.backbones import frozen_linear
 from llmrec.backbones.adapters import add_lora, lora_parameters, train_whole_model
 from llmrec.backbones.frozen_linear import FrozenLinear, frozen_weights_packed
+from llmrec.backbones.packed_linear import blas_is_narrow
 from tests.tiny import FAMILIES, tiny_backbone
 
 IDS = torch.tensor([[5, 6, 7, 8, 9]])
+
+
+@pytest.fixture(autouse=True)
+def narrow_blas(monkeypatch):
+    """As on a processor where packing is worth it."""
+    monkeypatch.setattr(frozen_linear, "blas_is_narrow", lambda: True)
 
 
 def packed_layers(backbone) -> int:
@@ -63,6 +72,26 @@ def test_what_is_trained_or_too_large_or_not_float32_is_left_alone(monkeypatch):
     backbone = tiny_backbone("llama")
     with frozen_weights_packed(backbone):
         assert packed_layers(backbone) == 0
+
+
+@pytest.mark.parametrize(
+    ("capability", "vendor", "is_narrow"),
+    [
+        ("AVX512", "AuthenticAMD", True),
+        ("AVX512", "GenuineIntel", False),
+        ("AVX2", "AuthenticAMD", False),
+        ("AVX2", "GenuineIntel", False),
+    ],
+)
+def test_packing_is_for_processors_that_mkl_uses_half_of(capability, vendor, is_narrow, monkeypatch):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
+    monkeypatch.setattr(Path, "read_text", lambda _: f"processor : 0\nvendor_id : {vendor}\n")
+    assert blas_is_narrow.__wrapped__() == is_narrow
+    monkeypatch.setattr(frozen_linear, "blas_is_narrow", blas_is_narrow.__wrapped__)
+    backbone = tiny_backbone("llama")
+    with frozen_weights_packed(backbone):
+        assert packed_layers(backbone) == (14 if is_narrow else 0)
 
 
 def test_layers_come_back_when_training_fails():

@@ -76,16 +76,36 @@ def test_every_target_is_predicted_from_the_token_before_it_in_its_own_row():
         before = batch["input_ids"][0, batch["predict_at"]].tolist()
         assert before == [head[-1], 20, head[-1], 30]
         assert batch["position_ids"][0, batch["predict_at"]].tolist() == [7, 8, 7, 10]
-        assert batch["input_ids"].shape == (1, 13 if share else 31)
+        assert batch["input_ids"].shape == (
+            1,
+            11 if share else 28,
+        )  # without the rows' last tokens: they predict nothing
 
 
 def test_a_packed_length_is_rounded_up_by_a_row_that_nobody_sees():
-    rows = [row_of([5, 6, 7], 2), row_of([8, 9], 1)]
+    rows = [row_of([5, 6, 7, 1], 2), row_of([8, 9, 1], 1)]
     exact, rounded = (PackingCollator(multiple=multiple)(rows) for multiple in (1, 8))
     assert exact["input_ids"].shape == (1, 5) and rounded["input_ids"].shape == (1, 8)
     assert rounded["position_ids"][0, 5:].tolist() == [0, 1, 2]
     assert rounded["seen_until"][0, :5].max() == 5 and rounded["seen_until"][0, 5:].tolist() == [8, 8, 8]
     assert rounded["predict_at"].equal(exact["predict_at"]) and rounded["labels"].equal(exact["labels"])
+
+
+@pytest.mark.parametrize(
+    ("length", "rounded"), [(1, 16), (17, 32), (207, 208), (257, 288), (513, 576), (1025, 1088), (5000, 5056)]
+)
+def test_a_packed_length_grows_by_an_eighth_or_by_fifteen_tokens_at_most(length, rounded):
+    row = row_of([7] * (length + 1), 1)
+    assert PackingCollator()([row])["input_ids"].shape == (1, rounded)
+    assert rounded - length < max(16, length / 8)
+
+
+def test_what_follows_the_last_target_is_left_out():
+    row = row_of([5, 6, 7, 8, 9], 2)
+    row["labels"][-1] = NO_TARGET
+    batch = PackingCollator(multiple=1)([row, row_of([3, 4], 0)])
+    assert batch["input_ids"].tolist() == [[5, 6, 7, 3]]
+    assert batch["labels"].tolist() == [8]
 
 
 def test_a_first_token_is_never_a_target():
@@ -96,7 +116,7 @@ def test_a_first_token_is_never_a_target():
 @pytest.mark.parametrize("common", [MIN_SHARED - 1, MIN_SHARED])
 def test_a_short_beginning_is_not_worth_sharing(common):
     head = list(range(common))
-    batch = PackingCollator(multiple=1)([row_of([*head, 50]), row_of([*head, 60])])
+    batch = PackingCollator(multiple=1)([row_of([*head, 50, 9]), row_of([*head, 60, 9])])
     assert batch["input_ids"].numel() == (2 * (common + 1) if common < MIN_SHARED else common + 2)
 
 
