@@ -40,7 +40,7 @@ SHAPES = {
 }
 VOCABULARY = {"smollm2-135m": 49_152, "4x384": 1_000}  # the small shape stands for a model trained on item tokens alone
 LEVELS, CODES = 4, 256
-COMMON, EQUAL_ERROR = 0.85, 1.25  # in bfloat16: see require_same
+COMMON, EQUAL_ERROR, CHECKED = 0.85, 1.25, 4  # in bfloat16: see require_same; batches compared, for one is too few
 PEERS = {"hf": "plain", "hf_prefill_once": "prefill_once", "hf_hash_mask": "hash_mask"}
 
 
@@ -152,8 +152,11 @@ def run(options: argparse.Namespace) -> dict:
     peers = Generate(plain_model(backbone), items, options.beams, options.rule)
     if not options.no_pack:
         pack(backbone)
-    prompts = list(np.random.default_rng(1).integers(3, vocab, (options.batch, options.prompt)))
-    ids = torch.from_numpy(np.stack(prompts)).to(options.device)
+    num_checked = options.batch * (1 if options.dtype == "float32" else CHECKED)
+    checked = list(np.random.default_rng(1).integers(3, vocab, (num_checked, options.prompt)))
+    prompts = checked[: options.batch]
+    checked_ids = torch.from_numpy(np.stack(checked)).to(options.device)
+    ids = checked_ids[: options.batch]
     search, ours = make_requests(options, backbone, items, prompts)
 
     @torch.no_grad()
@@ -161,8 +164,10 @@ def run(options: argparse.Namespace) -> dict:
         last = torch.full((len(ids),), ids.shape[1] - 1, device=ids.device)
         backbone.hidden_states(ids, places=last)  # as a request reads it
 
-    found, exact = search(prompts), float32_scores(options, items, vocab, prompts)
-    common = {peer: require_same(found, getattr(peers, PEERS[peer])(ids), peer, exact) for peer in options.peers}
+    found, exact = search(checked), float32_scores(options, items, vocab, checked)
+    common = {
+        peer: require_same(found, getattr(peers, PEERS[peer])(checked_ids), peer, exact) for peer in options.peers
+    }
     passes = rows_of_passes(backbone, ours)
     products = layer_products(backbone)
     functions = {"ours": ours, "prefill": prefill}

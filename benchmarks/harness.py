@@ -125,7 +125,7 @@ def ratios(timings: Mapping[str, Timing], ours: str = "ours", clock: str = "proc
 
 def gemm_peak(dtype: str = "float32", size: int = 2048, rounds: int = 3, device: str = "cpu") -> float:
     """Multiply-adds a second, times two (FLOP/s), of a square matrix product: the machine's peak for floors."""
-    import torch  # here, so that benches without torch stay without it
+    import torch  # here, as in `machine`
 
     a, b = (torch.randn(size, size, device=device).to(getattr(torch, dtype)) for _ in range(2))
     finish = torch.cuda.synchronize if device.startswith("cuda") else None
@@ -147,9 +147,15 @@ def goal(what: str, measured: float, limit: float, unit: str, *, at_least: bool 
 
 
 def machine(threads: int, device: str = "cpu") -> dict:
-    """What a number depends on besides the code: processor, versions, commit, day. No path and no host name."""
+    """What a number depends on besides the code: processor, versions, commit, day. No path and no host name.
+
+    instructions: the widest that torch's own kernels use there, AVX2, AVX512, ...; one name is sold with either.
+    """
+    import torch  # here, so that benches without torch stay without it
+
     record = {
         "cpu": _cpu_model(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30),
         "threads": threads,
@@ -159,19 +165,17 @@ def machine(threads: int, device: str = "cpu") -> dict:
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
     if device.startswith("cuda"):
-        import torch
-
         record["gpu"] = torch.cuda.get_device_name()
     return record
 
 
 def processor(machine: Mapping) -> str:
     """What does the work: the GPU, or else the processor. Results of different ones do not compare."""
-    return machine.get("gpu", machine["cpu"])
+    return machine.get("gpu") or f"{machine['cpu']} ({machine['instructions']})"
 
 
 def folder_name(machine: Mapping) -> str:
-    """The name of the machine's folder of results: "Intel(R) Xeon(R) Processor" -> "intel-xeon-processor"."""
+    """The name of the machine's folder of results: "Intel(R) Xeon(R) Processor (AVX512)" -> "intel-xeon-processor-avx512"."""
     words = re.sub(r"\((r|tm)\)", "", processor(machine).lower())
     return "-".join(re.findall("[a-z0-9]+", words))
 

@@ -121,6 +121,6 @@ def _origins(results: Results) -> str:
         gpu = f"{machine['gpu']}, " if "gpu" in machine else ""
         versions = ", ".join(f"{each} {machine[each]}" for each in ("python", "numpy", "torch", "transformers"))
         size = f"{machine['cores']} cores, {machine['memory_gib']} GiB, threads used: {machine['threads']}"
-        words = f"{gpu}{machine['cpu']}, {size}, {versions}; {machine['date']}, commit {machine['commit']}"
+        words = f"{gpu}{machine['cpu']}, {machine['instructions']}, {size}, {versions}; {machine['date']}, commit {machine['commit']}"
         groups.setdefault(words, []).append(f"`{name}`")
     return "\n".join(f"- {words}: {', '.join(names)}." for words, names in groups.items())

@@ -16,7 +16,7 @@ At the top: 16 rows of different users, history lengths the 16-quantiles of the 
 | padded | padded, logits only where a target is predicted |
 | segments | rows one behind the other, attention a segment, nothing shared |
 | branches | what rows begin with alike is read once; under `branch` all rows of the user in one batch |
-| ours | branches as `llmrec train` runs them: frozen weights lie as oneDNN reads them (llmrec.backbones.frozen_linear) |
+| ours | branches as `llmrec train` runs them: frozen weights as oneDNN reads them where that pays (`packed`; backbones.frozen_linear) |
 | ours_level | the same under the rule `level`, softmax over the codes of the level: another loss, so not among the compared |
 
 activation_bytes: storages that autograd keeps for the backward pass, each once, parameters left out; the largest batch of a step.
@@ -43,6 +43,7 @@ from llmrec.backbones.causal_lm import Backbone, LayerCount, ScoreRule
 from llmrec.backbones.export import plain_model
 from llmrec.backbones.frozen_linear import FrozenLinear, frozen_weights_packed
 from llmrec.backbones.load import ModelSource
+from llmrec.backbones.packed_linear import blas_is_narrow
 from llmrec.nn.item_table import ItemTable
 from llmrec.prompting.collators import NO_TARGET, Collator
 from llmrec.prompting.packing import PackingCollator
@@ -294,7 +295,7 @@ def run(options: argparse.Namespace) -> dict:
         if count in branch:
             what = f"branch packing, {count} targets a user, over padded samples with logits at answers only"
             goals.append(goal(what, branch[count]["ratio"]["padded"], limit, "x", at_least=True))
-    return {"shape": options.shape, **result, "branch": branch, "goals": goals}
+    return {"shape": options.shape, "packed": blas_is_narrow(), **result, "branch": branch, "goals": goals}
 
 
 if __name__ == "__main__":

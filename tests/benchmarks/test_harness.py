@@ -63,7 +63,9 @@ def test_a_result_is_one_object_that_says_what_it_ran_on_and_not_where(bench, tm
     assert result["bench"] == "sums"
     assert result["settings"] == {"threads": 1, "rounds": 3, "quick": False}
     assert result["goals"][0]["measured"] == 0.1235
-    assert {"cpu", "cores", "threads", "torch", "transformers", "commit", "date"} <= set(result["machine"])
+    assert {"cpu", "instructions", "cores", "threads", "torch", "transformers", "commit", "date"} <= set(
+        result["machine"]
+    )
     assert str(tmp_path) not in done.stdout and platform.node() not in result["machine"].values()
 
 

@@ -10,8 +10,8 @@ from harness import folder_name
 from plan import FULL, QUICK, Goal
 from run_all import judged, print_summary
 
-MACHINE = {"cpu": "A", "cores": 2, "memory_gib": 8, "threads": 1, "python": "3", "numpy": "2", "torch": "2", "transformers": "5",
-           "commit": "abc", "date": "2026-01-02"}  # fmt: skip
+MACHINE = {"cpu": "A", "instructions": "AVX2", "cores": 2, "memory_gib": 8, "threads": 1, "python": "3", "numpy": "2", "torch": "2",
+           "transformers": "5", "commit": "abc", "date": "2026-01-02"}  # fmt: skip
 TIMES = {"median": 2.5, "min": 2.0, "max": 3.0}
 RESULTS = {
     "sums": {
@@ -38,18 +38,18 @@ ON_GPU = {
 
 def test_the_section_has_every_goal_ratio_floor_machine_and_absent_peer():
     text = page.section([RESULTS, ON_GPU], [[], []])
-    assert "Reached: 1 of 1 goals on A, 0 of 1 goals on B." in text
-    assert "| what | goal | result | A | B |" in text
+    assert "Reached: 1 of 1 goals on A (AVX2), 0 of 1 goals on B." in text
+    assert "| what | goal | result | A (AVX2) | B |" in text
     assert "| speed | at least 30 x | `sums` | 31.25 x | **3 x** |" in text
     assert "| `sums` | peer | 31.2 | 2.5 (2 .. 3) |" in text
     assert "| `sums` | 2 | 1.75 | 1.5 |" in text
     assert "`sums`: other was not installed. To have it: `pip install other`" in text
-    assert "### A\n" in text and "- A, 2 cores, 8 GiB" in text and "2026-01-02, commit abc: `sums`, `growth`." in text
-    assert "### B\n" in text and "- B, A, 2 cores" in text
+    assert "### A (AVX2)\n" in text and "- A, AVX2, 2 cores, 8 GiB" in text and "2026-01-02, commit abc: `sums`, `growth`." in text
+    assert "### B\n" in text and "- B, A, AVX2, 2 cores" in text
 
 
 def test_a_machines_folder_is_named_after_what_does_the_work():
-    assert folder_name({"cpu": "Intel(R) Xeon(R) Processor"}) == "intel-xeon-processor"
+    assert folder_name({"cpu": "Intel(R) Xeon(R) Processor", "instructions": "AVX512"}) == "intel-xeon-processor-avx512"
     assert folder_name({"cpu": "AMD EPYC", "gpu": "NVIDIA H100 80GB HBM3"}) == "nvidia-h100-80gb-hbm3"
 
 
