@@ -3,11 +3,12 @@
 Sorting items by their sequences (rank = place in that order) puts the items below every node side by side, so a node *is*
 a range of ranks, and nothing has to be stored for it. The state of a node packs that range: `start << 32 | end`. Its
 children are the runs of equal tokens of the next column inside the range. Where nodes are few and wide (the root, the
-first levels) the runs' starts are kept in a table; below that a range is short, and its runs are found by reading it.
+first levels) all of them are kept in a table; below that a range is short, and its runs are found by reading it.
 
-A million items of 4 x 256 codes take 6 MiB and one sort of packed integers.
+A million items of 4 x 256 codes take 7 MiB and one sort of packed integers. A step over few beams takes as long as its operations
+take to start, so they are few.
 
-Letters: B requests, K beams, N items, L depth (longest sequence), W children of the widest node asked for.
+Letters: B requests, K beams, N items, L depth (longest sequence), W children of the widest node asked for, M nodes of a table.
 """
 
 from __future__ import annotations
@@ -25,16 +26,28 @@ from llmrec.items.forms import ItemTokens
 
 _KEY_BITS = 63
 _END_BITS = 32
-# A depth whose nodes are at most this share of the items gets a table of their starts; other nodes hold few items each.
+# A depth whose nodes are at most this share of the items gets a table of them; other nodes hold few items each.
 _TABLE_SHARE = 8
 _SMALLEST_TABLE = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class NodeTable:
+    """All nodes of a depth in order. starts: int32 (M,), their first ranks; states: int64 (M,)."""
+
+    starts: Tensor
+    states: Tensor
+
+    def to(self, device: str | torch.device) -> NodeTable:
+        """The same table with its tensors on `device`."""
+        return NodeTable(self.starts.to(device), self.states.to(device))
 
 
 @dataclass(frozen=True, eq=False)
 class TokenTrie:
     """A prefix tree whose leaves are items; no sequence is the beginning of another, equal sequences share a leaf.
 
-    tables: for each depth the starts of the M nodes one depth below, and N, int32 (M + 1,), or None where ranges are read.
+    tables: for each depth the M nodes one depth below, or None where ranges are read.
     columns: L tensors, the next tokens less the lowest one of that depth, in the smallest integers that hold them: (M,), that
     into each node of the table, or (N,), that of the item at each rank, 0 behind its end.
     token_ranges: the lowest and highest token of each depth.
@@ -46,7 +59,7 @@ class TokenTrie:
 
     columns: tuple[Tensor, ...]
     token_ranges: tuple[tuple[int, int], ...]
-    tables: tuple[Tensor | None, ...]
+    tables: tuple[NodeTable | None, ...]
     lengths: Tensor | None
     items: Tensor
     leaf_depths: tuple[int, ...]
@@ -78,10 +91,10 @@ class TokenTrie:
                 _refuse_prefixes(differs & ~is_new[1:] & ~reaches[:-1], items)
                 low = int(ordered[reaches].min())
             is_new[1:] |= differs
-            starts = np.flatnonzero(is_new & reaches)
+            starts, ends = _node_edges(is_new, None if is_even else reaches)
             num_nodes += len(starts)
             has_table = len(starts) <= max(_SMALLEST_TABLE, num_items // _TABLE_SHARE)
-            tables.append(_int32(np.append(starts, num_items)) if has_table else None)
+            tables.append(_table(starts, ends) if has_table else None)
             columns.append(_narrow(ordered[starts] if has_table else ordered, low, high))
             token_ranges.append((low, high))
         trie = cls(
@@ -121,7 +134,8 @@ class TokenTrie:
     @property
     def nbytes(self) -> int:
         """Bytes of all tensors but `ranks`."""
-        held = [*self.columns, self.items, self.lengths, *self.tables]
+        tables = [tensor for table in self.tables if table is not None for tensor in (table.starts, table.states)]
+        held = [*self.columns, self.items, self.lengths, *tables]
         return sum(tensor.nbytes for tensor in held if tensor is not None)
 
     def to(self, device: str | torch.device) -> TokenTrie:
@@ -142,17 +156,14 @@ class TokenTrie:
         states: int64 (...), nodes at `depth`, -1 for no node. Returns tokens int64 (..., W) in ascending order and next
         states int64 (..., W), both padded with -1; W is the number of children of the widest node in `states`.
         """
-        starts, ends = node_range(states)
-        if self.tables[depth] is None:
-            places, bounds, is_child = self._runs(starts, ends, depth)
+        table = self.tables[depth]
+        if table is None:
+            places, next_states, is_closed = self._runs(states, depth)
         else:
-            places, bounds, is_child = _runs_in(self.tables[depth], starts, ends)
-            if self.lengths is not None:  # leaves behind a node are in no run below it
-                bounds = torch.minimum(bounds, ends[..., None])
-        tokens = self.columns[depth][places].long() + self.token_ranges[depth][0]
-        next_states = bounds[..., :-1] << _END_BITS | bounds[..., 1:]
-        closed = ~is_child
-        return tokens.masked_fill_(closed, -1), next_states.masked_fill_(closed, -1)
+            places, is_closed = _places_in(table, states)
+            next_states = table.states.take(places)
+        tokens = self.columns[depth].take(places).long().add_(self.token_ranges[depth][0])
+        return tokens.masked_fill_(is_closed, -1), next_states.masked_fill_(is_closed, -1)
 
     def child(self, states: Tensor, depth: int, tokens: Tensor) -> Tensor:
         """The node one token leads to: states and tokens int64 (...) -> int64 (...), -1 where there is none."""
@@ -178,27 +189,31 @@ class TokenTrie:
             chosen = depths == depth
             places, table = ranks[chosen], self.tables[depth]
             if table is not None:
-                places = torch.searchsorted(table, places, right=True) - 1
+                places = torch.searchsorted(table.starts, places, right=True) - 1
             tokens[chosen] = self.columns[depth][places].long() + self.token_ranges[depth][0]
         return tokens
 
-    def _runs(self, starts: Tensor, ends: Tensor, depth: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The runs of equal tokens in each range, by reading it: see `_runs_in`."""
+    def _runs(self, states: Tensor, depth: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The runs of equal tokens in each range, by reading it: their first ranks and their states, int64 (..., W), and which there
+        are none of, bool (..., W)."""
         column, last_rank = self.columns[depth], self.num_items - 1
-        width = int((ends - starts).max()) if starts.numel() else 0
-        ranks = starts[..., None] + torch.arange(width, device=starts.device)  # (..., R)
-        begins = ranks < ends[..., None]
-        ranks.clamp_(max=last_rank)
+        ends, starts = _halves(states)
+        width = int((ends - starts).max()) if states.numel() else 0
+        ranks = starts + torch.arange(width, device=states.device)  # int64 (..., R)
+        begins = ranks < ends
+        ranks.clamp_(0, last_rank)
         if self.lengths is not None:  # a leaf's range holds items that end here
             begins &= self.lengths[ranks] > depth
-        token = column[ranks]
-        begins[..., 1:] &= token[..., 1:] != token[..., :-1]
-        count = begins.sum(-1, keepdim=True)  # (..., 1)
-        most = int(count.max()) if count.numel() else 0
-        order = torch.arange(most + 1, device=starts.device)
-        bounds = ends[..., None].repeat(*(1 for _ in starts.shape), most + 1)  # (..., W + 1)
-        bounds[order < count] = ranks[begins]  # both in row-major order
-        return bounds[..., :-1].clamp(max=last_rank), bounds, order[:-1] < count
+        if width > 1:
+            token = column.take(ranks)
+            is_other = token.narrow(-1, 1, width - 1) != token.narrow(-1, 0, width - 1)
+            begins.narrow(-1, 1, width - 1).logical_and_(is_other)
+        place = begins.cumsum(-1)  # (..., R), of each run's first item: 1, 2, ...
+        most = int(place.max()) if place.numel() else 0
+        edges = ends.long().expand(*states.shape, most + 2).clone()
+        edges.scatter_(-1, place.mul_(begins), ranks)  # what is no run's first item goes to place 0
+        first, behind = edges.narrow(-1, 1, most), edges.narrow(-1, 2, most)
+        return first.clamp(0, last_rank), (first << _END_BITS).bitwise_or_(behind), first >= ends
 
 
 def node_range(states: Tensor) -> tuple[Tensor, Tensor]:
@@ -207,18 +222,40 @@ def node_range(states: Tensor) -> tuple[Tensor, Tensor]:
     return known >> _END_BITS, known & 0xFFFFFFFF
 
 
-def _runs_in(table: Tensor, starts: Tensor, ends: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The runs of each range, from a table of all runs' starts.
+def _halves(states: Tensor) -> tuple[Tensor, Tensor]:
+    """Ends and starts of nodes, in the order in which processors lay the halves of a number in memory: int64 (...) -> int32 (..., 1)
+    each, views; -1 and -1 where a state is -1."""
+    halves = states[..., None].view(torch.int32)
+    return halves.narrow(-1, 0, 1), halves.narrow(-1, 1, 1)
 
-    Returns where in the depth's column their tokens stand, int64 (..., W), their first ranks and, one place on, their ends,
-    int64 (..., W + 1), and which there are, bool (..., W).
+
+def _places_in(table: NodeTable, states: Tensor) -> tuple[Tensor, Tensor]:
+    """Where in the table the children of each state stand, int64 (..., W), and which are none, bool (..., W)."""
+    edges = torch.searchsorted(
+        table.starts, states[..., None].view(torch.int32)
+    )  # (..., 2), of end and start: see _halves
+    behind, first = edges.narrow(-1, 0, 1), edges.narrow(-1, 1, 1)
+    width = int((behind - first).max()) if states.numel() else 0
+    places = first + torch.arange(width, device=states.device)  # (..., W)
+    is_closed = places >= behind
+    return places.masked_fill_(is_closed, 0), is_closed
+
+
+def _node_edges(is_new: np.ndarray, reaches: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """The first rank of each node and the one behind it, int64 (M,) each.
+
+    is_new: bool (N,), whether a rank's tokens down to here differ from those before; reaches: bool (N,), whether they go that far.
     """
-    edges = torch.searchsorted(table, torch.stack([starts, ends]), out_int32=False)
-    width = int((edges[1] - edges[0]).max()) if starts.numel() else 0
-    places = edges[0][..., None] + torch.arange(width + 1, device=starts.device)  # (..., W + 1)
-    is_run = places[..., :-1] < edges[1][..., None]
-    places.clamp_(max=len(table) - 1)
-    return places[..., :-1].clamp(max=len(table) - 2), table[places].long(), is_run
+    edges = np.append(np.flatnonzero(is_new), len(is_new))
+    starts, ends = edges[:-1], edges[1:]
+    if reaches is None:
+        return starts, ends
+    is_node = reaches[starts]
+    return starts[is_node], ends[is_node]
+
+
+def _table(starts: np.ndarray, ends: np.ndarray) -> NodeTable:
+    return NodeTable(_int32(starts), torch.from_numpy(starts << _END_BITS | ends))
 
 
 def _sorted_items(sequences: np.ndarray, ranges: list[tuple[int, int]]) -> np.ndarray:

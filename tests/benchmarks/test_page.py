@@ -44,7 +44,11 @@ def test_the_section_has_every_goal_ratio_floor_machine_and_absent_peer():
     assert "| `sums` | peer | 31.2 | 2.5 (2 .. 3) |" in text
     assert "| `sums` | 2 | 1.75 | 1.5 |" in text
     assert "`sums`: other was not installed. To have it: `pip install other`" in text
-    assert "### A (AVX2)\n" in text and "- A, AVX2, 2 cores, 8 GiB" in text and "2026-01-02, commit abc: `sums`, `growth`." in text
+    assert (
+        "### A (AVX2)\n" in text
+        and "- A, AVX2, 2 cores, 8 GiB" in text
+        and "2026-01-02, commit abc: `sums`, `growth`." in text
+    )
     assert "### B\n" in text and "- B, A, AVX2, 2 cores" in text
 
 
