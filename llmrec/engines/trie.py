@@ -13,6 +13,7 @@ Letters: B requests, K beams, N items, L depth (longest sequence), W children of
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NoReturn
@@ -74,9 +75,10 @@ class TokenTrie:
         num_items, depth = sequences.shape
         if num_items == 0:
             raise DataError("the catalogue has no items, so nothing can be decoded; prepare data with some.")
-        lowest = [int(column.min()) for column in sequences.T]
-        ranges = [(low, int(column.max())) for low, column in zip(lowest, sequences.T, strict=True)]
-        items = _sorted_items(sequences, ranges)  # (N,)
+        ranges = [
+            (int(column.min()), int(column.max())) for column in sequences.T
+        ]  # along axis 0 takes five times as long
+        items, ordered_tokens = _sorted_items(sequences, ranges)  # (N,)
         is_even = int(lengths.min()) == depth
         ordered_lengths = None if is_even else lengths[items].astype(np.int16)
 
@@ -84,7 +86,7 @@ class TokenTrie:
         is_new = np.zeros(num_items, dtype=bool)  # whether a rank's first tokens differ from those at the rank before
         is_new[0] = True
         for level, (low, high) in enumerate(ranges):
-            ordered = sequences[:, level][items]  # (N,)
+            ordered = ordered_tokens(level)  # (N,)
             differs = ordered[1:] != ordered[:-1]
             reaches = np.ones(num_items, dtype=bool) if is_even else ordered >= 0
             if not is_even:
@@ -258,27 +260,40 @@ def _table(starts: np.ndarray, ends: np.ndarray) -> NodeTable:
     return NodeTable(_int32(starts), torch.from_numpy(starts << _END_BITS | ends))
 
 
-def _sorted_items(sequences: np.ndarray, ranges: list[tuple[int, int]]) -> np.ndarray:
-    """Items ordered by their sequences, then by item. sequences: int32 (N, L) -> int64 (N,).
+def _sorted_items(
+    sequences: np.ndarray, ranges: list[tuple[int, int]]
+) -> tuple[np.ndarray, Callable[[int], np.ndarray]]:
+    """Items ordered by their sequences, then by item, and what gives the tokens of a depth in that order.
+
+    sequences: int32 (N, L) -> int64 (N,), and depth -> int32 (N,).
 
     Neighbouring columns are packed into one 63-bit integer while they fit; the item itself joins the last one. Most
-    catalogues need a single key then, and sorting plain integers is ten times faster than sorting rows.
+    catalogues need a single key then: sorting plain integers is ten times faster than sorting rows, and the sorted tokens stand
+    in the key, where reading them is ten times faster than fetching them item by item.
     """
     num_items = len(sequences)
-    item_bits = (num_items - 1).bit_length()
+    fields = [(sequences[:, depth], low, (high - low).bit_length()) for depth, (low, high) in enumerate(ranges)]
     keys, used = [np.zeros(num_items, np.int64)], 0
-    columns = ((sequences[:, depth] - low, (high - low).bit_length()) for depth, (low, high) in enumerate(ranges))
-    for column, bits in [*columns, (np.arange(num_items), item_bits)]:
+    for column, low, bits in [*fields, (np.arange(num_items), 0, (num_items - 1).bit_length())]:
         if used + bits > _KEY_BITS:
             keys.append(np.zeros(num_items, np.int64))
             used = 0
         keys[-1] <<= bits
-        keys[-1] |= column
+        keys[-1] |= column if low == 0 else column - low
         used += bits
-    if len(keys) == 1:
-        keys[0].sort()
-        return keys[0] & ((1 << item_bits) - 1)
-    return np.lexsort(keys[::-1])
+    if len(keys) > 1:
+        items = np.lexsort(keys[::-1])
+        return items, lambda depth: sequences[:, depth][items]
+    key = keys[0]
+    key.sort()
+    widths = [*(bits for _, _, bits in fields), (num_items - 1).bit_length()]
+    behind = [sum(widths[depth + 1 :]) for depth in range(len(fields))]  # bits of the key that follow each column's
+
+    def ordered_tokens(depth: int) -> np.ndarray:
+        _, low, bits = fields[depth]
+        return ((key >> behind[depth]) & ((1 << bits) - 1)).astype(np.int32) + np.int32(low)
+
+    return key & ((1 << widths[-1]) - 1), ordered_tokens
 
 
 def _refuse_prefixes(ends_inside: np.ndarray, items: np.ndarray) -> None:
