@@ -187,7 +187,7 @@ class DenseRecommender(ABC):
         """
         allowed = allowed_items(requests, self.num_items, exclude_seen=exclude_seen, candidates=candidates)
         scores = self.scores(requests)
-        if np.isnan(scores).any():
+        if scores.size and np.isnan(scores.min()):  # NaN if any is, in one pass that writes nothing
             row = int(np.argmax(np.isnan(scores).any(axis=1)))
             raise ModelError(
                 f"'{self.name}' gave NaN as a score (first in request {row} of the batch). "
