@@ -11,10 +11,12 @@ from torch import nn
 
 from llmrec.backbones.adapters import add_lora, lora_parameters
 from llmrec.backbones.export import plain_model
-from llmrec.backbones.packed_linear import PackedLinear
+from llmrec.backbones.packed_linear import PackedLinear, packs
 from llmrec.backbones.serving import pack
 from llmrec.errors import ModelError
 from tests.tiny import tiny_backbone
+
+bfloat16 = pytest.mark.skipif(not packs(torch.bfloat16), reason="this processor has no instructions for bfloat16")
 
 
 @pytest.mark.parametrize("rows", [1, 2, 7, 64, 300])
@@ -26,6 +28,7 @@ def test_a_packed_layer_computes_what_the_layer_did(rows, bias):
     torch.testing.assert_close(PackedLinear(linear)(x), linear(x), atol=1e-5, rtol=1e-5)
 
 
+@bfloat16
 def test_bfloat16_layers_keep_their_arithmetic_whatever_comes_in():
     linear = nn.Linear(48, 33).bfloat16()
     x = torch.randn(5, 48)
@@ -91,6 +94,7 @@ def test_bfloat16_is_left_alone_where_the_processor_cannot():
     assert "True torch.Size([1, 3, 32])" in done.stdout, done.stderr
 
 
+@bfloat16
 def test_lora_beside_bfloat16_weights_is_not_rounded_into_them():
     backbone = tiny_backbone("llama")
     backbone.causal_lm.to(torch.bfloat16)
