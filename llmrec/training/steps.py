@@ -16,6 +16,7 @@ from typing import Literal
 
 from accelerate import PartialState
 from pydantic import Field
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from llmrec.backbones.adapters import TrainablePart, trained_state
@@ -66,11 +67,17 @@ def read_finished(folder: Path, backbone: Backbone) -> bool:
     """Puts into the backbone what the step in `folder` came to; False where that has not ended.
 
     Raises:
-        ArtifactError: the file holds other parameters than those that require a gradient now, or of other shapes.
+        ArtifactError: the file cannot be read, or holds other parameters than those that require a gradient now, or of other shapes.
     """
     if not (folder / TRAINED).exists():
         return False
-    found, trained = load_file(folder / TRAINED, device=str(backbone.device)), trained_state(backbone)
+    try:
+        found, trained = load_file(folder / TRAINED, device=str(backbone.device)), trained_state(backbone)
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(
+            f"expected the parameters that a step came to in '{folder / TRAINED}', but it cannot be read ({error}); put the "
+            "original back, or start over with --fresh."
+        ) from error
     check_same_parts(found, trained, f"'{folder / TRAINED}'")
     for name, tensor in found.items():
         if tensor.shape != trained[name].shape:

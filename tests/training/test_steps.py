@@ -65,3 +65,13 @@ def test_a_step_moves_what_it_names():
     assert not any(p.requires_grad for p in backbone.parameters())
     move_only(parts, lambda part: part.name == "LoRA")
     assert {id(p) for p in backbone.parameters() if p.requires_grad} == {id(p) for p in parts[0].parameters}
+
+
+def test_a_cut_file_of_a_finished_step_is_a_sentence(tmp_path):
+    backbone = tiny_backbone("llama")
+    add_lora(backbone, rank=2, alpha=2, dropout=0.0)
+    write_finished(tmp_path, backbone)
+    whole = (tmp_path / TRAINED).read_bytes()
+    (tmp_path / TRAINED).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ArtifactError, match="cannot be read .* start over with --fresh"):
+        read_finished(tmp_path, backbone)
