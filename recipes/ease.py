@@ -17,6 +17,7 @@ was stopped; a finished one is left as it is.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Literal
 
@@ -277,12 +278,14 @@ def rank_with_sasrec(config: Ease, data: Data, split: Split, arms: dict[str, Arm
     return lines
 
 
-def click_stage(config: Ease) -> None:
-    """Click-through models and SASRec on every arm; a table with intervals over users."""
+def click_stage(config: Ease, *, fresh: bool) -> None:
+    """Click-through models and SASRec on every arm; a table with intervals over users. fresh: cells that are there are made anew."""
     folder = Path(config.output) / "click_through"
     data = load_data(config.data)
     loo = leave_one_out(data.interactions)
     arms = arms_of(config, data)
+    if fresh:
+        shutil.rmtree(folder, ignore_errors=True)
     split = click_rows(data.interactions)
     table = config.table
     lines = run_click_grid(
@@ -325,8 +328,16 @@ def main(config: Ease, *, fresh: bool, dry_run: bool = False) -> Estimate | None
     if config.stage == "adapter":
         refuse_sharded("recipes/ease.py")
         return train_adapter(config, fresh=fresh, dry_run=dry_run)
+    if fresh and config.stage == "enrich":
+        raise ConfigError(
+            "--fresh goes with the stages adapter and click_through: texts that were written are kept. To have them written again, "
+            f"delete the knowledge '{config.knowledge or Path(config.enrich.model).name}' of {config.data} first."
+        )
     if PartialState().is_main_process:  # the other stages are one process's work
-        (write_knowledge if config.stage == "enrich" else click_stage)(config)
+        if config.stage == "enrich":
+            write_knowledge(config)
+        else:
+            click_stage(config, fresh=fresh)
     return None
 
 

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from llmrec.config import load_config
 from llmrec.data.folder import load_data
 from llmrec.enrich.knowledge import Knowledge, load_knowledge
-from llmrec.errors import ArtifactError, DataError
+from llmrec.errors import ArtifactError, ConfigError, DataError
 from llmrec.recommenders.artifact import load_artifact
 from llmrec.recommenders.vector_artifact import load_item_vectors
 from llmrec.training.checkpoints import read_log
@@ -173,9 +173,13 @@ def test_click_through_compares_every_arm_and_its_cells_are_not_trained_twice(
         "adapter",
     }
     assert (folder / "auc.svg").read_text().count("<svg") == 1
-    num_cells = len((folder / "cells.jsonl").read_text().splitlines())
+    cells = (folder / "cells.jsonl").read_text()
     run("click_through", overrides)
-    assert len((folder / "cells.jsonl").read_text().splitlines()) == num_cells
+    assert (folder / "cells.jsonl").read_text() == cells
+    (folder / "left.txt").touch()
+    run("click_through", overrides, fresh=True)
+    assert len((folder / "cells.jsonl").read_text().splitlines()) == len(cells.splitlines())
+    assert not (folder / "left.txt").exists()
 
 
 def test_knowledge_that_is_not_there_is_one_sentence(few_items, tiny_model, tmp_path):
@@ -209,3 +213,5 @@ def test_the_stage_enrich_writes_what_the_adapter_reads_and_asks_nothing_twice(f
     assert [text is not None for text in first.all_texts] == [True] * 3 + [False] * 97
     run("enrich", overrides)
     assert load_knowledge(load_data(data), "mine").all_texts == first.all_texts
+    with pytest.raises(ConfigError, match="delete the knowledge 'mine'"):
+        run("enrich", overrides, fresh=True)

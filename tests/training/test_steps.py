@@ -73,5 +73,5 @@ def test_a_cut_file_of_a_finished_step_is_a_sentence(tmp_path):
     write_finished(tmp_path, backbone)
     whole = (tmp_path / TRAINED).read_bytes()
     (tmp_path / TRAINED).write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ArtifactError, match="cannot be read .* start over with --fresh"):
+    with pytest.raises(ArtifactError, match=r"cannot be read .* start over with --fresh"):
         read_finished(tmp_path, backbone)
