@@ -52,7 +52,7 @@ test-fast: setup  ## the tests without the slow ones (at most 3 minutes)
 bench: setup  ## the speed benches at small sizes, outputs compared first (two minutes)
 	$(BIN)/python benchmarks/run_all.py
 
-bench-full: setup  ## the speed benches at full size: benchmarks/results, plots, docs/speed.md (half an hour or so)
+bench-full: setup  ## the speed benches at full size: benchmarks/results, plots, docs/speed.md (half an hour to two hours)
 	$(BIN)/python benchmarks/run_all.py --full
 
 lint: setup  ## ruff, formatting, imports only down the floors
