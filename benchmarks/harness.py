@@ -125,7 +125,7 @@ def ratios(timings: Mapping[str, Timing], ours: str = "ours", clock: str = "proc
 
 def gemm_peak(dtype: str = "float32", size: int = 2048, rounds: int = 3, device: str = "cpu") -> float:
     """Multiply-adds a second, times two (FLOP/s), of a square matrix product: the machine's peak for floors."""
-    import torch  # here, as in `machine`
+    import torch  # here: a bench without torch is timed without it
 
     a, b = (torch.randn(size, size, device=device).to(getattr(torch, dtype)) for _ in range(2))
     finish = torch.cuda.synchronize if device.startswith("cuda") else None
@@ -151,7 +151,7 @@ def machine(threads: int, device: str = "cpu") -> dict:
 
     instructions: the widest that torch's own kernels use there, AVX2, AVX512, ...; one name is sold with either.
     """
-    import torch  # here, so that benches without torch stay without it
+    import torch  # here: by now everything was timed
 
     record = {
         "cpu": _cpu_model(),

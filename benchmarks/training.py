@@ -43,7 +43,6 @@ from llmrec.backbones.causal_lm import Backbone, LayerCount, ScoreRule
 from llmrec.backbones.export import plain_model
 from llmrec.backbones.frozen_linear import FrozenLinear, frozen_weights_packed
 from llmrec.backbones.load import ModelSource
-from llmrec.backbones.packed_linear import blas_is_narrow
 from llmrec.nn.item_table import ItemTable
 from llmrec.prompting.collators import NO_TARGET, Collator
 from llmrec.prompting.packing import PackingCollator
@@ -280,6 +279,7 @@ def run(options: argparse.Namespace) -> dict:
     """The result that is printed."""
     models = make_models(options)
     with frozen_weights_packed(models[2]):
+        is_packed = any(isinstance(module, FrozenLinear) for module in models[2].modules())
         result = compare(models, rows_of_many_users(options.vocab, options.seed), options.rounds, one_user=False)
         branch = {
             str(count): compare(
@@ -295,7 +295,7 @@ def run(options: argparse.Namespace) -> dict:
         if count in branch:
             what = f"branch packing, {count} targets a user, over padded samples with logits at answers only"
             goals.append(goal(what, branch[count]["ratio"]["padded"], limit, "x", at_least=True))
-    return {"shape": options.shape, "packed": blas_is_narrow(), **result, "branch": branch, "goals": goals}
+    return {"shape": options.shape, "packed": is_packed, **result, "branch": branch, "goals": goals}
 
 
 if __name__ == "__main__":

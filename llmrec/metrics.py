@@ -18,6 +18,8 @@ import numpy as np
 
 # ------------------------------------------------------------------------------------------------------------- ranks
 
+_ROWS_AT_ONCE = 16  # 12,101 items: seven eighths of the time of one row at a time
+
 
 def ranks_from_scores(
     scores: np.ndarray, targets: np.ndarray, allowed: np.ndarray | None = None
@@ -29,22 +31,25 @@ def ranks_from_scores(
     allowed is a miss.
     Returns greater, equal: float64 (U,), `equal` without the target itself; `greater` is inf for a miss.
 
-    Row by row: a row of a catalogue stays in the processor's cache through both counts, and counting a whole boolean row
-    is one vector instruction after another, where counts along an axis of a matrix are not. (12,101 items: half the time.)
+    A few rows at a time: they stay in the processor's cache through both counts. Each row is counted for itself: counting a whole
+    boolean row is one vector instruction after another, where counts along an axis of a matrix are not.
     """
     num_cases, num_items = scores.shape
     greater, equal = np.empty(num_cases), np.empty(num_cases)
-    counted = np.empty(num_items, dtype=bool)
-    for row, target in enumerate(targets):
-        x = scores[row, target]
-        np.greater(scores[row], x, out=counted)
+    counted = np.empty((_ROWS_AT_ONCE, num_items), dtype=bool)
+    own = scores[np.arange(num_cases), targets][:, None]  # (U, 1)
+    for start in range(0, num_cases, _ROWS_AT_ONCE):
+        rows = slice(start, min(start + _ROWS_AT_ONCE, num_cases))
+        some = counted[: rows.stop - rows.start]
+        np.greater(scores[rows], own[rows], out=some)
         if allowed is not None:
-            np.logical_and(counted, allowed[row], out=counted)
-        greater[row] = np.count_nonzero(counted)
-        np.equal(scores[row], x, out=counted)
-        equal[row] = np.count_nonzero(counted)
-        if allowed is not None and equal[row] > 1:  # mostly the target alone
-            equal[row] = np.count_nonzero(counted & allowed[row])
+            np.logical_and(some, allowed[rows], out=some)
+        greater[rows] = [np.count_nonzero(row) for row in some]
+        np.equal(scores[rows], own[rows], out=some)
+        equal[rows] = [np.count_nonzero(row) for row in some]
+        if allowed is not None and equal[rows].max() > 1:  # mostly each target alone
+            np.logical_and(some, allowed[rows], out=some)
+            equal[rows] = [np.count_nonzero(row) for row in some]
     equal -= 1.0
     if allowed is not None:
         missed = ~allowed[np.arange(num_cases), targets]

@@ -17,7 +17,6 @@ was stopped; a finished one is left as it is.
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Literal
 
@@ -131,12 +130,21 @@ def features_of(config: Ease, data: Data) -> Features:
 
 
 # -- stage enrich ---------------------------------------------------------------------------------------------------------------
-def write_knowledge(config: Ease) -> None:
-    """An LLM's text about every item; what was asked before is not asked again. Raises ProviderError where some stay without."""
+def write_knowledge(config: Ease, *, fresh: bool) -> None:
+    """An LLM's text about every item; what was asked before is not asked again.
+
+    Raises:
+        ProviderError: some items stay without a text.
+        ConfigError: texts are to be written anew over others.
+    """
     if config.enrich.about != "items":
         raise ConfigError("this stage writes about items; texts about users: llmrec enrich DATA --about users.")
     data = load_data(config.data)
     folder = knowledge_folder(Path(config.data), config.knowledge or Path(config.enrich.model).name)
+    if fresh and folder.exists():
+        raise ConfigError(
+            f"--fresh does not throw texts away that a model has written; to have them written anew, delete '{folder}' first."
+        )
     enrichment = Enrichment(data, config.enrich, open_provider(config.enrich))
     Console().print(f"estimate: {enrichment.plan(probe=enrichment.provider.local)}")
     knowledge = enrichment.run()
@@ -257,8 +265,11 @@ def arms_of(config: Ease, data: Data) -> dict[str, Arm]:
     return arms
 
 
-def rank_with_sasrec(config: Ease, data: Data, split: Split, arms: dict[str, Arm], folder: Path) -> list[dict]:
-    """SASRec with each arm's item inputs, next item over the whole catalogue; a finished cell is read, not trained again."""
+def rank_with_sasrec(
+    config: Ease, data: Data, split: Split, arms: dict[str, Arm], folder: Path, *, fresh: bool
+) -> list[dict]:
+    """SASRec with each arm's item inputs, next item over the whole catalogue; a finished cell is read, not trained again, unless
+    fresh."""
     task, lines = load_task("leave_one_out"), []
     for seed in config.table.sasrec_seeds:
         for name, arm in arms.items():
@@ -267,7 +278,7 @@ def rank_with_sasrec(config: Ease, data: Data, split: Split, arms: dict[str, Arm
                 events.indptr, events.items, split.test.targets, settings.model_dump_json(), arm.digest(), str(seed)
             )
             path = folder / f"{key}.json"
-            if not path.exists():
+            if fresh or not path.exists():
                 ranker = SasRecRecommender(settings, item_inputs=arm.item_inputs, seed=seed).fit(events)
                 found = evaluate(ranker, data, task, "test", split=split)
                 metrics = {each: found.metrics[each] for each in ("recall@10", "ndcg@10")}
@@ -284,12 +295,17 @@ def click_stage(config: Ease, *, fresh: bool) -> None:
     data = load_data(config.data)
     loo = leave_one_out(data.interactions)
     arms = arms_of(config, data)
-    if fresh:
-        shutil.rmtree(folder, ignore_errors=True)
     split = click_rows(data.interactions)
     table = config.table
     lines = run_click_grid(
-        split, data.catalog.num_items, arms, models=table.models, seeds=table.seeds, settings=table.model, folder=folder
+        split,
+        data.catalog.num_items,
+        arms,
+        models=table.models,
+        seeds=table.seeds,
+        settings=table.model,
+        folder=folder,
+        fresh=fresh,
     )
     results = click_table(split.test, lines, folder)
     seen = np.bincount(split.train.items, minlength=data.catalog.num_items)[split.test.items]
@@ -299,7 +315,7 @@ def click_stage(config: Ease, *, fresh: bool) -> None:
     references = [name for name in arms if name == "raw features" or name.startswith("untrained ")][:2]
     against = {name: click_table(split.test, lines, folder, reference=name) for name in references}
     with_ids = {name: arm for name, arm in arms.items() if arm.use_ids}
-    ranked = rank_with_sasrec(config, data, loo, with_ids, folder / "sasrec")
+    ranked = rank_with_sasrec(config, data, loo, with_ids, folder / "sasrec", fresh=fresh)
     facts = provenance("recipes/ease.py stage=click_through", seed=config.seed)
     write_json(
         folder / "results.json",
@@ -328,14 +344,9 @@ def main(config: Ease, *, fresh: bool, dry_run: bool = False) -> Estimate | None
     if config.stage == "adapter":
         refuse_sharded("recipes/ease.py")
         return train_adapter(config, fresh=fresh, dry_run=dry_run)
-    if fresh and config.stage == "enrich":
-        raise ConfigError(
-            "--fresh goes with the stages adapter and click_through: texts that were written are kept. To have them written again, "
-            f"delete the knowledge '{config.knowledge or Path(config.enrich.model).name}' of {config.data} first."
-        )
     if PartialState().is_main_process:  # the other stages are one process's work
         if config.stage == "enrich":
-            write_knowledge(config)
+            write_knowledge(config, fresh=fresh)
         else:
             click_stage(config, fresh=fresh)
     return None

@@ -2,7 +2,8 @@
 
 torch multiplies float32 through the BLAS it was built with, which reorders the weights in every call and on some processors
 uses narrower instructions than it could; for the few rows of a decoding step the reordering costs as much as the product.
-Packed once, products take about half the time at any number of rows (measured in docs/speed.md). These are the operators
+Packed once, products of few rows are spared that, and where the instructions are narrower (`blas_is_narrow`) all take about half
+the time (measured in docs/speed.md). These are the operators
 torch's own compiler uses for frozen models. Gradients do not pass, and a packed weight cannot be saved.
 """
 
@@ -31,15 +32,21 @@ def packs(dtype: torch.dtype) -> bool:
     return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-@functools.cache
 def blas_is_narrow() -> bool:
     """Whether torch's BLAS leaves half of the processor unused: MKL takes AVX-512 on Intel's processors alone.
 
     There packing halves the time of large products too; elsewhere it saves the reordering only, which large products hardly feel.
     """
+    has_mkl = torch.backends.mkl.is_available()
+    return has_mkl and torch.backends.cpu.get_cpu_capability() == "AVX512" and _vendor() == "AuthenticAMD"
+
+
+@functools.cache
+def _vendor() -> str:
+    """The processor's vendor as it calls itself; empty where the system does not tell."""
     info = Path("/proc/cpuinfo")
-    is_intel = not info.exists() or "GenuineIntel" in info.read_text()
-    return torch.backends.mkl.is_available() and torch.backends.cpu.get_cpu_capability() == "AVX512" and not is_intel
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("vendor_id")), "")
 
 
 def packed(weight: Tensor) -> Tensor:

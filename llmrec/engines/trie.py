@@ -87,12 +87,12 @@ class TokenTrie:
         for level, (low, high) in enumerate(ranges):
             ordered = ordered_tokens(level)  # (N,)
             differs = ordered[1:] != ordered[:-1]
-            reaches = np.ones(num_items, dtype=bool) if is_even else ordered >= 0
-            if not is_even:
+            reaches = None if is_even else ordered >= 0
+            if reaches is not None:
                 _refuse_prefixes(differs & ~is_new[1:] & ~reaches[:-1], items)
                 low = int(ordered[reaches].min())
             is_new[1:] |= differs
-            starts, ends = _node_edges(is_new, None if is_even else reaches)
+            starts, ends = _node_edges(is_new, reaches)
             num_nodes += len(starts)
             has_table = len(starts) <= max(_SMALLEST_TABLE, num_items // _TABLE_SHARE)
             tables.append(_table(starts, ends) if has_table else None)
@@ -214,13 +214,18 @@ class TokenTrie:
         edges = ends.long().expand(*states.shape, most + 2).clone()
         edges.scatter_(-1, place.mul_(begins), ranks)  # what is no run's first item goes to place 0
         first, behind = edges.narrow(-1, 1, most), edges.narrow(-1, 2, most)
-        return first.clamp(0, last_rank), (first << _END_BITS).bitwise_or_(behind), first >= ends
+        return first.clamp(0, last_rank), _state(first, behind), first >= ends
 
 
 def node_range(states: Tensor) -> tuple[Tensor, Tensor]:
     """The ranks starts .. ends - 1 of the items below each node; the empty range 0 .. -1 where a state is -1."""
     known = states.clamp(min=0)
     return known >> _END_BITS, known & 0xFFFFFFFF
+
+
+def _state(starts: Tensor, ends: Tensor) -> Tensor:
+    """The nodes of ranges, int64 each."""
+    return (starts << _END_BITS).bitwise_or_(ends)
 
 
 def _halves(states: Tensor) -> Tensor:
@@ -241,7 +246,8 @@ def _places_in(table: NodeTable, states: Tensor) -> tuple[Tensor, Tensor]:
 def _node_edges(is_new: np.ndarray, reaches: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """The first rank of each node and the one behind it, int64 (M,) each.
 
-    is_new: bool (N,), whether a rank's tokens down to here differ from those before; reaches: bool (N,), whether they go that far.
+    is_new: bool (N,), whether a rank's tokens down to here differ from those before; reaches: bool (N,), whether they go that far, None
+    where all do.
     """
     edges = np.append(np.flatnonzero(is_new), len(is_new))
     starts, ends = edges[:-1], edges[1:]
@@ -252,7 +258,7 @@ def _node_edges(is_new: np.ndarray, reaches: np.ndarray | None) -> tuple[np.ndar
 
 
 def _table(starts: np.ndarray, ends: np.ndarray) -> NodeTable:
-    return NodeTable(_int32(starts), torch.from_numpy(starts << _END_BITS | ends))
+    return NodeTable(_int32(starts), _state(torch.from_numpy(starts), torch.from_numpy(ends)))
 
 
 def _sorted_items(
@@ -269,7 +275,8 @@ def _sorted_items(
     num_items = len(sequences)
     fields = [(sequences[:, depth], low, (high - low).bit_length()) for depth, (low, high) in enumerate(ranges)]
     keys, used = [np.zeros(num_items, np.int64)], 0
-    for column, low, bits in [*fields, (np.arange(num_items), 0, (num_items - 1).bit_length())]:
+    fields.append((np.arange(num_items), 0, (num_items - 1).bit_length()))
+    for column, low, bits in fields:
         if used + bits > _KEY_BITS:
             keys.append(np.zeros(num_items, np.int64))
             used = 0
@@ -281,12 +288,12 @@ def _sorted_items(
         return items, lambda depth: sequences[:, depth][items]
     key = keys[0]
     key.sort()
-    widths = [*(bits for _, _, bits in fields), (num_items - 1).bit_length()]
+    widths = [bits for _, _, bits in fields]
     behind = [sum(widths[depth + 1 :]) for depth in range(len(fields))]  # bits of the key that follow each column's
 
     def ordered_tokens(depth: int) -> np.ndarray:
         _, low, bits = fields[depth]
-        return ((key >> behind[depth]) & ((1 << bits) - 1)).astype(np.int32) + np.int32(low)
+        return (key >> behind[depth] & (1 << bits) - 1).astype(np.int32) + np.int32(low)
 
     return key & ((1 << widths[-1]) - 1), ordered_tokens
 

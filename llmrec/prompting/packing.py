@@ -31,7 +31,8 @@ Collate = Callable[[Sequence[dict[str, np.ndarray]]], dict[str, torch.Tensor]]
 # Sharing less than this is not worth a mask: a BOS, or a BOS and the first code; or an eighth of the shorter row.
 MIN_SHARED, MIN_SHARED_PART = 8, 8
 # Packed lengths are rounded up, or every batch would be of a new size: kernels are prepared and kept for each size they meet, which
-# in a few hundred steps takes more memory than the model. Up to this, or an eighth of the length, is added.
+# in a few hundred steps takes more memory than the model. Less than SMALLEST_MULTIPLE or an eighth of the length is added, and less
+# than MULTIPLE.
 MULTIPLE, SMALLEST_MULTIPLE = 64, 16
 
 

@@ -24,6 +24,7 @@ from llmrec.recommenders.click_through import ClickSettings, ItemMatrices
 from llmrec.training.click_through import click_figures, train_click_model, trivial_scores
 
 TRIVIAL = ("item_mean", "user_item_mean")
+CELLS = "cells.jsonl"
 COUNTS = "counts"  # stands where a trained arm names its model
 VERSION = 1  # rises whenever a cell would come to other numbers
 
@@ -50,8 +51,9 @@ def run_click_grid(
     seeds: Sequence[int],
     settings: ClickSettings,
     folder: str | Path,
+    fresh: bool = False,
 ) -> list[dict]:
-    """Train and score every cell that FOLDER does not hold yet; the trivial arms come first.
+    """Train and score every cell that FOLDER does not hold yet; the trivial arms come first. fresh: what it holds is forgotten.
 
     A cell is known by a digest of rows, matrices, settings and seed: after any of them has changed it is computed anew. Progress goes
     to standard error. Returns the lines of this grid, in its order.
@@ -59,6 +61,8 @@ def run_click_grid(
     if taken := set(TRIVIAL) & set(arms):
         raise ConfigError(f"the arm '{min(taken)}' is always in the table; give yours another name.")
     folder = Path(folder)
+    if fresh:
+        (folder / CELLS).unlink(missing_ok=True)
     done = _read_cells(folder)
     rows = content_hash(*(part for some in (split.train, split.valid, split.test) for part in _arrays(some)))
     cells = [(arm, COUNTS, 0) for arm in TRIVIAL] + [
@@ -111,7 +115,7 @@ def _run_cell(
     line["seconds"] = round(time.perf_counter() - start, 2)
     with atomic_file(_scores(folder, key)) as temporary, temporary.open("wb") as file:
         np.save(file, test.astype(np.float32))
-    with (folder / "cells.jsonl").open("a", encoding="utf-8") as file:
+    with (folder / CELLS).open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
     return line
 
@@ -126,7 +130,7 @@ def _arrays(rows: ClickRows) -> list[np.ndarray]:
 
 def _read_cells(folder: Path) -> dict[str, dict]:
     """The finished cells by key; the half line of a killed run is cut off."""
-    path = folder / "cells.jsonl"
+    path = folder / CELLS
     if not path.exists():
         return {}
     text = path.read_text(encoding="utf-8")

@@ -1,12 +1,10 @@
 """Packed frozen layers: the same numbers, the same parameters, and nothing left behind."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch import nn
 
-from llmrec.backbones import frozen_linear
+from llmrec.backbones import frozen_linear, packed_linear
 from llmrec.backbones.adapters import add_lora, lora_parameters, train_whole_model
 from llmrec.backbones.frozen_linear import FrozenLinear, frozen_weights_packed
 from llmrec.backbones.packed_linear import blas_is_narrow
@@ -81,17 +79,26 @@ def test_what_is_trained_or_too_large_or_not_float32_is_left_alone(monkeypatch):
         ("AVX512", "GenuineIntel", False),
         ("AVX2", "AuthenticAMD", False),
         ("AVX2", "GenuineIntel", False),
+        ("AVX512", "", False),
     ],
 )
 def test_packing_is_for_processors_that_mkl_uses_half_of(capability, vendor, is_narrow, monkeypatch):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
-    monkeypatch.setattr(Path, "read_text", lambda _: f"processor : 0\nvendor_id : {vendor}\n")
-    assert blas_is_narrow.__wrapped__() == is_narrow
-    monkeypatch.setattr(frozen_linear, "blas_is_narrow", blas_is_narrow.__wrapped__)
+    monkeypatch.setattr(packed_linear, "_vendor", lambda: vendor)
+    assert blas_is_narrow() == is_narrow
+    monkeypatch.setattr(frozen_linear, "blas_is_narrow", blas_is_narrow)
     backbone = tiny_backbone("llama")
     with frozen_weights_packed(backbone):
         assert packed_layers(backbone) == (14 if is_narrow else 0)
+
+
+def test_the_vendor_is_what_the_system_says_of_the_first_processor(tmp_path, monkeypatch):
+    info = tmp_path / "cpuinfo"
+    monkeypatch.setattr(packed_linear, "Path", lambda _: info)
+    assert packed_linear._vendor.__wrapped__() == ""
+    info.write_text("processor\t: 0\nvendor_id\t: AuthenticAMD\nprocessor\t: 1\nvendor_id\t: AuthenticAMD\n")
+    assert packed_linear._vendor.__wrapped__() == "AuthenticAMD"
 
 
 def test_layers_come_back_when_training_fails():
