@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import TrainerCallback, TrainerState, TrainingArguments
 
+from llmrec.backbones import frozen_linear
 from llmrec.backbones.adapters import add_lora, trainable_parts
 from llmrec.errors import ArtifactError
 from llmrec.prompting.collators import Collator
@@ -79,6 +80,22 @@ def test_a_training_that_goes_on_stops_at_the_step_at_which_it_would_have_stoppe
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, interrupted=interrupted)
     assert_same_end(tmp_path, run(tmp_path), unbroken)
+
+
+@pytest.mark.parametrize("is_packed", [(True, False), (False, True)])
+def test_frozen_weights_packed_or_not_make_one_training_and_read_each_others_checkpoints(
+    unbroken, tmp_path, monkeypatch, is_packed
+):
+    monkeypatch.setattr(frozen_linear, "blas_is_narrow", lambda: is_packed[0])
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, interrupted=5)
+    monkeypatch.setattr(frozen_linear, "blas_is_narrow", lambda: is_packed[1])
+    trainer = run(tmp_path)
+    assert (trainer.state.global_step, trainer.state.best_global_step) == (10, 4)
+    losses, expected = ([r["loss"] for r in read_log(each / LOG) if "loss" in r] for each in (tmp_path, unbroken[0]))
+    assert losses == pytest.approx(expected, rel=1e-3)
+    names = {name for name, parameter in trainer.model.named_parameters() if parameter.requires_grad}
+    assert names == {name for name, parameter in unbroken[1].model.named_parameters() if parameter.requires_grad}
 
 
 def test_a_training_whose_patience_had_ended_takes_no_further_step(unbroken, tmp_path):
