@@ -4,7 +4,8 @@ A pass over a few tokens costs nearly what a pass over many does: the model's we
 So once the beams of a request have little more than one item each below them, the rest of all those items is read in a
 single pass, and the depths that follow find their hidden states there. The scores are the same; at most half as many rows
 more are computed. Titles gain most: after a few words there is one item left, and many words to go. The rule `full` compares
-with the whole vocabulary, whose matrix is read from memory once for all of these rows as well.
+with the whole vocabulary, whose matrix is read from memory once for all of these rows as well, and for the prompt's last token
+together with the first beams: its normaliser shifts all scores of a request alike, so it can wait (`BeamReader.owed`).
 
 Letters: B requests, K beams, G beams read, C items read ahead, E rows read ahead, S nodes read so far, D width.
 """
@@ -49,7 +50,7 @@ class _Ahead:
 @dataclass
 class BeamStates:
     """What was read of M beams. rows: int64 (M,), their places in [0, B * K). hidden: (M, D), the state behind each.
-    normaliser: float32 (M, 1), see `full_normaliser`, where it is known already."""
+    normaliser: float32 (M, 1) under the rule `full`, see `full_normaliser`; zeros behind the prompt, where it is owed."""
 
     rows: Tensor
     hidden: Tensor
@@ -65,6 +66,24 @@ class BeamReader:
         first = tree.last_hidden
         self._ancestors = torch.zeros(len(first), 1, 0, dtype=torch.bool, device=first.device)  # (B, K, S)
         self._ahead: _Ahead | None = None
+        self._root_normaliser: Tensor | None = None
+
+    @property
+    def owed(self) -> Tensor:
+        """What the scores of a request are still too high by: float32 (B, 1), of the rule `full`."""
+        if self._root_normaliser is None:  # nothing was read behind the prompt
+            self._normaliser(self._tree.last_hidden[:0])
+        return self._root_normaliser
+
+    def _normaliser(self, hidden: Tensor) -> Tensor | None:
+        """Of hidden (M, D), (M, 1), under the rule `full`, and of the prompts together with the first of them."""
+        if self._rule != "full":
+            return None
+        if self._root_normaliser is not None:
+            return full_normaliser(self._backbone, hidden)
+        both = full_normaliser(self._backbone, torch.cat([hidden, self._tree.last_hidden]))
+        self._root_normaliser = both[len(hidden) :]
+        return both[: len(hidden)]
 
     def read(self, states: Tensor, tokens: Tensor, parents: Tensor, is_alive: Tensor, depth: int) -> BeamStates:
         """Hidden states behind the beams whose next token is not certain yet.
@@ -75,7 +94,9 @@ class BeamReader:
         num_requests, num_beams = states.shape
         row = torch.arange(num_requests * num_beams, device=states.device).view(states.shape)
         if depth == 0:
-            return BeamStates(row[:, 0], self._tree.last_hidden)
+            hidden = self._tree.last_hidden
+            owed = hidden.new_zeros(len(hidden), 1, dtype=torch.float32) if self._rule == "full" else None
+            return BeamStates(row[:, 0], hidden, owed)
         starts, ends = node_range(states)
         is_needed = is_alive & (ends - starts > 1) if self._rule == "trie" else is_alive
         if self._ahead is not None:
@@ -87,18 +108,19 @@ class BeamReader:
         places = (~is_needed).byte().argsort(dim=1, stable=True)[:, :num_read]  # (B, G)
         is_read = is_needed.gather(1, places)
         counts = (ends - starts).masked_fill(~is_needed, 0).gather(1, places)  # (B, G), items below each
-        hidden, normaliser = self._grow(
-            tokens.gather(1, places), places, starts.gather(1, places), counts, num_beams, depth
-        )
-        return BeamStates(
-            row.gather(1, places)[is_read], hidden[is_read], None if normaliser is None else normaliser[is_read]
-        )
+        hidden = self._grow(tokens.gather(1, places), places, starts.gather(1, places), counts, num_beams, depth)
+        hidden, places = hidden[is_read], row.gather(1, places)[is_read]  # (M, D), (M,)
+        if self._ahead is None or self._rule != "full":
+            return BeamStates(places, hidden, self._normaliser(hidden))
+        later = self._ahead.hidden
+        normaliser = self._normaliser(torch.cat([hidden, later.flatten(0, 1)]))
+        self._ahead.normaliser = normaliser[len(hidden) :].unflatten(0, later.shape[:2])
+        return BeamStates(places, hidden, normaliser[: len(hidden)])
 
     def _grow(
         self, tokens: Tensor, places: Tensor, starts: Tensor, counts: Tensor, num_beams: int, depth: int
-    ) -> tuple[Tensor, Tensor | None]:
-        """Reads one token a beam, (B, G), and perhaps all that follows; the hidden states behind the beams, (B, G, D), and
-        their normalisers (B, G, 1) where those were computed with the rest."""
+    ) -> Tensor:
+        """Reads one token a beam, (B, G), and perhaps all that follows; the hidden states behind the beams, (B, G, D)."""
         num_requests, num_read = places.shape
         itself = torch.zeros(num_requests, num_beams, num_read, dtype=torch.bool, device=places.device)
         itself.scatter_(1, places[:, None], True)
@@ -108,7 +130,7 @@ class BeamReader:
         depths = torch.full_like(tokens, depth - 1)
         ahead = self._items_ahead(starts, counts, depth)
         if ahead is None:
-            return self._tree.grow(tokens, depths, ancestors), None
+            return self._tree.grow(tokens, depths, ancestors)
         num_rows = ahead.row_items.shape[1]
         more = self._trie.tokens_at(ahead.ranks.clamp(min=0).gather(1, ahead.row_items), ahead.row_depths)  # (B, E)
         owner = ahead.owners.gather(1, ahead.row_items)
@@ -119,14 +141,9 @@ class BeamReader:
         hidden = self._tree.grow(
             torch.cat([tokens, more], dim=1), torch.cat([depths, ahead.row_depths], dim=1), seen
         )  # (B, G + E, D)
-        normaliser = None
-        if self._rule == "full":
-            normaliser = full_normaliser(self._backbone, hidden.flatten(0, 1)).unflatten(0, hidden.shape[:2])
-            ahead.normaliser = normaliser[:, num_read:]
-            normaliser = normaliser[:, :num_read]
         ahead.hidden = hidden[:, num_read:]
         self._ahead = ahead
-        return hidden[:, :num_read], normaliser
+        return hidden[:, :num_read]
 
     def _items_ahead(self, starts: Tensor, counts: Tensor, depth: int) -> _Ahead | None:
         """The items below the beams, if they are few enough to be read to their ends now; None to go on a depth at a time.

@@ -95,6 +95,9 @@ def beam_search(
         beams, finished = _select(trie, candidates, finished, width, depth + 1)
         if beams.states.shape[1] == 0:
             break
+    if score_rule == "full":
+        finished.scores -= reader.owed
+        _check_scores(finished.scores)
     return _items(trie, open_items, finished, k)
 
 
@@ -116,13 +119,17 @@ def _candidates(
     read = token_log_probs(
         backbone, behind.hidden, tokens.flatten(0, 1)[behind.rows], rule, item_rows, normaliser=behind.normaliser
     )
-    if read.isnan().any():
-        raise ModelError("the model gave NaN as a score: its weights hold NaN or infinity; train it again.")
+    _check_scores(read)
     log_probs[behind.rows] = read
     is_open = states >= 0 if open_items is None else open_items.is_open(states)
     scores = (beams.scores[..., None] + log_probs.view(tokens.shape)).masked_fill_(~is_open, _NEVER)
     parents = torch.arange(num_beams, device=states.device)[:, None].expand_as(states)
     return _Beams(states.flatten(1), tokens.flatten(1), scores.flatten(1), parents.flatten(1))
+
+
+def _check_scores(scores: Tensor) -> None:
+    if scores.isnan().any():
+        raise ModelError("the model gave NaN as a score: its weights hold NaN or infinity; train it again.")
 
 
 def _select(trie: TokenTrie, candidates: _Beams, finished: _Beams, width: int, depth: int) -> tuple[_Beams, _Beams]:

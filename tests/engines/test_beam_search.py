@@ -225,7 +225,8 @@ def test_the_vocabulary_is_multiplied_once_a_pass(monkeypatch):
     monkeypatch.setattr(backbone, "word_logits", lambda hidden: rows.append(len(hidden)) or word_logits(hidden))
     shapes = record_passes(backbone, monkeypatch)
     beam_search(backbone, TokenTrie.from_item_tokens(items), prompts_of(11), 10, num_beams=10)
-    assert rows == [1, *(read for _, read in shapes[1:])]  # of the prompt only the last state
+    first, *later = (read for _, read in shapes[1:])
+    assert rows == [first + 1, *later]  # of the prompt only the last state, and that with the first beams
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma2", "gemma3", "mistral", "gpt2"])
