@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from llmrec.apps.explain_command import LanguageModelName, model_label, show_explanation
-from llmrec.apps.recommend_commands import Beams, Decoding, Device, Instruction, Run, open_run
+from llmrec.apps.recommend_commands import Beams, Decoding, Device, Instruction, Rule, Run, open_run
 from llmrec.errors import LlmrecError
 from llmrec.terminal import printable
 
@@ -46,6 +46,7 @@ def chat(
     instruction: Instruction = None,
     num_beams: Beams = None,
     decoding: Decoding = "trie",
+    score_rule: Rule = None,
     language_model: LanguageModelName = None,
     device: Device = None,
 ) -> None:
@@ -58,7 +59,7 @@ def chat(
       llmrec chat runs/demo
       echo "Star Wars; Fargo" | llmrec chat runs/demo
     """
-    recommender = open_run(run, num_beams=num_beams, device=device, decoding=decoding)
+    recommender = open_run(run, num_beams=num_beams, device=device, decoding=decoding, score_rule=score_rule)
     if sys.stdin.isatty():
         with contextlib.suppress(ImportError):  # not on every system
             import readline  # noqa: F401  (lines can be edited and recalled)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llmrec.apps.output import check_writable, print_json
-from llmrec.apps.recommend_commands import AsJson, Beams, Decoding, Device, open_run
+from llmrec.apps.recommend_commands import AsJson, Beams, Decoding, Device, Rule, open_run
 from llmrec.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="Write a report too: a file that ends in .html or .json.")] = None,
     num_beams: Beams = None,
     decoding: Decoding = "trie",
+    score_rule: Rule = None,
     device: Device = None,
     as_json: AsJson = False,
 ) -> None:
@@ -75,7 +76,8 @@ def evaluate(
         asked = _baseline_alone(baseline, data, task, fit, bool(exclude_seen), with_baselines)
     else:
         asked = _run(run, data, task, fit, exclude_seen, with_baselines)
-        ranker = open_run(run, num_beams=num_beams, device=device, decoding=decoding).ranker
+        opened = open_run(run, num_beams=num_beams, device=device, decoding=decoding, score_rule=score_rule)
+        ranker = opened.ranker
         asked = replace(asked, rankers=[ranker, *asked.rankers, *_hybrid(ranker, asked)])
     evaluations = [
         run_task(ranker, asked.data, asked.task, subset, split=asked.split, max_cases=max_users)

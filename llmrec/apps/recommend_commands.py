@@ -31,17 +31,29 @@ Device = Annotated[
 Decoding = Annotated[
     str, typer.Option(help="For runs of the text form: trie, or grounding (free text, then the nearest titles).")
 ]
+Rule = Annotated[
+    str | None,
+    typer.Option(
+        "--score-rule",
+        help="The softmax a token is scored by: full (the vocabulary), level (its level's item tokens), trie (what continues an item). "
+        "Default: as trained.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
-def open_run(run: Path, *, num_beams: int | None, device: str | None, decoding: str = "trie") -> Recommender:
+def open_run(
+    run: Path, *, num_beams: int | None, device: str | None, decoding: str = "trie", score_rule: str | None = None
+) -> Recommender:
     """The recommender of a run, on the accelerator where there is one and no device is named."""
     import torch
 
     from llmrec.recommenders.recommender import Recommender
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return Recommender.from_pretrained(run, device=device, num_beams=num_beams, decoding=decoding)
+    return Recommender.from_pretrained(
+        run, device=device, num_beams=num_beams, decoding=decoding, score_rule=score_rule
+    )
 
 
 def recommend(
@@ -76,6 +88,7 @@ def recommend(
     instruction: Instruction = None,
     num_beams: Beams = None,
     decoding: Decoding = "trie",
+    score_rule: Rule = None,
     device: Device = None,
     as_json: AsJson = False,
 ) -> None:
@@ -89,7 +102,7 @@ def recommend(
     from llmrec.recommenders.diversity import parse_diversity
 
     method = None if diversity is None else parse_diversity(diversity)
-    recommender = open_run(run, num_beams=num_beams, device=device, decoding=decoding)
+    recommender = open_run(run, num_beams=num_beams, device=device, decoding=decoding, score_rule=score_rule)
     found = recommender.recommend(
         history or [],
         k,
@@ -130,6 +143,7 @@ def score(
     ],
     history: History = None,
     instruction: Instruction = None,
+    score_rule: Rule = None,
     device: Device = None,
     as_json: AsJson = False,
 ) -> None:
@@ -140,7 +154,7 @@ def score(
     Example:
       llmrec score runs/demo --history 50 --candidate 181 --candidate 172
     """
-    recommender = open_run(run, num_beams=1, device=device)
+    recommender = open_run(run, num_beams=1, device=device, score_rule=score_rule)
     item_ids = _listed_ids(candidate, recommender)
     scores = recommender.score(history or [], item_ids, instruction=instruction)
     titles = [recommender.catalog.title(item) for item in recommender.catalog.index(item_ids)]

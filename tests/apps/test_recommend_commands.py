@@ -4,6 +4,7 @@ import shutil
 import pytest
 
 from llmrec.data.catalog import Catalog
+from llmrec.recommenders.artifact import read_manifest
 from llmrec.recommenders.recommender import Recommender
 from tests.apps.calling import assert_one_sentence, call, call_alone
 
@@ -134,11 +135,32 @@ def test_titles_cannot_steer_the_terminal(tiny_run, tmp_path, capsys):
         (["--diversity", "dpp"], "diversity should read like mmr:0.3"),
         (["--decoding", "grounding"], "this run's items are of the form 'unique_id'"),
         (["--decoding", "wishing"], "decoding should be trie or grounding, but it is 'wishing'"),
+        (["--score-rule", "softest"], "score_rule should be full, level, trie, but it is 'softest'"),
+        (["--decoding", "grounding", "--score-rule", "full"], "grounding writes free text and has no score rule"),
         (["--device", "abacus"], "the device 'abacus' cannot be used"),
     ],
 )
 def test_what_cannot_be_answered_is_one_sentence(tiny_run, capsys, arguments, sentence):
     assert_one_sentence(call(capsys, "recommend", tiny_run, *arguments), sentence)
+
+
+@pytest.mark.parametrize("rule", ["full", "level", "trie"])
+def test_a_list_has_the_scores_that_its_items_have_by_the_same_rule(tiny_code_run, capsys, rule):
+    asked = (tiny_code_run, *HISTORY, "--score-rule", rule, "--json")
+    found = call(capsys, "recommend", *asked, "-k", "5").json["recommendations"]
+    candidates = [word for item in found for word in ("--candidate", item["item_id"])]
+    scores = call(capsys, "score", *asked, *candidates).json["scores"]
+    assert [item["score"] for item in found] == pytest.approx([item["score"] for item in scores], abs=1e-4)
+
+
+def test_the_rules_score_one_item_differently_and_the_trained_one_is_the_default(tiny_code_run, capsys):
+    asked = ("score", tiny_code_run, *HISTORY, "--candidate", "172", "--json")
+    scores = {
+        rule: call(capsys, *asked, *(() if rule is None else ("--score-rule", rule))).json["scores"][0]["score"]
+        for rule in (None, "full", "level", "trie")
+    }
+    assert scores["full"] < scores["level"] < scores["trie"]  # each softmax is over fewer tokens than the one before
+    assert scores[None] == scores[read_manifest(tiny_code_run)["score_rule"]]
 
 
 def test_a_binary_file_of_candidates_is_one_sentence(tiny_run, capsys):

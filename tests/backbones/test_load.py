@@ -69,6 +69,14 @@ def test_a_name_on_the_hub_that_it_does_not_have_is_one_sentence(monkeypatch):
         load.resolve("no/such")
 
 
+def test_a_folder_with_an_adapter_alone_says_what_to_do(tmp_path):
+    from peft import LoraConfig
+
+    LoraConfig(base_model_name_or_path="somebody/tiny").save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="holds a PEFT adapter alone; merge it into its base model"):
+        load.resolve(str(tmp_path))
+
+
 @pytest.mark.slow
 def test_a_run_gets_the_commit_it_was_trained_on_also_when_main_has_moved(hub_copy, few_users, tmp_path):
     run_here(settings(few_users, "somebody/tiny", tmp_path / "run", "training.max_steps=1", "validation.max_users=10"))

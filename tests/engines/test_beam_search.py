@@ -6,6 +6,7 @@ import torch
 
 from llmrec.backbones.adapters import add_lora, lora_parameters
 from llmrec.backbones.export import plain_model as exported_model
+from llmrec.backbones.serving import pack
 from llmrec.engines.beam_search import beam_search
 from llmrec.engines.open_items import ItemBitmap, OpenItems
 from llmrec.engines.trie import TokenTrie
@@ -191,6 +192,31 @@ def test_unique_ids_are_ranked_by_the_prompts_last_hidden_state_alone(rule, monk
     for row in range(2):
         assert found[row].tolist() == np.argsort(-expected[row])[:5].tolist()
         np.testing.assert_allclose(scores[row].numpy(), expected[row][found[row]], atol=1e-4)
+
+
+@pytest.mark.parametrize("served", [False, True])
+def test_a_peft_model_is_taken_as_it_is(served):
+    from peft import LoraConfig, get_peft_model
+
+    items = code_items(60)
+    config = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False)
+    model = get_peft_model(plain_model("llama", BASE + items.num_rows), config).eval()
+    expected = [generate(model, items, prompt, num_beams=8) for prompt in prompts_of(11, 5)]
+    backbone = as_backbone(model)
+    assert not any(parameter.requires_grad for parameter in backbone.parameters())
+    if served:
+        pack(backbone)
+    found, scores = beam_search(backbone, TokenTrie.from_item_tokens(items), prompts_of(11, 5), 8, num_beams=8)
+    for row, each in enumerate(expected):
+        assert_same_beams(found[row], scores[row], each)
+
+
+def test_a_peft_model_with_tokens_of_its_own_is_refused():
+    from peft import PrefixTuningConfig, get_peft_model
+
+    model = get_peft_model(plain_model("llama"), PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3))
+    with pytest.raises(ModelError, match="got PREFIX_TUNING, which adds"):
+        as_backbone(model)
 
 
 def record_passes(backbone, monkeypatch):
