@@ -31,8 +31,8 @@ from llmrec.items.forms import ItemTokens
 
 # Logits over a whole vocabulary are computed for this many positions at a time: 256 x 150,000 float32 are 150 MB.
 _POSITIONS_AT_ONCE = 256
-# Rows of logits whose exponentials are summed at a time on a processor: 8 x 49,152 float32 are 1.5 MB. 360 rows take half the time.
-_ROWS_IN_CACHE = 8
+# Logits whose exponentials are summed at a time on a processor: 1.5 MB of float32. 360 rows of 49,152 take half the time that way.
+_LOGITS_IN_CACHE = 8 * 49_152
 # Nodes of one pass: the attention mask grows with their square.
 _NODES_AT_ONCE = 512
 _CHILDREN_AT_ONCE = 1 << 20  # numbers that are compared at a time on the way down the trie
@@ -111,7 +111,8 @@ def full_normaliser(backbone: Backbone, hidden: Tensor) -> Tensor:
 
 def _logsumexp(logits: Tensor) -> Tensor:
     """Of each row, (N, M) -> (N, 1). It passes over the numbers several times: on a processor, over rows that stay in its cache."""
-    rows = logits.split(_ROWS_IN_CACHE) if logits.device.type == "cpu" and len(logits) else [logits]
+    is_large = logits.device.type == "cpu" and logits.numel() > _LOGITS_IN_CACHE
+    rows = logits.split(max(1, _LOGITS_IN_CACHE // logits.shape[1])) if is_large else [logits]
     return torch.cat([part.logsumexp(1, keepdim=True) for part in rows])
 
 
