@@ -207,12 +207,12 @@ class Chat:
             return
         where = [] if asked.casefold() == "off" else [part.strip() for part in asked.split(";") if part.strip()]
         try:
-            left = self.recommender.rules.items(where=where)
+            left = self.recommender.rules.choice(where=where)
         except RequestError as error:
             self.say(printable(str(error)))
             return
         self.where, self.shown = where, []
-        self.say("All titles again." if left is None else f"{len(left):,} titles left.")
+        self.say("All titles again." if left.items is None else f"{left.num_left:,} titles left.")
         if self.liked:
             self.recommend()
 

@@ -1,11 +1,12 @@
-"""Which items may come out: rules as item bitmaps over the trie's ranks, and each request's own closed items as short lists.
+"""Which items may come out: rules as item bitmaps over the trie's ranks, and each request's own items as short lists.
 
-A bitmap (in stock, a category, a candidate list) is turned into prefix sums over ranks once, however many requests follow.
-What one request may not receive (its seen items) is a sorted list of ranks. A node is open if its range of ranks holds an
-item that the bitmap allows and the list does not close: two subtractions and two binary searches a node, at any size of
-catalogue.
+A bitmap (in stock, a category) is turned into prefix sums over ranks once, however many requests follow: N steps. What holds
+for one request alone costs as many steps as it names items, as a sorted list of ranks: what it may not receive (seen,
+excluded), or, where it brings candidates, those of them that are left by everything else. A node is open if its range of
+ranks holds an item that the bitmap allows and the list does not close, or that the list of candidates holds: two
+subtractions and two binary searches a node, at any size of catalogue.
 
-Letters: B requests, N items, S closed items of a request.
+Letters: B requests, N items, S listed items of a request.
 """
 
 from __future__ import annotations
@@ -43,28 +44,42 @@ class ItemBitmap:
 class OpenItems:
     """The items each of B requests may receive."""
 
-    def __init__(self, trie: TokenTrie, num_requests: int, bitmap: ItemBitmap | None, closed: Histories | None) -> None:
-        """bitmap: what a rule allows (None: everything); closed: B lists of items a request may not receive (None: none).
+    def __init__(
+        self,
+        trie: TokenTrie,
+        num_requests: int,
+        bitmap: ItemBitmap | None,
+        closed: Histories | None,
+        candidates: Histories | None = None,
+    ) -> None:
+        """bitmap: what a rule allows (None: everything); closed: B lists of items a request may not receive (None: none);
+        candidates: B lists of items, of which alone a request may receive some (None: all items; an empty list: nothing).
 
-        Raises RequestError if the number of rows is not that of the requests.
+        Lists are in any order, and may name an item twice. Raises RequestError if the number of rows is not that of the requests.
         """
         rows = None if bitmap is None else len(bitmap.before)
         if rows not in (None, 1, num_requests):
             raise RequestError(f"expected a row of allowed items for each of {num_requests} prompts, got {rows}.")
-        if closed is not None and len(closed) != num_requests:
-            raise RequestError(f"expected lists of closed items for each of {num_requests} prompts, got {len(closed)}.")
-        self._trie = trie
+        for what, lists in (("closed items", closed), ("candidates", candidates)):
+            if lists is not None and len(lists) != num_requests:
+                raise RequestError(f"expected lists of {what} for each of {num_requests} prompts, got {len(lists)}.")
         self._before = None if bitmap is None else bitmap.before.expand(num_requests, -1)
-        self._closed = None if closed is None else self._closed_ranks(closed)  # (B, S)
+        self._closed = None if closed is None else _ranks(trie, closed, self._before)  # (B, S)
+        self._candidates = None
+        if candidates is not None:  # their list says everything
+            self._candidates = _ranks(trie, candidates, self._before, self._closed)  # (B, S)
+            self._before = self._closed = None
 
     def count(self, starts: Tensor, ends: Tensor) -> Tensor:
         """Open items at the ranks starts .. ends - 1: int64 (B, M) each -> int64 (B, M)."""
+        if self._candidates is not None:
+            return _count(self._candidates, starts, ends)
         if self._before is None:
             found = ends - starts
         else:
             found = (self._before.gather(1, ends) - self._before.gather(1, starts)).long()
         if self._closed is not None:
-            found = found - (torch.searchsorted(self._closed, ends) - torch.searchsorted(self._closed, starts))
+            found = found - _count(self._closed, starts, ends)
         return found
 
     def is_open(self, states: Tensor) -> Tensor:
@@ -72,17 +87,30 @@ class OpenItems:
         starts, ends = node_range(states.flatten(1))
         return (self.count(starts, ends) > 0).view(states.shape)
 
-    def _closed_ranks(self, closed: Histories) -> Tensor:
-        """Ranks of each request's closed items that the bitmap allows, ascending and each once, padded with N: int64 (B, S)."""
-        device, num_items = self._trie.items.device, self._trie.num_items
-        width = int(closed.lengths.max(initial=0))
-        is_item = torch.arange(width) < torch.from_numpy(closed.lengths)[:, None]  # (B, S)
-        ranks = torch.full(is_item.shape, num_items, dtype=torch.int64, device=device)
-        items = torch.from_numpy(closed.items.astype(np.int64)).to(device)
-        ranks[is_item.to(device)] = self._trie.ranks[items].long()
-        ranks = ranks.sort(dim=1).values
-        ranks[:, 1:].masked_fill_(ranks[:, 1:] == ranks[:, :-1], num_items)
-        if self._before is not None:
-            known = ranks.clamp(max=num_items - 1)
-            ranks.masked_fill_(self._before.gather(1, known + 1) == self._before.gather(1, known), num_items)
-        return ranks.sort(dim=1).values.contiguous()
+
+def _count(ranks: Tensor, starts: Tensor, ends: Tensor) -> Tensor:
+    """How many of the ascending ranks (B, S) lie in starts .. ends - 1: int64 (B, M) each -> int64 (B, M)."""
+    return torch.searchsorted(ranks, ends) - torch.searchsorted(ranks, starts)
+
+
+def _ranks(trie: TokenTrie, lists: Histories, before: Tensor | None, closed: Tensor | None = None) -> Tensor:
+    """Ranks of each request's listed items, ascending and each once, padded with N: int64 (B, S).
+
+    Left out are items that `before`, the prefix sums (B, N + 1) of a bitmap, or `closed`, ascending ranks (B, S), say may
+    not come out.
+    """
+    num_items, lengths = trie.num_items, lists.lengths
+    is_item = np.arange(lengths.max(initial=0)) < lengths[:, None]  # (B, S)
+    items = np.zeros(is_item.shape, dtype=np.int64)
+    items[is_item] = lists.items
+    device = trie.items.device
+    ranks = trie.ranks[torch.from_numpy(items).to(device)].long()
+    ranks = ranks.masked_fill_(~torch.from_numpy(is_item).to(device), num_items).sort(dim=1).values
+    is_out = torch.zeros_like(ranks, dtype=torch.bool)
+    is_out[:, 1:] = ranks[:, 1:] == ranks[:, :-1]
+    if before is not None:
+        known = ranks.clamp(max=num_items - 1)
+        is_out |= before.gather(1, known + 1) == before.gather(1, known)
+    if closed is not None:
+        is_out |= _count(closed, ranks, ranks + 1) > 0
+    return ranks.masked_fill_(is_out, num_items).sort(dim=1).values.contiguous()

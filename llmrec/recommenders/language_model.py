@@ -23,7 +23,15 @@ from llmrec.engines.trie import TokenTrie
 from llmrec.items.forms import ONE_TOKEN_FORMS, ItemTokens
 from llmrec.prompting.encoder import PromptEncoder
 from llmrec.recommenders.pointwise import PointwiseRecommender
-from llmrec.recommenders.requests import DenseRecommender, Ranking, Requests, candidate_mask
+from llmrec.recommenders.requests import (
+    SHORT_LIST,
+    DenseRecommender,
+    Ranking,
+    Requests,
+    candidate_mask,
+    checked_candidates,
+    same_list,
+)
 
 BITMAPS_KEPT = 4  # filters whose bitmaps a recommender keeps: 4 bytes an item each
 TOKENS_A_PASS = 8192  # prompt tokens, padding included, that one forward pass holds
@@ -126,25 +134,28 @@ class GenerativeRecommender:
         items = np.full((len(requests), k), -1, dtype=np.int32)
         scores = np.full((len(requests), k), -np.inf, dtype=np.float32)
         beams = max(self.num_beams, k)
-        bitmap = self._bitmap(candidates)
+        listed = bitmap = None
+        if candidates is not None and len(candidates) <= SHORT_LIST:
+            listed = checked_candidates(candidates, self.num_items)
+        elif candidates is not None:
+            bitmap = self._bitmap(candidates)
         for rows in model.batches(prompts, positions_a_prompt=beams * (model.item_tokens.max_length - 1)):
-            closed = requests.take(rows).histories if exclude_seen else None
+            closed = requests.take(rows).closed(exclude_seen=exclude_seen)
+            candidate_lists = None if listed is None else same_list(listed, len(rows))
             items[rows], scores[rows] = beam_search(
                 model.backbone,
                 self.trie,
                 [prompts[row] for row in rows],
                 k,
                 num_beams=beams,
-                open_items=OpenItems(self.trie, len(rows), bitmap, closed),
+                open_items=OpenItems(self.trie, len(rows), bitmap, closed, candidate_lists),
                 score_rule=model.score_rule,
                 prompt_cache=model.prompt_cache,
             )
         return Ranking(items, scores)
 
-    def _bitmap(self, candidates: np.ndarray | None) -> ItemBitmap | None:
+    def _bitmap(self, candidates: np.ndarray) -> ItemBitmap:
         """What `candidates` allow, in the trie's order; the latest few are kept."""
-        if candidates is None:
-            return None
         for known, bitmap in reversed(self._bitmaps):
             is_same = known is candidates and not candidates.flags.writeable
             if is_same or np.array_equal(known, candidates):
@@ -199,13 +210,14 @@ class OneTokenRecommender(DenseRecommender):
         scores = np.full((len(requests), k), -np.inf, dtype=np.float32)
         for rows in self.model.batches(prompts):
             hidden = self.model.last_hidden([prompts[row] for row in rows])
+            closed = requests.take(rows).closed(exclude_seen=exclude_seen)
             found = best_of_chunks(
                 functools.partial(backbone.item_logits, hidden),
                 len(rows),
                 self.num_items,
                 k,
                 allowed=allowed,
-                closed=_side_by_side(requests.take(rows).histories) if exclude_seen else None,
+                closed=None if closed is None else _side_by_side(closed),
                 normalise=True,
             )
             items[rows], scores[rows] = found.items.cpu(), found.scores.cpu()

@@ -32,7 +32,7 @@ from llmrec.recommenders.explain import Explanation, explain, own_language_model
 from llmrec.recommenders.grounding import GroundedRecommender
 from llmrec.recommenders.item_sources import language_model_of, replace_picture
 from llmrec.recommenders.language_model import LanguageModel, ready_to_serve, recommender_of
-from llmrec.recommenders.requests import Ranker, Ranking, Requests
+from llmrec.recommenders.requests import Ranker, Ranking, Requests, same_list
 from llmrec.recommenders.rules import Condition, ItemRules, checked_ids
 
 REQUESTS_A_CALL = 256
@@ -183,16 +183,18 @@ class Recommender:
         if k < 1:
             raise RequestError(f"k counts the items to recommend and should be 1 or more, but it is {k}.")
         with self._lock:
-            chosen = self.rules.items(where=where, in_stock=in_stock, exclude=exclude, candidates=candidates)
-        most = self.catalog.num_items if chosen is None else len(chosen)
-        k, asked = min(k, most), min(k if diversity is None else POOL * k, most)
+            chosen = self.rules.choice(where=where, in_stock=in_stock, exclude=exclude, candidates=candidates)
+        k, asked = min(k, chosen.num_left), min(k if diversity is None else POOL * k, chosen.num_left)
         requests = self._requests(histories, instructions)
         found = []
         step = max(1, min(REQUESTS_A_CALL, SCORES_A_CALL // max(1, self.catalog.num_items)))
         for start in range(0, len(requests), step):
             rows = np.arange(start, min(start + step, len(requests)))
+            part = requests.take(rows)
+            if len(chosen.excluded):
+                part = replace(part, excluded=same_list(chosen.excluded, len(rows)))
             with self._lock:
-                ranking = self.ranker.rank(requests.take(rows), asked, exclude_seen=exclude_seen, candidates=chosen)
+                ranking = self.ranker.rank(part, asked, exclude_seen=exclude_seen, candidates=chosen.items)
             if diversity is not None:
                 ranking = self._diversified(ranking, diversity, k)
             found += [self._named(*row) for row in zip(ranking.items, ranking.scores, strict=True)]

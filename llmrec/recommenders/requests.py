@@ -15,6 +15,8 @@ from llmrec.data.interactions import Histories
 from llmrec.data.splits import Cases
 from llmrec.errors import ModelError, RequestError
 
+# Lists of at most so many items are worked through for each request; longer ones become filters over the catalogue, which are kept.
+SHORT_LIST = 4096
 _GROUP = 32  # items whose maximum top_k looks at first
 
 
@@ -24,16 +26,18 @@ class Requests:
 
     histories: U rows of dense items, oldest first (a row may be empty); users: int32 (U,) dense users of the training
     data, or None where they are unknown; times: int64 (U,) the moment of asking, in the data's unit, or None;
-    instructions: U free texts ("something light for tonight"), or None.
+    instructions: U free texts ("something light for tonight"), or None; excluded: U lists of dense items that must not come
+    out, whatever was seen, or None.
     """
 
     histories: Histories
     users: np.ndarray | None = None
     times: np.ndarray | None = None
     instructions: list[str] | None = None
+    excluded: Histories | None = None
 
     def __post_init__(self) -> None:
-        for field in ("users", "times", "instructions"):
+        for field in ("users", "times", "instructions", "excluded"):
             value = getattr(self, field)
             if value is not None and len(value) != len(self.histories):
                 raise RequestError(
@@ -56,7 +60,21 @@ class Requests:
             None if self.users is None else self.users[rows],
             None if self.times is None else self.times[rows],
             None if self.instructions is None else [self.instructions[row] for row in rows],
+            None if self.excluded is None else self.excluded.take(rows),
         )
+
+    def closed(self, *, exclude_seen: bool) -> Histories | None:
+        """The items each request may not receive, U lists: the excluded ones and, where seen items are, those of the history."""
+        if not exclude_seen or self.excluded is None:
+            return self.histories if exclude_seen else self.excluded
+        seen, excluded = self.histories, self.excluded
+        rows = [lists[row] for row in range(len(self)) for lists in (seen, excluded)]
+        return Histories(seen.indptr + excluded.indptr, np.concatenate([seen.items[:0], *rows]))
+
+
+def same_list(items: np.ndarray, num_requests: int) -> Histories:
+    """One list of items, integers (M,), for each of the requests."""
+    return Histories(len(items) * np.arange(num_requests + 1), np.tile(items, num_requests))
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,29 +111,36 @@ def allowed_items(
 ) -> np.ndarray:
     """The items that may be recommended, bool (U, I): where dense recommenders handle seen items and candidates.
 
-    exclude_seen takes every item of the history out, the answer too where it is a repeat. candidates: integers (C,), or
-    None for the whole catalogue. Raises RequestError for candidates outside the catalogue.
+    exclude_seen takes every item of the history out, the answer too where it is a repeat; what a request excludes is out in any
+    case. candidates: integers (C,), or None for the whole catalogue. Raises RequestError for candidates outside the catalogue.
     """
     if candidates is None:
         allowed = np.ones((len(requests), num_items), dtype=bool)
     else:
         allowed = np.tile(candidate_mask(candidates, num_items), (len(requests), 1))
-    if exclude_seen:
-        allowed[np.repeat(np.arange(len(requests)), requests.histories.lengths), requests.histories.items] = False
+    closed = requests.closed(exclude_seen=exclude_seen)
+    if closed is not None:
+        allowed[np.repeat(np.arange(len(requests)), closed.lengths), closed.items] = False
     return allowed
 
 
 def candidate_mask(candidates: np.ndarray, num_items: int) -> np.ndarray:
     """The items among `candidates`, integers (C,), as bool (I,). Raises RequestError for candidates outside the catalogue."""
+    candidates = checked_candidates(candidates, num_items)
+    allowed = np.zeros(num_items, dtype=bool)
+    allowed[candidates] = True
+    return allowed
+
+
+def checked_candidates(candidates: np.ndarray, num_items: int) -> np.ndarray:
+    """The candidates as int64 (C,). Raises RequestError where some are outside the catalogue."""
     candidates = np.asarray(candidates, dtype=np.int64)
     if candidates.size and not (candidates.min() >= 0 and candidates.max() < num_items):
         raise RequestError(
             f"candidates should be items 0..{num_items - 1}, but they reach from {candidates.min()} to "
             f"{candidates.max()}. Give items of the catalogue this recommender was made for."
         )
-    allowed = np.zeros(num_items, dtype=bool)
-    allowed[candidates] = True
-    return allowed
+    return candidates
 
 
 def top_k(scores: np.ndarray, allowed: np.ndarray, k: int) -> Ranking:

@@ -1,4 +1,4 @@
-"""Which items may be recommended: columns of the catalogue, stock, exclusions, candidate lists, as one array of items.
+"""Which items may be recommended: columns of the catalogue, stock, exclusions, candidate lists.
 
 | asked for | meaning |
 |---|---|
@@ -6,8 +6,13 @@
 | `genres!=Horror` | none of these; items without a value pass |
 | `year>=1990`, `>`, `<=`, `<` | the value, or one of a list, is such a number; values that are no numbers never are |
 
-A value that itself holds "|" is given as a `Condition`. Several conditions hold together. Letters: N items, C items that are
-left, E entries of a column (of all lists together), V different values of a column.
+A value that itself holds "|" is given as a `Condition`. Several conditions hold together.
+
+What comes with one request, up to SHORT_LIST exclusions or candidates, takes as many steps as it names items. What recurs
+(conditions, stock, longer lists) takes as many as the catalogue has items, once: it is kept as a filter.
+
+Letters: N items, C items that are left, S items of a short list, E entries of a column (of all lists together), V different
+values of a column.
 """
 
 from __future__ import annotations
@@ -26,12 +31,14 @@ import pyarrow.types as types
 from llmrec.data.catalog import Catalog, nearest_words
 from llmrec.errors import RequestError
 from llmrec.files import content_hash
+from llmrec.recommenders.requests import SHORT_LIST
 
 OPERATORS = ("!=", ">=", "<=", "=", ">", "<")
 _COMPARE = {">=": np.greater_equal, "<=": np.less_equal, ">": np.greater, "<": np.less}
 _NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
 _TRUE = ("true", "yes", "1")
 _KEPT_FILTERS = 16  # each keeps 4 bytes an item that is left
+_KEPT_LISTS = 16  # each keeps 4 bytes an item, SHORT_LIST items at most
 _KEPT_COLUMNS = 4  # each keeps 4 bytes an entry and its different values
 
 
@@ -61,25 +68,39 @@ class Condition:
         return f"{self.column}{self.operator}{'|'.join(self.values)}"
 
 
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """What rules leave: `items` without `excluded`.
+
+    items: int32, ascending, read-only; None for all. excluded: int32 (S,), ascending, each one of `items`: a short list that
+    came with a request. num_left: C, at least 1.
+    """
+
+    items: np.ndarray | None
+    excluded: np.ndarray
+    num_left: int
+
+
 class ItemRules:
-    """Turns rules about one catalogue into arrays of items. Of one filter the same array object comes back every time, so
-    that whoever prepares something from an array (prefix sums over a trie, say) can keep it by identity."""
+    """Turns rules about one catalogue into items. Of one filter the same array object comes back every time, so that whoever
+    prepares something from an array (prefix sums over a trie, say) can keep it by identity."""
 
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
         self._filters: OrderedDict[str, np.ndarray] = OrderedDict()
+        self._lists: OrderedDict[str, np.ndarray] = OrderedDict()
         self._columns: OrderedDict[str, _Column] = OrderedDict()
         self._digests: OrderedDict[int, tuple[Collection[str], str]] = OrderedDict()
 
-    def items(
+    def choice(
         self,
         *,
         where: str | Sequence[str | Condition] = (),
         in_stock: str | Collection[str] | None = None,
         exclude: Collection[str] = (),
         candidates: Collection[str] | None = None,
-    ) -> np.ndarray | None:
-        """The items that all rules leave: int32 (C,), ascending, C at least 1, read-only. None where there are no rules.
+    ) -> Choice:
+        """The items that all rules leave.
 
         Args:
             where: conditions, as texts or `Condition`s; one text is one condition.
@@ -91,29 +112,63 @@ class ItemRules:
 
         Raises RequestError for an unknown column, value or id (the nearest are named) and when nothing is left.
         """
+        if candidates is not None and not len(candidates):
+            raise RequestError("the list of candidates is empty. Leave it out to choose from the whole catalogue.")
         conditions = _conditions(where)
+        few_excluded = len(exclude) <= SHORT_LIST
+        few_listed = candidates is not None and len(candidates) <= SHORT_LIST
+        items = self._filter(conditions, in_stock, () if few_excluded else exclude, None if few_listed else candidates)
+        if few_listed:
+            listed = self._short_list(candidates, "the candidates")
+            items = listed if items is None else _read_only(listed[_is_among(listed, items)])
+        excluded = self._short_list(exclude if few_excluded else (), "the excluded items")
+        if items is not None:
+            excluded = excluded[_is_among(excluded, items)]
+        if few_listed:
+            items, excluded = _read_only(items[~_is_among(items, excluded)]), excluded[:0]
+        num_left = (self.catalog.num_items if items is None else len(items)) - len(excluded)
+        if not num_left:
+            raise RequestError(_nothing_left(conditions, in_stock, exclude, candidates, self.catalog.num_items))
+        return Choice(items, excluded, num_left)
+
+    def _filter(
+        self,
+        conditions: list[Condition],
+        in_stock: str | Collection[str] | None,
+        exclude: Collection[str],
+        candidates: Collection[str] | None,
+    ) -> np.ndarray | None:
+        """What rules over the whole catalogue leave: int32, ascending, the latest few kept. None where there are no rules."""
         if not conditions and in_stock is None and not len(exclude) and candidates is None:
             return None
         key = content_hash(repr(conditions), *(self._digest(ids) for ids in (in_stock, exclude, candidates)))
-        if key in self._filters:
-            self._filters.move_to_end(key)
-            return self._filters[key]
-        allowed = np.ones(self.catalog.num_items, dtype=bool)  # (N,)
-        for condition in conditions:
-            allowed &= self._holds(condition)
-        if in_stock is not None:
-            allowed &= self._stocked(in_stock)
-        if candidates is not None:
-            listed = np.zeros_like(allowed)
-            listed[self._listed(candidates)] = True
-            allowed &= listed
-        allowed[self.catalog.index(checked_ids(exclude, "the excluded items"))] = False
-        items = np.flatnonzero(allowed).astype(np.int32)
-        if not len(items):
-            raise RequestError(_nothing_left(conditions, in_stock, exclude, candidates, self.catalog.num_items))
-        items.flags.writeable = False
-        _keep(self._filters, key, items, _KEPT_FILTERS)
-        return items
+        if key not in self._filters:
+            allowed = np.ones(self.catalog.num_items, dtype=bool)  # (N,)
+            for condition in conditions:
+                allowed &= self._holds(condition)
+            if in_stock is not None:
+                allowed &= self._stocked(in_stock)
+            if candidates is not None:
+                listed = np.zeros_like(allowed)
+                listed[self._index(candidates, "the candidates")] = True
+                allowed &= listed
+            allowed[self._index(exclude, "the excluded items")] = False
+            _keep(self._filters, key, _read_only(np.flatnonzero(allowed).astype(np.int32)), _KEPT_FILTERS)
+        self._filters.move_to_end(key)
+        return self._filters[key]
+
+    def _short_list(self, ids: Collection[str], what: str) -> np.ndarray:
+        """The items of a request's own list: int32 (S,), ascending, each once."""
+        if not len(ids):
+            return np.zeros(0, np.int32)
+        key = self._digest(ids)
+        if key not in self._lists:
+            _keep(self._lists, key, _read_only(np.unique(self._index(ids, what))), _KEPT_LISTS)
+        self._lists.move_to_end(key)
+        return self._lists[key]
+
+    def _index(self, ids: Collection[str], what: str) -> np.ndarray:
+        return self.catalog.index(checked_ids(ids, what))
 
     def _holds(self, condition: Condition) -> np.ndarray:
         """bool (N,)."""
@@ -140,7 +195,8 @@ class ItemRules:
         except TypeError:  # an id that is no text, which is said in words
             digest = ""
             checked_ids(ids, "the ids of a rule")
-        if isinstance(ids, tuple | frozenset):  # cannot change; held, so that its address stays its own
+        # It cannot change, and is held, so that its address stays its own; of a short one the ids are as soon read.
+        if isinstance(ids, tuple | frozenset) and len(ids) > SHORT_LIST:
             _keep(self._digests, id(ids), (ids, digest), _KEPT_FILTERS)
         return digest
 
@@ -151,11 +207,6 @@ class ItemRules:
             return column.any_of(pc.is_in(column.folded, pa.array(_TRUE)).to_numpy(zero_copy_only=False))
         known = pa.array(checked_ids(in_stock, "the items in stock"), pa.string())
         return pc.is_in(self.catalog.table["item_id"], known).to_numpy()
-
-    def _listed(self, candidates: Collection[str]) -> np.ndarray:
-        if not len(candidates):
-            raise RequestError("the list of candidates is empty. Leave it out to choose from the whole catalogue.")
-        return self.catalog.index(checked_ids(candidates, "the candidates"))
 
     def _column(self, name: str) -> _Column:
         names = self.catalog.table.column_names
@@ -235,6 +286,16 @@ def checked_ids(item_ids: Collection[str], what: str) -> Sequence[str]:
                 f"a {type(item_id).__name__}. Write '{item_id}' if that is the id."
             )
     return item_ids if isinstance(item_ids, list | tuple) else list(item_ids)
+
+
+def _is_among(wanted: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """Which of the wanted items are among `items`, which ascend: int32 (S,), int32 (C,) -> bool (S,)."""
+    return np.searchsorted(items, wanted, side="right") > np.searchsorted(items, wanted)
+
+
+def _read_only(items: np.ndarray) -> np.ndarray:
+    items.flags.writeable = False
+    return items
 
 
 def _keep(kept: OrderedDict, key: str, value: object, limit: int) -> None:

@@ -7,7 +7,7 @@ import torch
 from llmrec.backbones.packed_linear import PackedLinear
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Histories
-from llmrec.errors import ModelError
+from llmrec.errors import ModelError, RequestError
 from llmrec.items.forms import text_tokens, unique_id_tokens
 from llmrec.nn.item_table import ItemTable
 from llmrec.prompting.encoder import PromptEncoder
@@ -15,7 +15,7 @@ from llmrec.prompting.templates import load_prompt
 from llmrec.recommenders import language_model
 from llmrec.recommenders.artifact import load_artifact, save_artifact
 from llmrec.recommenders.language_model import GenerativeRecommender, LanguageModel, ready_to_serve, recommender_of
-from llmrec.recommenders.requests import DenseRecommender, Requests
+from llmrec.recommenders.requests import DenseRecommender, Requests, allowed_items
 from tests.tiny import random_item_tokens, tiny_backbone
 
 NUM_ITEMS = 40
@@ -143,6 +143,35 @@ def test_candidates_are_the_only_answers():
     items = recommender.rank(Requests(Histories.from_lists(HISTORIES)), 5, exclude_seen=False, candidates=wanted).items
     assert all(set(row[:3]) == set(wanted.tolist()) for row in items)
     assert (items[:, 3:] == -1).all()
+
+
+@pytest.mark.parametrize("form", ["unique_id", "semantic_id"])
+@pytest.mark.parametrize("exclude_seen", [True, False])
+def test_short_lists_rank_as_bitmaps_do(form, exclude_seen, monkeypatch):
+    model, rng = language_model_of(form), np.random.default_rng(0)
+    recommender = GenerativeRecommender(model, num_beams=NUM_ITEMS)
+    exact = recommender_of(model, num_beams=NUM_ITEMS)
+    lists = [rng.integers(0, NUM_ITEMS, size).tolist() for size in (0, 3, 39, 7, 1)]
+    requests = Requests(Histories.from_lists(HISTORIES), excluded=Histories.from_lists(lists))
+    for candidates in (None, rng.integers(0, NUM_ITEMS, 30), np.zeros(0, np.int32)):
+        found = recommender.rank(requests, 10, exclude_seen=exclude_seen, candidates=candidates)
+        monkeypatch.setattr(language_model, "SHORT_LIST", -1)
+        by_bitmap = recommender.rank(requests, 10, exclude_seen=exclude_seen, candidates=candidates)
+        monkeypatch.undo()
+        for other in (by_bitmap, exact.rank(requests, 10, exclude_seen=exclude_seen, candidates=candidates)):
+            np.testing.assert_array_equal(found.items, other.items)
+            np.testing.assert_allclose(found.scores, other.scores, atol=1e-4)
+        allowed = allowed_items(requests, NUM_ITEMS, exclude_seen=exclude_seen, candidates=candidates)
+        assert ((found.items >= 0).sum(axis=1) == np.minimum(allowed.sum(axis=1), 10)).all()
+        assert all(allowed[row, items[items >= 0]].all() for row, items in enumerate(found.items))
+
+
+def test_a_short_list_of_candidates_makes_no_bitmap(monkeypatch):
+    recommender = GenerativeRecommender(language_model_of("semantic_id"))
+    monkeypatch.setattr(language_model.ItemBitmap, "of", None)
+    recommender.rank(Requests(Histories.from_lists(HISTORIES)), 5, exclude_seen=True, candidates=np.array([3, 8, 31]))
+    with pytest.raises(RequestError, match=r"items 0\.\.39, but they reach from 3 to 40"):
+        recommender.rank(Requests(Histories.from_lists([[1]])), 5, exclude_seen=True, candidates=np.array([3, 40]))
 
 
 def test_what_comes_after_a_position_does_not_change_it():

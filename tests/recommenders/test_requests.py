@@ -35,6 +35,21 @@ def test_seen_items_and_items_outside_the_candidates_are_closed():
     assert allowed_items(requests, 4, exclude_seen=False).all()
 
 
+def test_what_a_request_excludes_is_closed_for_it_alone_whatever_was_seen():
+    requests = Requests(Histories.from_lists([[0, 2], []]), excluded=Histories.from_lists([[2, 1], [3]]))
+    assert allowed_items(requests, 4, exclude_seen=True).tolist() == [
+        [False, False, False, True],
+        [True, True, True, False],
+    ]
+    second = requests.take([1, 0])
+    assert allowed_items(second, 4, exclude_seen=False, candidates=np.array([0, 1, 3])).tolist() == [
+        [True, True, False, False],
+        [True, False, False, True],
+    ]
+    assert _requests([0]).closed(exclude_seen=False) is None
+    assert requests.take([]).closed(exclude_seen=True).items.tolist() == []
+
+
 def test_candidates_outside_the_catalogue_are_refused_in_words():
     with pytest.raises(RequestError, match=r"items 0\.\.3, but they reach from 1 to 4"):
         allowed_items(_requests([0]), 4, exclude_seen=True, candidates=np.array([1, 4]))

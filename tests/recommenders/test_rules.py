@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from llmrec.data.catalog import Catalog
 from llmrec.errors import RequestError
+from llmrec.recommenders import rules as rules_module
 from llmrec.recommenders.rules import Condition, ItemRules
 
 FILMS = [
@@ -26,7 +27,10 @@ def rules() -> ItemRules:
 
 def left(rules: ItemRules, **asked) -> str:
     """The ids of the items that are left, one letter each."""
-    return "".join(rules.catalog.item_ids[item] for item in rules.items(**asked))
+    choice = rules.choice(**asked)
+    items = np.setdiff1d(np.arange(rules.catalog.num_items) if choice.items is None else choice.items, choice.excluded)
+    assert choice.num_left == len(items)
+    return "".join(rules.catalog.item_ids[item] for item in items)
 
 
 @pytest.mark.parametrize(
@@ -67,15 +71,17 @@ def test_exclusions_and_candidates_go_together_with_the_rest(rules):
 
 
 def test_no_rules_leave_everything_without_an_array(rules):
-    assert rules.items() is None and rules.items(where=[], exclude=[]) is None
+    for choice in (rules.choice(), rules.choice(where=[], exclude=[])):
+        assert (choice.items, choice.excluded.tolist(), choice.num_left) == (None, [], 5)
 
 
 def test_the_same_filter_gives_the_same_object_and_nobody_can_change_it(rules):
     stock = ("a", "b")
-    first = rules.items(where="genres=Comedy", in_stock=stock)
-    assert rules.items(where=["genres=Comedy"], in_stock=stock) is first
-    assert rules.items(where=["genres=Comedy"], in_stock=["a", "b"]) is first  # equal ids, another list
-    assert rules.items(where="genres=Comedy", in_stock=("b", "c")) is not first
+    first = rules.choice(where="genres=Comedy", in_stock=stock).items
+    assert rules.choice(where=["genres=Comedy"], in_stock=stock).items is first
+    assert rules.choice(where=["genres=Comedy"], in_stock=["a", "b"]).items is first  # equal ids, another list
+    assert rules.choice(where="genres=Comedy", in_stock=stock, exclude=["c"]).items is first
+    assert rules.choice(where="genres=Comedy", in_stock=("b", "c")).items is not first
     assert (first.dtype, first.tolist()) == (np.int32, [1])
     with pytest.raises(ValueError, match="read-only"):
         first[0] = 0
@@ -88,11 +94,53 @@ def test_a_list_that_changed_is_another_filter(rules):
     assert left(rules, in_stock=stock) == "b"
 
 
+ids_of_films = st.lists(st.sampled_from("abcde"), max_size=7)
+
+
+@given(
+    st.sampled_from([(), "genres=Comedy", ["genres!=Horror", "year>=1985"]]),
+    st.none() | ids_of_films | st.just("stocked"),
+    ids_of_films,
+    st.none() | ids_of_films.filter(len),
+    st.sampled_from([0, 2, 4096]),
+)
+def test_short_lists_and_filters_leave_the_same_in_every_combination(where, in_stock, exclude, candidates, short):
+    films = ItemRules(Catalog.from_rows(FILMS))
+    expected = set("abcde") if not where else set(left(films, where=where))
+    if in_stock is not None:
+        expected &= set("ace" if in_stock == "stocked" else in_stock)
+    expected &= set("abcde" if candidates is None else candidates)
+    expected -= set(exclude)
+    asked = {"where": where, "in_stock": in_stock, "exclude": exclude, "candidates": candidates}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rules_module, "SHORT_LIST", short)
+        for _ in range(2):  # made, then kept
+            if expected:
+                assert left(films, **asked) == "".join(sorted(expected))
+            else:
+                with pytest.raises(RequestError, match="none of the 5 items is left"):
+                    films.choice(**asked)
+
+
+def test_short_lists_make_no_array_of_the_catalogues_length_and_push_no_filter_out():
+    items = [{"item_id": f"i{item}", "title": "", "kind": str(item % 3)} for item in range(10_000)]
+    rules = ItemRules(Catalog.from_rows(items))
+    kind = rules.choice(where="kind=1").items
+    for first in range(100):
+        listed = [f"i{item}" for item in range(first, first + 50)]
+        excluding = rules.choice(where="kind=1", exclude=listed)
+        assert excluding.items is kind and (excluding.excluded % 3 == 1).all()
+        assert len(rules.choice(candidates=listed).items) == 50
+        assert rules.choice(exclude=tuple(listed)).items is None
+    assert list(map(len, rules._filters.values())) == [len(kind)]
+    assert max(map(len, rules._lists.values())) == 50 and len(rules._lists) <= 16
+
+
 def test_old_filters_are_forgotten_and_made_again(rules):
-    first = rules.items(where="year>=1985")
+    first = rules.choice(where="year>=1985").items
     for year in range(1900, 1940):
-        rules.items(where=f"year>={year}")
-    again = rules.items(where="year>=1985")
+        rules.choice(where=f"year>={year}")
+    again = rules.choice(where="year>=1985").items
     assert again is not first and again.tolist() == first.tolist()
 
 
@@ -136,7 +184,7 @@ def test_a_filter_equals_a_loop_over_the_items(rows, where, chunk):
             compare = {">=": float.__ge__, ">": float.__gt__, "<=": float.__le__, "<": float.__lt__}[condition.operator]
             expected += [item] if any(compare(number, limit) for number in map(_number, values)) else []
     try:
-        assert rules.items(where=where).tolist() == expected
+        assert rules.choice(where=where).items.tolist() == expected
     except RequestError as error:
         assert expected == [] or "no item has" in str(error)
 
@@ -174,10 +222,10 @@ def _number(text: str) -> float:
 )
 def test_what_cannot_be_answered_is_said_in_words(rules, asked, sentence):
     with pytest.raises(RequestError, match=sentence.replace("|", r"\|")):
-        rules.items(**asked)
+        rules.choice(**asked)
 
 
 def test_a_refused_filter_is_refused_again(rules):
     for _ in range(2):
         with pytest.raises(RequestError, match="none of the 5 items"):
-            rules.items(where="year>2010")
+            rules.choice(where="year>2010")
