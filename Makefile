@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-smoke test test-fast bench bench-full lint format lock
+.PHONY: help setup demo demo-smoke test test-fast bench bench-full bench-gpu lint format lock
 
 PYTHON ?= python3
 VENV := .venv
@@ -54,6 +54,9 @@ bench: setup  ## the speed benches at small sizes, outputs compared first (two m
 
 bench-full: setup  ## the speed benches at full size: benchmarks/results, plots, docs/speed.md (half an hour to two hours)
 	$(BIN)/python benchmarks/run_all.py --full
+
+bench-gpu: setup  ## the speed benches that a GPU can run, into its own folder of benchmarks/results (eight minutes on an H100)
+	$(BIN)/python benchmarks/run_all.py --gpu
 
 lint: setup  ## ruff, formatting, imports only down the floors
 	$(BIN)/ruff check .

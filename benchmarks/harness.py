@@ -37,6 +37,8 @@ KEYS = {
     "identical": "true: every peer gave our output before anything was timed",
     "seconds": "name -> Timing.to_json(): process and wall seconds a call, median, min and max",
     "ratio": "peer -> its median over ours",
+    "clock": "what ratios and rates are of: process, or wall on a GPU",
+    "requests_per_s": "ours and peers -> requests of a batch over the median time it takes",
     "floor": "what no implementation can go below, beside ours",
     "absent": "peer -> how to have it, where it is not installed",
     "goals": "list of goal(...)",
@@ -49,10 +51,45 @@ class NotIdentical(Exception):
     """Two implementations gave different outputs, so their times do not compare."""
 
 
+class NoDevice(Exception):
+    """The device that was asked for is not there."""
+
+
 def require_identical(same: bool, what: str) -> None:
     """Raises NotIdentical (exit code 1) unless `same`. what: which outputs differ, a clause to follow 'not identical: '."""
     if not same:
         raise NotIdentical(what)
+
+
+def require_device(device: str) -> None:
+    """Raises NoDevice (exit code 2) for a GPU that torch does not find."""
+    if on_gpu(device):
+        import torch  # here: a bench without torch is timed without it
+
+        if not torch.cuda.is_available():
+            raise NoDevice(
+                f"expected a GPU for {device!r}, but torch {torch.__version__} finds none; run this where there is one and torch is "
+                "built for it."
+            )
+
+
+def on_gpu(device: str) -> bool:
+    """Whether `device`, as torch spells it, is a GPU."""
+    return device.startswith("cuda")
+
+
+def clock_of(device: str) -> str:
+    """What times are read from: "process", or "wall" on a GPU, where the process waits."""
+    return "wall" if on_gpu(device) else "process"
+
+
+def finisher(device: str) -> Callable[[], object] | None:
+    """What waits for work that is still under way on `device`, for `measure`; None on a processor, which returns when it is done."""
+    if not on_gpu(device):
+        return None
+    import torch
+
+    return torch.cuda.synchronize
 
 
 # ------------------------------------------------------------------------------------------------------------- timing
@@ -128,9 +165,8 @@ def gemm_peak(dtype: str = "float32", size: int = 2048, rounds: int = 3, device:
     import torch  # here: a bench without torch is timed without it
 
     a, b = (torch.randn(size, size, device=device).to(getattr(torch, dtype)) for _ in range(2))
-    finish = torch.cuda.synchronize if device.startswith("cuda") else None
-    timing = measure({"gemm": lambda: torch.mm(a, b)}, rounds, finish=finish)["gemm"]
-    return 2 * size**3 / min(timing.wall if finish else timing.process)
+    timing = measure({"gemm": lambda: torch.mm(a, b)}, rounds, finish=finisher(device))["gemm"]
+    return 2 * size**3 / min(getattr(timing, clock_of(device)))
 
 
 # -------------------------------------------------------------------------------------------------------------- goals
@@ -164,8 +200,8 @@ def machine(threads: int, device: str = "cpu") -> dict:
         "commit": _commit(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
-    if device.startswith("cuda"):
-        record["gpu"] = torch.cuda.get_device_name()
+    if on_gpu(device):
+        record["gpu"] = torch.cuda.get_device_name(device)
     return record
 
 
@@ -232,12 +268,16 @@ def parse(flags: argparse.ArgumentParser, arguments: list[str] | None = None) ->
 
 
 def main(flags: argparse.ArgumentParser, run: Callable[[argparse.Namespace], dict]) -> None:
-    """Parses, runs, prints, writes. Exits 1 with a sentence on stderr where outputs are not identical."""
+    """Parses, runs, prints, writes. Exits with a sentence on stderr: 1 where outputs are not identical, 2 without the device."""
     options = parse(flags)
     _with_threads(options.threads)
     name = Path(sys.argv[0]).stem
     try:
+        require_device(getattr(options, "device", "cpu"))
         result = complete(name, options, run(options))
+    except NoDevice as absent:
+        print(f"{name}: {absent}", file=sys.stderr)
+        sys.exit(2)
     except NotIdentical as difference:
         print(f"{name}: not identical: {difference}. No time is printed.", file=sys.stderr)
         sys.exit(1)

@@ -40,7 +40,8 @@ def section(machines: Sequence[Results], pictures: Sequence[Sequence[tuple[Path,
     """Goals, and for every machine its ratios, floors and pictures, as Markdown."""
     parts = [_goals(machines)]
     for results, drawn in zip(machines, pictures, strict=True):
-        parts += [f"### {_processor(results)}", _ratios(results), _floors(results), _absent(results), _origins(results)]
+        parts += [f"### {_processor(results)}", _ratios(results), _rates(results), _floors(results)]
+        parts += [_absent(results), _origins(results)]
         parts += [f"![{alt}](../{path.relative_to(ROOT).as_posix()})" for path, alt in drawn]
     return "\n\n".join(part for part in parts if part)
 
@@ -64,7 +65,8 @@ def _goals(machines: Sequence[Results]) -> str:
             cell = f"{goal['measured']:.4g} {goal['unit']}"
             cells = found.setdefault((goal["what"], goal["goal"], f"`{name}`"), [""] * len(machines))
             cells[place] = cell if goal["reached"] else f"**{cell}**"
-        counts.append(f"{sum(goal['reached'] for _, goal in goals)} of {len(goals)} goals on {_processor(results)}")
+        if goals:
+            counts.append(f"{sum(goal['reached'] for _, goal in goals)} of {len(goals)} goals on {_processor(results)}")
     header = ("what", "goal", "result", *map(_processor, machines))
     rows = [[*goal, *cells] for goal, cells in found.items()]
     return f"Reached: {', '.join(counts)}. What misses its goal is bold.\n\n{_table(header, rows)}" if rows else ""
@@ -73,7 +75,7 @@ def _goals(machines: Sequence[Results]) -> str:
 def _ratios(results: Results) -> str:
     rows = []
     for name, result in results.items():
-        clock = "wall" if "gpu" in result["machine"] else "process"
+        clock = result.get("clock", "process")
         for peer, ratio in result.get("ratio", {}).items():
             cells = [_spread(result, each, clock) for each in (peer, "ours")]
             rows.append([f"`{name}`", peer, f"{ratio:.3g}", *cells])
@@ -82,19 +84,39 @@ def _ratios(results: Results) -> str:
     )
 
 
+def _rates(results: Results) -> str:
+    """Requests a second of what has them: ours and each peer's."""
+    rated = {name: result for name, result in results.items() if "requests_per_s" in result}
+    if not rated:
+        return ""
+    names = list(dict.fromkeys(name for result in rated.values() for name in result["requests_per_s"]))
+    rows = [[f"`{result}`", *_numbers(rated[result]["requests_per_s"], names)] for result in rated]
+    clocks = " or ".join(sorted({result["clock"] for result in rated.values()}))
+    words = f"Requests a second: those of a batch over the median time it takes, by the {clocks} clock:"
+    return f"{words}\n\n{_table(('result', *names), rows)}"
+
+
 def _floors(results: Results) -> str:
+    """What a request costs over its prompt, and the floors that were measured with it; results of older code may lack some."""
     rows = [
-        [f"`{name}`", f"{result['over_prefill']:.3g}", f"{floor['products']:.3g}", f"{floor['rows']:.3g}"]
+        [f"`{name}`", f"{result['over_prefill']:.3g}", *_numbers(result["floor"], ("products", "rows"))]
         for name, result in results.items()
-        if "products" in (floor := result.get("floor", {}))
+        if "over_prefill" in result
     ]
     if not rows:
         return ""
-    return (
+    words = (
         "A request over reading its prompt alone, and two floors: the layers' matrix products alone, in the same passes, over those "
-        "of the prompt's pass; and token rows at the prompt's price:\n\n"
-        + _table(("result", "measured", "floor of products", "floor of rows"), rows)
+        "of the prompt's pass; and token rows at the prompt's price."
     )
+    if any("" in cells for cells in rows):
+        words += " Where a floor is empty, the result is of code that did not measure it."
+    return f"{words}\n\n{_table(('result', 'measured', 'floor of products', 'floor of rows'), rows)}"
+
+
+def _numbers(values: dict[str, float], names: Sequence[str]) -> list[str]:
+    """A cell a name, empty where it has no number."""
+    return [f"{values[name]:.3g}" if name in values else "" for name in names]
 
 
 def _spread(result: dict, peer: str, clock: str) -> str:

@@ -1,4 +1,4 @@
-"""What `make bench` and `make bench-full` run: one line a result. The goals of a line are those of issue-sized settings.
+"""What `make bench`, `make bench-full` and `make bench-gpu` run: one line a result. Goals are for one CPU thread at full sizes.
 
 A result is one JSON file, benchmarks/results/MACHINE/NAME.json; goals that depend on the settings of a run stand here, the others
 in the bench itself.
@@ -81,4 +81,28 @@ FULL = (
     Run("semantic_ids", "semantic_ids"),
     Run("memory", "memory"),
     Run("growth", "growth"),
+)  # fmt: skip
+
+# The order is that of importance, so that a run that is cut short has said the most. Each run starts anew (some 15 seconds), the
+# largest batches of `generate` take seconds a call: eight minutes in all on an H100, estimated.
+GPU_SHAPE = "--device cuda --shape smollm2-135m --prompt 128"
+GPU = (
+    *(
+        _decode(f"gpu-{rule}-bf16-beams{beams}-batch{batch}",
+            f"{GPU_SHAPE} --dtype bfloat16 --rule {rule} --beams {beams} --batch {batch} --rounds {5 if batch < 16 else 3}")
+        for rule, beams in (("full", 20), ("trie", 20), ("full", 50))
+        for batch in (1, 4, 16, 64)
+    ),
+    *(
+        _decode(f"gpu-{rule}-fp32-beams20-batch{batch}", f"{GPU_SHAPE} --rule {rule} --batch {batch} --rounds 3")
+        for rule in ("full", "trie")
+        for batch in (1, 16)
+    ),
+    Run("gpu-training", "training", "--device cuda --layers 6 --rounds 3 --targets 10 50"),
+    *(
+        _decode(f"gpu-trie-bf16-beams50-batch{batch}",
+            f"{GPU_SHAPE} --dtype bfloat16 --rule trie --beams 50 --batch {batch} --rounds 3")
+        for batch in (1, 4, 16, 64)
+    ),
+    _decode("gpu-full-fp32-beams20-batch64", f"{GPU_SHAPE} --rule full --batch 64 --rounds 3 --peers hf_prefill_once"),
 )  # fmt: skip

@@ -2,10 +2,13 @@
 
     make bench                                      # small sizes, a minute or two, prints a table, writes nothing
     make bench-full                                 # full sizes: benchmarks/results/MACHINE/*.json, the plots, docs/speed.md
+    make bench-gpu                                  # the same for a GPU, under its name, some eight minutes on an H100
     python benchmarks/run_all.py --full --only trie evaluation
+    python benchmarks/run_all.py --gpu --only 'decode-gpu-full-bf16-*'
     python benchmarks/run_all.py --page             # the plots and the page again, from the results that are there
 
-Exits 1 if a bench fails, after the others have run; a result that failed keeps the file of its last success.
+Exits 1 if a bench fails, after the others have run; a result that failed keeps the file of its last success. Exits 2 without a GPU
+where one is asked for, or if --only names nothing.
 """
 
 from __future__ import annotations
@@ -19,11 +22,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 
 import page
-from harness import ROOT, folder_name, goal
-from plan import FULL, QUICK, Goal, Run
+from harness import ROOT, NoDevice, folder_name, goal, require_device
+from plan import FULL, GPU, QUICK, Goal, Run
 from rich.console import Console
 from rich.table import Table
 
@@ -37,6 +41,11 @@ def run_bench(run: Run, extra: Sequence[str], out: Path) -> dict | None:
     if run.goals:
         result["goals"] = [*result.get("goals", ()), *(judged(wanted, result) for wanted in run.goals)]
     return result
+
+
+def chosen(plan: Sequence[Run], names: Sequence[str]) -> list[Run]:
+    """The runs that one of the names fits."""
+    return [run for run in plan if any(fnmatch(run.name, name) for name in names)]
 
 
 def judged(wanted: Goal, result: dict) -> dict:
@@ -67,17 +76,28 @@ def print_summary(results: dict[str, dict | None], seconds: dict[str, float]) ->
 def main() -> None:
     """The command line; what it does not know goes on to the benches."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--full", action="store_true", help="full sizes; writes results, plots and docs/speed.md")
-    parser.add_argument(
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--full", action="store_true", help="full sizes; writes results, plots and docs/speed.md")
+    which.add_argument("--gpu", action="store_true", help="the same on a GPU, with runs of its own")
+    which.add_argument(
         "--page", action="store_true", help="run nothing: plots and docs/speed.md from benchmarks/results"
     )
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="names of plan.py")
+    parser.add_argument("--only", nargs="+", metavar="NAME", default=["*"], help="names of plan.py, * for any letters")
     parser.add_argument("--static", help="a clone of STATIC for trie.py; also LLMREC_STATIC")
     options = parser.parse_args()
     if options.page:
         page.write()
         return
-    plan = [run for run in (FULL if options.full else QUICK) if options.only is None or run.name in options.only]
+    plan = chosen(FULL if options.full else GPU if options.gpu else QUICK, options.only)
+    if not plan:
+        parser.error(f"no run is called {' or '.join(options.only)}; benchmarks/plan.py has their names.")
+    if options.gpu:
+        try:
+            require_device("cuda")
+        except NoDevice as absent:
+            print(f"run_all: {absent}", file=sys.stderr)
+            sys.exit(2)
+    is_kept = options.full or options.gpu
     results, seconds = {}, {}
     with tempfile.TemporaryDirectory() as scratch:
         for run in plan:
@@ -87,12 +107,12 @@ def main() -> None:
             extra = ["--static", static] if static and run.bench == "trie" else []
             result = results[run.name] = run_bench(run, extra, Path(scratch, f"{run.name}.json"))
             seconds[run.name] = time.perf_counter() - start
-            if options.full and result is not None:
+            if is_kept and result is not None:
                 folder = page.RESULTS / folder_name(result["machine"])
                 folder.mkdir(parents=True, exist_ok=True)
                 (folder / f"{run.name}.json").write_text(json.dumps(result, indent=1) + "\n")
     print_summary(results, seconds)
-    if options.full:
+    if is_kept:
         page.write()
     if None in results.values():
         sys.exit(1)

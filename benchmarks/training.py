@@ -19,8 +19,11 @@ At the top: 16 rows of different users, history lengths the 16-quantiles of the 
 | ours | branches as `llmrec train` runs them: frozen weights as oneDNN reads them where that pays (`packed`; backbones.frozen_linear) |
 | ours_level | the same under the rule `level`, softmax over the codes of the level: another loss, so not among the compared |
 
+With --device cuda times are the wall's (`clock`), packed rows go through flex attention, and no goal is judged.
+
 activation_bytes: storages that autograd keeps for the backward pass, each once, parameters left out; the largest batch of a step.
-Identical: the loss to 1e-5 and the norm of the gradient to 1e-4, relative, and the gradients themselves to 1e-3 of their largest entry.
+Identical: the loss to 1e-5 and the norm of the gradient to 1e-4, relative, and the gradients themselves to 1e-3 of their largest entry;
+on a GPU, whose kernels add in other orders, ten times as far apart.
 """
 
 from __future__ import annotations
@@ -33,7 +36,19 @@ from functools import partial
 
 import numpy as np
 import torch
-from harness import gemm_peak, goal, main, measure, parser, ratios, require_identical
+from harness import (
+    Timing,
+    clock_of,
+    finisher,
+    gemm_peak,
+    goal,
+    main,
+    measure,
+    on_gpu,
+    parser,
+    ratios,
+    require_identical,
+)
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -43,6 +58,7 @@ from llmrec.backbones.causal_lm import Backbone, LayerCount, ScoreRule
 from llmrec.backbones.export import plain_model
 from llmrec.backbones.frozen_linear import FrozenLinear, frozen_weights_packed
 from llmrec.backbones.load import ModelSource
+from llmrec.backbones.packed_linear import can_pack
 from llmrec.nn.item_table import ItemTable
 from llmrec.prompting.collators import NO_TARGET, Collator
 from llmrec.prompting.packing import PackingCollator
@@ -70,6 +86,7 @@ def flags() -> argparse.ArgumentParser:
     result.add_argument("--targets", type=int, nargs="+", default=[10, 50], help="targets of the one user")
     result.add_argument("--layers", type=int, help="fewer layers than the shape has")
     result.add_argument("--vocab", type=int, default=49_152, help="words of the vocabulary; item tokens come on top")
+    result.add_argument("--device", default="cpu", help="cuda for a GPU")
     result.add_argument("--seed", type=int, default=0)
     return result
 
@@ -87,7 +104,8 @@ def make_models(options: argparse.Namespace) -> Models:
     )  # fmt: skip
     torch.manual_seed(options.seed)
     source = ModelSource(options.shape, "scratch", "", "random")
-    backbone = Backbone(LlamaForCausalLM(config), None, source=source, layers=LayerCount(layers, layers))
+    model = LlamaForCausalLM(config).to(options.device)
+    backbone = Backbone(model, None, source=source, layers=LayerCount(layers, layers))
     levels = np.repeat(np.arange(LEVELS), CODES)
     backbone.add_item_table(ItemTable(levels, width, norm=backbone.embedding_norm, seed=options.seed))
     backbone.item_table.requires_grad_(False)
@@ -144,9 +162,12 @@ def random_items(count: int, vocab: int, rng: np.random.Generator) -> np.ndarray
     return vocab + np.arange(LEVELS) * CODES + rng.integers(0, CODES, (count, LEVELS))
 
 
-def batches_of(rows: Sequence[Row], collate: Callable[[Sequence[Row]], Batch], size: int) -> list[Batch]:
-    """`rows` in batches, in the order they have."""
-    return [collate(rows[start : start + size]) for start in range(0, len(rows), size)]
+def batches_of(
+    rows: Sequence[Row], collate: Callable[[Sequence[Row]], Batch], size: int, device: torch.device
+) -> list[Batch]:
+    """`rows` in batches, in the order they have, on the device."""
+    batches = [collate(rows[start : start + size]) for start in range(0, len(rows), size)]
+    return [{name: values.to(device) for name, values in batch.items()} for batch in batches]
 
 
 # --------------------------------------------------------------------------------------------------------------- ways
@@ -198,7 +219,7 @@ class Way:
 def make_ways(models: Models, rows: list[Row], *, one_user: bool) -> dict[str, Way]:
     """Name -> way over the same rows. one_user: its branches are packed in one row, the other ways read its rows in random order."""
     backbone, peer, faster = models
-    num_targets, pad = LEVELS * len(rows), Collator(0)
+    num_targets = LEVELS * len(rows)
     by_length = sorted(rows, key=lambda row: len(row["input_ids"]))
     mixed = [rows[row] for row in np.random.default_rng(0).permutation(len(rows))]
 
@@ -208,11 +229,14 @@ def make_ways(models: Models, rows: list[Row], *, one_user: bool) -> dict[str, W
     def theirs(batch: Batch) -> Tensor:  # as their Trainer calls it
         return peer(**batch, num_items_in_batch=num_targets).loss
 
-    segments = batches_of(mixed, PackingCollator(share_prefixes=False), BATCH)
-    shared = batches_of(rows if one_user else mixed, PackingCollator(), len(rows) if one_user else BATCH)
+    def batches(rows: list[Row], collate: Callable[[Sequence[Row]], Batch], size: int = BATCH) -> list[Batch]:
+        return batches_of(rows, collate, size, backbone.device)
+
+    padded, segments = batches(mixed, Collator(0)), batches(mixed, PackingCollator(share_prefixes=False))
+    shared = batches(rows, PackingCollator(), len(rows)) if one_user else batches(mixed, PackingCollator())
     ways = {
-        DEFAULT: Way(batches_of(mixed, pad, BATCH), theirs),
-        "padded": Way(batches_of(mixed, pad, BATCH), own),
+        DEFAULT: Way(padded, theirs),
+        "padded": Way(padded, own),
         "segments": Way(segments, own),
         "branches": Way(shared, own),
         "ours": Way(shared, partial(own, model=faster)),
@@ -220,7 +244,7 @@ def make_ways(models: Models, rows: list[Row], *, one_user: bool) -> dict[str, W
     if one_user:
         return ways
     return ways | {
-        "grouped_all_logits": Way(batches_of(by_length, pad, BATCH), theirs),
+        "grouped_all_logits": Way(batches(by_length, Collator(0)), theirs),
         "ours_level": Way(shared, partial(own, model=faster, rule="level")),
     }
 
@@ -231,22 +255,29 @@ def make_ways(models: Models, rows: list[Row], *, one_user: bool) -> dict[str, W
 def compare(models: Models, rows: list[Row], rounds: int, *, one_user: bool) -> dict:
     """Equality first, then memory and time of every way over `rows`, which are those of one user or of many."""
     backbone, peer, _ = models
+    device = str(backbone.device)
+    clock, slack = clock_of(device), 10 if on_gpu(device) else 1
     ways = make_ways(models, rows, one_user=one_user)
     own, other = lora_parameters(backbone), peer_lora(peer)
     wanted_loss, wanted = ways[DEFAULT].gradient(other)
     for name in ways.keys() - {DEFAULT, "ours_level"}:
         loss, found = ways[name].gradient(other if name == "grouped_all_logits" else own)
         require_identical(
-            abs(loss / wanted_loss - 1) < 1e-5, f"the loss of {name} is {loss}, that of the peer {wanted_loss}"
+            abs(loss / wanted_loss - 1) < slack * 1e-5, f"the loss of {name} is {loss}, that of the peer {wanted_loss}"
         )
         norms = float(found.norm()), float(wanted.norm())
         require_identical(
-            abs(norms[0] / norms[1] - 1) < 1e-4, f"the gradient's norm under {name} and of the peer: {norms}"
+            abs(norms[0] / norms[1] - 1) < slack * 1e-4, f"the gradient's norm under {name} and of the peer: {norms}"
         )
         apart = float((found - wanted).abs().max() / wanted.abs().max())
-        require_identical(apart < 1e-3, f"an entry of the gradient under {name} is {apart:.1e} of the largest one away")
+        require_identical(
+            apart < slack * 1e-3, f"an entry of the gradient under {name} is {apart:.1e} of the largest one away"
+        )
     memory = {name: way.activation_bytes(models) for name, way in ways.items()}
-    timings = measure({name: way.step for name, way in ways.items()}, rounds, warmup=0)  # the passes above warmed up
+    steps = {name: way.step for name, way in ways.items()}
+    timings = measure(
+        steps, rounds, warmup=int(on_gpu(device)), finish=finisher(device)
+    )  # on a processor the passes above warmed up
     num_tokens = sum(len(row["input_ids"]) for row in rows)
     num_read = {name: sum(batch["input_ids"].numel() for batch in way.batches) for name, way in ways.items()}
     return {
@@ -256,21 +287,29 @@ def compare(models: Models, rows: list[Row], rounds: int, *, one_user: bool) -> 
         "loss": wanted_loss,
         "gradient_norm": float(wanted.norm()),
         "identical": True,
+        "clock": clock,
         "seconds": {name: timing.to_json() for name, timing in timings.items()},
-        "tokens_per_s": {name: num_tokens / timing.median for name, timing in timings.items()},
+        "tokens_per_s": {name: num_tokens / seconds_of(timing, clock) for name, timing in timings.items()},
         "activation_bytes": memory,
-        "ratio": ratios(timings),
+        "ratio": ratios(timings, clock=clock),
         "memory_ratio": {name: memory[name] / memory["ours"] for name in ways if name != "ours"},
-        "floor": floor(backbone, num_read["ours"], LEVELS * len(rows), timings["ours"].median),
+        "floor": floor(backbone, num_read["ours"], LEVELS * len(rows), seconds_of(timings["ours"], clock)),
     }
+
+
+def seconds_of(timing: Timing, clock: str) -> float:
+    """The median by the clock."""
+    return timing.median_wall if clock == "wall" else timing.median
 
 
 def floor(backbone: Backbone, num_positions: int, num_targets: int, seconds: float) -> dict[str, float]:
     """The products alone at the best rate seen here: forward, and backward to the inputs, of the frozen matrices; the head's rows."""
     body = [p.numel() for name, p in backbone.body.named_parameters() if "proj.base_layer" in name]
-    square, rows = FrozenLinear(nn.Linear(2048, 2048).requires_grad_(False)), torch.randn(2048, 2048)
-    packed = measure({"packed": lambda: square(rows)}, rounds=3)["packed"]
-    peak = max(gemm_peak(), 2 * 2048**3 / min(packed.process))
+    peak = gemm_peak(device=str(backbone.device))
+    if can_pack(backbone.device):
+        square, rows = FrozenLinear(nn.Linear(2048, 2048).requires_grad_(False)), torch.randn(2048, 2048)
+        packed = measure({"packed": lambda: square(rows)}, rounds=3)["packed"]
+        peak = max(peak, 2 * 2048**3 / min(packed.process))
     products = 4 * (sum(body) * num_positions + backbone.num_tokens * backbone.dim * num_targets) / peak
     return {"products_s": products, "over_floor": seconds / products}
 
@@ -295,7 +334,8 @@ def run(options: argparse.Namespace) -> dict:
         if count in branch:
             what = f"branch packing, {count} targets a user, over padded samples with logits at answers only"
             goals.append(goal(what, branch[count]["ratio"]["padded"], limit, "x", at_least=True))
-    return {"shape": options.shape, "packed": is_packed, **result, "branch": branch, "goals": goals}
+    result = {"shape": options.shape, "packed": is_packed, **result, "branch": branch}
+    return result if on_gpu(options.device) else result | {"goals": goals}
 
 
 if __name__ == "__main__":
