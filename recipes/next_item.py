@@ -94,6 +94,7 @@ class PromptSettings(Settings):
     name: str = "next_item/bare"  # a shipped prompt, or the path of one
     rows: Literal["dense", "answer"] = "dense"  # dense: every history item is a target (bare prompts only)
     max_history: int = 50  # items
+    history_step: int = 1  # items that a full history drops at once: so many events share its beginning, read once
     max_tokens: int = 1024
 
 
@@ -196,7 +197,7 @@ def make_model(
     train_parts(backbone, config.train, config, seed=config.seed)
     encoder = PromptEncoder(
         load_prompt(config.prompt.name), backbone.tokenizer, tokens, data.catalog,
-        max_history=config.prompt.max_history, max_tokens=config.prompt.max_tokens,
+        max_history=config.prompt.max_history, history_step=config.prompt.history_step, max_tokens=config.prompt.max_tokens,
         mentions=item_mentions(config.items.mention_forms, tokens, backbone, data.catalog, **lengths),
         soft_prompt=soft_prompt_ids(backbone),
     )  # fmt: skip

@@ -90,6 +90,7 @@ class PromptSettings(Settings):
 
     name: str = "click/chat"  # a shipped prompt, or the path of one: of the task click where objective=pointwise
     max_history: int = Field(10, ge=1)  # items
+    history_step: int = 1  # items that a full history drops at once (objective=next_item)
     max_tokens: int = 512
 
 
@@ -184,6 +185,11 @@ def make_model(config: SoftTokensRecipe, data: Data, events: Events, backbone: B
         raise ConfigError(
             f"objective={config.objective} needs a prompt {wants[config.objective]}, but prompt.name is {config.prompt.name}."
         )
+    if config.objective == "pointwise" and config.prompt.history_step != 1:
+        raise ConfigError(
+            "prompt.history_step is for objective=next_item: click rows hold the latest prompt.max_history items, wherever they begin. "
+            "Set prompt.history_step=1."
+        )
     answer = config.items.answer if config.objective == "next_item" else "text"
     has_soft = config.schedule != "words"
     if answer == SOFT and not has_soft:
@@ -210,7 +216,7 @@ def encoder_of(
     """Prompts that mention items by these forms."""
     return PromptEncoder(
         load_prompt(config.prompt.name), backbone.tokenizer, tokens, catalog,
-        max_history=config.prompt.max_history, max_tokens=config.prompt.max_tokens,
+        max_history=config.prompt.max_history, history_step=config.prompt.history_step, max_tokens=config.prompt.max_tokens,
         mentions=item_mentions(forms, tokens, backbone, catalog, max_title_tokens=config.items.max_title_tokens),
     )  # fmt: skip
 

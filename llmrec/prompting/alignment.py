@@ -119,7 +119,7 @@ def alignment_rows(
 ) -> AlignmentRows:
     """The rows of one task.
 
-    histories: what may be learned from, one row a user. like: whose item forms, soft prompt, max_history and max_tokens they have.
+    histories: what may be learned from, one row a user. like: whose item forms, soft prompt and limits they have.
     max_answer_tokens: of a text answer, EOS included.
 
     Raises ConfigError for a task that does not exist, has no texts, ties an item to itself or cannot fit max_tokens; DataError where
@@ -135,7 +135,8 @@ def alignment_rows(
     words = 0 if task.answer == "item" else max_answer_tokens
     encoder = PromptEncoder(
         prompt, like.tokenizer, like.item_tokens, catalog,
-        max_history=like.max_history, max_tokens=like.max_tokens - words, mentions=like.mentions, soft_prompt=like.soft_prompt,
+        max_history=like.max_history, history_step=like.history_step, max_tokens=like.max_tokens - words,
+        mentions=like.mentions, soft_prompt=like.soft_prompt,
     )  # fmt: skip
     queries = [query[:MAX_FIELD_CHARACTERS] for query in needed["query"]] if "query" in needed else None
     _check_room(encoder, name, task, shown, needed, queries)

@@ -93,7 +93,7 @@ class AlignmentRows:
         shown, histories = self.shown, self.shown.histories
         before = np.concatenate([[0.0], np.cumsum(self.item_sizes[histories.items])])
         stops = histories.indptr[shown.users] + shown.cuts
-        lengths = before[stops] - before[stops - np.minimum(shown.cuts, self.encoder.max_history)]
+        lengths = before[stops] - before[stops - self.encoder.num_shown(shown.cuts)]
         for texts in (self.answers, self.queries):
             if texts is not None:
                 tokens = np.array([len(text) for text in texts]) / CHARACTERS_A_TOKEN

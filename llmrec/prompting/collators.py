@@ -28,7 +28,7 @@ NO_TARGET = -100
 class DenseRows:
     """Windows over users' histories in which every item is a target of the items before it.
 
-    A window holds as many items as a request may (max_history and max_tokens of the encoder) and one more, so its last target
+    A window holds as many items as a request shows (`PromptEncoder.num_fitting`) and one more, so its last target
     sees exactly the prompt that inference would give it. A user with more events has several windows, laid from the newest
     end backwards; each new one ends in the middle of the one before. A window's targets are the events no newer window
     has, so every event is a target once an epoch, with at least half a window before it where the history is that long.
@@ -126,7 +126,7 @@ class AnswerRows:
     @property
     def lengths(self) -> list[int]:
         """History items of each row: rows of like length make batches with little padding."""
-        return np.minimum(self._cuts, self.encoder.max_history).tolist()
+        return self.encoder.num_shown(self._cuts).tolist()
 
     @property
     def users(self) -> np.ndarray:

@@ -54,9 +54,12 @@ class PromptEncoder:
     max_history: items, not tokens. max_tokens: of a prompt and its answer together. The history is cut from its old end, at
     item boundaries, until both hold; room for the longest item is always kept for the answer, so that the prompt of a
     history is the same with and without an answer.
+    history_step: items. A history that is cut begins at a multiple of it, counted from the user's first event, so that one which
+    grows keeps its beginning for so many events: max_history - history_step + 1 to max_history items are shown. Where max_tokens
+    hold fewer than history_step items, what follows the last multiple moves item by item.
 
-    Raises ConfigError when not even the prompt with one item fits, or when a field is not in the catalog; ModelError when
-    the tokenizer lacks what the prompt needs (a chat template, any start token).
+    Raises ConfigError when not even the prompt with one item fits, when a field is not in the catalog, or unless
+    1 <= history_step <= max_history; ModelError when the tokenizer lacks what the prompt needs (a chat template, any start token).
     """
 
     def __init__(
@@ -68,11 +71,17 @@ class PromptEncoder:
         *,
         max_history: int,
         max_tokens: int,
+        history_step: int = 1,
         mentions: ItemSequences | None = None,
         soft_prompt: np.ndarray | None = None,
     ) -> None:
         if max_history < 1:
             raise ConfigError(f"max_history counts items and is at least 1; it is {max_history}.")
+        if not 1 <= history_step <= max_history:
+            raise ConfigError(
+                f"history_step counts the items that a full history drops at once, 1 to max_history={max_history}; it is "
+                f"{history_step}."
+            )
         self.prompt = prompt
         self.tokenizer = tokenizer
         self.item_tokens = item_tokens
@@ -82,6 +91,7 @@ class PromptEncoder:
         assert self.mentions.num_items == item_tokens.num_items, (self.mentions.num_items, item_tokens.num_items)
         self.max_history = max_history
         self.max_tokens = max_tokens
+        self.history_step = history_step
         self.answer_words = answer_words(prompt, tokenizer) if prompt.answers is not None else None  # of a click prompt
         answer = item_tokens.max_length if self.answer_words is None else 1
         self.room = max_tokens - answer  # tokens a prompt may have
@@ -129,10 +139,10 @@ class PromptEncoder:
             raise RequestError(
                 f"an instruction may have {MAX_INSTRUCTION_CHARACTERS} characters; this one has {len(instruction)}. Shorten it."
             )
-        history = np.asarray(history, dtype=np.int32)[-self.max_history :]
-        if self.prompt.kind == "bare":
-            history = history[len(history) - self.num_fitting(self.mentions.lengths[history]) :]
-        ids, spans = self._render(history, instruction, candidate)
+        history = np.asarray(history, dtype=np.int32)
+        is_bare = self.prompt.kind == "bare"
+        shown = self.num_fitting(self.mentions.lengths[history]) if is_bare else self.num_shown(len(history))
+        ids, spans = self._render(history[len(history) - shown :], instruction, candidate)
         if len(ids) > self.room:
             ids, spans = self._cut(history, instruction, candidate)
         num_prompt_tokens = len(ids)
@@ -142,28 +152,41 @@ class PromptEncoder:
             np.asarray(ids, dtype=np.int32), np.asarray(spans, dtype=np.int32).reshape(-1, 2), num_prompt_tokens
         )
 
+    def num_shown(self, num_events: int | np.ndarray) -> int | np.ndarray:
+        """How many of the latest items a prompt shows of histories of so many, where max_tokens hold them. One number or (N,)."""
+        too_many = np.maximum(num_events - self.max_history, 0)
+        return num_events - -(-too_many // self.history_step) * self.history_step
+
     def num_fitting(self, lengths: np.ndarray) -> int:
-        """Of a bare prompt: how many of the latest items fit. lengths: int (H,), tokens of each item, oldest first."""
+        """Of a bare prompt: how many of the latest items it shows. lengths: int (H,), tokens of each item, oldest first."""
         latest = np.cumsum(lengths[::-1][: self.max_history])
-        return int(np.searchsorted(latest, self.room - len(self.prefix), side="right"))
+        fitting = int(np.searchsorted(latest, self.room - len(self.prefix), side="right"))
+        return next(len(lengths) - start for start in self._starts(len(lengths)) if len(lengths) - start <= fitting)
+
+    def _starts(self, num_events: int) -> list[int]:
+        """Where the shown part of a history may begin, ascending: at multiples of history_step, as long as they leave an item; behind
+        the last of them anywhere, its end (nothing shown) included."""
+        steps = range(num_events - self.num_shown(num_events), num_events, self.history_step)
+        return [*steps, *range(steps[-1] + 1 if steps else 0, num_events + 1)]
 
     def _cut(
         self, history: np.ndarray, instruction: str | None, candidate: int | None
     ) -> tuple[list[int], list[tuple[int, int]]]:
-        """The prompt with as many of the latest items as fit, found by halving."""
-        too_few_dropped, dropped = 0, len(history)
-        ids, spans = self._render(history[dropped:], instruction, candidate)
+        """The prompt with as many of the latest items as fit and `_starts` allows, found by halving."""
+        starts = self._starts(len(history))
+        too_early, found = 0, len(starts) - 1
+        ids, spans = self._render(history[starts[found] :], instruction, candidate)
         if len(ids) > self.room:
             raise RequestError(
                 f"prompt and instruction take {len(ids)} tokens, but only {self.room} are free. Shorten the instruction."
             )
-        while dropped - too_few_dropped > 1:
-            middle = (too_few_dropped + dropped) // 2
-            fewer_ids, fewer_spans = self._render(history[middle:], instruction, candidate)
+        while found - too_early > 1:
+            middle = (too_early + found) // 2
+            fewer_ids, fewer_spans = self._render(history[starts[middle] :], instruction, candidate)
             if len(fewer_ids) > self.room:
-                too_few_dropped = middle
+                too_early = middle
             else:
-                dropped, ids, spans = middle, fewer_ids, fewer_spans
+                found, ids, spans = middle, fewer_ids, fewer_spans
         return ids, spans
 
     def _render(

@@ -28,7 +28,7 @@ class ClickPromptRows:
     @property
     def lengths(self) -> list[int]:
         """Items each row shows: rows of like length make batches with little padding."""
-        return (np.minimum(self._known, self.encoder.max_history) + 1).tolist()
+        return (self.encoder.num_shown(self._known) + 1).tolist()
 
     @property
     def users(self) -> np.ndarray:

@@ -180,6 +180,7 @@ def _load(
         tokens,
         catalog,
         max_history=manifest["max_history"],
+        history_step=manifest.get("history_step", 1),  # runs before it was a setting dropped one item at a time
         max_tokens=manifest["max_tokens"],
         mentions=item_mentions(mention_forms, tokens, backbone, catalog, max_title_tokens=manifest["max_title_tokens"]),
         soft_prompt=soft_prompt_ids(backbone),
@@ -276,6 +277,7 @@ def _manifest(
         "score_rule": model.score_rule,
         "prompt_hash": model.encoder.prompt.hash,
         "max_history": model.encoder.max_history,
+        "history_step": model.encoder.history_step,
         "max_tokens": model.encoder.max_tokens,
         "max_title_tokens": max_title_tokens,
         "num_items": model.catalog.num_items,

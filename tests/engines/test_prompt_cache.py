@@ -4,10 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from llmrec.data.catalog import Catalog
 from llmrec.engines.beam_search import beam_search
 from llmrec.engines.likelihood import score_candidates
 from llmrec.engines.prompt_cache import PromptCache
 from llmrec.engines.trie import TokenTrie
+from llmrec.prompting.encoder import PromptEncoder
+from llmrec.prompting.templates import load_prompt
+from tests.tiny import VOCAB, tiny_tokenizer
 
 from .test_beam_search import record_passes
 from .tiny_models import WINDOW, as_backbone, code_items, plain_model, prompts_of
@@ -173,3 +177,26 @@ def test_what_is_remembered_does_not_change_with_the_batch_it_came_from(items):
     prompts = prompts_of(20, 34)
     beam_search(backbone, trie, prompts, 5, prompt_cache=cache)
     assert sorted(states[0][0].shape[1] for _, states in map(cache.longest, prompts)) == [20, 34]
+
+
+@pytest.mark.parametrize(("step", "read"), [(1, [31] * 7), (4, [31, 22, 3, 3, 3, 22, 3])])
+def test_where_full_histories_move_in_steps_a_returning_user_pays_for_the_new_items_only(step, read, monkeypatch):
+    """Events 10 to 16 of a user, three tokens each behind a start token, and prompts of ten items at most."""
+    items = code_items(60, base=VOCAB)
+    backbone, trie = as_backbone(plain_model("llama", VOCAB), items), TokenTrie.from_item_tokens(items)
+    catalog = Catalog.from_rows([{"item_id": str(item), "title": "Heat"} for item in range(60)])
+    encoder = PromptEncoder(
+        load_prompt("next_item/bare"), tiny_tokenizer(), items, catalog,
+        max_history=10, max_tokens=200, history_step=step,
+    )  # fmt: skip
+    history, cache, found_read = np.random.default_rng(0).permutation(60), PromptCache(MEGABYTE), []
+    for num_events in range(10, 17):
+        prompt = encoder.encode(history[:num_events]).astype(np.int64)
+        with monkeypatch.context() as patched:
+            shapes = record_passes(backbone, patched)
+            found, scores = beam_search(backbone, trie, [prompt], 5, num_beams=5, prompt_cache=cache)
+        found_read.append(read_tokens(shapes)[0])
+        expected, expected_scores = beam_search(backbone, trie, [prompt], 5, num_beams=5)
+        assert found.equal(expected)
+        np.testing.assert_allclose(scores.numpy(), expected_scores.numpy(), atol=1e-4)
+    assert found_read == read

@@ -111,6 +111,7 @@ def test_a_folder_with_other_files_is_refused(few_users, tiny_model, tmp_path):
         ("training.batch_size=0", "'training.batch_size' .* greater than or equal to 1"),
         ("items.dropout=1", "'items.dropout' .* less than 1"),
         ("prompt.max_tokens=100000", "has only 2048 positions"),
+        ("prompt.history_step=21", "1 to max_history=20; it is 21"),
         ("training.trackers=[abacus]", "the tracker 'abacus' is not installed"),
     ],
 )
