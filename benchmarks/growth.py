@@ -1,9 +1,14 @@
-"""How the time of a request grows: with the catalogue, the history, the beams and the batch.
+"""How the time of a request grows: with the catalogue, the history, the beams, the batch, and the rules it comes with.
 
     python benchmarks/growth.py --shape 4x384 --threads 1 --json
 
 One thing grows at a time; the others stay at --items 12,101, --history 32, --beams 20, --batch 1. Items have 4 random codes
 of 256, a history of H items is a prompt of 4 H tokens, every item of it is closed (seen). `points` holds seconds a request.
+
+Rules are asked of a `Recommender` over a million items, item ids in, titles out: nothing, the seen items alone, and beside the seen
+items ids that must not come out or to choose from, other ones in every call, or a filter that leaves a tenth of the catalogue and
+recurs. What the filter takes the first time falls into the warm-up.
+
 `identical`: before anything is timed, a search with as many beams as items gives all of a small catalogue in the order of the
 items' likelihoods, which are computed without a search (the tests hold both against plain forward passes).
 """
@@ -11,10 +16,18 @@ items' likelihoods, which are computed without a search (the tests hold both aga
 from __future__ import annotations
 
 import argparse
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import harness
 import numpy as np
+import pyarrow as pa
 from decode import LEVELS, SHAPES, VOCABULARY, make_backbone, make_items
+
+if TYPE_CHECKING:  # torch is loaded once the flags are read
+    from llmrec.items.forms import ItemTokens
 
 AXES = {
     "catalogue_size": (10_000, 100_000, 1_000_000, 10_000_000),
@@ -22,6 +35,8 @@ AXES = {
     "beams": (5, 20, 50, 100),
     "batch": (1, 4, 16, 64),
 }
+RULED_ITEMS, QUICK_RULED_ITEMS = 1_000_000, 20_000
+EXCLUDED, CANDIDATES = 200, 100
 QUICK = {"catalogue_size": (1_000, 100_000), "history": (4, 16), "beams": (5, 20), "batch": (1, 4)}
 CHECKED_ITEMS = 200
 
@@ -51,13 +66,13 @@ def run(options: argparse.Namespace) -> dict:
     check(backbone, smallest, options.rule)
     finish = torch.cuda.synchronize if options.device.startswith("cuda") else None
     points, seconds = {}, {}
-    for axis, sizes in (QUICK if options.quick else AXES).items():
+    for axis, sizes in {**(QUICK if options.quick else AXES), "rules": ()}.items():
         name = "items" if axis == "catalogue_size" else axis
         requests = {
             str(size): request(backbone, argparse.Namespace(**{**vars(options), name: size}), vocab) for size in sizes
-        }
+        } or ruled_requests(backbone, options, vocab)
         timings = harness.measure(requests, options.rounds, finish=finish)
-        batch = {size: int(size) if axis == "batch" else options.batch for size in requests}
+        batch = {size: int(size) if axis == "batch" else 1 if axis == "rules" else options.batch for size in requests}
         points[axis] = {
             size: (timing.median_wall if finish else timing.median) / batch[size] for size, timing in timings.items()
         }
@@ -91,6 +106,46 @@ def request(backbone, sizes: argparse.Namespace, vocab: int):
         )
 
     return answer
+
+
+@dataclass(frozen=True)
+class CodesAlone:
+    """Prompts that are the codes of the history."""
+
+    items: ItemTokens
+
+    def encode(self, history: np.ndarray, instruction: str | None) -> np.ndarray:
+        """int32 (T,)."""
+        return self.items.flatten(history)
+
+
+def ruled_requests(backbone, options: argparse.Namespace, vocab: int) -> dict[str, Callable]:
+    """A call for each kind of rule, in words, that answers one request under it."""
+    from llmrec.data.catalog import Catalog
+    from llmrec.recommenders.language_model import GenerativeRecommender, LanguageModel
+    from llmrec.recommenders.recommender import Recommender
+
+    num_items = QUICK_RULED_ITEMS if options.quick else RULED_ITEMS
+    items = make_items(num_items, vocab)
+    ids = [f"B{item:09d}" for item in range(num_items)]
+    categories = [str(item % 10) for item in range(num_items)]
+    catalog = Catalog(pa.table({"item_id": ids, "title": ids, "category": categories}))
+    model = LanguageModel(backbone, items, CodesAlone(items), catalog, options.rule)
+    recommender = Recommender(GenerativeRecommender(model, num_beams=options.beams), catalog)
+    rng = np.random.default_rng(1)
+
+    def some(number: int) -> list[str]:
+        return [ids[item] for item in rng.integers(0, num_items, number)]
+
+    history = some(options.history)
+    recommend = functools.partial(recommender.recommend, history, options.beams)
+    return {
+        "no rule": lambda: recommend(exclude_seen=False),
+        "seen items": recommend,
+        f"{EXCLUDED} excluded": lambda: recommend(exclude=some(EXCLUDED)),
+        f"{CANDIDATES} candidates": lambda: recommend(candidates=some(CANDIDATES)),
+        "a category": lambda: recommend(where="category=3"),
+    }
 
 
 def check(backbone, items, rule: str) -> None:

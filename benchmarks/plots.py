@@ -14,6 +14,7 @@ AXES = {
     "history": "items in the history",
     "beams": "beams",
     "batch": "requests in a batch",
+    "rules": "rules",
 }
 
 
@@ -72,12 +73,17 @@ def _bars(bench: str, bars: Sequence[tuple[str, float]]) -> Figure:
 
 
 def _lines(points: dict[str, dict[str, float]]) -> Figure:
-    """A panel for each thing that grows: sizes on a logarithmic axis, milliseconds from 0, so that flat looks flat."""
+    """A panel for each thing that grows: sizes on a logarithmic axis, milliseconds from 0, so that flat looks flat. Rules are bars."""
     columns = 2
     rows = -(-len(points) // columns)
     figure = Figure(figsize=(8, 2.7 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, (axis, seconds) in zip(panels, points.items(), strict=False):
+        if axis == "rules":
+            axes.barh(list(seconds)[::-1], [1000 * value for value in seconds.values()][::-1], color=ACCENT, height=0.6)
+            axes.set_xlabel("milliseconds a request")
+            _style(axes)
+            continue
         sizes = sorted(seconds, key=float)
         axes.plot([float(size) for size in sizes], [1000 * seconds[size] for size in sizes], "o-", color=ACCENT)
         axes.set_xscale("log")
