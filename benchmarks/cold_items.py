@@ -172,8 +172,9 @@ def at_random_codes(model: LanguageModel, ids: SemanticIDs, num_old: int, seed: 
     tokens = semantic_id_tokens(SemanticIDs(codes, ids.codebook_sizes), model.backbone.base_vocab_size)
     old = model.encoder
     encoder = PromptEncoder(
-        old.prompt, old.tokenizer, tokens, model.catalog, max_history=old.max_history, max_tokens=old.max_tokens
-    )
+        old.prompt, old.tokenizer, tokens, model.catalog,
+        max_history=old.max_history, history_step=old.history_step, max_tokens=old.max_tokens,
+    )  # fmt: skip
     return replace(model, item_tokens=tokens, encoder=encoder)
 
 

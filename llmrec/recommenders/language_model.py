@@ -62,6 +62,7 @@ class LanguageModel:
             "prompt": f"{self.encoder.prompt.task}/{self.encoder.prompt.name}",
             "prompt_hash": self.encoder.prompt.hash,
             "max_history": self.encoder.max_history,
+            "history_step": self.encoder.history_step,
         }
 
     def prompts(self, requests: Requests) -> list[np.ndarray]:
