@@ -46,7 +46,7 @@ WORDS = (
 
 def flags() -> argparse.ArgumentParser:
     """The command line."""
-    result = harness.parser(__doc__, quick={"items": 100_000, "rounds": 1}, rounds=3)
+    result = harness.parser(__doc__, quick={"items": 50_000, "rounds": 1}, rounds=3)
     result.add_argument("--items", type=int, default=1_000_000, help="items of the large catalogue")
     return result
 

@@ -1,4 +1,4 @@
-"""Runs the benches of `plan.py`, each in a process of its own, one after another.
+"""Runs the benches of `plan.py`, each in a process of its own, one after another; those of small sizes two at a time.
 
     make bench                                      # small sizes, a minute or two, prints a table, writes nothing
     make bench-full                                 # full sizes: benchmarks/results/MACHINE/*.json, the plots, docs/speed.md
@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -30,6 +31,9 @@ from harness import ROOT, NoDevice, folder_name, goal, require_device
 from plan import FULL, GPU, QUICK, Goal, Run
 from rich.console import Console
 from rich.table import Table
+
+# Small sizes take mostly the loading of libraries, and no number of them is kept: two benches share the time of two cores.
+SMALL_AT_ONCE = min(2, os.cpu_count() or 1)
 
 
 def run_bench(run: Run, extra: Sequence[str], out: Path) -> dict | None:
@@ -98,20 +102,23 @@ def main() -> None:
             print(f"run_all: {absent}", file=sys.stderr)
             sys.exit(2)
     is_kept = options.full or options.gpu
+    static = options.static or os.environ.get("LLMREC_STATIC")
     results, seconds = {}, {}
-    with tempfile.TemporaryDirectory() as scratch:
-        for run in plan:
-            print(f"{run.name}: python benchmarks/{run.bench}.py {run.flags}", file=sys.stderr)
-            start = time.perf_counter()
-            static = options.static or os.environ.get("LLMREC_STATIC")
-            extra = ["--static", static] if static and run.bench == "trie" else []
-            result = results[run.name] = run_bench(run, extra, Path(scratch, f"{run.name}.json"))
-            seconds[run.name] = time.perf_counter() - start
-            if is_kept and result is not None:
-                folder = page.RESULTS / folder_name(result["machine"])
-                folder.mkdir(parents=True, exist_ok=True)
-                (folder / f"{run.name}.json").write_text(json.dumps(result, indent=1) + "\n")
-    print_summary(results, seconds)
+
+    def start(run: Run) -> None:
+        print(f"{run.name}: python benchmarks/{run.bench}.py {run.flags}", file=sys.stderr)
+        begun = time.perf_counter()
+        extra = ["--static", static] if static and run.bench == "trie" else []
+        result = results[run.name] = run_bench(run, extra, Path(scratch, f"{run.name}.json"))
+        seconds[run.name] = time.perf_counter() - begun
+        if is_kept and result is not None:
+            folder = page.RESULTS / folder_name(result["machine"])
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{run.name}.json").write_text(json.dumps(result, indent=1) + "\n")
+
+    with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(1 if is_kept else SMALL_AT_ONCE) as pool:
+        list(pool.map(start, plan))
+    print_summary({run.name: results[run.name] for run in plan}, seconds)
     if is_kept:
         page.write()
     if None in results.values():

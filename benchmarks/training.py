@@ -81,7 +81,7 @@ Models = tuple[Backbone, nn.Module, Backbone]  # ours, the peer, ours to be pack
 
 def flags() -> argparse.ArgumentParser:
     """--shape and what all benches have."""
-    result = parser(__doc__, quick={"shape": "2x256", "vocab": 8192, "rounds": 3, "targets": [10]}, rounds=5)
+    result = parser(__doc__, quick={"shape": "2x256", "vocab": 2048, "rounds": 1, "targets": [10]}, rounds=5)
     result.add_argument("--shape", choices=SHAPES, default="smollm2-135m")
     result.add_argument("--targets", type=int, nargs="+", default=[10, 50], help="targets of the one user")
     result.add_argument("--layers", type=int, help="fewer layers than the shape has")
@@ -252,8 +252,8 @@ def make_ways(models: Models, rows: list[Row], *, one_user: bool) -> dict[str, W
 # ------------------------------------------------------------------------------------------------------- measurements
 
 
-def compare(models: Models, rows: list[Row], rounds: int, *, one_user: bool) -> dict:
-    """Equality first, then memory and time of every way over `rows`, which are those of one user or of many."""
+def compare(models: Models, rows: list[Row], rounds: int, peak: float, *, one_user: bool) -> dict:
+    """Equality first, then memory and time of every way over `rows`, which are those of one user or of many. peak: FLOP/s."""
     backbone, peer, _ = models
     device = str(backbone.device)
     clock, slack = clock_of(device), 10 if on_gpu(device) else 1
@@ -293,7 +293,7 @@ def compare(models: Models, rows: list[Row], rounds: int, *, one_user: bool) -> 
         "activation_bytes": memory,
         "ratio": ratios(timings, clock=clock),
         "memory_ratio": {name: memory[name] / memory["ours"] for name in ways if name != "ours"},
-        "floor": floor(backbone, num_read["ours"], LEVELS * len(rows), seconds_of(timings["ours"], clock)),
+        "floor": floor(backbone, num_read["ours"], LEVELS * len(rows), seconds_of(timings["ours"], clock), peak),
     }
 
 
@@ -302,27 +302,32 @@ def seconds_of(timing: Timing, clock: str) -> float:
     return timing.median_wall if clock == "wall" else timing.median
 
 
-def floor(backbone: Backbone, num_positions: int, num_targets: int, seconds: float) -> dict[str, float]:
-    """The products alone at the best rate seen here: forward, and backward to the inputs, of the frozen matrices; the head's rows."""
-    body = [p.numel() for name, p in backbone.body.named_parameters() if "proj.base_layer" in name]
-    peak = gemm_peak(device=str(backbone.device))
-    if can_pack(backbone.device):
+def best_rate(device: torch.device) -> float:
+    """FLOP/s of a square product there, packed where that can be: the better of both."""
+    peak = gemm_peak(device=str(device))
+    if can_pack(device):
         square, rows = FrozenLinear(nn.Linear(2048, 2048).requires_grad_(False)), torch.randn(2048, 2048)
         packed = measure({"packed": lambda: square(rows)}, rounds=3)["packed"]
         peak = max(peak, 2 * 2048**3 / min(packed.process))
+    return peak
+
+
+def floor(backbone: Backbone, num_positions: int, num_targets: int, seconds: float, peak: float) -> dict[str, float]:
+    """The products alone at the best rate seen here: forward, and backward to the inputs, of the frozen matrices; the head's rows."""
+    body = [p.numel() for name, p in backbone.body.named_parameters() if "proj.base_layer" in name]
     products = 4 * (sum(body) * num_positions + backbone.num_tokens * backbone.dim * num_targets) / peak
     return {"products_s": products, "over_floor": seconds / products}
 
 
 def run(options: argparse.Namespace) -> dict:
     """The result that is printed."""
-    models = make_models(options)
+    models, peak = make_models(options), best_rate(torch.device(options.device))
     with frozen_weights_packed(models[2]):
         is_packed = any(isinstance(module, FrozenLinear) for module in models[2].modules())
-        result = compare(models, rows_of_many_users(options.vocab, options.seed), options.rounds, one_user=False)
+        result = compare(models, rows_of_many_users(options.vocab, options.seed), options.rounds, peak, one_user=False)
         branch = {
             str(count): compare(
-                models, rows_of_one_user(count, options.vocab, options.seed), options.rounds, one_user=True
+                models, rows_of_one_user(count, options.vocab, options.seed), options.rounds, peak, one_user=True
             )
             for count in options.targets
         }
