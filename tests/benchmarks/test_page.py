@@ -26,7 +26,11 @@ RESULTS = {
         "goals": [{"what": "speed", "goal": "at least 30 x", "measured": 31.25, "unit": "x", "reached": True}],
         "machine": MACHINE,
     },
-    "growth": {"bench": "growth", "points": {"beams": {"5": 0.1, "20": 0.2}}, "machine": MACHINE},
+    "growth": {
+        "bench": "growth",
+        "points": {"beams": {"5": 0.1, "20": 0.2}, "rules": {"no rule": 0.1}},
+        "machine": MACHINE,
+    },
 }
 ON_GPU = {
     "sums": {
