@@ -189,6 +189,9 @@ def run(options: argparse.Namespace) -> dict:
     found, exact = search(checked), float32_scores(options, items, vocab, checked)
     same = {peer: require_same(found, getattr(peers, PEERS[peer])(checked_ids), peer, exact) for peer in options.peers}
     passes = rows_of_passes(backbone, ours)
+    if exact is None and not harness.on_gpu(options.device):  # few enough beams for no ties: every place the same
+        moved = [peer for peer, (_, others) in same.items() if others]
+        harness.require_identical(not moved, f"{' and '.join(moved)} return another order")
     products = layer_products(backbone)
     functions = {"ours": ours, "prefill": prefill}
     functions |= {
