@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import re
+import shutil
 from pathlib import Path
 
 from accelerate import PartialState
@@ -21,7 +22,20 @@ logger = logging.getLogger(__name__)
 
 
 class MarkComplete(TrainerCallback):
-    """Writes complete.json (every file and its size) last into each checkpoint: without it a checkpoint counts as half-written."""
+    """Writes complete.json (every file and its size) last into each checkpoint, without which it counts as half-written, and only then
+    removes those that are no longer needed: whenever a process dies, the newest complete checkpoint is at most one interval old and
+    the best one is there.
+    """
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
+        """Called once the Trainer has read the checkpoint. What lies behind its step is made anew: a mark left there would speak for
+        files that are just being replaced."""
+        if state.is_world_process_zero:
+            for step, path in _checkpoints(Path(args.output_dir)):
+                if step > state.global_step:
+                    shutil.rmtree(path)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
         """Called when the Trainer has written everything of a checkpoint that this process writes."""
@@ -29,6 +43,20 @@ class MarkComplete(TrainerCallback):
         if state.is_world_process_zero:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             write_json(folder / COMPLETE, {"files": _sizes(folder)})
+            _rotate(Path(args.output_dir), state)
+
+
+def _rotate(folder: Path, state: TrainerState) -> None:
+    """Leaves the newest checkpoint and the best; where these are one, also the best before it, in case a file of it is lost."""
+    found = dict(_checkpoints(folder))
+    best = state.best_global_step
+    older = [step for step, path in found.items() if step < state.global_step and _is_complete(path)]
+    if best == state.global_step and older:
+        newest_of_older = TrainerState.load_from_json(str(found[max(older)] / TRAINER_STATE_NAME))
+        best = newest_of_older.best_global_step
+    for step, path in found.items():
+        if step not in (state.global_step, best):
+            shutil.rmtree(path)
 
 
 class EndsOnce(EarlyStoppingCallback):
@@ -119,16 +147,17 @@ def read_log(path: Path) -> list[dict]:
 
 def last_complete_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint-N under `folder` whose files are all there in full length, or None. Half-written ones are reported."""
-    found = [
-        (int(match[1]), path)
-        for path in folder.glob("checkpoint-*")
-        if (match := re.fullmatch(r"checkpoint-(\d+)", path.name))
-    ]
-    for _, path in sorted(found, reverse=True):
+    for _, path in reversed(_checkpoints(folder)):
         if _is_complete(path):
             return path
         logger.warning("the checkpoint '%s' is half-written and is passed over", path)
     return None
+
+
+def _checkpoints(folder: Path) -> list[tuple[int, Path]]:
+    """Every checkpoint-N under `folder` behind its N, the oldest first, complete or not."""
+    found = ((re.fullmatch(r"checkpoint-(\d+)", path.name), path) for path in folder.glob("checkpoint-*"))
+    return sorted((int(match[1]), path) for match, path in found if match)
 
 
 def step_of(checkpoint: Path) -> int:

@@ -282,7 +282,7 @@ def training_arguments(
         eval_steps=every,
         save_strategy="steps",
         save_steps=every,
-        save_total_limit=2,
+        save_total_limit=None,  # MarkComplete removes old ones, once the new one is marked
         restore_callback_states_from_checkpoint=True,  # how long there has been no better validation
         load_best_model_at_end=True,
         metric_for_best_model=criterion.metric,

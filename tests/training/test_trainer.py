@@ -1,6 +1,7 @@
 """What a checkpoint may hold, and when a training ends: an interrupted one at the step of an unbroken one."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from llmrec.errors import ArtifactError
 from llmrec.prompting.collators import Collator
 from llmrec.prompting.knowledge_rows import KnowledgeRows
 from llmrec.training import trainer as module
-from llmrec.training.checkpoints import LOG, LogLines, last_complete_checkpoint, read_log
+from llmrec.training.checkpoints import COMPLETE, LOG, LogLines, last_complete_checkpoint, read_log, step_of
 from llmrec.training.estimate import FILE
 from llmrec.training.trainer import Objective, RankingTrainer, TrainingSettings, train, training_arguments
 from tests.tiny import tiny_backbone
@@ -43,17 +44,25 @@ class At(TrainerCallback):
             raise KeyboardInterrupt
 
 
-def run(folder: Path, *, interrupted: int | None = None, max_steps: int = 14) -> RankingTrainer:
-    """A tiny model trained on ten rows, three batches an epoch, validated every second step with what FOUND says."""
+def run(
+    folder: Path,
+    *,
+    interrupted: int | None = None,
+    max_steps: int = 14,
+    found: dict[int, float] = FOUND,
+    log_every: int = 1,
+    at: At | None = None,
+) -> RankingTrainer:
+    """A tiny model trained on ten rows, three batches an epoch, validated every second step with what `found` says."""
     backbone = tiny_backbone("llama")
     add_lora(backbone, rank=2, alpha=2, dropout=0.1)
     rows = KnowledgeRows(backbone.tokenizer, None, [f"film {n}" for n in range(10)], np.arange(10), max_text_tokens=9)
-    at = At(interrupted)
+    at = at or At(interrupted)
     return train(
         Objective(backbone, lambda backbone, batch: backbone.next_token_loss(batch, rule="full")),
         trainable_parts(backbone, adapter_lr=0.01, row_lr=0.01, weight_decay=0),
-        rows, Collator(0), lambda *_: {"ndcg@10": FOUND.get(at.step, 0.0)},
-        TrainingSettings(batch_size=4, max_steps=max_steps, evaluate_every=2, patience=3, log_every=1), folder,
+        rows, Collator(0), lambda *_: {"ndcg@10": found.get(at.step, 0.0)},
+        TrainingSettings(batch_size=4, max_steps=max_steps, evaluate_every=2, patience=3, log_every=log_every), folder,
         seed=0, callbacks=[at],
     )  # fmt: skip
 
@@ -113,6 +122,56 @@ def test_a_training_whose_best_checkpoint_is_gone_does_not_end_with_another(unbr
     shutil.rmtree(tmp_path / "checkpoints" / "checkpoint-4")
     with pytest.raises(ArtifactError, match=r"best at step 4, but '.*checkpoint-4' is gone or incomplete; put it back"):
         run(tmp_path)
+
+
+class Watching:
+    """While it stands, calls `look` before every file operation of Python's in a folder: what is there then is what a process killed
+    at that moment leaves behind."""
+
+    def __init__(self, folder: Path, look):
+        self.folder, self.look, self.is_on = str(folder), look, False
+        sys.addaudithook(self._hear)  # it stays to the end of the process
+
+    def _hear(self, event: str, arguments: tuple) -> None:
+        if self.is_on and any(isinstance(part, str | Path) and self.folder in str(part) for part in arguments):
+            self.is_on = False  # looking is no operation of the training's
+            self.look()
+            self.is_on = True
+
+    def __enter__(self):
+        self.is_on = True
+
+    def __exit__(self, *_):
+        self.is_on = False
+
+
+@pytest.mark.parametrize("best", [{2: 0.1}, {2: 0.1, 4: 0.2, 6: 0.3, 8: 0.2, 10: 0.4}, {2: 0.1, 8: 0.2}])
+def test_at_every_moment_of_saving_the_last_checkpoint_but_one_or_a_later_one_is_whole_and_so_is_the_best(
+    tmp_path, best
+):
+    at, looked_at = At(None), []
+
+    def look() -> None:
+        last = last_complete_checkpoint(tmp_path / "checkpoints")
+        if at.step >= 4:
+            saved = TrainerState.load_from_json(str(last / "trainer_state.json"))
+            assert step_of(last) >= at.step - 2
+            assert (tmp_path / "checkpoints" / f"checkpoint-{saved.best_global_step}" / COMPLETE).exists()
+            looked_at.append(sorted(path.name for path in (tmp_path / "checkpoints").iterdir()))
+
+    with Watching(tmp_path, look):
+        run(tmp_path, found=best, max_steps=12, at=at)
+    assert len(looked_at) > 50 and max(map(len, looked_at)) == 3, "two, and the one being written"
+
+
+def test_what_was_half_written_is_not_taken_for_whole_while_it_is_written_again(unbroken, tmp_path):
+    shutil.copytree(unbroken[0], tmp_path, dirs_exist_ok=True)
+    broken = tmp_path / "checkpoints" / "checkpoint-10"
+    (broken / "optimizer.pt").write_bytes(b"cut short")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, interrupted=5)  # from step 4 on
+    assert not broken.exists()
+    assert_same_end(tmp_path, run(tmp_path), unbroken)
 
 
 def test_one_process_uses_one_card_of_several(tmp_path, monkeypatch):
