@@ -12,12 +12,14 @@ from rapidfuzz import fuzz, process
 
 from llmrec.errors import ConfigError
 from llmrec.files import write_text
+from llmrec.setting_types import is_text, known_keys, setting_path
+from llmrec.yaml_text import parse_yaml, read_yaml, yaml_kind
 
 
 class Settings(BaseModel):
-    """A block of settings; a key it does not know is an error."""
+    """A block of settings; a key it does not know is an error, and so is NaN or infinity."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
@@ -26,20 +28,26 @@ SettingsT = TypeVar("SettingsT", bound=Settings)
 def load_config(model: type[SettingsT], path: str | Path | None, overrides: Sequence[str] = ()) -> SettingsT:
     """The settings of `path` (YAML) with `overrides` such as "lora.rank=16" on top, checked against `model`.
 
+    An override's value is YAML, but where the setting is a text: that stays as it was typed. Quotes around the whole of it are taken
+    off, "null" and nothing at all are null.
+
     Raises:
-        ConfigError: the file is missing or no mapping, a key is unknown (the nearest known one is named), or a value does not fit.
+        ConfigError: the file is missing or no mapping, a key is unknown (the nearest known one is named), or a value does not fit; it
+            names the file or the override.
     """
-    values = _read_yaml(Path(path)) if path is not None else {}
+    values = _read_settings(Path(path)) if path is not None else {}
+    given: dict[tuple[str, ...], str] = {}
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals or not key:
-            raise ConfigError(f"expected an override like lora.rank=16, got {override!r}.")
-        _set(values, key.split("."), _parse(value, override))
+            raise ConfigError(f"expected an override like lora.rank=16, got {_shown(override)}.")
+        keys = key.split(".")
+        _set(values, keys, _parse(model, keys, value, override))
+        given[tuple(keys)] = override
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        where = f"'{path}'" if path is not None else "the command line"
-        raise ConfigError(_in_words(model, error, where)) from error
+        raise ConfigError(_in_words(model, error, path, given)) from error
 
 
 def save_config(config: Settings, path: str | Path) -> None:
@@ -47,17 +55,12 @@ def save_config(config: Settings, path: str | Path) -> None:
     write_text(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+def _read_settings(path: Path) -> dict[str, Any]:
+    if not path.exists():
         raise ConfigError(
             f"expected a YAML file at '{path}', but there is none. `llmrec recipes` lists the configs shipped."
-        ) from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(
-            f"expected YAML in '{path}', but it cannot be read: {' '.join(str(error).split())}"
-        ) from error
+        )
+    values = read_yaml(path, f"the settings in '{path}'")
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -65,40 +68,62 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def _parse(value: str, override: str) -> Any:
-    try:
-        return yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"expected a YAML value after '=', got {override!r}.") from error
+def _parse(model: type[Settings], keys: list[str], value: str, override: str) -> Any:
+    what = f"the value of the argument {_shown(override)}"
+    if not is_text(model, keys):
+        return parse_yaml(value, what)
+    if value in ("", "~", "null"):
+        return None
+    if value[0] in "'\"" and value[-1] == value[0]:
+        try:
+            unquoted = parse_yaml(value, what)
+        except ConfigError:  # words that begin and end with quotes of their own
+            return value
+        return unquoted if isinstance(unquoted, str) else value
+    return value
 
 
 def _set(values: dict[str, Any], keys: list[str], value: Any) -> None:
     for key in keys[:-1]:
-        nested = values.setdefault(key, {})
+        if values.get(key) is None:  # a block may be null until something in it is set
+            values[key] = {}
+        nested = values[key]
         if not isinstance(nested, dict):
             raise ConfigError(f"'{'.'.join(keys)}' cannot be set: '{key}' is a value, not a block of settings.")
         values = nested
     values[keys[-1]] = value
 
 
-def _in_words(model: type[Settings], error: ValidationError, where: str) -> str:
-    first = error.errors()[0]
-    location = [str(part) for part in first["loc"]]
-    key = ".".join(location)
-    if first["type"] == "extra_forbidden":
-        known = _known_keys(model)
-        nearest = process.extractOne(key, known, scorer=fuzz.ratio)
+def _in_words(
+    model: type[Settings], error: ValidationError, path: str | Path | None, given: dict[tuple[str, ...], str]
+) -> str:
+    first = error.errors(include_url=False, include_context=False)[0]
+    location = setting_path(model, first["loc"])
+    key = ".".join(location)[:200]
+    override = _override_of(location, given)
+    where = f"the argument {_shown(override)}" if override else f"'{path}'" if path else "the command line"
+    if first["type"] in ("extra_forbidden", "invalid_key"):
+        nearest = process.extractOne(key, known_keys(model), scorer=fuzz.ratio)
         guess = f" Did you mean '{nearest[0]}'?" if nearest else ""
         return f"unknown setting '{key}' in {where}.{guess}"
     if first["type"] == "missing":
         return f"the setting '{key}' has no default and is missing in {where}; give it there or as {key}=VALUE."
-    return f"the setting '{key}' in {where} does not fit: {first['msg']} (it is {first.get('input')!r:.80})."
+    message, value = first["msg"].removeprefix("Value error, "), first.get("input")
+    if first["type"] == "string_type":
+        message = f"it should be words, but YAML reads {yaml_kind(value)} there; put it in quotes"
+    named = f"the setting '{key}' in {where}" if key else f"the settings in {where}"
+    return f"{named} does not fit: {message} (it is {_shown(value)})."
 
 
-def _known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
-    keys = []
-    for name, field in model.model_fields.items():
-        keys.append(prefix + name)
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            keys += _known_keys(field.annotation, f"{prefix}{name}.")
-    return keys
+def _override_of(location: list[str], given: dict[tuple[str, ...], str]) -> str | None:
+    """The last override that set what is wrong, a block around it, or something in it."""
+    for keys, override in reversed(given.items()):
+        shorter = min(len(keys), len(location))
+        if shorter and list(keys[:shorter]) == location[:shorter]:
+            return override
+    return None
+
+
+def _shown(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 80 else f"{shown[:77]}..."

@@ -174,13 +174,13 @@ def _fitted(name: str, split: Split, fit: str) -> Ranker:
 
 def _trained_on(run: Path) -> Path:
     """The data folder that the run's settings name."""
-    import yaml
+    from llmrec.yaml_text import read_yaml
 
-    try:
-        settings = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-        return Path(settings["data"])
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError) as error:
-        raise ConfigError(f"'{run}' has no config.yaml that names its data folder. Name it with --data DIR.") from error
+    path = run / "config.yaml"
+    settings = read_yaml(path, f"the settings of the run in '{path}'") if path.is_file() else None
+    if not isinstance(settings, dict) or not isinstance(settings.get("data"), str):
+        raise ConfigError(f"'{run}' has no config.yaml that names its data folder. Name it with --data DIR.")
+    return Path(settings["data"])
 
 
 def _check_belongs(manifest: dict, data: Data, split: Split) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-import yaml
 
 from llmrec.errors import ConfigError
 from llmrec.resources import resource_path
+from llmrec.yaml_text import read_yaml
 
 
 def train(
@@ -123,9 +123,10 @@ def _options_of(launch: str, processes: int | None) -> list[str]:
         path = Path(launch)
     else:
         raise ConfigError(f"there is no launch configuration '{launch}' {nearest_sentence(launch, launch_names())}")
+    read_yaml(path, f"the launch configuration '{path}'")  # accelerate reads it without limits
     try:
         kind = load_config_from_file(str(path)).distributed_type
-    except (ValueError, TypeError, KeyError, AttributeError, OSError, yaml.YAMLError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConfigError(f"expected a configuration that `accelerate config` writes in '{path}': {first}") from error
     needs_cards = (DistributedType.MULTI_GPU, DistributedType.FSDP, DistributedType.DEEPSPEED)

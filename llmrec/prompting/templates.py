@@ -42,6 +42,7 @@ from rapidfuzz import process
 from llmrec.errors import ConfigError
 from llmrec.files import content_hash
 from llmrec.resources import resource_path
+from llmrec.yaml_text import parse_yaml, read_yaml, yaml_kind
 
 VARIABLES = ("history", "instruction")
 ENRICH = "enrich"  # the task whose prompts ask for texts about items and users
@@ -49,15 +50,11 @@ CLICK = "click"  # the task whose prompts ask whether a user would like an item
 _SUBJECTS = {ENRICH: "item", CLICK: "candidate"}  # the item such a prompt is about, by what its text calls it
 FILTERS = ("capitalize", "default", "first", "last", "length", "lower", "title", "trim", "truncate", "upper")
 LOOP_ATTRIBUTES = ("first", "index", "index0", "last", "length", "revindex", "revindex0")
-MAX_FILE_CHARACTERS = 50_000
-MAX_YAML_DEPTH = 10
 MAX_RENDERED_CHARACTERS = 2_000_000
 
 # Unicode's own "not a character" code points: no text that is exchanged may hold them, so nothing can forge a mark.
 VALUE_OPEN, VALUE_CLOSE, ITEM_SLOT = "\ufdd0", "\ufdd1", "\ufdd2"
 _MARKS = {ord(mark): None for mark in (VALUE_OPEN, VALUE_CLOSE, ITEM_SLOT)}
-
-_YAML_KINDS = {bool: "boolean (as Yes, No, on and off are)", int: "number", float: "number"}
 
 _PLAIN_NODES = (
     nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name, nodes.Const, nodes.If, nodes.CondExpr, nodes.Compare,
@@ -197,12 +194,7 @@ def load_prompt(name: str | Path) -> Prompt:
             f"there is no prompt '{name}'; the nearest is '{nearest[0] if nearest else None}'. Shipped prompts: "
             f"{', '.join(shipped)}. A prompt of your own is named by the path of its .yaml file."
         )
-    try:
-        with path.open(encoding="utf-8") as file:
-            text = file.read(MAX_FILE_CHARACTERS + 1)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the prompt file '{path}': {error}.") from error
-    return read_prompt(text, str(path))
+    return _prompt_of(read_yaml(path, f"the prompt file '{path}'"), str(path))
 
 
 def read_prompt(text: str, where: str) -> Prompt:
@@ -211,16 +203,10 @@ def read_prompt(text: str, where: str) -> Prompt:
     Raises ConfigError for YAML that is broken, too long, deep or aliased, for unknown or missing keys, and for templates
     that use anything outside the part of Jinja this module describes. Nothing of the text is executed.
     """
-    if len(text) > MAX_FILE_CHARACTERS:
-        raise ConfigError(
-            f"the prompt '{where}' is longer than {MAX_FILE_CHARACTERS} characters; prompts are short texts."
-        )
-    try:
-        _check_yaml_shape(text, where)
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigError(f"the prompt '{where}' is not valid YAML: {first_line}.") from error
+    return _prompt_of(parse_yaml(text, f"the prompt '{where}'"), where)
+
+
+def _prompt_of(value: object, where: str) -> Prompt:
     if not isinstance(value, dict):
         raise ConfigError(
             f"the prompt '{where}' should hold keys such as name, task and kind, but is a {type(value).__name__}."
@@ -232,20 +218,9 @@ def read_prompt(text: str, where: str) -> Prompt:
         key = ".".join(str(part) for part in problem["loc"])[:100]
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "string_type" and isinstance(problem["input"], bool | int | float | datetime.date):
-            kind = _YAML_KINDS.get(type(problem["input"]), "date")
-            message = f'words should stand here, but what YAML reads without quotes is a {kind}; quote them, such as ["Yes", "No"]'
+            kind = yaml_kind(problem["input"])
+            message = f'words should stand here, but what YAML reads without quotes is {kind}; quote them, such as ["Yes", "No"]'
         raise ConfigError(f"the prompt '{where}' cannot be used: {key + ': ' if key else ''}{message}.") from error
-
-
-def _check_yaml_shape(text: str, where: str) -> None:
-    """Refuses, event by event, what makes a short YAML text dear to read: aliases grow tenfold a line, brackets cost their square."""
-    depth = 0
-    for event in yaml.parse(text, yaml.SafeLoader):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if isinstance(event, yaml.AliasEvent):
-            raise ConfigError(f"the prompt '{where}' uses YAML aliases, which prompts may not. Write the text out.")
-        if depth > MAX_YAML_DEPTH:
-            raise ConfigError(f"the prompt '{where}' nests YAML more than {MAX_YAML_DEPTH} deep; prompts need 3.")
 
 
 def _checked_names(sources: Sequence[str], subject: str | None) -> tuple[set[str], set[str]]:
