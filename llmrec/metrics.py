@@ -215,6 +215,11 @@ def logloss(labels: np.ndarray, probabilities: np.ndarray) -> float:
     return float(-np.log(np.where(labels, p, 1 - p)).mean())
 
 
+def click_figures(labels: np.ndarray, scores: np.ndarray, users: np.ndarray) -> dict[str, float]:
+    """auc, gauc and logloss of probabilities: labels bool (N,), scores float (N,), users int (N,)."""
+    return {"auc": auc(labels, scores), "gauc": gauc(labels, scores, users), "logloss": logloss(labels, scores)}
+
+
 # --------------------------------------------------------------------------------------------------------- intervals
 
 

@@ -44,6 +44,7 @@ from llmrec.enrich.run import Enrichment
 from llmrec.enrich.settings import EnrichSettings
 from llmrec.errors import ConfigError
 from llmrec.evaluation.click_report import as_text, plot_click_table
+from llmrec.evaluation.clicks import click_table
 from llmrec.evaluation.provenance import provenance
 from llmrec.evaluation.runner import evaluate
 from llmrec.evaluation.tasks import load_task
@@ -60,7 +61,7 @@ from llmrec.recommenders.item_writing import SOFT
 from llmrec.recommenders.sasrec import SasRecRecommender, SasRecSettings
 from llmrec.recommenders.vector_artifact import load_item_vectors, save_adapter_run
 from llmrec.training.backbones import BackboneSettings, checked_packing, make_backbone, settle_dtype
-from llmrec.training.click_grid import Arm, click_table, run_click_grid
+from llmrec.training.click_grid import Arm, cell_scores, run_click_grid
 from llmrec.training.command import begin_run, print_parts, recipe_main, refuse_sharded, settle_run_folder
 from llmrec.training.estimate import Estimate
 from llmrec.training.reconstruction import divide_texts, held_out_costs, soft_vectors, text_costs
@@ -307,13 +308,14 @@ def click_stage(config: Ease, *, fresh: bool) -> None:
         folder=folder,
         fresh=fresh,
     )
-    results = click_table(split.test, lines, folder)
+    scores = [cell_scores(folder, line) for line in lines]
+    results = click_table(split.test, lines, scores)
     seen = np.bincount(split.train.items, minlength=data.catalog.num_items)[split.test.items]
     rare = (
-        click_table(split.test, lines, folder, only=seen < table.rare_below) if (seen < table.rare_below).any() else []
+        click_table(split.test, lines, scores, only=seen < table.rare_below) if (seen < table.rare_below).any() else []
     )
     references = [name for name in arms if name == "raw features" or name.startswith("untrained ")][:2]
-    against = {name: click_table(split.test, lines, folder, reference=name) for name in references}
+    against = {name: click_table(split.test, lines, scores, reference=name) for name in references}
     with_ids = {name: arm for name, arm in arms.items() if arm.use_ids}
     ranked = rank_with_sasrec(config, data, loo, with_ids, folder / "sasrec", fresh=fresh)
     facts = provenance("recipes/ease.py stage=click_through", seed=config.seed)

@@ -40,6 +40,7 @@ from llmrec.evaluation.tasks import load_task
 from llmrec.evaluation.validation import ranking_validation
 from llmrec.files import write_json
 from llmrec.items.forms import ItemTokens
+from llmrec.metrics import click_figures
 from llmrec.nn.losses import token_loss
 from llmrec.nn.semantic_adapter import AdapterKind
 from llmrec.nn.soft_tokens import SoftItemTable
@@ -49,11 +50,11 @@ from llmrec.prompting.packing import make_collator
 from llmrec.prompting.pointwise import ClickPromptRows
 from llmrec.prompting.templates import load_prompt
 from llmrec.recommenders.artifact import MODEL_FOLDER, save_artifact
+from llmrec.recommenders.click_means import CLICK_MEANS, mean_scores
 from llmrec.recommenders.item_writing import SOFT, item_mentions, item_tokens_for
 from llmrec.recommenders.language_model import LanguageModel, recommender_of
 from llmrec.recommenders.pointwise import liked_logits
 from llmrec.training.backbones import BackboneSettings, check_positions, checked_packing, make_backbone, settle_dtype
-from llmrec.training.click_through import click_figures, trivial_scores
 from llmrec.training.command import begin_run, data_facts, print_parts, recipe_main, refuse_sharded, settle_run_folder
 from llmrec.training.curriculum import Curriculum
 from llmrec.training.estimate import Estimate, Estimates
@@ -297,13 +298,13 @@ def validation(
 
     def click_validation(max_cases: int = len(rows)) -> dict[str, float]:
         asked = rows.take(np.arange(min(max_cases, len(rows))))
-        return click_figures(asked, recommender.score_rows(asked))
+        return click_figures(asked.labels, recommender.score_rows(asked), asked.users)
 
     return click_validation, len(rows)
 
 
 def test_results(config: SoftTokensRecipe, model: LanguageModel, events: Events, data: Data) -> dict:
-    """Of clicks AUC and GAUC with their intervals over users, beside counters of the training rows; of the next item the hit ratio
+    """Of clicks AUC and GAUC with their intervals over users, beside means of the training rows; of the next item the hit ratio
     among drawn candidates (whole-catalogue figures: `llmrec eval`)."""
     recommender = recommender_of(model, num_beams=config.next_item.num_beams)
     if events.clicks is None:
@@ -313,8 +314,8 @@ def test_results(config: SoftTokensRecipe, model: LanguageModel, events: Events,
         )  # fmt: skip
     test = events.clicks.test
     scores = {"model": recommender.score_rows(test)}
-    for kind in ("item_mean", "user_item_mean"):
-        scores[kind] = trivial_scores(kind, events.counted, test, data.catalog.num_items)
+    for kind in CLICK_MEANS:
+        scores[kind] = mean_scores(kind, events.counted, test, data.catalog.num_items)
     return {"test_rows": len(test), **{name: click_report(test, values) for name, values in scores.items()}}
 
 

@@ -52,6 +52,7 @@ SMOKE = ["backbone.num_layers=1", "training.max_steps=24", "training.evaluate_ev
          "validation.max_users=60", "prompt.max_history=20"]  # fmt: skip
 SMOKE_SOFT = ["backbone.num_layers=1", "training.max_steps=8", "training.evaluate_every=8", "training.log_every=1",
               "validation.max_users=60", "prompt.max_history=20"]  # fmt: skip
+FORMAT = 2  # of demo.json; rises when it says something else of the same runs
 SMOKE_PICTURES = 100  # films that get one
 NUM_EXAMPLES = 3
 SOFT_NAME = "llm_soft"  # in the report
@@ -88,7 +89,8 @@ def run_demo(out: Path, *, smoke: bool = False, posters: Path | None = None) -> 
     made_from = {
         name: read_json(run / MODEL_FOLDER / MANIFEST, what="the manifest of a run") for name, run in runs.items()
     }
-    if finished.exists() and read_json(finished, what="the demo's results").get("manifests") == made_from:
+    written = {"format": FORMAT, "manifests": made_from}
+    if finished.exists() and written.items() <= read_json(finished, what="the demo's results").items():
         console.print(f"evaluated already: {finished}")
     else:
         with _stage("evaluation: the whole catalogue, seven recommenders, seen items excluded and kept"):
@@ -98,7 +100,7 @@ def run_demo(out: Path, *, smoke: bool = False, posters: Path | None = None) -> 
         write_report(out / "report.html", report)
         write_json(
             finished,
-            {**to_json(report), "examples": [vars(example) for example in report.examples], "manifests": made_from},
+            {**to_json(report), "examples": [vars(example) for example in report.examples], **written},
         )
     picture = _picture_arguments(data, out)
     if smoke:
@@ -296,8 +298,8 @@ def _show(results: dict) -> None:
             f"{cold['metrics']['recall@10']['value']:.4f} of {cold['num_users']}" if cold["num_users"] else "none",
         )  # fmt: skip
     console.print(table)
-    for verdict in results["verdicts"]:
-        console.print(f"{'+' if verdict['holds'] == 'yes' else '-'} {verdict['sentence']}", highlight=False)
+    for sentence in (*results["notes"], *results["verdicts"]):
+        console.print(sentence, highlight=False, markup=False)
     for example in results["examples"]:
         console.print(
             f"\n[bold]user {escape(example['user_id'])}[/bold], latest: {escape(' | '.join(example['history'][-4:]))}"

@@ -18,7 +18,7 @@ from llmrec.evaluation.report import Example, Report, to_json, write_report
 from llmrec.evaluation.runner import Evaluation
 from llmrec.evaluation.significance import name_of
 from llmrec.evaluation.tasks import Task
-from llmrec.evaluation.verdicts import METRICS, contests, label, verdicts
+from llmrec.evaluation.verdicts import METRICS, contests, label, notes, verdicts
 from llmrec.files import write_json
 from llmrec.recommenders.hybrid import Hybrid
 from llmrec.recommenders.requests import Ranker, Requests
@@ -29,9 +29,9 @@ SIDE_BY_SIDE = ("ndcg@10", "recall@10", "mrr@10", "coverage@10")  # what 80 colu
 
 
 def as_json(evaluations: list[Evaluation]) -> dict:
-    """`protocol`, `metrics`, `slices` of the first; with more than one also `baselines`, `hybrid` and `differences`."""
+    """`protocol`, `metrics`, `slices`, `notes` of the first; with more than one also `baselines`, `hybrid` and `differences`."""
     first, *others = evaluations
-    value = first.to_json()
+    value = {**first.to_json(), "notes": notes(first)}
     if others:
         named = {name_of(other): other.to_json() for other in others}
         value["hybrid"] = named.pop(Hybrid.name, None)
@@ -49,31 +49,41 @@ def _contested(evaluation: Evaluation) -> list[str]:
 def print_tables(evaluations: list[Evaluation]) -> None:
     """All metrics of one recommender, or the chosen ones of several side by side, then what the differences say."""
     console = Console(highlight=False)
-    protocol = evaluations[0].protocol
+    first = evaluations[0]
+    protocol = first.protocol
     seen = "excluded" if protocol["exclude_seen"] else "kept"
     caption = (
         f"{protocol['task']['name']}, {protocol['subset']} cases of {protocol['num_users']:,} users, "
         f"{protocol['num_items']:,} items, seen items {seen}, fit {protocol['fit']}; "
         f"{100 * protocol['interval']['level']:g} % intervals over users"
     )
+    console.print(_table(evaluations, [evaluation.metrics for evaluation in evaluations], caption))
+    for note in notes(first):
+        console.print(note, markup=False, soft_wrap=True)
+    if first.num_unreachable and (num_new := first.slices["new_target"]["num_users"]):
+        metrics = [evaluation.slices["new_target"]["metrics"] for evaluation in evaluations]
+        console.print(_table(evaluations, metrics, f"without them: the {num_new:,} users whose target is new to them"))
+    for verdict in verdicts(evaluations, _contested(first)) if len(evaluations) > 1 else ():
+        console.print(verdict, markup=False, soft_wrap=True)
+
+
+def _table(evaluations: list[Evaluation], metrics: list[dict[str, dict]], caption: str) -> Table:
+    """One recommender's metrics below one another, several recommenders' side by side. metrics: of each."""
     if len(evaluations) == 1:
         table = Table(title=Text(name_of(evaluations[0])), caption=Text(caption), caption_justify="left")
         for heading, side in (("metric", "left"), ("value", "right"), ("interval", "right")):
             table.add_column(heading, justify=side)
-        for name, result in evaluations[0].metrics.items():
+        for name, result in metrics[0].items():
             table.add_row(label(name), *_shown(result))
-    else:
-        table = Table(caption=Text(caption), caption_justify="left")
-        table.add_column("")
-        columns = [name for name in SIDE_BY_SIDE if name in evaluations[0].metrics]
-        for name in columns:
-            table.add_column(label(name), justify="right")
-        for evaluation in evaluations:
-            cells = ["\n".join(_shown(evaluation.metrics[name], "-")) for name in columns]
-            table.add_row(Text(name_of(evaluation)), *cells)
-    console.print(table)
-    for verdict in verdicts(evaluations, _contested(evaluations[0])) if len(evaluations) > 1 else ():
-        console.print(verdict.sentence, markup=False, soft_wrap=True)
+        return table
+    table = Table(caption=Text(caption), caption_justify="left")
+    table.add_column("")
+    columns = [name for name in SIDE_BY_SIDE if name in metrics[0]]
+    for name in columns:
+        table.add_column(label(name), justify="right")
+    for evaluation, own in zip(evaluations, metrics, strict=True):
+        table.add_row(Text(name_of(evaluation)), *("\n".join(_shown(own[name], "-")) for name in columns))
+    return table
 
 
 def _shown(result: dict, between: str = " to ") -> tuple[str, str]:

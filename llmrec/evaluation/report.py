@@ -13,7 +13,7 @@ import numpy as np
 
 from llmrec.evaluation.runner import Evaluation
 from llmrec.evaluation.significance import name_of, protocol_key
-from llmrec.evaluation.verdicts import contests, label, signed, verdicts
+from llmrec.evaluation.verdicts import contests, label, notes, signed, verdicts
 from llmrec.files import write_text
 
 COLUMNS = ("ndcg@10", "recall@10", "recall@20", "mrr@10", "coverage@10", "popularity_bias@10")
@@ -50,11 +50,12 @@ class Report:
 
 
 def to_json(report: Report) -> dict:
-    """The report's numbers as JSON values: verdicts, differences, evaluations, facts; floats in full."""
+    """The report's numbers as JSON values: notes, verdicts, differences, evaluations, facts; floats in full."""
     main = _groups(report.evaluations)[0]
     return {
         "title": report.title,
-        "verdicts": [verdict.to_json() for verdict in verdicts(main)],
+        "notes": notes(main[0]),
+        "verdicts": verdicts(main),
         "differences": [difference.to_json() for contest in contests(main) for difference in contest],
         "evaluations": [evaluation.to_json() for evaluation in report.evaluations],
         "facts": report.facts,
@@ -77,9 +78,10 @@ def write_report(path: str | Path, report: Report) -> None:
     chosen = [metric for metric in ("ndcg@10",) if metric in main[0].metrics]
     page = environment.get_template("report.html.j2").render(
         report=report,
+        notes=notes(main[0]),
         verdicts=verdicts(main),
         chart=[figures.intervals(m, [name_of(e) for e in main], [e.metrics[m] for e in main]) for m in chosen],
-        tables=[_table(group) for group in groups],
+        tables=[table for group in groups for table in _tables(group)],
         contests=_contest_rows(main),
         cold=_cold(main),
         training=figures.training_curve(report.training),
@@ -104,18 +106,28 @@ def _groups(evaluations: Sequence[Evaluation]) -> list[list[Evaluation]]:
     return groups
 
 
-def _table(group: Sequence[Evaluation]) -> dict:
-    """caption, columns, rows of (name, cells); a cell is value, interval, whether it is the column's best."""
-    columns = [metric for metric in COLUMNS if metric in group[0].metrics]
+def _tables(group: Sequence[Evaluation]) -> list[dict]:
+    """All test instances, and where some cannot be hit, those that can."""
+    protocol = group[0].protocol
+    tables = [_table(group, [e.metrics for e in group], f"{protocol['num_users']:,} users")]
+    if group[0].num_unreachable:
+        slices = [e.slices["new_target"] for e in group]
+        if slices[0]["num_users"]:
+            counted = f"the {slices[0]['num_users']:,} users whose target does not lie in their history"
+            tables.append(_table(group, [each["metrics"] for each in slices], counted))
+    return tables
+
+
+def _table(group: Sequence[Evaluation], metrics: Sequence[dict], counted: str) -> dict:
+    """caption, columns, rows of (name, cells); a cell is value, interval, whether it is the column's best. metrics: of each row."""
+    columns = [metric for metric in COLUMNS if metric in metrics[0]]
     # Coverage and popularity bias have no best: more is not better for everybody.
-    best = {
-        m: max(e.metrics[m]["value"] for e in group) for m in columns if m.split("@")[0] in ("ndcg", "recall", "mrr")
-    }
+    best = {m: max(own[m]["value"] for own in metrics) for m in columns if m.split("@")[0] in ("ndcg", "recall", "mrr")}
     rows = []
-    for evaluation in group:
+    for evaluation, own in zip(group, metrics, strict=True):
         cells = []
         for metric in columns:
-            result = evaluation.metrics[metric]
+            result = own[metric]
             is_signed = metric.startswith("popularity_bias")
             shown = [
                 None if result[key] is None else _shown(result[key], is_signed) for key in ("value", "low", "high")
@@ -125,10 +137,7 @@ def _table(group: Sequence[Evaluation]) -> dict:
         rows.append({"name": name_of(evaluation), "cells": cells})
     protocol = group[0].protocol
     seen = "seen items excluded" if protocol["exclude_seen"] else "seen items kept"
-    caption = (
-        f"{protocol['num_users']:,} users, {protocol['num_items']:,} items, {seen}, fit {protocol['fit']}, "
-        f"{protocol['subset']} cases"
-    )
+    caption = f"{counted}, {protocol['num_items']:,} items, {seen}, fit {protocol['fit']}, {protocol['subset']} cases"
     return {"caption": caption, "columns": [label(metric) for metric in columns], "rows": rows}
 
 

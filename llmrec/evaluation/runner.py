@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from rich.console import Console
@@ -19,8 +20,10 @@ from llmrec.data.splits import Cases, Split
 from llmrec.errors import ConfigError, ModelError
 from llmrec.evaluation.tasks import Interval, Task
 from llmrec.recommenders.baselines import BASELINES
+from llmrec.recommenders.hybrid import Hybrid
 from llmrec.recommenders.requests import DenseRecommender, Ranker, Ranking, Requests, top_k
 
+Kind = Literal["model", "baseline", "hybrid"]
 # Dense scores of a batch take about 8 bytes x batch x num_items, several times over.
 BATCH = 256
 
@@ -31,7 +34,8 @@ class Evaluation:
 
     protocol: JSON values, all that the numbers depend on; metrics: name -> {"value", "low", "high"} (low and high are
     None for coverage, which is no mean over users); slices: name -> {"num_users", "metrics"}; users: int32 (U,);
-    per_user: name -> float64 (U,), for paired differences.
+    per_user: name -> float64 (U,), for paired differences. Slices are of the users whose target has no fitted event
+    ("cold_target"), lies in the user's own history ("repeated_target"), or does not ("new_target").
     """
 
     protocol: dict
@@ -39,6 +43,12 @@ class Evaluation:
     slices: dict[str, dict]
     users: np.ndarray
     per_user: dict[str, np.ndarray]
+    kind: Kind = "model"
+
+    @property
+    def num_unreachable(self) -> int:
+        """Test instances that nobody can hit: the target lies in the history, and seen items are excluded."""
+        return self.slices["repeated_target"]["num_users"] if self.protocol["exclude_seen"] else 0
 
     def to_json(self) -> dict:
         """What `--json` prints and reports store: protocol, metrics, slices; floats in full."""
@@ -92,15 +102,31 @@ def evaluate(
     if max_cases is not None:
         cases = _first_cases(cases, max_cases)
     greater, equal, items = _ask(recommender, cases, task, batch)
-    counts = split.fitted(task.fit).counts()
+    counts, repeated = split.fitted(task.fit).counts(), repeated_targets(cases)
     per_user = _per_user(task, cases, greater, equal, items, counts)
     return Evaluation(
         _protocol(recommender, data, task, split, subset, cases),
         _with_intervals(task, per_user, items, recommender.num_items),
-        _slices(task, {"cold_target": counts[cases.targets] == 0}, per_user),
+        _slices(task, {"cold_target": counts[cases.targets] == 0, "repeated_target": repeated, "new_target": ~repeated},
+                per_user),
         cases.users,
         per_user,
-    )
+        _kind(recommender),
+    )  # fmt: skip
+
+
+def repeated_targets(cases: Cases) -> np.ndarray:
+    """Whether each case's target lies in its own history: bool (U,). With seen items excluded nobody can hit such a target."""
+    rows = np.repeat(np.arange(len(cases)), cases.histories.lengths)
+    found = np.zeros(len(cases), dtype=bool)
+    found[rows[cases.histories.items == cases.targets[rows]]] = True
+    return found
+
+
+def _kind(recommender: Ranker) -> Kind:
+    if isinstance(recommender, Hybrid):
+        return "hybrid"
+    return "baseline" if isinstance(recommender, tuple(BASELINES.values())) else "model"
 
 
 def _first_cases(cases: Cases, number: int) -> Cases:

@@ -11,6 +11,7 @@ from llmrec import metrics
 from llmrec.errors import ConfigError
 from llmrec.evaluation.runner import Evaluation
 
+NOT_SIGNIFICANT = "no significant difference"  # the interval of a difference holds 0
 # What may differ between two results that are compared; everything else is the protocol.
 _OWN = ("recommender", "ranked_by", "llmrec_version")
 
@@ -29,12 +30,17 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """ "above", "below", or "level" where the interval holds 0."""
-        return "above" if self.low > 0 else "below" if self.high < 0 else "level"
+        """ "above", "below", or NOT_SIGNIFICANT."""
+        return verdict_of(self.low, self.high)
 
     def to_json(self) -> dict:
         """The fields and the verdict; floats in full."""
         return {**asdict(self), "verdict": self.verdict}
+
+
+def verdict_of(low: float, high: float) -> str:
+    """Which side of 0 the interval of a difference lies on: "above", "below", or NOT_SIGNIFICANT where it holds 0."""
+    return "above" if low > 0 else "below" if high < 0 else NOT_SIGNIFICANT
 
 
 def protocol_key(evaluation: Evaluation) -> dict:

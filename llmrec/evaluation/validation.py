@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+
+import numpy as np
 
 from llmrec.data.folder import Data
 from llmrec.data.splits import Split
-from llmrec.evaluation.runner import evaluate
+from llmrec.errors import ConfigError
+from llmrec.evaluation.runner import evaluate, repeated_targets
 from llmrec.evaluation.tasks import Task
 from llmrec.recommenders.requests import Ranker
 
@@ -15,9 +19,25 @@ def ranking_validation(
     recommender: Ranker, data: Data, task: Task, split: Split, *, max_users: int
 ) -> tuple[Callable[..., dict[str, float]], int]:
     """recall@10 and ndcg@10 of the first `max_users` validation cases, or of the first so many that it is called with; and how many
-    those are."""
+    those are.
+
+    Targets that lie in the history cannot be hit where the task excludes seen items: they are counted on standard error. Raises
+    ConfigError where all of them do: every checkpoint would be as good as any other.
+    """
     watched = task.model_copy(update={"metrics": ("recall", "ndcg"), "ks": (10,)})
     num_cases = min(max_users, len(split.valid))
+    unreachable = int(np.count_nonzero(repeated_targets(split.valid)[:num_cases])) if task.exclude_seen else 0
+    if unreachable:
+        counted = (
+            f"{unreachable:,} of {num_cases:,} validation targets lie in the user's own history and cannot be hit, because the task "
+            f"'{task.name}' excludes seen items"
+        )
+        if unreachable == num_cases:
+            raise ConfigError(
+                f"{counted}: no checkpoint could be told from another. Name the task "
+                "leave_one_out_unfiltered (or one of your own with exclude_seen: false), or prepare the data without repeated events."
+            )
+        print(f"note: {counted}.", file=sys.stderr)
 
     def rank_validation(max_cases: int = num_cases) -> dict[str, float]:
         result = evaluate(recommender, data, watched, "valid", split=split, max_cases=max_cases)

@@ -15,15 +15,15 @@ from pathlib import Path
 
 import numpy as np
 
-from llmrec import metrics
 from llmrec.data.click_rows import ClickRows, ClickSplit
 from llmrec.errors import ConfigError
 from llmrec.files import atomic_file, content_hash, write_text
+from llmrec.metrics import click_figures
 from llmrec.nn.click_through import ModelKind
+from llmrec.recommenders.click_means import CLICK_MEANS, mean_scores
 from llmrec.recommenders.click_through import ClickSettings, ItemMatrices
-from llmrec.training.click_through import click_figures, train_click_model, trivial_scores
+from llmrec.training.click_through import train_click_model
 
-TRIVIAL = ("item_mean", "user_item_mean")
 CELLS = "cells.jsonl"
 COUNTS = "counts"  # stands where a trained arm names its model
 VERSION = 1  # rises whenever a cell would come to other numbers
@@ -58,14 +58,14 @@ def run_click_grid(
     A cell is known by a digest of rows, matrices, settings and seed: after any of them has changed it is computed anew. Progress goes
     to standard error. Returns the lines of this grid, in its order.
     """
-    if taken := set(TRIVIAL) & set(arms):
+    if taken := set(CLICK_MEANS) & set(arms):
         raise ConfigError(f"the arm '{min(taken)}' is always in the table; give yours another name.")
     folder = Path(folder)
     if fresh:
         (folder / CELLS).unlink(missing_ok=True)
     done = _read_cells(folder)
     rows = content_hash(*(part for some in (split.train, split.valid, split.test) for part in _arrays(some)))
-    cells = [(arm, COUNTS, 0) for arm in TRIVIAL] + [
+    cells = [(arm, COUNTS, 0) for arm in CLICK_MEANS] + [
         (arm, model, seed) for seed in seeds for arm in arms for model in models
     ]  # seeds outermost: a table cut short still compares all arms
     digests = {name: arm.digest() for name, arm in arms.items()}
@@ -99,7 +99,7 @@ def _run_cell(
     start = time.perf_counter()
     line = {"key": key, "arm": arm, "model": model, "seed": seed}
     if model == COUNTS:
-        valid, test = (trivial_scores(arm, split.train, rows, num_items) for rows in (split.valid, split.test))
+        valid, test = (mean_scores(arm, split.train, rows, num_items) for rows in (split.valid, split.test))
     else:
         trained, history = train_click_model(
             split,
@@ -111,13 +111,21 @@ def _run_cell(
         )
         valid, test = trained.score(split.valid), trained.score(split.test)
         line |= {"validations": len(history), "parameters": sum(p.numel() for p in trained.parameters())}
-    line |= {"valid": click_figures(split.valid, valid), "test": click_figures(split.test, test)}
+    line |= {
+        name: click_figures(rows.labels, scores, rows.users)
+        for name, rows, scores in (("valid", split.valid, valid), ("test", split.test, test))
+    }
     line["seconds"] = round(time.perf_counter() - start, 2)
     with atomic_file(_scores(folder, key)) as temporary, temporary.open("wb") as file:
         np.save(file, test.astype(np.float32))
     with (folder / CELLS).open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
     return line
+
+
+def cell_scores(folder: str | Path, line: dict) -> np.ndarray:
+    """The test scores of a finished cell, as `run_click_grid` returns it: float32 (N,)."""
+    return np.load(_scores(Path(folder), line["key"]))
 
 
 def _scores(folder: Path, key: str) -> Path:
@@ -139,67 +147,3 @@ def _read_cells(folder: Path) -> dict[str, dict]:
         write_text(path, whole)
     lines = [json.loads(line) for line in whole.splitlines()]
     return {line["key"]: line for line in lines if _scores(folder, line["key"]).exists()}
-
-
-def click_table(
-    rows: ClickRows,
-    lines: Sequence[dict],
-    folder: str | Path,
-    *,
-    only: np.ndarray | None = None,
-    reference: str = "ids",
-    resamples: int = 1000,
-    level: float = 0.95,
-) -> list[dict]:
-    """One record for each arm and model: test figures over the seeds, intervals over users, and the paired difference to `reference`.
-
-    rows: the test rows; lines: of `run_click_grid`; only: bool (N,), which of the rows count, such as those of rare items. For auc and
-    gauc: value (mean over seeds), seed_std, low and high (percentile bootstrap over users of the mean over seeds), and for each arm but
-    the reference `minus_reference`: value, low, high and verdict "above", "below" or "level" against the reference with the same model.
-    """
-    counted = np.ones(len(rows), bool) if only is None else only
-    asked = rows.take(counted)
-    groups: dict[tuple[str, str], list[dict]] = {}
-    for line in lines:
-        groups.setdefault((line["arm"], line["model"]), []).append(line)
-    figures, redrawn = {}, {}
-    for group, cells in groups.items():
-        scores = [np.load(_scores(Path(folder), cell["key"]))[counted] for cell in cells]
-        figures[group] = [click_figures(asked, one) for one in scores]
-        redrawn[group] = {
-            name: np.mean([draw(asked.labels, one, asked.users, resamples=resamples) for one in scores], axis=0)
-            for name, draw in (("auc", metrics.auc_resamples), ("gauc", metrics.gauc_resamples))
-        }
-    of_users = metrics.user_auc(asked.labels, np.zeros(len(asked)), asked.users)
-    counts = {
-        "rows": len(asked),
-        "users": len(np.unique(asked.users)),
-        "gauc_users": len(of_users.users),
-        "gauc_users_left_out": of_users.num_left_out,
-    }
-    table = []
-    for (arm, model), cells in groups.items():
-        record = {"arm": arm, "model": model, "seeds": len(cells), **counts}
-        record["logloss"] = float(np.mean([found["logloss"] for found in figures[arm, model]]))
-        record["seconds"] = float(np.mean([cell["seconds"] for cell in cells]))
-        for name in ("auc", "gauc"):
-            values = [found[name] for found in figures[arm, model]]
-            record[name] = {"value": float(np.mean(values)), "seed_std": float(np.std(values))}
-            record[name] |= _interval(redrawn[arm, model][name], level)
-            if arm != reference and (reference, model) in groups:
-                base = np.mean([found[name] for found in figures[reference, model]])
-                interval = _interval(redrawn[arm, model][name] - redrawn[reference, model][name], level)
-                verdict = "above" if interval["low"] > 0 else "below" if interval["high"] < 0 else "level"
-                record[name]["minus_reference"] = {
-                    "value": float(np.mean(values) - base),
-                    **interval,
-                    "verdict": verdict,
-                }
-        table.append(record)
-    return table
-
-
-def _interval(values: np.ndarray, level: float) -> dict[str, float]:
-    tail = (1 - level) / 2
-    low, high = np.nanquantile(values, [tail, 1 - tail])
-    return {"low": float(low), "high": float(high)}

@@ -7,19 +7,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Literal
 
 import numpy as np
 import torch
-from scipy.special import expit, logit
 from torch.nn import functional as F
 
 from llmrec import metrics
 from llmrec.data.click_rows import ClickRows, ClickSplit
 from llmrec.errors import DataError
 from llmrec.recommenders.click_through import ClickModel, ClickSettings, ItemMatrices
-
-TrivialKind = Literal["item_mean", "user_item_mean"]
 
 
 def train_click_model(
@@ -84,7 +80,7 @@ def _fit(
             line = {
                 "step": step,
                 "train_loss": float(np.mean(losses)),
-                **click_figures(split.valid, model.score(split.valid)),
+                **metrics.click_figures(split.valid.labels, model.score(split.valid), split.valid.users),
             }
             losses = []
             lines.append(line)
@@ -111,38 +107,3 @@ def _optimizer(model: ClickModel, settings: ClickSettings) -> torch.optim.Optimi
     if rows:
         groups.append({"params": rows, "weight_decay": settings.row_decay})
     return torch.optim.AdamW(groups, lr=settings.lr, fused=True)
-
-
-def click_figures(rows: ClickRows, scores: np.ndarray) -> dict[str, float]:
-    """auc, gauc and logloss of probabilities, float (N,)."""
-    return {
-        "auc": metrics.auc(rows.labels, scores),
-        "gauc": metrics.gauc(rows.labels, scores, rows.users),
-        "logloss": metrics.logloss(rows.labels, scores),
-    }
-
-
-def trivial_scores(
-    kind: TrivialKind,
-    train: ClickRows,
-    rows: ClickRows,
-    num_items: int,
-    *,
-    item_shrink: float = 3.0,
-    user_shrink: float = 20.0,
-) -> np.ndarray:
-    """Counters that a model must beat: float64 (N,) in (0, 1).
-
-    item_mean: the share of likes among the item's training rows, drawn towards the share of all as by `item_shrink` rows more.
-    user_item_mean: the log-odds of that, plus by how much those of the user's own share of likes, among what he rated strictly before
-    the row (drawn towards the share of all as by `user_shrink`), lie above those of all. On MovieLens-100K (validation)
-    items are best drawn by 1 to 5; users by 10 have .003 more AUC and .004 less GAUC than by 20.
-    """
-    overall = train.labels.mean()
-    counts = np.bincount(train.items, minlength=num_items)
-    likes = np.bincount(train.items, weights=train.labels, minlength=num_items)
-    of_item = ((likes + item_shrink * overall) / (counts + item_shrink))[rows.items]
-    if kind == "item_mean":
-        return of_item
-    of_user = (rows.liked + user_shrink * overall) / (rows.answered + user_shrink)
-    return expit(logit(of_item) + logit(of_user) - logit(overall))

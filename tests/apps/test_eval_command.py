@@ -1,6 +1,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 from llmrec.data.folder import load_data
@@ -52,6 +53,28 @@ def test_a_run_stands_beside_the_baselines(tiny_run, capsys):
     shown = call(capsys, "eval", tiny_run, "--with-baselines")
     assert "llm" in shown.out and "popularity" in shown.out and "interval" in shown.out
     assert all(len(line) <= 80 for line in shown.out.splitlines() if line.startswith(("│", "┃")))
+
+
+@pytest.fixture(scope="module")
+def doubled(tmp_path_factory):
+    """A log that was concatenated twice: every event once more, so that the last item always repeats the one before it."""
+    folder, rng = tmp_path_factory.mktemp("doubled"), np.random.default_rng(0)
+    (folder / "items.csv").write_text("item_id,title\n" + "".join(f"{n},Title {n}\n" for n in range(12)))
+    log = "".join(f"{u},{i},{t}\n" for u in range(20) for t, i in enumerate(rng.permutation(12)[:6]))
+    (folder / "events.csv").write_text("user_id,item_id,timestamp\n" + log + log)
+    prepare(folder / "items.csv", folder / "events.csv", folder / "data")
+    return folder / "data"
+
+
+def test_repeated_targets_are_counted_and_said_to_be_out_of_reach(doubled, capsys):
+    of_markov = ["eval", "--baseline", "markov", "--data", doubled]
+    found = call(capsys, *of_markov, "--exclude-seen", "--json").json
+    assert found["slices"]["repeated_target"]["num_users"] == 20 and found["slices"]["new_target"]["num_users"] == 0
+    assert "20 of 20 test instances (100 %)" in found["notes"][0] and "--include-seen" in found["notes"][0]
+    shown = call(capsys, *of_markov, "--exclude-seen")
+    assert found["notes"][0] in shown.out
+    found = call(capsys, *of_markov, "--include-seen", "--json").json
+    assert found["notes"] == [] and found["metrics"]["recall@1"]["value"] == 1
 
 
 def test_generated_lists_are_measured_too(tiny_code_run, capsys):

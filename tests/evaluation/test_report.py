@@ -100,7 +100,7 @@ def test_the_best_of_a_column_is_bold(page, report):
 
 
 def test_verdicts_history_target_protocol_and_provenance_are_on_the_page(page, report):
-    assert to_json(report)["verdicts"][0]["sentence"] in page.replace("&#39;", "'")
+    assert to_json(report)["verdicts"][0] in page.replace("&#39;", "'")
     latest_first = page.index("&lt;script") < page.index("Old 11") < page.index("Old 3")
     assert latest_first and "Old 2<" not in page and "and 3 before" in page
     assert re.search(r'class="hit">Title 2<', page)
@@ -120,6 +120,28 @@ def test_empty_parts_are_left_out(report, tmp_path):
     bare = (tmp_path / "r.html").read_text()
     for heading in ("Training", "Semantic IDs", "Some users", "Paired differences", "Where these numbers"):
         assert f"<h2>{heading}" not in bare
+
+
+def test_targets_that_cannot_be_hit_are_counted_on_the_page_with_the_metrics_without_them(report, tmp_path):
+    rng = np.random.default_rng(1)
+    rows = [[*rng.permutation(12)[:5], rng.integers(12)] for _ in range(60)]  # some last items are new to the user
+    catalog = Catalog.from_rows([{"item_id": f"i{item}", "title": f"Title {item}"} for item in range(12)])
+    data = Data(
+        catalog, Interactions(np.arange(0, 361, 6), np.ravel(rows), 12), Features(12), [f"u{n}" for n in range(60)]
+    )
+    split = load_task("leave_one_out").split.make(data.interactions)
+    evaluations = [
+        evaluate(fit_baseline(name, split, "train"), data, load_task("leave_one_out"))
+        for name in ("popularity", "markov")
+    ]
+    repeats = Report("Repeats", "Users come back.", evaluations)
+    write_report(tmp_path / "r.html", repeats)
+    page, num_new = (tmp_path / "r.html").read_text(), evaluations[0].slices["new_target"]["num_users"]
+    assert 0 < num_new < 60 and to_json(repeats)["notes"][0] in page.replace("&#39;", "'")
+    assert f"{60 - num_new} of 60 test instances" in page
+    assert f"the {num_new} users whose target does not lie in their history" in page
+    assert f"{evaluations[1].slices['new_target']['metrics']['recall@10']['value']:.4f}".removeprefix("0") in page
+    assert to_json(report)["notes"] == []
 
 
 def test_the_same_report_is_the_same_file(report, page, tmp_path):

@@ -85,6 +85,28 @@ def test_a_repeated_target_is_a_miss_once_seen_items_are_out():
         assert evaluate(popularity, data, task).metrics["recall@3"]["value"] == expected
 
 
+def test_a_log_that_holds_every_event_twice_says_that_its_targets_cannot_be_hit():
+    rng = np.random.default_rng(0)
+    data = data_of([np.repeat(rng.permutation(12)[:6], 2).tolist() for _ in range(20)], num_items=12)
+    for exclude_seen, expected in (("true", 0), ("false", 1)):
+        task = load_task("leave_one_out", [f"exclude_seen={exclude_seen}", "ks=[1]"])
+        markov = evaluate(fit_baseline("markov", task.split.make(data.interactions), task.fit), data, task)
+        assert markov.metrics["recall@1"]["value"] == expected
+        assert markov.slices["repeated_target"]["num_users"] == 20
+        assert markov.num_unreachable == (20 if exclude_seen == "true" else 0)
+
+
+def test_the_metrics_are_given_without_the_targets_that_cannot_be_hit(data):
+    task = load_task("leave_one_out", ["ks=[5]"])
+    evaluation = evaluate(fit_baseline("markov", task.split.make(data.interactions), task.fit), data, task)
+    is_new = np.array([row[-1] not in row[:-1] for row in map(list, np.split(data.interactions.items, 200))])
+    new, repeated = evaluation.slices["new_target"], evaluation.slices["repeated_target"]
+    assert (new["num_users"], repeated["num_users"]) == (is_new.sum(), 200 - is_new.sum()) and 0 < is_new.sum() < 200
+    assert evaluation.num_unreachable == repeated["num_users"]
+    assert new["metrics"]["recall@5"]["value"] == evaluation.per_user["recall@5"][is_new].mean()
+    assert repeated["metrics"]["recall@5"]["value"] == 0
+
+
 def test_cold_targets_are_a_slice_and_counters_score_nothing_there():
     warm = [np.roll(np.arange(8), shift).tolist() for shift in range(8)]
     data = data_of([*warm, [1, 2, 8], [3, 4, 9]], num_items=30)

@@ -5,7 +5,7 @@ import pytest
 
 from llmrec.errors import ConfigError
 from llmrec.evaluation.runner import Evaluation
-from llmrec.evaluation.significance import paired_differences
+from llmrec.evaluation.significance import NOT_SIGNIFICANT, paired_differences
 
 INTERVAL = {"kind": "percentile bootstrap over users", "resamples": 500, "level": 0.95, "seed": 0}
 
@@ -26,11 +26,11 @@ def test_a_small_steady_gain_is_seen_although_the_users_differ_a_lot():
     assert (turned.value, turned.verdict) == (pytest.approx(-difference.value), "below")
 
 
-def test_equal_recommenders_are_level():
+def test_equal_recommenders_have_no_significant_difference():
     values = np.random.default_rng(0).random(50)
     (difference,) = paired_differences(_evaluation("a", values), _evaluation("b", values), ["ndcg@10"])
-    assert (difference.low, difference.value, difference.high, difference.verdict) == (0, 0, 0, "level")
-    assert difference.to_json()["verdict"] == "level"
+    assert (difference.low, difference.value, difference.high, difference.verdict) == (0, 0, 0, NOT_SIGNIFICANT)
+    assert difference.to_json()["verdict"] == "no significant difference"
 
 
 def test_results_of_two_protocols_are_not_compared():

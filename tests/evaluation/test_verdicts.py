@@ -1,66 +1,78 @@
-"""The sentences of a report, also where the model loses."""
+"""The sentences of a report: differences with their intervals, and what nobody can hit."""
+
+import re
 
 import numpy as np
 import pytest
 
 from llmrec.evaluation.runner import Evaluation
-from llmrec.evaluation.verdicts import contests, label, signed, verdicts
+from llmrec.evaluation.verdicts import contests, label, notes, signed, verdicts
 
 INTERVAL = {"kind": "percentile bootstrap over users", "resamples": 200, "level": 0.95, "seed": 0}
 NOISE = np.random.default_rng(0).normal(0, 0.05, 300)
+NO_OPINION = re.compile("worth|clearly|level with|beats|learned nothing|does better|counter")
 
 
-def evaluation(name, mean, noise=0.0):
+def evaluation(name, mean, noise=0.0, *, kind="baseline", recall=None, unreachable=0, exclude_seen=True):
     """Users around `mean`; recommenders without noise of their own differ by the same amount everywhere."""
     values = mean + NOISE + noise * np.random.default_rng(len(name)).normal(0, 1, 300)
-    protocol = {"recommender": {"name": name}, "interval": INTERVAL}
-    return Evaluation(protocol, {}, {}, np.arange(300), {"ndcg@10": values, "recall@10": values})
+    protocol = {"recommender": {"name": name}, "interval": INTERVAL, "exclude_seen": exclude_seen, "num_users": 300}
+    slices = {"repeated_target": {"num_users": unreachable}, "new_target": {"num_users": 300 - unreachable}}
+    recalls = values if recall is None else recall + NOISE
+    return Evaluation(protocol, {}, slices, np.arange(300), {"ndcg@10": values, "recall@10": recalls}, kind)
 
 
 BASELINES = [evaluation("popularity", 0.1), evaluation("markov", 0.2), evaluation("ease_r", 0.3)]
 
 
 def test_the_model_meets_every_baseline_and_the_hybrid_everybody():
-    pairs = [
-        (c[0].first, c[0].second) for c in contests([*BASELINES, evaluation("llm", 0.2), evaluation("hybrid", 0.4)])
-    ]
+    models = [evaluation("llm", 0.2, kind="model"), evaluation("llm_soft", 0.2, kind="model")]
+    pairs = [(c[0].first, c[0].second) for c in contests([*BASELINES, *models, evaluation("both", 0.4, kind="hybrid")])]
+    baselines = ["popularity", "markov", "ease_r"]
     assert pairs == [
-        ("llm", "popularity"),
-        ("llm", "markov"),
-        ("llm", "ease_r"),
-        ("hybrid", "popularity"),
-        ("hybrid", "markov"),
-        ("hybrid", "ease_r"),
-        ("hybrid", "llm"),
+        *(("llm", name) for name in baselines),
+        *(("llm_soft", name) for name in baselines),
+        ("llm", "llm_soft"),
+        *(("both", name) for name in (*baselines, "llm", "llm_soft")),
     ]
 
 
-def test_a_model_that_wins_everywhere_is_said_to():
-    found = verdicts([*BASELINES, evaluation("llm", 0.35), evaluation("hybrid", 0.4)])
-    assert [verdict.holds for verdict in found] == ["yes", "yes", "yes"]
-    assert found[0].sentence == (
-        "llm is clearly above popularity. NDCG@10 +.2500 (95 % interval +.2500 to +.2500); "
+def test_a_sentence_gives_every_difference_its_interval_and_no_opinion():
+    found = verdicts([*BASELINES, evaluation("llm", 0.35, kind="model"), evaluation("hybrid", 0.05, kind="hybrid")])
+    assert found[0] == (
+        "llm − popularity: NDCG@10 +.2500 (95 % interval +.2500 to +.2500); "
         "Recall@10 +.2500 (95 % interval +.2500 to +.2500)."
     )
-    assert found[2].sentence.startswith(
-        "hybrid is clearly above popularity, markov and ease_r. Against popularity NDCG@10 +"
+    assert found[-1].startswith("hybrid − llm: NDCG@10 −.3000 (95 % interval −.3000 to −.3000); Recall@10")
+    assert len(found) == 3 + 4 and not any(NO_OPINION.search(sentence) for sentence in found)
+
+
+def test_an_interval_that_holds_0_is_no_significant_difference_of_that_metric_alone():
+    found = verdicts([BASELINES[2], evaluation("llm", 0.3, noise=0.3, recall=0.4, kind="model")])
+    ndcg, recall = found[0].split("; ")
+    assert ndcg.endswith(": no significant difference)") and recall.startswith("Recall@10 +.1000 (95 % interval +.")
+    assert "no significant difference" not in recall and not NO_OPINION.search(found[0])
+
+
+def test_targets_that_cannot_be_hit_are_counted_and_no_comparison_is_made_where_they_are_most():
+    some, most = (
+        [
+            evaluation(name, 0.2, kind=kind, unreachable=number)
+            for name, kind in (("llm", "model"), ("markov", "baseline"))
+        ]
+        for number in (100, 200)
     )
+    (note,) = notes(some[0])
+    assert note.startswith("100 of 300 test instances (33 %) have a target that lies in the user's own history")
+    assert "--include-seen" in note and len(verdicts(some)) == 1
+    (note,) = notes(most[0])
+    assert "200 of 300 test instances (67 %)" in note and "no comparison is made" in note and "--include-seen" in note
+    assert verdicts(most) == []
 
 
-def test_a_model_that_loses_is_said_to_have_lost():
-    found = verdicts([*BASELINES, evaluation("llm", 0.05), evaluation("hybrid", 0.29)])
-    assert [verdict.holds for verdict in found] == ["no", "no", "no"]
-    assert found[0].sentence.startswith("llm is below popularity: it has learned nothing worth serving.")
-    assert found[1].sentence.startswith(
-        "llm is below markov and ease_r. Alone it is not worth serving: a counter does better."
-    )
-    assert found[2].sentence.startswith("hybrid is clearly above popularity and markov and below ease_r.")
-
-
-def test_what_the_users_cannot_settle_is_left_open():
-    found = verdicts([*BASELINES, evaluation("llm", 0.3, noise=0.3)])
-    assert (found[0].holds, found[1].holds) == ("yes", "open")
-    assert "clearly above markov and not clearly above ease_r. Alone it is hardly worth serving" in found[1].sentence
+def test_repeats_that_can_be_hit_need_no_note():
+    kept = evaluation("llm", 0.2, kind="model", unreachable=200, exclude_seen=False)
+    assert notes(kept) == [] and len(verdicts([kept, evaluation("markov", 0.1, exclude_seen=False)])) == 1
 
 
 def test_baselines_alone_make_no_claims():

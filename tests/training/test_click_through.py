@@ -10,10 +10,13 @@ from llmrec import metrics
 from llmrec.data.click_rows import click_rows
 from llmrec.data.interactions import Interactions
 from llmrec.errors import ConfigError, DataError
+from llmrec.evaluation.clicks import click_table
+from llmrec.evaluation.significance import NOT_SIGNIFICANT
+from llmrec.recommenders.click_means import mean_scores
 from llmrec.recommenders.click_through import ClickSettings
 from llmrec.training import click_grid
-from llmrec.training.click_grid import Arm, click_table, run_click_grid
-from llmrec.training.click_through import click_figures, train_click_model, trivial_scores
+from llmrec.training.click_grid import Arm, cell_scores, run_click_grid
+from llmrec.training.click_through import train_click_model
 
 N = 16
 KINDS = ("dnn", "dcn_v2", "din", "autoint")
@@ -44,13 +47,13 @@ def parity():
 def test_every_model_learns_the_checkerboard_from_ids_and_from_a_feature(split, kind, use_ids):
     settings = QUICK.model_copy(update={"model": kind})
     model, lines = train_click_model(split, N, {} if use_ids else parity(), use_ids=use_ids, settings=settings, seed=0)
-    assert click_figures(split.test, model.score(split.test))["auc"] > 0.95
+    assert metrics.click_figures(split.test.labels, model.score(split.test), split.test.users)["auc"] > 0.95
     assert lines[-1]["train_loss"] < lines[0]["train_loss"]
 
 
 def test_means_cannot_learn_the_checkerboard(split):
     for kind in ("item_mean", "user_item_mean"):
-        assert 0.3 < metrics.auc(split.test.labels, trivial_scores(kind, split.train, split.test, N)) < 0.7
+        assert 0.3 < metrics.auc(split.test.labels, mean_scores(kind, split.train, split.test, N)) < 0.7
 
 
 def test_the_means_by_hand(split):
@@ -63,10 +66,10 @@ def test_the_means_by_hand(split):
             for item in rows.items
         ]
     )
-    assert trivial_scores("item_mean", train, rows, N) == pytest.approx(by_item)
+    assert mean_scores("item_mean", train, rows, N) == pytest.approx(by_item)
     by_user = (rows.liked + 20 * overall) / (rows.answered + 20)
     odds = by_item / (1 - by_item) * by_user / (1 - by_user) / (overall / (1 - overall))
-    assert trivial_scores("user_item_mean", train, rows, N) == pytest.approx(odds / (1 + odds))
+    assert mean_scores("user_item_mean", train, rows, N) == pytest.approx(odds / (1 + odds))
 
 
 def test_the_same_seed_gives_the_same_weights_and_leaves_torch_s_random_state_alone(split):
@@ -85,7 +88,9 @@ def test_the_best_validation_is_kept_training_stops_after_it_and_test_rows_chang
     reported = []
     model, lines = train_click_model(split, N, {}, use_ids=True, settings=settings, seed=0, report=reported.append)
     best = max(line["gauc"] for line in lines)
-    assert click_figures(split.valid, model.score(split.valid))["gauc"] == pytest.approx(best)
+    assert metrics.click_figures(split.valid.labels, model.score(split.valid), split.valid.users)[
+        "gauc"
+    ] == pytest.approx(best)
     values = [line["gauc"] for line in lines]
     assert len(values) - 1 - int(np.argmax(values)) == 2 and reported == lines
     without_test = type(split)(split.train, split.valid, split.test.take(np.arange(2)), split.card)
@@ -115,6 +120,10 @@ def grid(split, folder, seeds=(0, 1), **changes):
     settings = QUICK.model_copy(update={"epochs": 2, **changes})
     arms = {"ids": Arm(True), "parity": Arm(False, parity())}
     return run_click_grid(split, N, arms, models=["dnn", "din"], seeds=seeds, settings=settings, folder=folder)
+
+
+def of_cells(lines, folder):
+    return [cell_scores(folder, line) for line in lines]
 
 
 @pytest.fixture
@@ -166,7 +175,8 @@ def test_other_settings_rows_or_matrices_are_trained_anew(split, tmp_path, train
 def test_the_table_s_figures_are_those_of_its_scores_and_differences_are_paired(split, tmp_path):
     lines = grid(split, tmp_path)
     table = {
-        (record["arm"], record["model"]): record for record in click_table(split.test, lines, tmp_path, resamples=100)
+        (record["arm"], record["model"]): record
+        for record in click_table(split.test, lines, of_cells(lines, tmp_path), resamples=100)
     }
     assert set(table) == {
         ("item_mean", "counts"), ("user_item_mean", "counts"),
@@ -185,7 +195,7 @@ def test_the_table_s_figures_are_those_of_its_scores_and_differences_are_paired(
     assert difference["low"] <= difference["value"] <= difference["high"] and difference["verdict"] in (
         "above",
         "below",
-        "level",
+        NOT_SIGNIFICANT,
     )
     assert "minus_reference" not in reference["auc"] and "minus_reference" not in table["item_mean", "counts"]["auc"]
 
@@ -193,7 +203,7 @@ def test_the_table_s_figures_are_those_of_its_scores_and_differences_are_paired(
 def test_a_table_of_some_rows_counts_those_alone(split, tmp_path):
     lines = grid(split, tmp_path, seeds=(0,))
     only = split.test.items < 8
-    table = click_table(split.test, lines, tmp_path, only=only, resamples=50)
+    table = click_table(split.test, lines, of_cells(lines, tmp_path), only=only, resamples=50)
     scores = np.load(tmp_path / "scores" / f"{lines[2]['key']}.npy")
     assert table[2]["rows"] == only.sum() < len(split.test)
     assert table[2]["gauc"]["value"] == metrics.gauc(split.test.labels[only], scores[only], split.test.users[only])
