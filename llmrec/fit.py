@@ -1,0 +1,250 @@
+"""The one small training loop of everything that trains no language model: SASRec, CTR models, and whatever learns by batches.
+
+`accelerate` carries it: started by `accelerate launch` in several processes, each takes its share of every batch, gradients are
+summed, and the weights are those of one process. Models here are small, so they stay on the device that they are on.
+
+Letters: N training examples, B examples of a batch.
+"""
+
+from __future__ import annotations
+
+import copy
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from rich.console import Console
+from rich.progress import Progress
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from llmrec.errors import ArtifactError, DataError, ModelError
+from llmrec.files import atomic_folder, content_hash, read_json, write_json
+
+STATE, PROGRESS = "state.safetensors", "progress.json"
+
+
+class Criterion(NamedTuple):
+    """What of the validation decides which weights are best."""
+
+    metric: str
+    greater_is_better: bool
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long to train and when to look.
+
+    batch_size: examples of a step, over all processes; epochs: at most; patience: validations without a better one before training
+    stops; validate_after: whether a validation follows a step, counted from 1. Without a validation the last weights are the result.
+    """
+
+    batch_size: int
+    epochs: int
+    patience: int
+    validate_after: Callable[[int], bool]
+
+
+@dataclass
+class _State:
+    """Where a training stands. best: the criterion's best value; loss: summed since the last validation, over `losses` steps."""
+
+    key: str
+    step: int = 0
+    best: float | None = None
+    without_better: int = 0
+    loss: float = 0.0
+    losses: int = 0
+    validations: list[dict[str, float]] = field(default_factory=list)
+
+
+def fit(
+    model: nn.Module,
+    loss_of: Callable[[torch.Tensor], tuple[torch.Tensor, int]],
+    num_examples: int,
+    optimizer: torch.optim.Optimizer,
+    schedule: Schedule,
+    *,
+    validate: Callable[[], dict[str, float]],
+    criterion: Criterion,
+    seed: int,
+    name: str,
+    folder: Path | None = None,
+    on_validation: Callable[[dict[str, float]], None] | None = None,
+) -> list[dict[str, float]]:
+    """Trains `model` in place, leaves the weights of its best validation in it, and returns what every validation found.
+
+    The order of an epoch depends on `seed` and the epoch alone. A training that was killed goes on from its last validation and ends
+    with the very weights of an unbroken one. torch's global random state is left as it was.
+
+    Args:
+        loss_of: examples int64 (B,) -> the loss summed over their targets, a scalar with a gradient, and how many targets there are.
+        validate: metric name -> value; it must hold the criterion's. The model is in evaluation mode, without gradients.
+        seed: of the order of the examples and of dropout.
+        name: what is trained, for the progress bar and for errors.
+        folder: where the training is kept between validations; it is removed at the end. None: a killed training starts over.
+        on_validation: called by the main process with each line of the result: step, train_loss, and the metrics.
+
+    Raises:
+        DataError: there are no examples.
+        ModelError: the training diverged: the criterion is NaN or infinite.
+        ArtifactError: `folder` holds another training, or a damaged one.
+    """
+    if not num_examples:
+        raise DataError(f"{name} has no examples to learn from. Use more data.")
+    accelerator = Accelerator()
+    state = _State(_key(model, num_examples, schedule, seed))
+    best_weights = copy.deepcopy(model.state_dict())
+    an_epoch = -(-num_examples // schedule.batch_size)
+    total = schedule.epochs * an_epoch
+    is_quiet = not (accelerator.is_main_process and sys.stderr.isatty())
+    with (
+        torch.random.fork_rng(devices=[]),
+        Progress(console=Console(stderr=True), transient=True, disable=is_quiet) as bar,
+    ):
+        torch.manual_seed(seed)
+        if folder is not None and folder.exists():
+            state, best_weights = _resume(folder, state.key, model, optimizer, name)
+        task = bar.add_task(f"training {name}", total=total, completed=state.step)
+        while state.step < total and state.without_better < schedule.patience:
+            epoch, done = divmod(state.step, an_epoch)
+            for examples in _order(num_examples, seed, epoch).split(schedule.batch_size)[done:]:
+                state.loss += _step(model, loss_of, examples, optimizer, accelerator)
+                state.losses += 1
+                state.step += 1
+                bar.update(task, completed=state.step)
+                if not schedule.validate_after(state.step):
+                    continue
+                if _validate(model, validate, criterion, state, name):
+                    best_weights = copy.deepcopy(model.state_dict())
+                if accelerator.is_main_process:
+                    if on_validation is not None:
+                        on_validation(state.validations[-1])
+                    if folder is not None:
+                        _save(folder, state, model, best_weights, optimizer)
+                if state.without_better == schedule.patience:
+                    break
+    if state.validations:
+        model.load_state_dict(best_weights)
+    model.eval()
+    accelerator.wait_for_everyone()
+    if folder is not None and accelerator.is_main_process:
+        shutil.rmtree(folder, ignore_errors=True)
+    return state.validations
+
+
+def _order(num_examples: int, seed: int, epoch: int) -> torch.Tensor:
+    """int64 (N,)."""
+    return torch.from_numpy(np.random.default_rng([seed, epoch]).permutation(num_examples))
+
+
+def _step(
+    model: nn.Module,
+    loss_of: Callable[[torch.Tensor], tuple[torch.Tensor, int]],
+    examples: torch.Tensor,
+    optimizer: torch.optim.Optimizer,
+    accelerator: Accelerator,
+) -> float:
+    """One step on the batch, of which every process takes its share; returns the mean loss over the targets of the whole batch."""
+    model.train()
+    optimizer.zero_grad()
+    share = examples[accelerator.process_index :: accelerator.num_processes]
+    device = accelerator.device
+    if len(share):
+        loss, count = loss_of(share)
+        numbers = torch.tensor([float(loss.detach()), float(count)], dtype=torch.float64, device=device)
+    else:
+        numbers = torch.zeros(2, dtype=torch.float64, device=device)
+    total, targets = accelerator.reduce(numbers, "sum").tolist()
+    if not targets:
+        return 0.0
+    if len(share) and count:
+        accelerator.backward(loss / targets)
+    if accelerator.num_processes > 1:
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                parameter.grad = accelerator.reduce(gradient.to(device), "sum").to(parameter.device)
+    optimizer.step()
+    return total / targets
+
+
+def _validate(
+    model: nn.Module, validate: Callable[[], dict[str, float]], criterion: Criterion, state: _State, name: str
+) -> bool:
+    """Adds a line to the state's validations; whether it is the best so far."""
+    model.eval()
+    with torch.no_grad():
+        found = validate()
+    value = found[criterion.metric]
+    if not np.isfinite(value):
+        raise ModelError(
+            f"the training of {name} diverged: its {criterion.metric} on validation is {value} after step {state.step}. Lower lr, or "
+            "check that the features are finite."
+        )
+    state.validations.append({"step": state.step, "train_loss": state.loss / state.losses, **found})
+    state.loss, state.losses = 0.0, 0
+    is_better = state.best is None or (value > state.best if criterion.greater_is_better else value < state.best)
+    state.best, state.without_better = (value, 0) if is_better else (state.best, state.without_better + 1)
+    return is_better
+
+
+def _key(model: nn.Module, num_examples: int, schedule: Schedule, seed: int) -> str:
+    """What tells a training from another one: the weights it starts from, and its schedule."""
+    weights = [part for name, tensor in model.state_dict().items() for part in (name, tensor.detach().cpu().numpy())]
+    return content_hash(f"{num_examples} {schedule.batch_size} {schedule.epochs} {schedule.patience} {seed}", *weights)
+
+
+def _save(
+    folder: Path,
+    state: _State,
+    model: nn.Module,
+    best_weights: dict[str, torch.Tensor],
+    optimizer: torch.optim.Optimizer,
+) -> None:
+    tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors |= {f"best/{name}": tensor for name, tensor in best_weights.items()}
+    for index, of_parameter in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{index}/{name}": tensor for name, tensor in of_parameter.items()}
+    tensors["random"] = torch.get_rng_state()
+    with atomic_folder(folder) as temporary:
+        save_file(
+            {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}, temporary / STATE
+        )
+        write_json(temporary / PROGRESS, asdict(state))
+
+
+def _resume(
+    folder: Path, key: str, model: nn.Module, optimizer: torch.optim.Optimizer, name: str
+) -> tuple[_State, dict[str, torch.Tensor]]:
+    """Puts what `_save` wrote back into model, optimiser and torch's random numbers."""
+    try:
+        state = _State(**read_json(folder / PROGRESS, f"progress of the training of {name}", ArtifactError))
+        tensors = load_file(folder / STATE)
+    except (TypeError, OSError, SafetensorError) as error:
+        raise ArtifactError(
+            f"the kept training of {name} in '{folder}' is damaged ({error}); delete that folder."
+        ) from error
+    if state.key != key:
+        raise ArtifactError(
+            f"'{folder}' holds the training of another {name}: other data, settings or seed. Delete that folder, or put them back."
+        )
+
+    def under(prefix: str) -> dict[str, torch.Tensor]:
+        return {at.removeprefix(prefix): tensor for at, tensor in tensors.items() if at.startswith(prefix)}
+
+    model.load_state_dict(under("model/"))
+    of_parameters: dict[int, dict[str, torch.Tensor]] = {}
+    for at, tensor in under("optimizer/").items():
+        index, _, entry = at.partition("/")
+        of_parameters.setdefault(int(index), {})[entry] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": of_parameters})
+    torch.set_rng_state(tensors["random"])
+    return state, under("best/")

@@ -1,0 +1,154 @@
+"""The small training loop: known answers, resuming, several processes, errors."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from llmrec.errors import ArtifactError, DataError, ModelError
+from llmrec.fit import Criterion, Schedule, fit
+
+LOWER = Criterion("loss", greater_is_better=False)
+
+
+class Problem:
+    """Lines y = 3 x - 1 with noise, a small network with dropout, and AdamW."""
+
+    def __init__(self, *, dropout: float = 0.1, num_examples: int = 50) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.x = torch.rand(num_examples, 1, generator=generator)
+        self.y = 3 * self.x - 1 + 0.01 * torch.randn(num_examples, 1, generator=generator)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(1)
+            self.model = nn.Sequential(nn.Linear(1, 8), nn.Tanh(), nn.Dropout(dropout), nn.Linear(8, 1))
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.02)
+
+    def loss_of(self, examples):
+        return F.mse_loss(self.model(self.x[examples]), self.y[examples], reduction="sum"), len(examples)
+
+    def validate(self):
+        return {"loss": F.mse_loss(self.model(self.x), self.y).item()}
+
+    def fit(self, *, epochs: int = 6, patience: int = 99, seed: int = 0, validate=None, every: int = 5, **more):
+        schedule = Schedule(8, epochs, patience, lambda step: step % every == 0)
+        return fit(
+            self.model, self.loss_of, len(self.x), self.optimizer, schedule,
+            validate=validate or self.validate, criterion=LOWER, seed=seed, name="a line", **more,
+        )  # fmt: skip
+
+    @property
+    def weights(self) -> torch.Tensor:
+        return torch.cat([p.detach().flatten() for p in self.model.parameters()])
+
+
+def test_the_loss_falls_and_the_weights_are_those_of_the_best_validation():
+    problem = Problem()
+    lines = problem.fit(epochs=30)
+    assert [line["step"] for line in lines] == list(range(5, 211, 5))  # 7 batches an epoch
+    assert lines[-1]["train_loss"] < 0.2 * lines[0]["train_loss"]
+    assert problem.validate()["loss"] == pytest.approx(min(line["loss"] for line in lines))
+
+
+def test_the_seed_decides_and_the_global_random_numbers_stay():
+    state = torch.get_rng_state()
+    first, again, other = Problem(), Problem(), Problem()
+    first.fit(), again.fit(), other.fit(seed=1)
+    assert torch.equal(first.weights, again.weights) and not torch.equal(first.weights, other.weights)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_training_stops_after_validations_without_a_better_one():
+    values = iter([3.0, 2.0, 2.5, 2.1, 1.0])
+    problem, kept = Problem(), []
+
+    def validate():
+        kept.append(problem.weights)
+        return {"loss": next(values)}
+
+    lines = problem.fit(patience=2, validate=validate)
+    assert [line["loss"] for line in lines] == [3.0, 2.0, 2.5, 2.1]
+    assert torch.equal(problem.weights, kept[1])
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("killed_at", [1, 3, 7])
+def test_a_killed_training_goes_on_to_the_very_weights_of_an_unbroken_one(tmp_path, killed_at):
+    unbroken = Problem()
+    lines = unbroken.fit()
+    broken, seen = Problem(), []
+
+    def validate():
+        seen.append(None)
+        if len(seen) == killed_at + 1:
+            raise Killed
+        return broken.validate()
+
+    with pytest.raises(Killed):
+        broken.fit(validate=validate, folder=tmp_path / "state")
+    resumed, steps = Problem(), []
+    assert resumed.fit(folder=tmp_path / "state", on_validation=lambda line: steps.append(line["step"])) == lines
+    assert steps[0] == 5 * (killed_at + 1) and torch.equal(resumed.weights, unbroken.weights)
+    assert not (tmp_path / "state").exists()
+
+
+def test_the_state_of_another_or_a_damaged_training_is_refused(tmp_path):
+    def stop():
+        raise Killed
+
+    def validations(number):
+        return iter([lambda: {"loss": 1.0}] * number + [stop])
+
+    def broken(folder):
+        calls = validations(1)
+        with pytest.raises(Killed):
+            Problem().fit(validate=lambda: next(calls)(), folder=folder)
+
+    broken(tmp_path / "state")
+    with pytest.raises(ArtifactError, match="another a line"):
+        Problem().fit(seed=3, folder=tmp_path / "state")
+    (tmp_path / "state" / "state.safetensors").write_bytes(b"half")
+    with pytest.raises(ArtifactError, match="damaged"):
+        Problem().fit(folder=tmp_path / "state")
+
+
+def test_divergence_and_no_examples_are_sentences():
+    with pytest.raises(ModelError, match="diverged.*after step 5"):
+        Problem().fit(validate=lambda: {"loss": float("nan")})
+    with pytest.raises(DataError, match="no examples"):
+        Problem(num_examples=0).fit()
+
+
+@pytest.mark.slow
+def test_two_processes_end_with_the_weights_of_one(tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import sys
+            import torch
+            from accelerate import PartialState
+            from tests.test_fit import Problem
+
+            PartialState(cpu=True)
+            problem = Problem(dropout=0.0, num_examples=51)  # the last batch has 3 examples: 2 and 1
+            problem.fit(epochs=4)
+            if PartialState().is_main_process:
+                torch.save(problem.weights, sys.argv[1])
+            """
+        )
+    )
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
+              "--main_process_port", "0", "--mixed_precision", "no", "--dynamo_backend", "no"]  # fmt: skip
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}
+    subprocess.run([*launch, str(script), str(tmp_path / "weights")], check=True, env=environment)
+    alone = Problem(dropout=0.0, num_examples=51)
+    alone.fit(epochs=4)
+    assert torch.allclose(torch.load(tmp_path / "weights", weights_only=True), alone.weights, atol=1e-6)
