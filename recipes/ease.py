@@ -64,6 +64,7 @@ from llmrec.training.backbones import BackboneSettings, checked_packing, make_ba
 from llmrec.training.click_grid import Arm, cell_scores, run_click_grid
 from llmrec.training.command import begin_run, print_parts, recipe_main, refuse_sharded, settle_run_folder
 from llmrec.training.estimate import Estimate
+from llmrec.training.inputs import training_inputs
 from llmrec.training.reconstruction import divide_texts, held_out_costs, soft_vectors, text_costs
 from llmrec.training.soft_tokens import AdapterSettings, SoftTokenSettings, make_soft_tokens, soft_features
 from llmrec.training.trainer import Batch, ComputeLoss, Criterion, Objective, TrainingSettings, train
@@ -215,7 +216,10 @@ def train_adapter(config: Ease, *, fresh: bool, dry_run: bool) -> Estimate | Non
         return {"reconstruction": float(costs.sum() / lengths.sum())}
 
     training_rows = texts.rows(texts.trained)
-    begin_run(config, output, num_rows=len(training_rows), fresh=fresh)
+    inputs = training_inputs(
+        data, fitted_events(data), backbone, features=config.soft.features, texts={"about items": knowledge.texts}
+    )
+    begin_run(config, output, num_rows=len(training_rows), inputs=inputs, fresh=fresh)
     lr = {"adapter_lr": config.training.adapter_lr, "row_lr": config.training.row_lr}
     parts = trainable_parts(backbone, **lr, weight_decay=config.training.weight_decay)
     print_parts(backbone, parts, num_rows=len(training_rows))
@@ -232,7 +236,7 @@ def train_adapter(config: Ease, *, fresh: bool, dry_run: bool) -> Estimate | Non
         card = {
             "seed": config.seed, "features": list(config.soft.features), "backbone": backbone.source.card(),
             "layers": str(backbone.layers), "knowledge": knowledge.card, "data": data.card.get("name"),
-            "content_hash": data.card.get("content_hash"), "steps": trainer.state.global_step,
+            "content_hash": data.content_hash(), "steps": trainer.state.global_step,
             "best_step": trainer.state.best_global_step, "reconstruction": found,
         }  # fmt: skip
         vectors = Features(data.catalog.num_items)
@@ -257,7 +261,7 @@ def arms_of(config: Ease, data: Data) -> dict[str, Arm]:
         "knowledge text": Arm(True, {"knowledge": (texts, written)}),
     }
     for number, (name, folder) in enumerate((config.table.adapters or {"adapter": config.output}).items()):
-        vectors = load_item_vectors(Path(folder) / "adapter", data.catalog.num_items)
+        vectors = load_item_vectors(Path(folder) / "adapter", data.catalog.num_items, made_from=data.content_hash())
         if number == 0:
             arms[f"untrained {name}"] = Arm(True, {"soft": (vectors["untrained"], vectors.present["untrained"])})
         arms[name] = Arm(True, {"soft": (vectors["trained"], vectors.present["trained"])})

@@ -3,6 +3,7 @@
     accelerate launch recipes/next_item.py --config recipes/configs/next_item/demo.yaml data=DATA output=RUN [key=value ...]
 
 Reads a prepared data folder (`llmrec data prepare`). Writes the run folder: config.yaml (every setting as resolved),
+inputs.json (digests of what it was begun on: it goes on over nothing else),
 training_log.jsonl, checkpoints/, and, when training has ended, model/ with the best weights, ready for `llmrec recommend` and
 `llmrec eval`. Started again it goes on from the last complete checkpoint; a finished run is left as it is.
 """
@@ -29,6 +30,7 @@ from llmrec.config import Settings
 from llmrec.data.folder import Data, load_data
 from llmrec.data.splits import Split
 from llmrec.enrich.alignment_texts import alignment_texts
+from llmrec.enrich.knowledge import load_knowledge
 from llmrec.errors import ConfigError
 from llmrec.evaluation.tasks import load_task
 from llmrec.evaluation.validation import ranking_validation
@@ -52,6 +54,7 @@ from llmrec.recommenders.language_model import LanguageModel, recommender_of
 from llmrec.training.backbones import BackboneSettings, check_positions, checked_packing, make_backbone, settle_dtype
 from llmrec.training.command import begin_run, data_facts, print_parts, recipe_main, settle_run_folder
 from llmrec.training.estimate import Estimate
+from llmrec.training.inputs import training_inputs
 from llmrec.training.objectives import item_loss_of
 from llmrec.training.soft_tokens import SoftTokenSettings, make_soft_prompt, make_soft_tokens, soft_features
 from llmrec.training.trainer import Batch, ComputeLoss, Objective, TrainingRows, TrainingSettings, train
@@ -272,6 +275,17 @@ def objective(config: NextItem, model: LanguageModel) -> ComputeLoss:
     return compute_loss
 
 
+def inputs_of(config: NextItem, data: Data, split: Split, model: LanguageModel) -> dict[str, str]:
+    """What this training is begun on: it goes on over nothing else."""
+    forms, aligned = {config.items.form, *config.items.mention_forms}, config.alignment
+    features = (*(config.soft.features if "soft" in forms else ()), *(["image"] if "image" in forms else ()))
+    named = {aligned.knowledge: "items", aligned.queries: "items", aligned.preferences: "users"}
+    texts = {
+        name: load_knowledge(data, name, about=about).texts for name, about in named.items() if name and aligned.tasks
+    }
+    return training_inputs(data, split.train, model.backbone, features=features, encoder=model.encoder, texts=texts)
+
+
 def protocol_card(config: NextItem, data: Data, split: Split, state: TrainerState) -> dict:
     """What every number of this model depends on."""
     return {
@@ -299,7 +313,7 @@ def main(config: NextItem, *, fresh: bool, dry_run: bool = False) -> Estimate | 
     backbone = model.backbone
     config = settle_packing(config, backbone)
     rows = training_rows(config, data, split, model.encoder)
-    begin_run(config, output, num_rows=len(rows), fresh=fresh)
+    begin_run(config, output, num_rows=len(rows), inputs=inputs_of(config, data, split, model), fresh=fresh)
     parts = trainable_parts(
         backbone,
         adapter_lr=config.training.adapter_lr,

@@ -58,6 +58,7 @@ from llmrec.training.backbones import BackboneSettings, check_positions, checked
 from llmrec.training.command import begin_run, data_facts, print_parts, recipe_main, refuse_sharded, settle_run_folder
 from llmrec.training.curriculum import Curriculum
 from llmrec.training.estimate import Estimate, Estimates
+from llmrec.training.inputs import training_inputs
 from llmrec.training.objectives import item_loss_of
 from llmrec.training.pointwise import ClickRowSettings, make_click_rows
 from llmrec.training.soft_tokens import AdapterSettings, SoftTokenSettings, make_soft_tokens, soft_features
@@ -332,7 +333,11 @@ def main(config: SoftTokensRecipe, *, fresh: bool, dry_run: bool = False) -> Est
     config = config.model_copy(update={"backbone": settle_dtype(config.backbone, seed=config.seed)})
     model = make_model(config, data, events, make_backbone(config.backbone, seed=config.seed))
     num_rows = len(training_rows(model, events))
-    begin_run(config, output, num_rows=num_rows, fresh=fresh, parts=(*get_args(StepName), RESULTS))
+    inputs = training_inputs(
+        data, events.train, model.backbone, features=() if config.schedule == "words" else config.soft.features,
+        encoder=model.encoder, clicks=events.clicks,
+    )  # fmt: skip
+    begin_run(config, output, num_rows=num_rows, inputs=inputs, fresh=fresh, parts=(*get_args(StepName), RESULTS))
     parts = trainable_parts(model.backbone, adapter_lr=0, row_lr=0, weight_decay=0)
     steps = steps_of(config.schedule, config.training, config.soft_training)
     estimated = {step.name: train_step(config, step, model, events, data, parts, dry_run=dry_run) for step in steps}

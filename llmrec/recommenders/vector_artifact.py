@@ -118,8 +118,11 @@ def save_adapter_run(folder: Path, backbone: Backbone, vectors: Features, card: 
         write_json(temporary / MANIFEST, {"format_version": ADAPTER_VERSION, "kind": ADAPTER_KIND, "protocol": card})
 
 
-def load_item_vectors(run: Path, num_items: int) -> Features:
-    """What `save_adapter_run` kept of every item, of the run folder `run`. Raises ArtifactError where there is none."""
+def load_item_vectors(run: Path, num_items: int, *, made_from: str | None = None) -> Features:
+    """What `save_adapter_run` kept of every item, of the run folder `run`.
+
+    made_from: content hash of the data they have to be made from. Raises ArtifactError where there are none, or of other data.
+    """
     folder = run / MODEL_FOLDER
     if not (folder / MANIFEST).is_file():
         raise ArtifactError(
@@ -129,5 +132,10 @@ def load_item_vectors(run: Path, num_items: int) -> Features:
     if manifest.get("kind") != ADAPTER_KIND or manifest.get("format_version") != ADAPTER_VERSION:
         raise ArtifactError(
             f"'{folder}' holds no semantic adapter of format version {ADAPTER_VERSION}; train one anew."
+        )
+    if made_from is not None and manifest.get("protocol", {}).get("content_hash") != made_from:
+        raise ArtifactError(
+            f"the adapter in '{folder}' was trained on other data than these: the data folder was prepared again since, or is another. "
+            "Restore it, or train the adapter anew (recipes/ease.py stage=adapter --fresh)."
         )
     return Features.load(folder / "item_vectors", num_items)

@@ -8,7 +8,7 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,11 +23,12 @@ from llmrec.backbones.causal_lm import Backbone
 from llmrec.config import Settings, load_config, save_config
 from llmrec.data.folder import Data
 from llmrec.errors import ConfigError, DataError, LlmrecError
-from llmrec.files import check_writable, unfinished
+from llmrec.files import check_writable, unfinished, write_json
 from llmrec.recommenders.artifact import MANIFEST, MODEL_FOLDER
 from llmrec.terminal import printable
 from llmrec.training.checkpoints import LOG
 from llmrec.training.estimate import FILE, Estimate, Estimates
+from llmrec.training.inputs import INPUTS, check_inputs
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
 CONFIG = "config.yaml"
@@ -89,7 +90,7 @@ def settle_run_folder(config: SettingsT, folder: Path, *, fresh: bool) -> Settin
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"expected a folder to write the run to, but '{folder}' is a file; choose another.")
     check_writable(folder)
-    if folder.exists() and not known.exists() and set(folder.iterdir()) - set(unfinished(folder)):
+    if folder.exists() and not known.exists() and set(folder.iterdir()) - {folder / INPUTS, *unfinished(folder)}:
         raise ConfigError(
             f"expected a new output folder or a run of llmrec, but '{folder}' holds other files; choose another."
         )
@@ -103,24 +104,33 @@ def settle_run_folder(config: SettingsT, folder: Path, *, fresh: bool) -> Settin
     return started_with.model_copy(update={"output": str(folder)})  # what was "auto" stays as it was settled then
 
 
-def begin_run(config: Settings, folder: Path, *, num_rows: int, fresh: bool, parts: Sequence[str] = ()) -> None:
-    """The last thing before training: settings as settled go into the folder, so that a resumed run does not choose anew, and a fresh
-    start removes what the run before it left there.
+def begin_run(
+    config: Settings, folder: Path, *, num_rows: int, inputs: Mapping[str, str], fresh: bool, parts: Sequence[str] = ()
+) -> None:
+    """The last thing before training: settings as settled go into the folder, so that a resumed run does not choose anew, with a
+    record of what is trained on, and a fresh start removes what the run before it left there.
 
-    num_rows: of the training; parts: files and folders that the recipe writes beside those of every training.
+    num_rows: training examples; inputs: see `training_inputs`; parts: files and folders that the recipe writes beside those of every
+    training.
 
     Raises:
-        DataError: there are no rows.
+        DataError: there are no training examples.
+        ConfigError: the run that is to go on was begun on something else.
     """
     if not num_rows:
         raise DataError(
             "there is nothing to train on: no user has a target among the training events. Use more data, or dense rows."
         )
+    inputs = {"number of training examples": num_rows, **inputs}
+    if not fresh and (folder / CONFIG).exists():
+        check_inputs(inputs, folder)
     state = PartialState()
+    state.wait_for_everyone()  # everybody has looked before anything is written
     if state.is_main_process:
         old = [folder / name for name in (MODEL_FOLDER, "checkpoints", LOG, FILE, *parts)] if fresh else []
         for path in [*old, *unfinished(folder)]:  # a model that was half written is as large as one
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        write_json(folder / INPUTS, inputs)
         save_config(config, folder / CONFIG)  # last: a run that was only half removed is still the old one
     state.wait_for_everyone()  # who looks for checkpoints now finds the folder as it is to be
 

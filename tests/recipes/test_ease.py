@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ import torch
 from safetensors.numpy import load_file
 
 from llmrec.config import load_config
-from llmrec.data.folder import load_data
+from llmrec.data.catalog import Catalog
+from llmrec.data.features import Features
+from llmrec.data.folder import load_data, save_data
 from llmrec.enrich.knowledge import Knowledge, load_knowledge
 from llmrec.errors import ArtifactError, ConfigError, DataError
 from llmrec.recommenders.artifact import load_artifact
@@ -192,6 +195,24 @@ def test_click_through_compares_every_arm_and_its_cells_are_not_trained_twice(
 def test_knowledge_that_is_not_there_is_one_sentence(few_items, tiny_model, tmp_path):
     with pytest.raises(DataError, match="llmrec enrich"):
         run("adapter", settings(few_items, tiny_model, tmp_path / "run"))
+
+
+def test_vectors_and_an_adapter_of_other_data_are_refused(adapter_run, known_items, tiny_model, tmp_path):
+    shutil.copytree(adapter_run, tmp_path / "run")
+    shutil.copytree(known_items, tmp_path / "data")
+    known = load_data(known_items)
+    turned = Catalog(known.catalog.table.take(list(range(99, -1, -1))))  # the same items, in another order
+    save_data(replace(known, catalog=turned, features=Features(100)), tmp_path / "data")
+    card = {"about": "items", "num_rows": 100, "settings": {"keep_flagged": False}, "catalog_hash": turned.content_hash}
+    texts = {item: (turned.text(item, "genres"), "ok") for item in range(2, 100)}
+    Knowledge.of(100, texts, card).save(tmp_path / "data" / "knowledge" / "genres")
+    with pytest.raises(ArtifactError, match="was trained on other data than these: the data folder was prepared again"):
+        run("click_through", settings(tmp_path / "data", tiny_model, tmp_path / "run"))
+    shutil.rmtree(tmp_path / "run" / "adapter" / "model")
+    path = tmp_path / "run" / "adapter" / "config.yaml"
+    path.write_text(path.read_text().replace(f"data: {known_items}", f"data: {tmp_path / 'data'}"))
+    with pytest.raises(ConfigError, match=r"changed since \(items and events, generated texts"):
+        run("adapter", settings(tmp_path / "data", tiny_model, tmp_path / "run"))
 
 
 def test_serving_item_vectors_needs_no_language_model(adapter_run):

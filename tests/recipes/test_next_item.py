@@ -144,6 +144,39 @@ def test_data_without_a_target_to_train_on_is_refused(few_users, tiny_model, tmp
         run_here(settings(tmp_path / "data", tiny_model, tmp_path / "run", "prompt.rows=answer"))
 
 
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory):
+    """Prepares 12 or more items, in their order or backwards, and users who go from each to the next, into one folder."""
+    folder = tmp_path_factory.mktemp("chain")
+
+    def made(num_items=12, *, backwards=False):
+        order = range(num_items)[:: -1 if backwards else 1]
+        items = "".join(f"i{item},Film {item}\n" for item in order)
+        (folder / "items.csv").write_text(f"item_id,title\n{items}")
+        events = "".join(f"u{user},i{(user + step) % 12}\n" for user in range(12) for step in range(6))
+        (folder / "events.csv").write_text(f"user_id,item_id\n{events}")
+        shutil.rmtree(folder / "data", ignore_errors=True)
+        prepare(folder / "items.csv", folder / "events.csv", folder / "data")
+        return folder / "data"
+
+    return made
+
+
+def test_a_training_does_not_go_on_over_data_that_were_prepared_again(chain, tiny_model, tmp_path):
+    run, more = tmp_path / "run", ("training.max_steps=2", "training.evaluate_every=1", "items.place_unseen=false")
+    run_here(settings(chain(), tiny_model, run, *more))
+    shutil.rmtree(run / "model")  # as if it had been killed just before
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    for data in (chain(backwards=True), chain(14)):
+        with pytest.raises(
+            ConfigError, match=r"changed since \(.*items and events.*\): was the data folder prepared again"
+        ):
+            run_here(settings(data, tiny_model, run, *more))
+        assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    run_here(settings(chain(), tiny_model, run, *more))
+    assert (run / "model" / "manifest.json").exists(), "restored, it goes on"
+
+
 def test_loss_falls_on_real_rows(unbroken):
     losses = [record["loss"] for record in read_log(unbroken / "training_log.jsonl") if "loss" in record]
     assert sum(losses[-3:]) < sum(losses[:3])

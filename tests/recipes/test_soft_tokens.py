@@ -15,7 +15,7 @@ from llmrec import metrics
 from llmrec.config import load_config
 from llmrec.data.catalog import Catalog
 from llmrec.data.click_rows import drawn_rows
-from llmrec.data.folder import load_data
+from llmrec.data.folder import load_data, save_data
 from llmrec.data.interactions import Histories
 from llmrec.errors import ConfigError, DataError
 from llmrec.recommenders.artifact import load_artifact
@@ -246,8 +246,32 @@ def test_a_fresh_start_with_another_schedule_leaves_nothing_of_the_old_one(
         run_here(overrides(few_users, tiny_model, run, *more, "soft.features=[stars]"), fresh=True)
     assert sorted(path for path in run.rglob("*")) == before, "what cannot start removes nothing"
     run_here(overrides(few_users, tiny_model, run, *more), fresh=True)
-    assert sorted(path.name for path in run.iterdir()) == ["config.yaml", "joint", "model", "results.json"]
+    assert sorted(path.name for path in run.iterdir()) == [
+        "config.yaml",
+        "inputs.json",
+        "joint",
+        "model",
+        "results.json",
+    ]
     assert len(losses_of(run / "joint")) == 1
+
+
+def test_a_run_does_not_go_on_to_its_second_step_over_other_data(two_step_run, few_users, tiny_model, tmp_path):
+    run, data = tmp_path / "run", tmp_path / "data"
+    shutil.copytree(two_step_run, run)
+    shutil.rmtree(run / "model")
+    shutil.rmtree(run / "soft")
+    known = load_data(few_users)
+    ratings = known.interactions.ratings[::-1].copy()
+    data.mkdir()
+    save_data(replace(known, interactions=replace(known.interactions, ratings=ratings)), data)
+    config = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(
+        config.replace(f"data: {few_users}", f"data: {data}")
+    )  # the same folder, as it were
+    with pytest.raises(ConfigError, match=r"changed since \(items and events, training events, click rows\)"):
+        run_here(overrides(data, tiny_model, run))
+    assert not (run / "soft").exists()
 
 
 def test_training_in_slices_is_refused(few_users, tiny_model, tmp_path, monkeypatch):
