@@ -120,7 +120,7 @@ def test_the_state_of_another_or_a_damaged_training_is_refused(tmp_path):
 
 
 def test_divergence_and_no_examples_are_sentences():
-    with pytest.raises(ModelError, match="diverged.*after step 5"):
+    with pytest.raises(ModelError, match=r"diverged.*after step 5"):
         Problem().fit(validate=lambda: {"loss": float("nan")})
     with pytest.raises(DataError, match="no examples"):
         Problem(num_examples=0).fit()
