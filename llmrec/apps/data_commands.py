@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from llmrec.terminal import printable
+
 data_app = typer.Typer(
     help="Look through and prepare your own interactions and items.", no_args_is_help=True, rich_markup_mode=None
 )
@@ -82,6 +84,9 @@ def prepare_command(
     drop_unknown: Annotated[
         bool, typer.Option("--drop-unknown", help="Leave out events of unknown items instead of stopping.")
     ] = False,
+    drop_doubles: Annotated[
+        bool, typer.Option("--drop-doubles", help="Leave out events that repeat one of the same user, item and time.")
+    ] = False,
     title_column: TitleColumn = None,
     catalog_id_column: CatalogIdColumn = None,
     user_column: UserColumn = None,
@@ -111,6 +116,7 @@ def prepare_command(
         rating_threshold=rating_threshold,
         min_user_events=min_user_events,
         drop_unknown=drop_unknown,
+        drop_doubles=drop_doubles,
         image_root=image_root,
         name=name,
         columns=_columns(
@@ -131,7 +137,25 @@ def prepare_command(
         else:
             for reason, number in count.items():
                 typer.echo(f"{'dropped by ' + reason.replace('_', ' '):28}{number:>14,}")
+    _print_order(data.card)
     typer.echo(f"Wrote {out} (content {data.card['content_hash']}).")
+
+
+def _print_order(card: dict) -> None:
+    """What the events were ordered by, and what else could have been meant."""
+    from llmrec.data.events import other_times_sentence
+
+    column, others = card["order_column"], card["other_time_columns"]
+    kind = "times" if card["order"] == "timestamp" else "steps, an order without a clock"
+    typer.echo(
+        "Ordered as the rows of the file, which has neither times nor steps."
+        if column is None
+        else f"Ordered by the column '{printable(column)}' ({kind})."
+    )
+    if card["time_decimals"]:
+        typer.echo(f"Times have decimals and are kept as whole numbers of 1e-{card['time_decimals']}.")
+    if others:
+        typer.echo(f"warning: {printable(other_times_sentence(column, others))}.", err=True)
 
 
 def _columns(**chosen: str | None) -> dict[str, str]:

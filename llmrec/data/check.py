@@ -9,8 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from llmrec.data.catalog import Catalog
+from llmrec.data.events import (
+    Events,
+    count_ties,
+    doubles,
+    match_events,
+    other_times_sentence,
+    sort_events,
+    unknown_items_sentence,
+)
 from llmrec.data.formats import shortened
-from llmrec.data.prepare import Events, count_ties, match_events, sort_events, unknown_items_sentence
 from llmrec.data.readers import read_interactions, read_items
 from llmrec.errors import LlmrecError
 
@@ -74,6 +82,9 @@ def _about_events(events: Events, catalog: Catalog) -> tuple[dict[str, int], lis
     users = np.repeat(np.arange(num_users), interactions.lengths)
     pairs = np.sort(users * catalog.num_items + interactions.items)
     ties = count_ties(interactions)
+    num_doubles = int(doubles(events, events.items >= 0).sum())
+    stripped = Counter(user_id.strip() for user_id in user_ids)
+    spaced = sum(count for count in stripped.values() if count > 1)
     tied, last = ties.get("tied_events", 0), ties.get("users_with_tied_last_event", 0)
     no_clock = {
         "timestamp": "",
@@ -82,6 +93,10 @@ def _about_events(events: Events, catalog: Catalog) -> tuple[dict[str, int], lis
     }[events.order_kind]
     return {"users": len(user_ids), **ties}, _warnings(
         (num_events if no_clock else 0, no_clock),
+        (len(events.other_times), "columns of times were passed over: "
+         + other_times_sentence(events.order_column, events.other_times)),
+        (spaced, "user ids differ from another one by spaces alone: they are taken for different users"),
+        (num_doubles, "interactions are doubles of an earlier one (same user, item and time); leave them out with --drop-doubles"),
         (tied, f"interactions ({_percent(tied, num_events)}) are at the time of the same user's one before; their order "
                "is the file's, or drawn with --ties shuffle: results depend on it"),
         (last, f"users ({_percent(last, num_users)}) have a last event, the test target, at the time of the one before"),

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from llmrec.data.click_rows import PADDING, ClickRows, ClickSplit
+from llmrec.data.interactions import integers
 from llmrec.errors import DataError
 from llmrec.files import content_hash, write_arrow
 
@@ -64,11 +65,11 @@ def read_click_split(folder: str | Path, num_items: int, *, max_history: int) ->
 def _read(path: Path, num_items: int, max_history: int) -> ClickRows:
     try:
         table = pq.read_table(path)
-        users, items = (table[name].to_numpy().astype(np.int32) for name in ("user", "item"))
+        users, items = (integers(table[name], np.int32, f"'{name}' in '{path}'") for name in ("user", "item"))
         labels = table["label"].to_numpy().astype(bool)
         lists = table["history"].combine_chunks()
         lists = lists.chunk(0) if isinstance(lists, pa.ChunkedArray) else lists
-        flat = lists.flatten().to_numpy(zero_copy_only=False).astype(np.int32)
+        flat = integers(lists.flatten(), np.int32, f"'history' in '{path}'")
         lengths = lists.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)
     except (OSError, KeyError, pa.ArrowException, ValueError, TypeError, AttributeError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -85,7 +86,7 @@ def _read(path: Path, num_items: int, max_history: int) -> ClickRows:
         raise DataError(
             f"the click rows in '{path}' should hold both classes, but {labels.sum()} of {len(labels)} are liked."
         )
-    times = table["time"].to_numpy().astype(np.int64) if "time" in table.column_names else None
+    times = integers(table["time"], np.int64, f"'time' in '{path}'") if "time" in table.column_names else None
     zeros = np.zeros(len(items), np.int32)
     return ClickRows(users, items, labels, _latest(flat, lengths, max_history), zeros, zeros.copy(), times)
 

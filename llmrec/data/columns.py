@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,7 +13,8 @@ SPELLINGS = {
     "user_id": ("userid", "user", "uid", "reviewerid", "customerid", "memberid", "visitorid"),
     "item_id": ("itemid", "item", "iid", "parentasin", "asin", "movieid", "productid", "videoid", "bookid", "newsid",
                 "articleid", "trackid", "songid", "businessid", "gameid", "sku", "isbn"),
-    "timestamp": ("timestamp", "time", "unixreviewtime", "unixtimestamp", "ts", "eventtime", "datetime", "date"),
+    "timestamp": ("timestamp", "eventtimestamp", "timestampms", "timems", "time", "unixreviewtime", "unixtimestamp", "ts",
+                  "eventtime", "createdat", "datetime", "date"),
     "step": ("step", "position", "order"),
     "rating": ("rating", "overall", "score", "stars"),
     "title": ("title", "movietitle", "itemtitle", "producttitle", "name", "itemname", "productname", "movie"),
@@ -69,3 +71,11 @@ def listed(names: Sequence[str]) -> str:
     """The names in one line, the first 30 of them."""
     more = f", ... ({len(names)} in all)" if len(names) > 30 else ""
     return (", ".join(name[:60] for name in names[:30]) or "no columns") + more
+
+
+def is_named_like_a_time(name: str) -> bool:
+    """`click_timestamp`, `updated_at`, `eventTime`, `review_date`: what its values say is another question."""
+    return (
+        re.search(r"time|date|(?:^|[_ -])(?:at|ts)$", name.lower()) is not None
+        or re.search("[a-z]At$", name) is not None
+    )

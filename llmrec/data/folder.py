@@ -1,6 +1,7 @@
 """The prepared data folder: what `llmrec data prepare` writes and everything else reads.
 
-data.json            format_version, name, sources, order, ties, ratings, counts, content_hash, terms
+data.json            format_version, name, sources, order, ties, ratings, counts, content_hash, terms; times are in units of
+                     10**-time_decimals of the source
 items.parquet        the catalog
 interactions.parquet user int32, item int32, time int64?, rating float32?; by user, oldest first
 users.parquet        user_id string, row u for user u
@@ -21,7 +22,7 @@ import pyarrow.parquet as pq
 
 from llmrec.data.catalog import Catalog
 from llmrec.data.features import Features
-from llmrec.data.interactions import Interactions
+from llmrec.data.interactions import Interactions, integers
 from llmrec.errors import DataError
 from llmrec.files import content_hash, read_json, write_arrow, write_json
 
@@ -89,7 +90,7 @@ def load_data(folder: str | Path) -> Data:
     catalog = Catalog.load(folder / "items.parquet")
     events = _table(folder / "interactions.parquet", ("user", "item"))
     user_ids = _table(folder / "users.parquet", ("user_id",))["user_id"].to_pylist()
-    users = events["user"].to_numpy()
+    users = integers(events["user"], np.int32, f"the users in '{folder}'")
     if len(users) and (users.min() < 0 or users.max() >= len(user_ids) or (np.diff(users) < 0).any()):
         raise DataError(
             f"the events of '{folder}' are not sorted by its {len(user_ids)} users. Prepare the data again."

@@ -14,7 +14,7 @@ import numpy as np
 from llmrec.errors import DataError
 
 
-def _integers(values: object, dtype: type, what: str) -> np.ndarray:
+def integers(values: object, dtype: type, what: str) -> np.ndarray:
     """`values` as a one-dimensional integer array; DataError where they are not whole numbers that fit `dtype`."""
     array = np.asarray(values)
     if array.ndim != 1:
@@ -37,7 +37,7 @@ def _integers(values: object, dtype: type, what: str) -> np.ndarray:
 
 
 def _row_starts(indptr: object, num_events: int) -> np.ndarray:
-    starts = _integers(indptr, np.int64, "indptr")
+    starts = integers(indptr, np.int64, "indptr")
     if not len(starts) or starts[0] != 0 or starts[-1] != num_events or (np.diff(starts) < 0).any():
         raise DataError(
             f"indptr should rise from 0 to the number of events ({num_events}), but it is "
@@ -68,7 +68,7 @@ class Histories:
     items: np.ndarray
 
     def __post_init__(self) -> None:
-        items = _integers(self.items, np.int32, "items")
+        items = integers(self.items, np.int32, "items")
         object.__setattr__(self, "indptr", _row_starts(self.indptr, len(items)))
         object.__setattr__(self, "items", items)
         if len(items) and items.min() < 0:
@@ -120,7 +120,7 @@ class Interactions:
     ratings: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        items = _integers(self.items, np.int32, "items")
+        items = integers(self.items, np.int32, "items")
         indptr = _row_starts(self.indptr, len(items))
         outside = (items < 0) | (items >= self.num_items)
         if outside.any():
@@ -136,10 +136,10 @@ class Interactions:
             object.__setattr__(self, "ratings", self._checked_ratings(len(items)))
 
     def _checked_times(self, indptr: np.ndarray, num_events: int) -> np.ndarray:
-        times = _integers(self.times, np.int64, "times")
+        times = integers(self.times, np.int64, "times")
         if len(times) != num_events:
             raise DataError(f"times should have one entry an event ({num_events}) but have {len(times)}.")
-        falls = np.diff(times) < 0
+        falls = times[1:] < times[:-1]
         boundaries = indptr[1:-1]
         falls[boundaries[(boundaries > 0) & (boundaries < num_events)] - 1] = False
         if falls.any():

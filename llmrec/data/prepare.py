@@ -1,78 +1,25 @@
 """From a user's own files to a prepared data folder: ids to dense numbers, events by user and time, ties settled.
 
-Letters: E events of the file, U users.
+Letters: E events of the file.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from llmrec.data.catalog import Catalog, nearest_words
+from llmrec.data.catalog import Catalog
+from llmrec.data.events import Events, count_ties, doubles, match_events, sort_events, unknown_items_sentence
 from llmrec.data.features import Features
 from llmrec.data.folder import PARTS, Data, load_data, save_data
-from llmrec.data.formats import shortened
 from llmrec.data.interactions import Interactions
 from llmrec.data.readers import read_interactions, read_items
 from llmrec.errors import ConfigError, DataError
 from llmrec.files import atomic_folder
-
-
-@dataclass(frozen=True, eq=False)
-class Events:
-    """The events of a file, in its order, items and users as numbers.
-
-    users: int32 (E,) into user_ids; items: int32 (E,) dense items, -1 where the catalog has no such item;
-    order: int64 or float64 (E,), times where `order_kind` is "timestamp", positions where it is "step", None where it is
-    "file"; ratings: float32 (E,) or None; unknown_ids: ids of items that the catalog lacks; num_unknown: their events.
-    """
-
-    users: np.ndarray
-    items: np.ndarray
-    order: np.ndarray | None
-    order_kind: str
-    ratings: np.ndarray | None
-    user_ids: pa.Array
-    unknown_ids: list[str]
-    num_unknown: int
-
-
-def match_events(table: pa.Table, catalog: Catalog) -> Events:
-    """The table that `read_interactions` gives, with the catalog's numbers for its items."""
-    user_codes, item_codes = (table[name].combine_chunks() for name in ("user_id", "item_id"))
-    item_of_code = pc.fill_null(pc.index_in(item_codes.dictionary, catalog.table["item_id"].combine_chunks()), -1)
-    item_of_code = item_of_code.to_numpy(zero_copy_only=False).astype(np.int32)
-    items = item_of_code[item_codes.indices.to_numpy()]
-    order_kind = next((name for name in ("timestamp", "step") if name in table.column_names), "file")
-    unknown = pa.array(item_of_code < 0)
-    return Events(
-        user_codes.indices.to_numpy(),
-        items,
-        None if order_kind == "file" else table[order_kind].to_numpy(),
-        order_kind,
-        table["rating"].to_numpy() if "rating" in table.column_names else None,
-        user_codes.dictionary,
-        item_codes.dictionary.filter(unknown).to_pylist(),
-        int((items < 0).sum()),
-    )
-
-
-def unknown_items_sentence(events: Events, catalog: Catalog, limit: int = 3) -> str:
-    """How many events are of items that the catalog lacks, with examples and the nearest ids that it has."""
-    examples, known_ids = [], catalog.item_ids
-    for item_id in events.unknown_ids[:limit]:
-        nearest = ", ".join(f"'{shortened(known)}'" for known in nearest_words(item_id, known_ids))
-        examples.append(f"'{shortened(item_id)}' (nearest: {nearest})")
-    return (
-        f"{events.num_unknown} of {len(events.items)} interactions are with {len(events.unknown_ids)} item ids that the "
-        f"items lack, such as {'; '.join(examples)}"
-    )
 
 
 def prepare(
@@ -88,6 +35,7 @@ def prepare(
     image_root: str | Path | None = None,
     name: str | None = None,
     drop_unknown: bool = False,
+    drop_doubles: bool = False,
     columns: Mapping[str, str] | None = None,
     terms: str | None = None,
 ) -> Data:
@@ -96,10 +44,11 @@ def prepare(
     Events are sorted by user (in order of first appearance) and, stably, by time or step. `ties` settles events of one
     user at one time: "file" keeps the file's order, "shuffle" draws one by `seed`. `rating_threshold` keeps events rated
     at least that, `min_user_events` users with at least that many. `drop_unknown` leaves out events of unknown items
-    instead of refusing them. `columns` maps user_id, item_id, timestamp, rating (interactions), catalog_id and title
-    (items) to the names in the files. Pictures that the column `image` names are copied from `image_root` (by
-    default where the items lie). Raises DataError for what is wrong with the files or with `out` (a folder that llmrec
-    did not write is never touched), ConfigError for settings. Nothing is left behind where it fails.
+    instead of refusing them, `drop_doubles` all but the first of a user's events with one item at one time. `columns` maps
+    user_id, item_id, timestamp, rating (interactions), catalog_id and title (items) to the names in the files. Pictures
+    that the column `image` names are copied from `image_root` (by default where the items lie). Raises DataError for what
+    is wrong with the files or with `out` (a folder that llmrec did not write is never touched), ConfigError for settings.
+    Nothing is left behind where it fails.
     """
     out, items_path, interactions_path = Path(out), Path(items_path), Path(interactions_path)
     if ties not in ("file", "shuffle"):
@@ -114,18 +63,30 @@ def prepare(
             f"{'has only a step, which is an order and no time' if events.order_kind == 'step' else 'has none'}. "
             "Use ties='file', or add a timestamp column."
         )
-    kept, dropped = _kept(events, catalog, rating_threshold, drop_unknown, min_user_events, interactions_path)
+    if drop_doubles and events.order is None:
+        raise DataError(
+            f"'{interactions_path}' has neither times nor steps, so a repeated event cannot be told from a double. "
+            "Leave out --drop-doubles, or add a timestamp column."
+        )
+    kept, dropped = _kept(
+        events, catalog, rating_threshold, drop_unknown, drop_doubles, min_user_events, interactions_path
+    )
     interactions, user_ids = sort_events(events, kept, catalog.num_items, seed if ties == "shuffle" else None)
     card = {
         "name": name or out.absolute().name,
         "sources": {"items": items_path.name, "interactions": interactions_path.name},
         "order": events.order_kind,
+        "order_column": events.order_column,
+        "other_time_columns": events.other_times,
+        "time_decimals": events.time_decimals,
         "ties": {"policy": ties, "seed": seed} if ties == "shuffle" else {"policy": ties},
         "ratings": {"policy": "threshold", "threshold": rating_threshold}
         if rating_threshold is not None
         else {"policy": "all"},
         "min_user_events": min_user_events,
-        "counts": _counts(interactions, catalog) | {"dropped_events": dropped},
+        "counts": _counts(interactions, catalog)
+        | ({} if events.order is None else {"doubled_events": int(doubles(events, kept).sum())})
+        | {"dropped_events": dropped},
         "terms": terms,
     }
     with atomic_folder(out) as new:
@@ -164,7 +125,13 @@ def check_replaceable(out: Path) -> None:
 
 
 def _kept(
-    events: Events, catalog: Catalog, threshold: float | None, drop_unknown: bool, min_user_events: int, path: Path
+    events: Events,
+    catalog: Catalog,
+    threshold: float | None,
+    drop_unknown: bool,
+    drop_doubles: bool,
+    min_user_events: int,
+    path: Path,
 ) -> tuple[np.ndarray, dict[str, int]]:
     """Which events stay: bool (E,), and how many went for each reason. DataError where none stay."""
     kept = events.items >= 0
@@ -182,6 +149,10 @@ def _kept(
         rated = events.ratings >= threshold
         dropped["rating"] = int((kept & ~rated).sum())
         kept &= rated
+    if drop_doubles:
+        doubled = doubles(events, kept)
+        dropped["double"] = int(doubled.sum())
+        kept &= ~doubled
     if min_user_events > 1:
         frequent = np.bincount(events.users[kept], minlength=len(events.user_ids)) >= min_user_events
         of_frequent = frequent[events.users]
@@ -193,52 +164,6 @@ def _kept(
             f"'{path}': none of {len(kept)} interactions is left (dropped: {reasons}). Loosen the settings."
         )
     return kept, dropped
-
-
-def sort_events(
-    events: Events, kept: np.ndarray, num_items: int, shuffle_seed: int | None
-) -> tuple[Interactions, list[str]]:
-    """The kept events by user and time, and the ids of the users that have any.
-
-    Users are numbered by first appearance among the kept events. The sort is stable: events of one user at one time
-    stay in the file's order, or are put into one drawn by `shuffle_seed`.
-    """
-    users = events.users[kept]
-    first = np.full(len(events.user_ids), len(users), np.int64)
-    first[users[::-1]] = np.arange(len(users))[::-1]
-    by_appearance = np.argsort(first, kind="stable")[: int((first < len(users)).sum())]
-    number = np.empty(len(events.user_ids), np.int32)
-    number[by_appearance] = np.arange(len(by_appearance), dtype=np.int32)
-    users = number[users]
-    keys = [users]
-    if events.order is not None:
-        order = events.order[kept]
-        keys.insert(0, order)
-        if shuffle_seed is not None:
-            keys.insert(0, np.random.default_rng(shuffle_seed).permutation(len(users)))
-    positions = np.lexsort(keys)
-    indptr = np.zeros(len(by_appearance) + 1, np.int64)
-    np.cumsum(np.bincount(users, minlength=len(by_appearance)), out=indptr[1:])
-    has_times = events.order_kind == "timestamp"
-    interactions = Interactions(
-        indptr,
-        events.items[kept][positions],
-        num_items,
-        np.floor(order[positions]).astype(np.int64) if has_times else None,
-        None if events.ratings is None else events.ratings[kept][positions],
-    )
-    return interactions, events.user_ids.take(pa.array(by_appearance)).to_pylist()
-
-
-def count_ties(interactions: Interactions) -> dict[str, int]:
-    """Events at the time of the user's event before, and users whose last event is one; empty without times."""
-    if interactions.times is None:
-        return {}
-    tied = np.zeros(interactions.num_events, bool)
-    tied[1:] = np.diff(interactions.times) == 0
-    tied[interactions.indptr[:-1][interactions.lengths > 0]] = False
-    last = interactions.indptr[1:][interactions.lengths > 0] - 1
-    return {"tied_events": int(tied.sum()), "users_with_tied_last_event": int(tied[last].sum())}
 
 
 def _copy_images(catalog: Catalog, root: Path, folder: Path) -> tuple[Catalog, int]:

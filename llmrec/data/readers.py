@@ -5,6 +5,7 @@ E is the number of events, rows are counted from 1 without the header.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as types
 
-from llmrec.data.columns import match_columns
+from llmrec.data.columns import is_named_like_a_time, match_columns
 from llmrec.data.formats import read_table, shortened
 from llmrec.data.movielens import read_archive_interactions, read_archive_items
 from llmrec.errors import DataError
@@ -50,8 +51,9 @@ def read_interactions(path: str | Path, columns: Mapping[str, str] | None = None
 
     user_id, item_id: dictionary<int32, string>, no nulls; then, where the file has them, timestamp (int64 seconds, or
     the number that the file has; float64 with fractions), else step (an order without a clock, int64 or float64), and
-    rating (float32). Formats, spellings and `columns` as for `read_items`. Raises DataError for what cannot be read,
-    is missing, lost (NaN, null, empty) or not a number or a date where one should be.
+    rating (float32). The schema's metadata names the column that gave the order (see `order_source`). Formats, spellings
+    and `columns` as for `read_items`. Raises DataError for what cannot be read, is missing, lost (NaN, null, empty), out
+    of range, or not a number or a date where one should be.
     """
     path = Path(path)
     names = ("user_id", "item_id", "timestamp", "step", "rating")
@@ -63,7 +65,8 @@ def read_interactions(path: str | Path, columns: Mapping[str, str] | None = None
 
     def choose(found_names: list[str]) -> dict[str, pa.DataType | None]:
         kinds = {"user_id": _DICTIONARY, "item_id": _DICTIONARY}
-        return {name: kinds.get(canonical) for canonical, name in match(found_names).items()}
+        matched = {name: kinds.get(canonical) for canonical, name in match(found_names).items()}
+        return matched | {name: None for name in found_names if name not in matched and is_named_like_a_time(name)}
 
     table = read_archive_interactions(path) if path.suffix.lower() == ".zip" else read_table(path, choose)
     found = match(table.column_names)
@@ -74,8 +77,23 @@ def read_interactions(path: str | Path, columns: Mapping[str, str] | None = None
     if order in found:
         events[order] = _times(table[found[order]], found[order], path)
     if "rating" in found:
-        events["rating"] = pa.array(_numbers(table[found["rating"]], found["rating"], path).astype(np.float32))
-    return pa.table(events)
+        events["rating"] = pa.array(_ratings(table[found["rating"]], found["rating"], path))
+    others = [name for name in table.column_names if name not in found.values() and is_named_like_a_time(name)]
+    others = [name for name in others if "timestamp" not in chosen and _is_time_throughout(table[name], path)]
+    source = {"column": found.get(order), "other_times": others}
+    return pa.table(events).replace_schema_metadata({_SOURCE: json.dumps(source)})
+
+
+def order_source(table: pa.Table) -> tuple[str | None, list[str]]:
+    """Of a table from `read_interactions`: the file's column that gave the order (None: its rows' own order did), and the
+    columns that hold a time in every row too and were passed over; none where the user named the column of times."""
+    source = json.loads(table.schema.metadata[_SOURCE])
+    return source["column"], source["other_times"]
+
+
+_SOURCE = b"llmrec.order"
+# What clocks show from 1990 to 2099, as days such as 20240131 and as seconds, ms, us and ns since 1970.
+_CLOCKS = [(19900101, 20991231), *((631_152_000 * unit, 4_102_444_800 * unit) for unit in (1, 10**3, 10**6, 10**9))]
 
 
 _DICTIONARY = pa.dictionary(pa.int32(), pa.string())
@@ -110,13 +128,37 @@ def _times(column: pa.ChunkedArray, what: str, path: Path) -> pa.Array:
         column = column.cast(pa.timestamp("s"))
     if types.is_timestamp(column.type):
         _refuse(pc.is_null(column), f"{what} is missing", _MEND_NUMBERS, path)
-        microseconds = column.cast(pa.timestamp("us", column.type.tz), safe=False).cast(pa.int64()).to_numpy()
-        seconds, rest = np.divmod(microseconds, 1_000_000)
-        return pa.array(microseconds / 1e6 if rest.any() else seconds)
+        a_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[column.type.unit]
+        ticks = column.cast(pa.int64()).to_numpy()
+        while a_second > 1 and not (ticks % 10).any():
+            ticks, a_second = ticks // 10, a_second // 10
+        # Seconds with nine decimals of our days are more than a double holds: those stay whole, in the column's own unit.
+        return pa.array(ticks if a_second == 1 or np.abs(ticks).max() > 2**53 else ticks / a_second)
     numbers = _numbers(column, what, path)
-    if numbers.dtype.kind == "f" and (np.floor(numbers) == numbers).all() and (np.abs(numbers) < 2**62).all():
-        numbers = numbers.astype(np.int64)
+    if numbers.dtype.kind == "f":
+        _refuse_far(pa.array(numbers), (numbers < -(2.0**63)) | (numbers >= 2.0**63), what, "-2^63 to 2^63", path)
+        if (np.floor(numbers) == numbers).all():
+            numbers = numbers.astype(np.int64)
     return pa.array(numbers)
+
+
+def _ratings(column: pa.ChunkedArray, what: str, path: Path) -> np.ndarray:
+    """float32 (E,), finite."""
+    numbers = _numbers(column, what, path)
+    limit = float(np.finfo(np.float32).max)
+    _refuse_far(
+        pa.array(numbers), np.abs(numbers.astype(np.float64)) > limit, what, f"{-limit:.2g} to {limit:.2g}", path
+    )
+    return numbers.astype(np.float32)
+
+
+def _is_time_throughout(column: pa.ChunkedArray, path: Path) -> bool:
+    """Whether every row holds a date or a number that is within _CLOCKS."""
+    try:
+        times = _times(column, "", path).to_numpy()
+    except DataError:
+        return False
+    return any((times >= first).all() and (times <= last).all() for first, last in _CLOCKS)
 
 
 def _times_of_text(column: pa.ChunkedArray, what: str, path: Path) -> pa.ChunkedArray:
@@ -160,9 +202,10 @@ def _numbers(column: pa.ChunkedArray, what: str, path: Path) -> np.ndarray:
             raise DataError(f"'{path}': {what} should be numbers, but is {column.type}. Convert it.") from error
     lost = pc.is_null(column) if types.is_integer(column.type) else pc.invert(pc.fill_null(pc.is_finite(column), False))
     _refuse(lost, f"{what} is missing (empty, NaN or infinite)", _MEND_NUMBERS, path)
-    if types.is_uint64(column.type):
-        column = column.cast(pa.int64())
-    return column.to_numpy()
+    numbers = column.to_numpy()
+    return (
+        numbers.astype(np.int64 if (numbers < 2**63).all() else np.float64) if numbers.dtype == np.uint64 else numbers
+    )
 
 
 def _refuse(lost: pa.Array | pa.ChunkedArray, what: str, advice: str, path: Path) -> None:
@@ -170,3 +213,12 @@ def _refuse(lost: pa.Array | pa.ChunkedArray, what: str, advice: str, path: Path
     if count:
         first = pc.index(lost, True).as_py() + 1
         raise DataError(f"'{path}': {what} in {count} of {len(lost)} rows (the first is row {first}). {advice}")
+
+
+def _refuse_far(numbers: pa.Array, is_far: np.ndarray, what: str, limits: str, path: Path) -> None:
+    if is_far.any():
+        row = int(np.argmax(is_far))
+        raise DataError(
+            f"'{path}': {what} should lie within {limits}, but {is_far.sum()} of {len(is_far)} rows do not (the first is row "
+            f"{row + 1}, with {numbers[row].as_py():g}). {_MEND_NUMBERS}"
+        )

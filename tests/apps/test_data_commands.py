@@ -58,3 +58,23 @@ def test_columns_may_be_named(files, tmp_path):
     assert CliRunner().invoke(data_app, ["check", *files, *chosen]).exit_code == 0
     result = CliRunner().invoke(data_app, ["prepare", *files, *chosen, "--out", str(tmp_path / "out"), "--json"])
     assert json.loads(result.stdout)["counts"]["items"] == 2
+
+
+def test_prepare_says_which_column_gave_the_order_and_which_was_passed_over(files, tmp_path):
+    (tmp_path / "events.csv").write_text("user,item,position,clicked_at\nu,a,2,1700000000\nu,b,1,1700000001\n")
+    asked = ["prepare", *files, "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(data_app, asked)
+    assert "Ordered by the column 'position' (steps, an order without a clock)." in result.stdout
+    assert "warning: the interactions go by 'position', but 'clicked_at' holds a time in every row too" in result.stderr
+    result = CliRunner().invoke(data_app, [*asked, "--time-column", "clicked_at"])
+    assert "Ordered by the column 'clicked_at' (times)." in result.stdout and "warning" not in result.stderr
+    (tmp_path / "events.csv").write_text("user,item\nu,a\nu,b\n")
+    result = CliRunner().invoke(data_app, asked)
+    assert "Ordered as the rows of the file, which has neither times nor steps." in result.stdout
+
+
+def test_prepare_says_in_what_unit_times_with_decimals_are_kept_and_drops_doubles(files, tmp_path):
+    (tmp_path / "events.csv").write_text("user,item,time\nu,a,0.25\nu,b,0.5\nu,a,0.25\n")
+    result = CliRunner().invoke(data_app, ["prepare", *files, "--out", str(tmp_path / "out"), "--drop-doubles"])
+    assert "Times have decimals and are kept as whole numbers of 1e-2." in result.stdout
+    assert "dropped by double                        1" in result.stdout

@@ -62,6 +62,18 @@ def test_what_is_no_split_of_this_catalogue_is_refused(folder):
         read_click_split(folder, 7, max_history=2)
 
 
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [("time", [0.25, 0.5]), ("time", [1, None]), ("user", [2**40, 1]), ("item", [1.5, 2]), ("history", [[0.5], [1.0]])],
+)
+def test_numbers_that_are_not_whole_or_too_large_are_refused_and_not_cut(folder, column, values):
+    table = pq.read_table(folder / "valid.parquet")
+    changed = table.set_column(table.column_names.index(column), column, pa.array(values))
+    pq.write_table(changed, folder / "valid.parquet")
+    with pytest.raises(DataError, match=rf"'{column}' in '.*valid.parquet' should be whole numbers"):
+        read_click_split(folder, 7, max_history=2)
+
+
 def test_liked_rows_are_events_oldest_first():
     rows = rows_of([1, 0, 1, 1], [3, 4, 2, 5], [True, True, True, False], [[]] * 4, [9, 1, 3, 1])
     events = liked_events(rows, 7)

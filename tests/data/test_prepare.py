@@ -133,12 +133,6 @@ def test_without_times_the_files_order_counts_and_a_step_orders(tmp_path):
         prepare(tmp_path / "items.csv", tmp_path / "events.csv", tmp_path / "out", ties="shuffle")
 
 
-def test_fractions_of_a_second_order_events_though_whole_seconds_are_kept(tmp_path):
-    files = write_files(tmp_path, events="user,item,time\nu,a,5.75\nu,b,5.25\nu,c,-1.5\n")
-    data = prepare(*files, tmp_path / "out")
-    assert sequences(data) == [[2, 1, 0]] and data.interactions.times.tolist() == [-2, 5, 5]
-
-
 @pytest.mark.parametrize(
     ("settings", "error", "sentence"),
     [
