@@ -82,8 +82,9 @@ def click_rows(
     later changes a row, but for the drawn negatives.
 
     split: "time" cuts all users at two moments, so that no future of anybody is trained on; the last `test` of the rows are asked, the
-    `valid` before them choose. "last" takes the same shares of every user's own rows: more users are asked and all are known, but
-    rows of others from after the asked moment are trained on. Events of one second are never divided.
+    `valid` before them choose. "last" takes the same shares of every user's own rows, at least one each where a user has three rows:
+    more users are asked and all are known, but rows of others from after the asked moment are trained on. Events of one second are
+    never divided; users who thereby have no test row are counted on the card.
     min_history: rows with fewer liked items before them are left out of all parts.
 
     Raises:
@@ -105,6 +106,9 @@ def click_rows(
     if ratings is None:
         rows, part = _with_negatives(interactions, rows, part, seed)
         labels = f"events liked, for each one item that its user never touches (seed {seed})"
+    if split == "last":
+        asked = np.unique(rows.users[part == 2])
+        cuts["users_without_test_row"] = len(np.setdiff1d(rows.users, asked))
     kept = np.count_nonzero(rows.histories != PADDING, axis=1) >= min_history
     parts = {name: rows.take(kept & (part == number)) for number, name in enumerate(("train", "valid", "test"))}
     _check_classes(parts, split)
@@ -219,7 +223,11 @@ def _cut_each_user(
     starts = np.repeat(until[interactions.indptr[:-1]], interactions.lengths)[events]
     sizes = np.repeat(np.diff(until[interactions.indptr]), interactions.lengths)[events]
     share = (until[before[events]] - starts) / sizes  # of the user's rows that lie before this moment
-    return (share >= 1 - valid - test).astype(np.int64) + (share >= 1 - test)
+    # However few rows a user has, of three the last is a test row and the one before it a validation row.
+    is_enough = sizes >= 3
+    valid_from = np.where(is_enough, np.minimum(1 - valid - test, (sizes - 2) / sizes), 1 - valid - test)
+    test_from = np.where(is_enough, np.minimum(1 - test, (sizes - 1) / sizes), 1 - test)
+    return (share >= valid_from).astype(np.int64) + (share >= test_from)
 
 
 def _with_negatives(

@@ -178,3 +178,24 @@ def test_the_card_counts_the_real_rows_of_movielens(movielens):
     assert card["parts"]["test"]["rows"] == len(split.test) > 6000
     assert (split.test.histories[:, -1] != PADDING).all()
     assert isinstance(split.train, ClickRows) and split.train.histories.shape == (len(split.train), 20)
+
+
+@pytest.mark.parametrize("length", [3, 8, 9, 10])
+def test_a_split_of_each_user_asks_the_last_row_of_short_users_too(length):
+    rng = np.random.default_rng(0)
+    items, times = rng.integers(0, 30, 20 * length), np.tile(np.arange(length), 20)
+    ratings = np.where((np.arange(20)[:, None] + np.arange(length)) % 2, 5.0, 1.0).ravel()
+    split = click_rows(Interactions(np.arange(21) * length, items, 30, times, ratings), split="last", min_history=0)
+    assert np.bincount(split.test.users).tolist() == [1] * 20 and (split.test.times == length - 1).all()
+    assert np.bincount(split.valid.users).tolist() == [1] * 20 and (split.valid.times == length - 2).all()
+    assert split.card["users_without_test_row"] == 0
+
+
+def test_users_without_a_test_row_are_counted():
+    #            two rows only | the last two at one second | enough rows
+    times = np.array([1, 2, 1, 2, 2, *range(1, 6), *range(1, 6)])
+    ratings = np.array([5, 1, 5, 1, 5, *[5, 1, 5, 1, 5], *[1, 5, 1, 5, 1]], np.float32)
+    events = Interactions([0, 2, 5, 10, 15], np.arange(15), 15, times, ratings)
+    split = click_rows(events, split="last", min_history=0)
+    assert split.test.users.tolist() == [2, 3] and split.card["users_without_test_row"] == 2
+    assert sorted(split.train.users.tolist()) == [0, 0, 1, *[2] * 3, *[3] * 3]
