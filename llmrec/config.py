@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rapidfuzz import fuzz, process
 
 from llmrec.errors import ConfigError
@@ -23,6 +23,14 @@ class Settings(BaseModel):
 
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
+MAX_SEED = 2**32 - 1  # numpy takes no larger one
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+
+
+def check_seed(seed: int) -> None:
+    """Raises ConfigError for a seed that settings would not take either."""
+    if not 0 <= seed <= MAX_SEED:
+        raise ConfigError(f"a seed is a number from 0 to {MAX_SEED}, but it is {seed}.")
 
 
 def load_config(model: type[SettingsT], path: str | Path | None, overrides: Sequence[str] = ()) -> SettingsT:

@@ -1,7 +1,9 @@
 """Writing files so that a reader never meets half of one, and reading JSON with errors in words."""
 
 import contextlib
+import ctypes
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -14,23 +16,116 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from safetensors import SafetensorError
 
 from llmrec.errors import LlmrecError
 
+_LEFT = re.compile(r"\.(?P<name>.+)\.\d+-[0-9a-f]{8}\.(?P<kind>tmp|old)")
+MAX_NAME = 100  # characters; a hidden folder beside it has some more, and file systems end at 255 bytes
 
-def _temporary(path: Path) -> Path:
-    # The same folder means the same file system, so os.replace is one atomic step.
-    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+def check_name(name: str, what: str, error: type[LlmrecError] = LlmrecError) -> None:
+    """Raises `error` where `name` cannot be the name of a file or folder everywhere. `what` says whose name it is."""
+    if not re.fullmatch(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME - 1}}}", name):
+        shown = name if len(name) <= MAX_NAME else f"{name[:20]}...' of {len(name)} characters"
+        raise error(
+            f"{what} should be letters, digits, '.', '_' and '-', {MAX_NAME} at most and no mark first, but it is '{shown}"
+            + ("." if len(name) > MAX_NAME else "'.")
+        )
 
 
 def unfinished(folder: Path) -> list[Path]:
-    """What a process that was killed was writing into `folder` itself: files and folders that nobody will finish."""
-    return [path for path in folder.glob(".*.tmp") if re.fullmatch(r"\..+\.\d+-[0-9a-f]{8}\.tmp", path.name)]
+    """What processes are writing into `folder` itself, or were when they died: hidden folders, none of them a result."""
+    return [entry for entry in folder.glob(".*") if _LEFT.fullmatch(entry.name)]
 
 
-def _cannot_write(path: Path, error: OSError) -> LlmrecError:
+def sweep(folder: Path) -> None:
+    """Removes what processes that died left unfinished in `folder`, and puts back what they had moved away.
+
+    What a living process is writing stays: it holds a lock on its workplace, which the system takes from it when it dies.
+    """
+    for left in sorted(unfinished(folder)):  # .old before .tmp, which tells whether its process lives
+        with contextlib.suppress(OSError), _locked(left.with_suffix(".tmp"), fcntl.LOCK_EX) as dead:
+            if not dead:
+                continue
+            if left.suffix == ".old":
+                _put_back(left)
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
+
+
+def put_back(path: str | Path) -> Path:
+    """`path`. Where there is none, because a process died between the two steps of replacing it, the earlier one is put back.
+
+    For readers; only file systems that cannot exchange two folders ever need it.
+    """
+    path = Path(path)
+    if not path.exists() and path.parent.is_dir():
+        for left in unfinished(path.parent):
+            if left.suffix == ".old" and _target(left) == path:
+                with contextlib.suppress(OSError), _locked(left.with_suffix(".tmp"), fcntl.LOCK_EX) as dead:
+                    if dead:
+                        _put_back(left)
+    return path
+
+
+def _put_back(left: Path) -> None:
+    if not _target(left).exists():
+        os.replace(left, _target(left))
+
+
+def _target(left: Path) -> Path:
+    """What a hidden folder was going to replace."""
+    return left.with_name(_LEFT.fullmatch(left.name)["name"])
+
+
+@contextlib.contextmanager
+def _locked(path: Path, kind: int) -> Iterator[bool]:
+    """Whether this process got the lock, or there is nothing to lock. Where a file system knows no locks, nothing counts as dead."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield True
+        return
+    try:
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+            got = True
+        except BlockingIOError:
+            got = False
+        except OSError:
+            got = kind == fcntl.LOCK_SH
+        yield got
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _workplace(path: Path) -> Iterator[Path]:
+    """A hidden folder beside `path`, locked for as long as this process lives, gone afterwards; what died there before is swept.
+
+    The same folder means the same file system, so replacing `path` by something in it is one atomic step.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sweep(path.parent)
+    while True:
+        place = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+        place.mkdir()
+        with _locked(place, fcntl.LOCK_SH) as ours:
+            if not ours or not place.exists():  # another process swept it between the two lines above
+                continue
+            try:
+                yield place
+            finally:
+                shutil.rmtree(place, ignore_errors=True)
+            return
+
+
+def _cannot_write(path: Path, error: OSError | SafetensorError) -> LlmrecError:
     in_the_way = isinstance(error, FileExistsError | NotADirectoryError)
-    reason = "a file lies where a folder should be" if in_the_way else error.strerror or str(error)
+    reason = "a file lies where a folder should be" if in_the_way else getattr(error, "strerror", None) or str(error)
     return LlmrecError(f"cannot write '{path}': {reason}. Choose a place that you may write to and that has room.")
 
 
@@ -50,55 +145,90 @@ def _flush_to_disk(path: Path) -> None:
 
 @contextlib.contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; what was written there becomes `path` on success and vanishes on failure.
+    """Yield a temporary path of the same name; what was written there becomes `path` on success and vanishes on failure.
 
     Missing parent folders are made. Raises LlmrecError where the file cannot be written.
     """
     path = Path(path)
-    temporary = _temporary(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        _flush_to_disk(temporary)
-        os.replace(temporary, path)
-    except OSError as error:
+        with _workplace(path) as place:
+            temporary = place / path.name
+            yield temporary
+            _flush_to_disk(temporary)
+            os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
         raise _cannot_write(path, error) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `path` that replaces `path` on success and vanishes on failure.
+def atomic_folder(path: str | Path, *, known_by: str | None = None) -> Iterator[Path]:
+    """Yield a temporary folder that replaces `path` in one step on success and vanishes on failure.
 
-    Whatever `path` held before is deleted on success: the caller first makes sure that it may be.
+    Whatever `path` held before is deleted on success. known_by: a file that shows that it is ours to delete; a folder that holds
+    something else is refused before anything is written. None: the caller has made sure.
     Raises LlmrecError where the folder cannot be written.
     """
     path = Path(path).absolute()
-    if path.is_symlink():
-        path = path.resolve()
-    temporary = _temporary(path)
     try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        if path.exists():
-            # Two steps, because no system call swaps non-empty folders portably: a kill between them leaves the old
-            # folder whole under its hidden name, never a mixture.
-            previous = _temporary(path)
-            os.replace(path, previous)
-            try:
-                os.replace(temporary, path)
-            except OSError:
-                os.replace(previous, path)
-                raise
-            shutil.rmtree(previous, ignore_errors=True)
-        else:
-            os.replace(temporary, path)
+        if path.is_symlink():
+            path = path.resolve()
+        if known_by is not None:
+            _check_ours(put_back(path), known_by)
+        with _workplace(path) as place:
+            new = place / "new"
+            new.mkdir()
+            yield new
+            _replace(path, new)
+    except (OSError, SafetensorError) as error:
+        raise _cannot_write(path, error) from error
+
+
+def remove_folder(path: Path) -> None:
+    """Deletes a folder that is there, in one step for readers: it is whole until it is gone. LlmrecError where that is not allowed."""
+    try:
+        with _workplace(path) as place:
+            os.replace(path, place / "old")
     except OSError as error:
         raise _cannot_write(path, error) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _check_ours(path: Path, known_by: str) -> None:
+    if path.is_dir() and (path / known_by).is_file():
+        return
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise LlmrecError(
+            f"'{path}' exists and holds something else (there is no {known_by} in it), so it is left as it is. Name a new folder."
+        )
+
+
+def _replace(path: Path, new: Path) -> None:
+    """`new` becomes `path`; what was there goes with the workplace that `new` lies in."""
+    if not path.exists():
+        os.replace(new, path)
+    elif not _exchange(new, path):
+        # Two steps, and a kill between them leaves no `path`: the earlier folder has a name that `put_back` finds.
+        previous = new.parent.with_suffix(".old")
+        os.replace(path, previous)
+        try:
+            os.replace(new, path)
+        except OSError:
+            os.replace(previous, path)
+            raise
+        shutil.rmtree(previous, ignore_errors=True)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Exchanges two paths in one step, by Linux's renameat2; False where system or file system cannot."""
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of linux/fcntl.h and linux/fs.h
+    library = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(library, "renameat2"):
+        return False
+    if library.renameat2(here, os.fsencode(first), here, os.fsencode(second), ctypes.c_uint(exchange)) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP):
+        return False
+    raise OSError(number, os.strerror(number), str(second))
 
 
 def write_text(path: str | Path, text: str) -> None:

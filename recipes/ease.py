@@ -31,7 +31,7 @@ from llmrec.backbones.adapters import trainable_parts
 from llmrec.backbones.causal_lm import Backbone
 from llmrec.backbones.text_encoder import encode_texts
 from llmrec.backbones.trained_parts import PartSettings, train_parts
-from llmrec.config import Settings
+from llmrec.config import Seed, Settings
 from llmrec.data.click_rows import click_rows
 from llmrec.data.features import Features
 from llmrec.data.folder import Data, load_data
@@ -113,7 +113,7 @@ class Ease(PartSettings):
     reconstruction: ReconstructionSettings = ReconstructionSettings()
     training: TrainingSettings = TrainingSettings()
     table: TableSettings = TableSettings()
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
 
 
 def fitted_events(data: Data) -> Interactions:

@@ -26,7 +26,7 @@ from llmrec.backbones.pictures import picture_paths
 from llmrec.backbones.text_encoder import encode_texts
 from llmrec.backbones.trained_parts import PartSettings, TrainedPart, train_parts
 from llmrec.backbones.vision_language import encode_pictures
-from llmrec.config import Settings
+from llmrec.config import Seed, Settings
 from llmrec.data.folder import Data, load_data
 from llmrec.data.splits import Split
 from llmrec.enrich.alignment_texts import alignment_texts
@@ -151,7 +151,7 @@ class NextItem(PartSettings):
     alignment: AlignmentSettings = AlignmentSettings()
     training: TrainingSettings = TrainingSettings()
     validation: ValidationSettings = ValidationSettings()
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
 
 
 # -- model ----------------------------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from pydantic import Field
 from llmrec.backbones.adapters import TrainablePart, trainable_parts
 from llmrec.backbones.causal_lm import Backbone, ScoreRule
 from llmrec.backbones.trained_parts import PartSettings, train_parts
-from llmrec.config import Settings
+from llmrec.config import Seed, Settings
 from llmrec.data.catalog import Catalog
 from llmrec.data.click_rows import ClickRows, ClickSplit, liked_events
 from llmrec.data.folder import Data, load_data
@@ -142,7 +142,7 @@ class SoftTokensRecipe(PartSettings):
     curriculum: CurriculumSettings = CurriculumSettings()
     training: StepSettings = StepSettings()
     soft_training: StepSettings = StepSettings()  # of the second of two steps
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
 
 
 # -- data -----------------------------------------------------------------------------------------------------------------------

@@ -74,7 +74,13 @@ def check_command(
 def prepare_command(
     items: Items,
     interactions: Events,
-    out: Annotated[Path, typer.Option("--out", help="Folder to write. An older data folder there is replaced.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            help="Folder to write. An older data folder there is replaced; what was added stays if it fits.",
+        ),
+    ],
     ties: Annotated[
         str, typer.Option(help="Events of one user at one time: 'file' order, or 'shuffle' by the seed.")
     ] = "file",
@@ -97,14 +103,21 @@ def prepare_command(
         Path | None, typer.Option(help="Where the files named in the column 'image' lie; by default beside the items.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the data set; by default that of the folder.")] = None,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Lose what was added to an older data folder there and does not fit any more."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a data folder out of items and interactions. Nothing is left behind where it fails.
 
     Example: llmrec data prepare --items items.csv --interactions ratings.csv --out data/mine --rating-threshold 4
     """
+    from llmrec.config import check_seed
+    from llmrec.data.added_parts import added_parts
     from llmrec.data.prepare import prepare
 
+    check_seed(seed)
     if not as_json:
         typer.echo(f"Reading {items} and {interactions} ...", err=True)
     data = prepare(
@@ -119,6 +132,7 @@ def prepare_command(
         drop_doubles=drop_doubles,
         image_root=image_root,
         name=name,
+        force=force,
         columns=_columns(
             title=title_column,
             catalog_id=catalog_id_column,
@@ -128,8 +142,9 @@ def prepare_command(
             rating=rating_column,
         ),
     )
+    kept = [str(part) for part in added_parts(out)]
     if as_json:
-        typer.echo(json.dumps({"folder": str(out), **data.card}, ensure_ascii=False))
+        typer.echo(json.dumps({"folder": str(out), **data.card, "kept": kept}, ensure_ascii=False))
         return
     for what, count in data.card["counts"].items():
         if isinstance(count, int):
@@ -138,6 +153,8 @@ def prepare_command(
             for reason, number in count.items():
                 typer.echo(f"{'dropped by ' + reason.replace('_', ' '):28}{number:>14,}")
     _print_order(data.card)
+    if kept:
+        typer.echo(f"Kept, because they fit these data: {', '.join(kept)}.")
     typer.echo(f"Wrote {out} (content {data.card['content_hash']}).")
 
 

@@ -63,7 +63,6 @@ def items_with_pictures(
     rows = [json.loads(line) for line in items.read_text(encoding="utf-8").splitlines()]
     found = {} if posters is None else _posters(posters, [row["item_id"] for row in rows])
     with atomic_folder(out) as new:
-        new.mkdir(parents=True, exist_ok=True)
         for row in rows:
             item_id = row["item_id"]
             if only is not None and item_id not in only:

@@ -45,17 +45,18 @@ def tokenize(
     from dataclasses import replace
 
     from llmrec.backbones.item_features import TEXT, TextSource, item_features
+    from llmrec.config import check_seed
     from llmrec.data.folder import load_data
     from llmrec.errors import ConfigError
-    from llmrec.files import content_hash
+    from llmrec.files import check_name, content_hash
     from llmrec.items.codebooks import Scaling
     from llmrec.items.rq_kmeans import tokenize_features
 
     if method not in METHODS:
         raise ConfigError(f"there is no method '{method}' to find codes; there is: {', '.join(METHODS)}.")
+    check_seed(seed)
     name = name or method
-    if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name.startswith("."):
-        raise ConfigError(f"the name of semantic IDs should be letters, digits, '.', '_' and '-', but it is '{name}'.")
+    check_name(name, "the name of semantic IDs", ConfigError)
     sources = feature or [TEXT]
     if field and TEXT not in sources:
         raise ConfigError(

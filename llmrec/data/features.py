@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,9 +10,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from llmrec.errors import DataError
-from llmrec.files import atomic_file
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+from llmrec.files import atomic_file, check_name
 
 
 class Features:
@@ -53,8 +50,7 @@ class Features:
         vectors: numbers (num_items, D_name), finite in present rows; present: bool (num_items,), by default all.
         Raises DataError for another shape, for NaN or infinity in a present row, or a name that is no file name.
         """
-        if not _NAME.fullmatch(name):
-            raise DataError(f"the name of features should be letters, digits, '.', '_' and '-', but it is '{name}'.")
+        check_name(name, "the name of features", DataError)
         vectors = np.ascontiguousarray(vectors, dtype=np.float32)
         if vectors.ndim != 2 or len(vectors) != self.num_items or not vectors.shape[1]:
             raise DataError(
@@ -81,10 +77,7 @@ class Features:
         """Write FOLDER/NAME.safetensors for every name, each whole or not at all."""
         for name in self:
             with atomic_file(Path(folder) / f"{name}.safetensors") as temporary:
-                try:
-                    save_file({"vectors": self._vectors[name], "present": self.present[name]}, temporary)
-                except SafetensorError as error:  # its word for a full disk, too
-                    raise DataError(f"cannot write the features '{name}' to '{folder}': {error}.") from error
+                save_file({"vectors": self._vectors[name], "present": self.present[name]}, temporary)
 
     @classmethod
     def load(cls, folder: str | Path, num_items: int) -> Features:

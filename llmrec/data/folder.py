@@ -24,7 +24,7 @@ from llmrec.data.catalog import Catalog
 from llmrec.data.features import Features
 from llmrec.data.interactions import Interactions, integers
 from llmrec.errors import DataError
-from llmrec.files import content_hash, read_json, write_arrow, write_json
+from llmrec.files import content_hash, put_back, read_json, write_arrow, write_json
 
 FORMAT_VERSION = 1
 PARTS = ("data.json", "items.parquet", "interactions.parquet", "users.parquet", "features", "images", "semantic_ids",
@@ -75,7 +75,7 @@ def save_data(data: Data, folder: str | Path) -> None:
 
 def load_data(folder: str | Path) -> Data:
     """Read a prepared data folder. Raises DataError where it is none, not whole, or of a later format."""
-    folder = Path(folder)
+    folder = put_back(folder)
     if not (folder / "data.json").is_file():
         raise DataError(
             f"'{folder}' is not a prepared data folder ({'it has no data.json' if folder.is_dir() else 'no such folder'}). "

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from llmrec.data.added_parts import keep_added
 from llmrec.data.catalog import Catalog
 from llmrec.data.events import Events, count_ties, doubles, match_events, sort_events, unknown_items_sentence
 from llmrec.data.features import Features
@@ -19,7 +20,7 @@ from llmrec.data.folder import PARTS, Data, load_data, save_data
 from llmrec.data.interactions import Interactions
 from llmrec.data.readers import read_interactions, read_items
 from llmrec.errors import ConfigError, DataError
-from llmrec.files import atomic_folder
+from llmrec.files import atomic_folder, put_back, unfinished
 
 
 def prepare(
@@ -38,6 +39,7 @@ def prepare(
     drop_doubles: bool = False,
     columns: Mapping[str, str] | None = None,
     terms: str | None = None,
+    force: bool = False,
 ) -> Data:
     """Read items and interactions, write the data folder `out`, return what it holds.
 
@@ -46,8 +48,10 @@ def prepare(
     at least that, `min_user_events` users with at least that many. `drop_unknown` leaves out events of unknown items
     instead of refusing them, `drop_doubles` all but the first of a user's events with one item at one time. `columns` maps
     user_id, item_id, timestamp, rating (interactions), catalog_id and title (items) to the names in the files. Pictures
-    that the column `image` names are copied from `image_root` (by default where the items lie). Raises DataError for what
-    is wrong with the files or with `out` (a folder that llmrec did not write is never touched), ConfigError for settings.
+    that the column `image` names are copied from `image_root` (by default where the items lie). Features, semantic ids and
+    generated texts that were added to an older data folder `out` stay where they fit the new data (`added_parts`); where
+    some do not, `force` leaves them behind. Raises DataError for what is wrong with the files or with `out` (a folder that
+    llmrec did not write is never touched, and nothing that was added is lost without `force`), ConfigError for settings.
     Nothing is left behind where it fails.
     """
     out, items_path, interactions_path = Path(out), Path(items_path), Path(interactions_path)
@@ -95,6 +99,7 @@ def prepare(
         data = Data(catalog, interactions, Features(catalog.num_items), user_ids, card)
         card["content_hash"] = data.content_hash()
         save_data(data, new)
+        keep_added(out, new, data, force=force)
     return load_data(out)
 
 
@@ -112,8 +117,8 @@ def _counts(interactions: Interactions, catalog: Catalog) -> dict[str, int]:
 
 def check_replaceable(out: Path) -> None:
     """Raise DataError unless `out` is new, empty, or holds a prepared data folder and nothing else."""
-    if out.is_dir():
-        entries = sorted(entry.name for entry in out.iterdir())
+    if put_back(out).is_dir():
+        entries = sorted(entry.name for entry in set(out.iterdir()) - set(unfinished(out)))
         foreign = [entry for entry in entries if entry not in PARTS]
         if entries and (foreign or "data.json" not in entries):
             raise DataError(

@@ -7,7 +7,6 @@ card.json      format_version, about, model, prompt and its hash, settings, coun
 from __future__ import annotations
 
 import logging
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,14 +14,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from llmrec.data.catalog import Catalog
+from llmrec.data.added_parts import texts_fit
 from llmrec.data.folder import Data
 from llmrec.enrich.quality import GOOD
 from llmrec.errors import DataError
-from llmrec.files import atomic_folder, read_json, write_arrow, write_json
+from llmrec.files import atomic_folder, check_name, put_back, read_json, write_arrow, write_json
 
 FORMAT_VERSION = 1
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 logger = logging.getLogger(__name__)
 
 
@@ -59,15 +57,14 @@ class Knowledge:
             "text": pa.array([self.all_texts[row] or "" for row in asked], pa.string()),
             "status": pa.array([self.statuses[row] for row in asked], pa.string()),
         })  # fmt: skip
-        with atomic_folder(folder) as temporary:
+        with atomic_folder(folder, known_by="card.json") as temporary:
             write_arrow(temporary / "texts.parquet", table)
             write_json(temporary / "card.json", {"format_version": FORMAT_VERSION} | self.card)
 
 
 def knowledge_folder(data_folder: Path, name: str) -> Path:
     """Where the knowledge called `name` lies. DataError for a name that is no folder name."""
-    if not _NAME.fullmatch(name):
-        raise DataError(f"the name of knowledge should be letters, digits, '.', '_' and '-', but it is '{name}'.")
+    check_name(name, "the name of generated texts", DataError)
     return Path(data_folder) / "knowledge" / name
 
 
@@ -82,7 +79,7 @@ def load_knowledge(data: Data, name: str | None, *, about: str = "items") -> Kno
     if name is None:
         name = _only_name(data.folder, about)
     folder = knowledge_folder(data.folder, name)
-    card = read_json(folder / "card.json", "card of the knowledge", DataError)
+    card = read_json(put_back(folder) / "card.json", "card of the knowledge", DataError)
     if card.get("format_version") != FORMAT_VERSION or card.get("about") != about:
         raise DataError(
             f"expected knowledge about {about} of format {FORMAT_VERSION} in '{folder}', but it is about {card.get('about')} "
@@ -107,23 +104,21 @@ def load_knowledge(data: Data, name: str | None, *, about: str = "items") -> Kno
 
 def _check_belongs(folder: Path, card: dict, data: Data) -> None:
     """Refuses what was written about other items, or about users from other events."""
-    if card["about"] == "users":
-        made_for, here, what = card.get("content_hash"), data.content_hash(), "data"
-    else:
-        made_for, here, what = card.get("catalog_hash"), data.catalog.content_hash, "catalogue"
-    if made_for == here:
-        return
-    num_old, num_items = card.get("num_rows"), data.catalog.num_items
-    has_grown = what == "catalogue" and isinstance(num_old, int) and 0 < num_old < num_items
-    if has_grown and Catalog(data.catalog.table.slice(0, num_old)).content_hash == made_for:
+    fit = texts_fit(card, data)
+    if fit == "first":
         logger.warning(
             "the knowledge in '%s' is about the first %d of %d items; the others came later and have no text. Run the same "
-            "`llmrec enrich` again: it asks about those alone.", folder, num_old, num_items,
+            "`llmrec enrich` again: it asks about those alone.", folder, card["num_rows"], data.catalog.num_items,
         )  # fmt: skip
+    if fit != "none":
         return
+    if card["about"] == "users":
+        made_for, here, what = card.get("content_hash"), data.content_hash(), "other data"
+    else:
+        made_for, here, what = card.get("catalog_hash"), data.catalog.content_hash, "another catalogue"
     raise DataError(
-        f"the knowledge in '{folder}' was written for {'other data' if what == 'data' else 'another catalogue'} (content {made_for}, "
-        f"that of '{data.folder}' is {here}). Run the same `llmrec enrich` again: it asks only what it has not been asked."
+        f"the knowledge in '{folder}' was written for {what} (content {made_for}, that of '{data.folder}' is {here}). "
+        "Run the same `llmrec enrich` again: it asks only what it has not been asked."
     )
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from llmrec.config import Settings
+from llmrec.config import Seed, Settings
 
 
 class EnrichSettings(Settings):
@@ -37,7 +37,7 @@ class EnrichSettings(Settings):
     temperature: float = Field(0.0, ge=0, le=5)  # 0: greedy
     top_p: float = Field(1.0, gt=0, le=1)
     repetition_penalty: float = Field(1.1, ge=1, le=3)  # on what the answer has said; a server is not told of it
-    seed: int = 0
+    seed: Seed = 0
     retries: int = Field(2, ge=0, le=20)  # of a text that is no good, sampled with other seeds
     retry_temperature: float = Field(0.8, gt=0, le=5)
     retry_top_p: float = Field(0.95, gt=0, le=1)

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 from rapidfuzz import process
 
-from llmrec.config import Settings, load_config
+from llmrec.config import Seed, Settings, load_config
 from llmrec.data import splits
 from llmrec.data.interactions import Interactions
 from llmrec.data.splits import Split
@@ -45,7 +45,7 @@ class ByUser(Settings):
     policy: Literal["by_user"]
     valid: float = Field(0.1, gt=0, lt=1)
     test: float = Field(0.1, gt=0, lt=1)
-    seed: int = 0
+    seed: Seed = 0
 
     def make(self, interactions: Interactions) -> Split:
         """The split of these interactions."""
@@ -57,7 +57,7 @@ class Interval(Settings):
 
     resamples: int = Field(1000, ge=10)
     level: float = Field(0.95, gt=0, lt=1)
-    seed: int = 0
+    seed: Seed = 0
 
 
 class Task(Settings):

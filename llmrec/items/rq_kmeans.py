@@ -197,6 +197,10 @@ def tokenize_features(
             f"{levels} levels of {size} codes tell {max(size, 0) ** levels} items apart, but the catalog has {len(features)}. "
             "Use more levels or larger codebooks."
         )
+    if size > (most := max(MAX_CODEBOOK_SIZE, len(features), default_codebook_size(len(features), levels))):
+        raise ConfigError(
+            f"{len(features)} items have no use for {size} codes a level; {most} are the most. Use fewer."
+        )
     codebooks = fit_codebooks(features, [size] * levels, seed=seed, components=components)
     before = nearest_codes(features, codebooks)
     codes = make_unique(features, before, codebooks)

@@ -14,11 +14,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from llmrec.errors import ArtifactError, DataError
-from llmrec.files import atomic_folder, content_hash, read_json, write_json
+from llmrec.files import atomic_folder, content_hash, put_back, read_json, write_json
 from llmrec.items.codebooks import Codebooks, nearest_codes
 from llmrec.items.unique_codes import make_unique, row_keys
 
 FORMAT_VERSION = 1
+DESCRIPTION = "semantic_ids.json"
 _LEVEL_LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -148,9 +149,9 @@ class SemanticIDs:
     def save(self, folder: str | Path) -> None:
         """Writes codes, codebooks where there are any, and semantic_ids.json with the card, whole or not at all.
 
-        A folder that is there already is replaced. Raises LlmrecError where it cannot be written.
+        Older ones there are replaced. Raises LlmrecError where it cannot be written, or holds something else.
         """
-        with atomic_folder(folder) as temporary:
+        with atomic_folder(folder, known_by=DESCRIPTION) as temporary:
             save_file({"codes": self.codes}, temporary / "codes.safetensors")
             if self.codebooks is not None:
                 save_file(self.codebooks.tensors(), temporary / "codebooks.safetensors")
@@ -159,13 +160,13 @@ class SemanticIDs:
                 "codebook_sizes": list(self.codebook_sizes),
                 "card": self.card,
             }
-            write_json(temporary / "semantic_ids.json", description)
+            write_json(temporary / DESCRIPTION, description)
 
     @classmethod
     def load(cls, folder: str | Path) -> SemanticIDs:
         """Reads what `save` wrote. Raises ArtifactError for a folder that is not whole or of another format."""
         folder = Path(folder)
-        description = read_json(folder / "semantic_ids.json", "description of semantic IDs", ArtifactError)
+        description = read_json(put_back(folder) / DESCRIPTION, "description of semantic IDs", ArtifactError)
         if description.get("format_version") != FORMAT_VERSION:
             raise ArtifactError(
                 f"the semantic IDs in '{folder}' have format version {description.get('format_version')!r}; this program reads "

@@ -29,7 +29,7 @@ from llmrec.backbones.load import ModelSource
 from llmrec.backbones.pretrained import load_backbone
 from llmrec.data.catalog import Catalog
 from llmrec.errors import ArtifactError, LlmrecError
-from llmrec.files import atomic_folder, read_json, write_json, write_text
+from llmrec.files import atomic_folder, put_back, read_json, write_json, write_text
 from llmrec.items.forms import FORMS, ItemTokens
 from llmrec.items.semantic_ids import SemanticIDs
 from llmrec.nn.item_table import ItemTable
@@ -61,14 +61,13 @@ def save_artifact(
     max_title_tokens: int,
     protocol: dict[str, Any],
 ) -> None:
-    """Writes the run's model to `folder`, replacing what was there once everything is written.
+    """Writes the run's model to `folder`, replacing an older one there once everything is written.
 
     Args:
         protocol: JSON facts about data, split, fit, seeds and training that every number of this model depends on.
     """
     backbone = model.backbone
-    with atomic_folder(folder) as temporary:
-        temporary.mkdir(parents=True, exist_ok=True)
+    with atomic_folder(folder, known_by=MANIFEST) as temporary:
         whole = is_trained_whole(backbone)
         if whole:
             backbone.causal_lm.save_pretrained(temporary / "backbone")
@@ -140,7 +139,7 @@ def read_manifest(run: str | Path) -> dict[str, Any]:
 def find_model(run: str | Path) -> Path:
     """The model folder of a run: the folder itself or its `model` subfolder, whichever holds a manifest."""
     for folder in (Path(run), Path(run) / MODEL_FOLDER):
-        if (folder / MANIFEST).is_file():
+        if (put_back(folder) / MANIFEST).is_file():
             return folder
     what = "does not exist" if not Path(run).exists() else "holds none (a training that has not finished?)"
     raise ArtifactError(

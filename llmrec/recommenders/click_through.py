@@ -138,8 +138,8 @@ class ClickModel(nn.Module):
         return scores
 
     def save(self, folder: str | Path, card: dict) -> None:
-        """Write the folder, replacing what was there. card: JSON facts that every number of this model depends on."""
-        with atomic_folder(folder) as temporary:
+        """Write the folder, replacing an older model there. card: JSON facts that every number of this model depends on."""
+        with atomic_folder(folder, known_by=CARD) as temporary:
             save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, temporary / WEIGHTS)
             facts = {
                 "format_version": FORMAT_VERSION,

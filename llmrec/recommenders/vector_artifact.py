@@ -112,7 +112,7 @@ def save_adapter_run(folder: Path, backbone: Backbone, vectors: Features, card: 
 
     vectors: by name, what the adapter makes of every item. card: JSON facts of the training. The folder is written whole or not at all.
     """
-    with atomic_folder(folder) as temporary:
+    with atomic_folder(folder, known_by=MANIFEST) as temporary:
         save_vector_tokens(temporary / VECTOR_TOKENS, backbone)
         vectors.save(temporary / "item_vectors")
         write_json(temporary / MANIFEST, {"format_version": ADAPTER_VERSION, "kind": ADAPTER_KIND, "protocol": card})

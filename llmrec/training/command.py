@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +22,7 @@ from llmrec.backbones.causal_lm import Backbone
 from llmrec.config import Settings, load_config, save_config
 from llmrec.data.folder import Data
 from llmrec.errors import ConfigError, DataError, LlmrecError
-from llmrec.files import check_writable, unfinished, write_json
+from llmrec.files import check_writable, put_back, remove_folder, sweep, unfinished, write_json
 from llmrec.recommenders.artifact import MANIFEST, MODEL_FOLDER
 from llmrec.terminal import printable
 from llmrec.training.checkpoints import LOG
@@ -98,7 +97,8 @@ def settle_run_folder(config: SettingsT, folder: Path, *, fresh: bool) -> Settin
         return config
     started_with = load_config(type(config), known)
     _check_same(config, started_with, folder)
-    if (folder / MODEL_FOLDER / MANIFEST).exists():
+    if (put_back(folder / MODEL_FOLDER) / MANIFEST).exists():
+        sweep(folder)
         PartialState().print(f"the run in '{folder}' is finished and left as it is; --fresh starts over")
         return None
     return started_with.model_copy(update={"output": str(folder)})  # what was "auto" stays as it was settled then
@@ -128,8 +128,9 @@ def begin_run(
     state.wait_for_everyone()  # everybody has looked before anything is written
     if state.is_main_process:
         old = [folder / name for name in (MODEL_FOLDER, "checkpoints", LOG, FILE, *parts)] if fresh else []
-        for path in [*old, *unfinished(folder)]:  # a model that was half written is as large as one
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        sweep(folder)  # a model that was half written is as large as one
+        for path in old:
+            remove_folder(path) if path.is_dir() else path.unlink(missing_ok=True)
         write_json(folder / INPUTS, inputs)
         save_config(config, folder / CONFIG)  # last: a run that was only half removed is still the old one
     state.wait_for_everyone()  # who looks for checkpoints now finds the folder as it is to be

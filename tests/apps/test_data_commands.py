@@ -1,10 +1,12 @@
 import json
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from llmrec.apps.data_commands import data_app
-from llmrec.errors import DataError
+from llmrec.data.features import Features
+from llmrec.errors import ConfigError, DataError
 
 ITEMS = "item_id,title\na,Alien\nb,Brazil\n"
 EVENTS = "user,item,rating,time\nu,a,5,1\nu,b,3,2\nu,a,4,3\n"
@@ -78,3 +80,28 @@ def test_prepare_says_in_what_unit_times_with_decimals_are_kept_and_drops_double
     result = CliRunner().invoke(data_app, ["prepare", *files, "--out", str(tmp_path / "out"), "--drop-doubles"])
     assert "Times have decimals and are kept as whole numbers of 1e-2." in result.stdout
     assert "dropped by double                        1" in result.stdout
+
+
+def test_prepare_says_what_it_kept_and_refuses_to_lose_what_does_not_fit(files, tmp_path):
+    command = ["prepare", *files, "--out", str(tmp_path / "out")]
+    assert CliRunner().invoke(data_app, command).exit_code == 0
+    features = Features(2)
+    features.add("sound", np.eye(2))
+    features.save(tmp_path / "out" / "features")
+    assert "Kept, because they fit these data: features 'sound'." in CliRunner().invoke(data_app, command).stdout
+    assert json.loads(CliRunner().invoke(data_app, [*command, "--json"]).stdout)["kept"] == ["features 'sound'"]
+    (tmp_path / "items.csv").write_text(ITEMS + "c,Casablanca\n")
+    refused = CliRunner().invoke(data_app, command).exception
+    assert isinstance(refused, DataError) and "features 'sound'. They would be lost" in str(refused)
+    assert CliRunner().invoke(data_app, [*command, "--force"]).exit_code == 0
+    assert not (tmp_path / "out" / "features").exists()
+
+
+@pytest.mark.parametrize("seed", ["-1", "4294967296"])
+def test_a_seed_that_cannot_be_one_is_refused(files, tmp_path, seed):
+    command = ["prepare", *files, "--out", str(tmp_path / "out"), "--ties", "shuffle", "--seed", seed]
+    refused = CliRunner().invoke(data_app, command).exception
+    assert isinstance(refused, ConfigError) and f"a seed is a number from 0 to 4294967295, but it is {seed}" in str(
+        refused
+    )
+    assert not (tmp_path / "out").exists()

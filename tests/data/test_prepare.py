@@ -6,10 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from llmrec.data.added_parts import added_parts
 from llmrec.data.check import check
+from llmrec.data.features import Features
 from llmrec.data.folder import load_data
 from llmrec.data.prepare import prepare
+from llmrec.enrich.knowledge import Knowledge, load_knowledge
 from llmrec.errors import ConfigError, DataError, LlmrecError
+from llmrec.files import unfinished, write_json
+from llmrec.items.codes_folder import codes_of
+from llmrec.items.semantic_ids import SemanticIDs
 
 ITEMS = "item_id,title\na,Alien\nb,Brazil\nc,Casablanca\n"
 EVENTS = "user_id,item_id,rating,timestamp\nu2,b,5,20\nu1,a,4,10\nu2,a,2,20\nu1,c,5,5\nu2,c,4,10\n"
@@ -259,3 +265,88 @@ def test_check_of_a_real_set_finds_its_ties(bench_data):
     assert any(
         "9704 users (43 %) have a last event, the test target" in entry["message"] for entry in report["warnings"]
     )
+
+
+MORE_ITEMS = ITEMS + "d,Dune\n"
+TEXTS = {"format_version": 1, "settings": {"keep_flagged": False}}
+
+
+def with_added_parts(data) -> None:
+    """What `features`, `tokenize` and `enrich` add to a data folder, for these data."""
+    folder, catalog = data.folder, data.catalog
+    features = Features(catalog.num_items)
+    features.add("sound", np.eye(catalog.num_items, 2))
+    features.save(folder / "features")
+    write_json(folder / "features" / "sound.json", {"from": "sound.npy"})
+    codes = np.arange(catalog.num_items, dtype=np.int32)[:, None]
+    card = {"catalog_hash": catalog.content_hash}
+    SemanticIDs(codes, (8,), card=card).save(folder / "semantic_ids" / "mine")
+    written = {0: ("about it", "ok")}
+    Knowledge.of(catalog.num_items, written, TEXTS | card | {"about": "items", "num_rows": catalog.num_items}).save(
+        folder / "knowledge" / "films"
+    )
+    Knowledge.of(2, written, TEXTS | {"about": "users", "num_rows": 2, "content_hash": data.content_hash()}).save(
+        folder / "knowledge" / "people"
+    )
+
+
+def names_of_added(folder: Path) -> list[str]:
+    return [str(part) for part in added_parts(folder)]
+
+
+ALL_ADDED = ["features 'sound'", "semantic ids 'mine'", "generated texts 'films'", "generated texts 'people'"]
+
+
+def test_preparing_the_same_data_again_keeps_all_that_was_added_to_them(tmp_path):
+    out = tmp_path / "out"
+    with_added_parts(prepare(*write_files(tmp_path), out))
+    assert names_of_added(out) == ALL_ADDED
+    data = prepare(*write_files(tmp_path), out, name="renamed")
+    assert data.card["name"] == "renamed" and names_of_added(out) == ALL_ADDED
+    assert data.features["sound"].tolist() == [[1, 0], [0, 1], [0, 0]]
+    assert (out / "features" / "sound.json").is_file()
+    assert codes_of(out / "semantic_ids" / "mine", data).codes.tolist() == [[0], [1], [2]]
+    assert load_knowledge(data, "films").texts[0] == "about it"
+    assert load_knowledge(data, "people", about="users").texts[0] == "about it"
+
+
+@pytest.mark.parametrize(
+    ("items", "events", "lost"),
+    [
+        (ITEMS, EVENTS + "u3,a,5,1\n", ["generated texts 'people'"]),
+        (MORE_ITEMS, EVENTS, ["features 'sound'", "semantic ids 'mine'", "generated texts 'people'"]),
+        (ITEMS.replace("Alien", "Aliens"), EVENTS, ["semantic ids 'mine'", "generated texts 'films'", "generated texts 'people'"]),
+        ("item_id,title\nb,Brazil\na,Alien\nc,Casablanca\n", EVENTS, ALL_ADDED),
+    ],
+    ids=["more events", "more items", "another title", "another order"],
+)  # fmt: skip
+def test_what_does_not_fit_the_new_data_is_never_lost_in_silence(tmp_path, items, events, lost):
+    out = tmp_path / "out"
+    before = prepare(*write_files(tmp_path), out)
+    with_added_parts(before)
+    files = write_files(tmp_path, items, events)
+    with pytest.raises(DataError, match=r"does not fit these: .*give --force to lose them") as refused:
+        prepare(*files, out)
+    assert [name for name in ALL_ADDED if name in str(refused.value)] == lost
+    assert names_of_added(out) == ALL_ADDED and load_data(out).content_hash() == before.content_hash()
+    data = prepare(*files, out, force=True)
+    assert names_of_added(out) == [name for name in ALL_ADDED if name not in lost]
+    assert data.content_hash() != before.content_hash() and not unfinished(tmp_path)
+
+
+def test_parts_that_cannot_be_read_are_not_lost_in_silence_either(tmp_path):
+    out = tmp_path / "out"
+    with_added_parts(prepare(*write_files(tmp_path), out))
+    (out / "knowledge" / "films" / "card.json").write_text("{")
+    (out / "semantic_ids" / "notes.txt").write_text("mine")
+    with pytest.raises(DataError, match=r"does not fit these: semantic ids 'notes.txt', generated texts 'films'\."):
+        prepare(*write_files(tmp_path), out)
+
+
+def test_what_a_killed_command_left_in_the_folder_bars_nobodys_way(tmp_path):
+    out = tmp_path / "out"
+    prepare(*write_files(tmp_path), out)
+    for left in (out / ".data.json.7-0123abcd.tmp", out / "semantic_ids" / ".mine.7-0123abcd.tmp"):
+        left.mkdir(parents=True)
+    prepare(*write_files(tmp_path), out)
+    assert not list(out.rglob(".*"))

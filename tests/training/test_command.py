@@ -112,7 +112,7 @@ def test_what_a_killed_process_was_writing_is_removed_and_nobodys_way_is_barred_
     folder, asked = tmp_path / "run", Recipe(output=str(tmp_path / "run"))
     with pytest.raises(KeyboardInterrupt), atomic_folder(folder / "model") as half_written:
         (half_written / "backbone").write_text("half")
-        shutil.copytree(half_written, killed := half_written.with_name(".model.7-0123abcd.tmp"))
+        shutil.copytree(half_written, killed := folder / ".model.7-0123abcd.tmp")
         raise KeyboardInterrupt
     assert unfinished(folder) == [killed], "a process that is not killed leaves nothing"
     assert settle_run_folder(asked, folder, fresh=False) == asked
