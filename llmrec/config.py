@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from rapidfuzz import fuzz, process
 
 from llmrec.errors import ConfigError
@@ -17,9 +17,18 @@ from llmrec.yaml_text import parse_yaml, read_yaml, yaml_kind
 
 
 class Settings(BaseModel):
-    """A block of settings; a key it does not know is an error, and so is NaN or infinity."""
+    """A block of settings; a key it does not know is an error, and so is NaN, infinity, or a whole number of more than 32 bits."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _has_32_bits(cls, value: Any) -> Any:
+        """Counts beyond that end in overflows deep inside libraries."""
+        for number in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(number, int) and abs(number) >= 2**32:
+                raise ValueError(f"whole numbers lie below {2**32}")
+        return value
 
 
 SettingsT = TypeVar("SettingsT", bound=Settings)

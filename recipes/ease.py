@@ -66,7 +66,13 @@ from llmrec.training.command import begin_run, print_parts, recipe_main, refuse_
 from llmrec.training.estimate import Estimate
 from llmrec.training.inputs import training_inputs
 from llmrec.training.reconstruction import divide_texts, held_out_costs, soft_vectors, text_costs
-from llmrec.training.soft_tokens import AdapterSettings, SoftTokenSettings, make_soft_tokens, soft_features
+from llmrec.training.soft_tokens import (
+    AdapterSettings,
+    SoftTokenSettings,
+    check_collaborative_dim,
+    make_soft_tokens,
+    soft_features,
+)
 from llmrec.training.trainer import Batch, ComputeLoss, Criterion, Objective, TrainingSettings, train
 
 
@@ -90,12 +96,12 @@ class TableSettings(Settings):
 
     # name of an arm -> run folder of a finished adapter stage, the first also before its training; {}: this run's own, as `adapter`
     adapters: dict[str, str] = Field(default_factory=dict)
-    models: tuple[ModelKind, ...] = ("dnn", "dcn_v2", "din", "autoint")
-    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    models: tuple[ModelKind, ...] = Field(("dnn", "dcn_v2", "din", "autoint"), min_length=1)
+    seeds: tuple[Seed, ...] = Field((0, 1, 2, 3, 4), min_length=1)
     model: ClickSettings = ClickSettings()
     without_ids: bool = False  # every arm once more without the items' trained rows: what its features alone are worth
     rare_below: int = Field(20, ge=0)  # rows of items with fewer training rows are reported by themselves; 0: not
-    sasrec_seeds: tuple[int, ...] = (0, 1, 2)  # (): no SASRec
+    sasrec_seeds: tuple[Seed, ...] = (0, 1, 2)  # (): no SASRec
 
 
 class Ease(PartSettings):
@@ -183,7 +189,9 @@ def id_vectors(config: Ease, data: Data, backbone: Backbone) -> torch.Tensor | N
     nothing but the adapter; None without contrast."""
     if not config.reconstruction.contrast_weight:
         return None
-    factors = torch.from_numpy(cached_factors(EaseR(), fitted_events(data), config.reconstruction.contrast_dim))
+    dim = config.reconstruction.contrast_dim
+    check_collaborative_dim("reconstruction.contrast_dim", dim, data.catalog.num_items)
+    factors = torch.from_numpy(cached_factors(EaseR(), fitted_events(data), dim))
     generator = torch.Generator().manual_seed(config.seed)
     turned = torch.linalg.qr(torch.randn(backbone.dim, factors.shape[1], generator=generator)).Q.T  # (contrast_dim, D)
     return (factors @ turned).to(backbone.device)

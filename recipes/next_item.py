@@ -51,12 +51,25 @@ from llmrec.recommenders.baselines import EaseR
 from llmrec.recommenders.factor_cache import cached_factors
 from llmrec.recommenders.item_writing import item_mentions, item_tokens_for, soft_prompt_ids
 from llmrec.recommenders.language_model import LanguageModel, recommender_of
-from llmrec.training.backbones import BackboneSettings, check_positions, checked_packing, make_backbone, settle_dtype
+from llmrec.training.backbones import (
+    BackboneSettings,
+    check_can_be_saved,
+    check_positions,
+    checked_packing,
+    make_backbone,
+    settle_dtype,
+)
 from llmrec.training.command import begin_run, data_facts, print_parts, recipe_main, settle_run_folder
 from llmrec.training.estimate import Estimate
 from llmrec.training.inputs import training_inputs
 from llmrec.training.objectives import item_loss_of
-from llmrec.training.soft_tokens import SoftTokenSettings, make_soft_prompt, make_soft_tokens, soft_features
+from llmrec.training.soft_tokens import (
+    SoftTokenSettings,
+    check_collaborative_dim,
+    make_soft_prompt,
+    make_soft_tokens,
+    soft_features,
+)
 from llmrec.training.trainer import Batch, ComputeLoss, Objective, TrainingRows, TrainingSettings, train
 
 if TYPE_CHECKING:
@@ -72,9 +85,9 @@ class ItemSettings(Settings):
     mention: tuple[Literal["text", "unique_id", "semantic_id", "soft", "image"], ...] = ()
     semantic_ids: str | None = None  # a folder `llmrec tokenize` wrote; None: the only ones in the data folder
     start: Literal["text", "collaborative", "random"] = "text"  # what item rows are initialised from
-    collaborative_dim: int = 256
+    collaborative_dim: int = Field(256, ge=1)
     dropout: float = Field(0.0, ge=0, lt=1)  # of item rows as inputs
-    max_title_tokens: int = 32
+    max_title_tokens: int = Field(32, ge=2)
     # unique ids: items without a training event get the mean row of their nearest seen items by text
     place_unseen: bool = True
 
@@ -96,9 +109,11 @@ class PromptSettings(Settings):
 
     name: str = "next_item/bare"  # a shipped prompt, or the path of one
     rows: Literal["dense", "answer"] = "dense"  # dense: every history item is a target (bare prompts only)
-    max_history: int = 50  # items
-    history_step: int = 1  # items that a full history drops at once: so many events share its beginning, read once
-    max_tokens: int = 1024
+    max_history: int = Field(50, ge=1)  # items
+    history_step: int = Field(
+        1, ge=1
+    )  # items that a full history drops at once: so many events share its beginning, read once
+    max_tokens: int = Field(1024, ge=1)
 
 
 class LossSettings(Settings):
@@ -123,8 +138,10 @@ class AlignmentSettings(Settings):
     @field_validator("tasks")
     @classmethod
     def _exist(cls, tasks: dict[str, float]) -> dict[str, float]:
-        for name in tasks:
+        for name, times in tasks.items():
             find_task(name)
+            if times < 0:
+                raise ValueError(f"an epoch holds the rows of {name} so often, which cannot be less than 0")
         return tasks
 
 
@@ -198,6 +215,7 @@ def make_model(
     if "soft_prompt" in config.train:
         backbone.add_vectors("soft_prompt", make_soft_prompt(config.soft_prompt, backbone, seed=config.seed))
     train_parts(backbone, config.train, config, seed=config.seed)
+    check_can_be_saved(backbone)
     encoder = PromptEncoder(
         load_prompt(config.prompt.name), backbone.tokenizer, tokens, data.catalog,
         max_history=config.prompt.max_history, history_step=config.prompt.history_step, max_tokens=config.prompt.max_tokens,
@@ -221,7 +239,9 @@ def start_features(config: NextItem, data: Data, split: Split) -> np.ndarray:
     """float32 (num_items, F): item texts through a sentence encoder, or item factors of EASE-R fitted on the training events."""
     if config.items.start == "text":
         return encode_texts(data.catalog.texts())
-    return cached_factors(EaseR(), split.train, config.items.collaborative_dim)
+    dim = config.items.collaborative_dim
+    check_collaborative_dim("items.collaborative_dim", dim, data.catalog.num_items)
+    return cached_factors(EaseR(), split.train, dim)
 
 
 def place_unseen(model: LanguageModel, data: Data, split: Split) -> int:

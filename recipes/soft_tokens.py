@@ -54,7 +54,14 @@ from llmrec.recommenders.click_means import CLICK_MEANS, mean_scores
 from llmrec.recommenders.item_writing import SOFT, item_mentions, item_tokens_for
 from llmrec.recommenders.language_model import LanguageModel, recommender_of
 from llmrec.recommenders.pointwise import liked_logits
-from llmrec.training.backbones import BackboneSettings, check_positions, checked_packing, make_backbone, settle_dtype
+from llmrec.training.backbones import (
+    BackboneSettings,
+    check_can_be_saved,
+    check_positions,
+    checked_packing,
+    make_backbone,
+    settle_dtype,
+)
 from llmrec.training.command import begin_run, data_facts, print_parts, recipe_main, refuse_sharded, settle_run_folder
 from llmrec.training.curriculum import Curriculum
 from llmrec.training.estimate import Estimate, Estimates
@@ -84,7 +91,7 @@ class ItemSettings(Settings):
     """How items are written."""
 
     answer: Literal["text", "soft"] = "text"  # of the next item: its title, or by inner product with its soft tokens
-    max_title_tokens: int = 32
+    max_title_tokens: int = Field(32, ge=2)
 
 
 class PromptSettings(Settings):
@@ -92,8 +99,8 @@ class PromptSettings(Settings):
 
     name: str = "click/chat"  # a shipped prompt, or the path of one: of the task click where objective=pointwise
     max_history: int = Field(10, ge=1)  # items
-    history_step: int = 1  # items that a full history drops at once (objective=next_item)
-    max_tokens: int = 512
+    history_step: int = Field(1, ge=1)  # items that a full history drops at once (objective=next_item)
+    max_tokens: int = Field(512, ge=1)
 
 
 class NextItemSettings(Settings):
@@ -168,8 +175,15 @@ def read_events(config: SoftTokensRecipe, data: Data) -> Events:
     """The rows or cases of the objective, and the training events among them."""
     if config.objective == "next_item":
         split, wanted = load_task(config.next_item.task).split.make(data.interactions), config.next_item
-        asked = {"max_cases": wanted.max_test_users, "seed": config.seed}
-        drawn_lists(split.test, data.catalog.num_items, wanted.num_candidates, **asked)  # else refused after training
+        asked = {"max_cases": wanted.max_test_users, "seed": config.seed, "setting": "next_item.num_candidates"}
+        *_, left_out = drawn_lists(
+            split.test, data.catalog.num_items, wanted.num_candidates, **asked
+        )  # else refused after training
+        if left_out:
+            PartialState().print(
+                f"{left_out} test users have had so many items that no {wanted.num_candidates} candidates can be drawn for them; the "
+                "hit ratio among candidates leaves them out (a smaller next_item.num_candidates keeps them)"
+            )
         return Events(split.train, split=split)
     whole, drawn = make_click_rows(
         config.clicks, data.interactions, max_history=config.prompt.max_history, seed=config.seed
@@ -206,6 +220,7 @@ def make_model(config: SoftTokensRecipe, data: Data, events: Events, backbone: B
     names += ["semantic_adapter"] if has_soft else []
     names += ["item_table"] if answer == SOFT else []
     train_parts(backbone, names, config, seed=config.seed)
+    check_can_be_saved(backbone)
     forms = HYBRID if has_soft else WORDS
     encoder = encoder_of(config, backbone, data.catalog, tokens, forms)
     rule = config.next_item.rule or ("level" if answer == SOFT else "full")

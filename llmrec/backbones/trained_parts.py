@@ -31,7 +31,7 @@ class LoraSettings(Settings):
     """Low-rank adapters in the backbone's linear layers."""
 
     rank: int = Field(16, ge=1)
-    alpha: float = 32.0
+    alpha: float = Field(32.0, gt=0)
     dropout: float = Field(0.05, ge=0, lt=1)
     targets: Literal["all-linear"] | list[str] = "all-linear"
     dora: bool = False  # with a trained length for each column

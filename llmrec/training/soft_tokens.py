@@ -63,10 +63,21 @@ def soft_features(settings: SoftTokenSettings, data: Data, train: Interactions |
     extra = Features(data.catalog.num_items)
     if "collaborative" in settings.features:
         assert train is not None, "collaborative features need the events that they may be fitted to"
+        if settings.collaborative == "ease_r":
+            check_collaborative_dim("soft.collaborative_dim", settings.collaborative_dim, data.catalog.num_items)
         extra.add("collaborative", *collaborative_factors(settings.collaborative, train, settings.collaborative_dim))
     features = item_features(settings.features, data, text=settings.text, image=settings.image, extra=extra)
     items_without_features(features, data.catalog, settings.on_missing)
     return features
+
+
+def check_collaborative_dim(setting: str, dim: int, num_items: int) -> None:
+    """Raises ConfigError where EASE-R's item factors cannot be as wide as `setting` says."""
+    if dim > num_items:
+        raise ConfigError(
+            f"{setting} is {dim}, but {num_items} items have factors of at most {num_items} dimensions; set "
+            f"{setting}={num_items} or less."
+        )
 
 
 def feature_sources(settings: SoftTokenSettings) -> dict[str, dict[str, Any]]:

@@ -85,6 +85,13 @@ class TrainingSettings(Settings):
     log_every: int = Field(10, ge=1)  # optimiser steps
     trackers: tuple[str, ...] = ()  # any the Trainer knows: tensorboard, wandb, mlflow, ...
 
+    @field_validator("max_steps")
+    @classmethod
+    def _is_some_or_unset(cls, max_steps: int) -> int:
+        if max_steps != -1 and max_steps < 1:
+            raise ValueError("expected 1 or more steps, or -1 to go by training.epochs")
+        return max_steps
+
     @field_validator("trackers")
     @classmethod
     def _are_installed(cls, trackers: tuple[str, ...]) -> tuple[str, ...]:

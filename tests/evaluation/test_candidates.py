@@ -29,10 +29,11 @@ class Fixed(DenseRecommender):
 
 
 def test_candidates_are_the_target_and_items_the_user_has_not_had():
-    candidates = drawn_candidates(CASES, 10, 5, seed=0)
+    candidates, rows = drawn_candidates(CASES, 10, 5, seed=0)
+    assert rows.tolist() == list(range(40))
     assert (candidates[:, 0] == 3).all()
     assert all(len(set(row)) == 5 and not {1, 2} & set(row) for row in candidates.tolist())
-    np.testing.assert_array_equal(candidates, drawn_candidates(CASES, 10, 5, seed=0))
+    np.testing.assert_array_equal(candidates, drawn_candidates(CASES, 10, 5, seed=0)[0])
 
 
 def test_hits_are_counted_by_hand():
@@ -45,12 +46,22 @@ def test_hits_are_counted_by_hand():
 
 def test_no_cases_have_no_hit_ratio():
     found = hit_among(Fixed(np.zeros(10)), CASES, 5, max_cases=0, seed=0)
-    assert found == {"cases": 0, "candidates": 5, "hit@1": None, "low": None, "high": None}
+    assert found == {"cases": 0, "left_out": 0, "candidates": 5, "hit@1": None, "low": None, "high": None}
 
 
 def test_a_list_longer_than_what_is_left_is_refused():
-    with pytest.raises(ConfigError, match="ask for fewer candidates"):
-        drawn_candidates(CASES, 10, 9, seed=0)
+    with pytest.raises(
+        ConfigError, match=r"of 10 no user has more than 7 left; set next_item.num_candidates=8 or less"
+    ):
+        drawn_candidates(CASES, 10, 9, seed=0, setting="next_item.num_candidates")
+    assert drawn_candidates(CASES, 10, 8, seed=0)[0].shape == (40, 8)
+
+
+def test_a_user_who_has_had_nearly_everything_is_left_out_and_counted():
+    histories = Histories.from_lists([[1, 2], [0, 1, 2, 4, 5, 6, 7, 8], [1]])
+    cases = Cases(np.arange(3, dtype=np.int32), histories, np.full(3, 3, np.int32), None)
+    found = hit_among(Fixed([0, 0, 0, 9, 0, 0, 0, 0, 0, 0]), cases, 5, max_cases=3, seed=0)
+    assert (found["cases"], found["left_out"], found["hit@1"]) == (2, 1, 1.0)
 
 
 def test_click_figures_lie_in_their_intervals():

@@ -112,12 +112,21 @@ def test_a_folder_with_other_files_is_refused(few_users, tiny_model, tmp_path):
         ("items.dropout=1", "'items.dropout' .* less than 1"),
         ("prompt.max_tokens=100000", "has only 2048 positions"),
         ("prompt.history_step=21", "1 to max_history=20; it is 21"),
+        ("training.max_steps=0", "'training.max_steps' .* -1 to go by training.epochs"),
+        ("seed=4294967296", "'seed' .* less than or equal to 4294967295"),
+        ("training.log_every=1000000000000", "'training.log_every' .* below 4294967296"),
+        ("alignment.tasks={title_to_item: -1}", "'alignment.tasks' .* title_to_item so often"),
+        ("backbone.scratch={hidden_size: 100, num_heads: 8}", "even multiple of num_heads"),
+        (
+            "items.start=collaborative",
+            r"items.collaborative_dim is 2000, but 1682 items .* items.collaborative_dim=1682 or less",
+        ),
         ("training.trackers=[abacus]", "the tracker 'abacus' is not installed"),
     ],
 )
 def test_a_setting_that_cannot_work_is_refused_before_training(few_users, tiny_model, tmp_path, setting, sentence):
     with pytest.raises(ConfigError, match=sentence):
-        run_here(settings(few_users, tiny_model, tmp_path / "run", setting))
+        run_here(settings(few_users, tiny_model, tmp_path / "run", "items.collaborative_dim=2000", setting))
 
 
 def test_semantic_ids_of_another_catalogue_are_refused(few_users, tiny_model, tmp_path):
