@@ -128,6 +128,14 @@ def _finish(knowledge: Knowledge, enrichment: Enrichment, folder: Path, as_json:
         for sample in samples:
             typer.echo(f"  {printable(sample)}")
         typer.echo(f"Written to {folder}")
+    if tally.cut_in_thought:
+        left = sum(status == "cut_off" for status in knowledge.statuses)
+        typer.echo(
+            f"{len(tally.cut_in_thought):,} answers ended while the model was still thinking, so they were asked for again with up to "
+            f"{tally.most_new_tokens:,} tokens; {left:,} are still cut off. A reasoning model needs a higher "
+            f"--max-new-tokens than {enrichment.settings.max_new_tokens:,}.",
+            err=True,
+        )
     if tally.unasked:
         typer.echo(
             f"{len(tally.unasked):,} questions were not asked: the budget of {enrichment.settings.max_tokens:,} tokens would not hold "

@@ -16,17 +16,20 @@ from typing import Any
 
 import jinja2
 import torch
-from transformers import GenerationConfig, LogitsProcessorList, PreTrainedTokenizerBase, TextStreamer
+from transformers import GenerationConfig, LogitsProcessorList, PreTrainedTokenizerBase
+from transformers.generation.streamers import BaseStreamer
 
 from llmrec.backbones.causal_lm import LayerCount
 from llmrec.backbones.load import ModelSource, Weights
 from llmrec.backbones.pretrained import load_backbone
+from llmrec.backbones.reasoning import HARMONY_MARKS, MARKS, SpokenPieces, opened_by, spoken
 from llmrec.backbones.seeded_choice import Choice, SeededChoice
 from llmrec.backbones.serving import pack
 from llmrec.errors import ConfigError, ModelError, RequestError
 from llmrec.files import content_hash
 from llmrec.items.plain_text import plain_ids
 
+THINKING_TOKENS = 1024  # more, once, where an answer's tokens were used up by thoughts
 POSITIONS_A_PASS = 8192  # tokens read and written, padding included, that one batch holds
 _TOKENS_WITHOUT_A_LIMIT = 1 << 17  # of models that do not say how many positions they have
 # Two of Unicode's "not a character" code points stand around what a message says; texts lose all of them.
@@ -39,7 +42,7 @@ class Generated:
     """What the model wrote behind one prompt, without the prompt and without what its answer was given to begin with.
 
     num_prompt_tokens: `prefill` included; num_new_tokens: the end token included; finished: whether the model ended the
-    text itself (else it was cut at max_new_tokens).
+    text itself (else it was cut at max_new_tokens, perhaps while it was thinking). Thoughts of a reasoning model are no text.
     """
 
     text: str
@@ -92,7 +95,10 @@ class TextModel:
             prefill = opened["content"].rstrip() + prefill
         marked = [{**turn, "content": f"{_OPEN}{_clean(turn['content']).strip()}{_CLOSE}"} for turn in prompt]
         try:
-            text = self.tokenizer.apply_chat_template(marked, tokenize=False, add_generation_prompt=True)
+            # templates of models that may think or not know the switch; the others pass it over
+            text = self.tokenizer.apply_chat_template(
+                marked, tokenize=False, add_generation_prompt=True, enable_thinking=False
+            )
         except (jinja2.TemplateError, ValueError) as error:
             roles = [turn["role"] for turn in prompt]
             why = f"its chat template refuses the roles {roles}: {error}" if self.is_chat else "it has no chat template"
@@ -100,6 +106,26 @@ class TextModel:
                 f"'{self.source.name}' cannot be asked in messages: {why}. Ask in plain text, or choose another model."
             ) from error
         return self._marked_ids(text + _OPEN + _clean(prefill) + _CLOSE)
+
+    def decode(self, answer: Sequence[int], prompt: Sequence[int]) -> str:
+        """The text of an answer's ids, with the marks of thoughts that stand in it or that the prompt ends with, for `spoken`."""
+        opened = opened_by(self.tokenizer.decode(prompt[-8:]))
+        if not self._thought_marks:
+            return opened + self.tokenizer.decode(answer, skip_special_tokens=True)
+        return opened + self.tokenizer.decode(
+            [token for token in answer if token in self._thought_marks or token not in self._special]
+        )
+
+    @cached_property
+    def _special(self) -> frozenset[int]:
+        return frozenset(number for number, token in self.tokenizer.added_tokens_decoder.items() if token.special)
+
+    @cached_property
+    def _thought_marks(self) -> frozenset[int]:
+        """Special tokens, which decoding leaves out, that tell thoughts from words."""
+        marks = MARKS | (HARMONY_MARKS if "<|channel|>" in self._added else frozenset())
+        ids = [self.tokenizer.convert_tokens_to_ids(mark) for mark in marks if mark in self._added]
+        return frozenset(ids) & self._special
 
     def _marked_ids(self, marked: str) -> list[int]:
         """Added tokens where the template spells them, words elsewhere; text between two of them is tokenised as one piece."""
@@ -203,6 +229,10 @@ def generate_texts(
             _generate(model, [rows[row] for row in batch], max_new_tokens, temperature, seed, on_text),
             strict=True,
         )
+    for row, written in found.items():
+        room = min(max_new_tokens + THINKING_TOKENS, model.max_tokens - len(rows[row]))
+        if not (written.finished or written.text.strip()) and room > max_new_tokens:
+            (found[row],) = _generate(model, [rows[row]], room, temperature, seed, on_text)
     return [found[row] for row in range(len(rows))]
 
 
@@ -230,28 +260,38 @@ def _generate(
                 do_sample=False, max_new_tokens=max_new_tokens, eos_token_id=list(stops) or None, pad_token_id=padding
             ),
             logits_processor=LogitsProcessorList([SeededChoice(choices, longest)]),
-            streamer=None if on_text is None else _Pieces(model.tokenizer, on_text),
+            streamer=None if on_text is None else _Pieces(model, rows[0], on_text),
         )[:, longest:]  # (B, at most max_new_tokens), padding behind an end token
     found = []
     for row, answer in zip(rows, written.tolist(), strict=True):
         length = next((place for place, token in enumerate(answer) if token in stops), len(answer))
-        text = model.tokenizer.decode(answer[:length], skip_special_tokens=True)
+        text = spoken(model.decode(answer[:length], row)).text
         finished = length < len(answer)
         found.append(Generated(text, len(row), length + finished, finished))
     return found
 
 
-class _Pieces(TextStreamer):
+class _Pieces(BaseStreamer):
     """Hands on whole words as soon as they stand."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, on_text: Callable[[str], None]) -> None:
-        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
-        self.on_text = on_text
+    def __init__(self, model: TextModel, prompt: list[int], on_text: Callable[[str], None]) -> None:
+        self.model, self.prompt = model, prompt
+        self._pieces, self._answer, self._text = SpokenPieces(on_text), None, ""
 
-    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
-        """See TextStreamer."""
-        if text:
-            self.on_text(text)
+    def put(self, value: torch.Tensor) -> None:
+        """The prompt at first, which is passed over; then a token at a time."""
+        if self._answer is None:
+            self._answer = []
+            return
+        self._answer += [token for token in value.flatten().tolist() if token not in self.model.stop_tokens]
+        text = self.model.decode(self._answer, self.prompt)
+        whole = text[: max(text.rfind(" "), text.rfind("\n"), len(self._text) - 1) + 1]
+        self._pieces.add(whole[len(self._text) :])
+        self._text = whole
+
+    def end(self) -> None:
+        """The rest."""
+        self._pieces.add(self.model.decode(self._answer, self.prompt)[len(self._text) :], is_last=True)
 
 
 def _batches(lengths: list[int], max_new_tokens: int) -> Iterator[list[int]]:

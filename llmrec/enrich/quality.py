@@ -10,6 +10,7 @@ import zlib
 from collections import Counter
 from typing import Literal
 
+from llmrec.backbones.reasoning import spoken
 from llmrec.enrich.providers import VALUES, Chat, Completion, without_marks
 
 Status = Literal["ok", "trimmed", "empty", "refusal", "looping", "cut_off", "echo", "duplicate", "too_long", "failed"]
@@ -30,12 +31,15 @@ _WORD = re.compile(
 )  # Chinese and Japanese have no spaces: each character counts as a word
 
 
-def judge(chat: Chat, completion: Completion) -> tuple[str, Status]:
-    """The text to keep, with the answer's given start in front, and what is the matter with it.
+def judge(chat: Chat, completion: Completion, *, opens_before: bool = False) -> tuple[str, Status]:
+    """The text to keep, without a reasoning model's thoughts, with the answer's given start in front, and what is the matter with it.
 
-    A text that the token limit cut off is trimmed to its last full sentence; where there is none it is "cut_off".
+    A text that the token limit cut off is trimmed to its last full sentence; where there is none, or where the model was still
+    thinking, it is "cut_off". opens_before: see `cut_in_thought`.
     """
-    text = " ".join(completion.text.split())
+    if cut_in_thought(completion, opens_before=opens_before):
+        return "", "cut_off"
+    text = " ".join(spoken(completion.text).text.split())
     if len(_WORD.findall(text)) < 3:
         return _joined(chat.answer_start, text), "empty"
     status: Status = "ok"
@@ -50,6 +54,17 @@ def judge(chat: Chat, completion: Completion) -> tuple[str, Status]:
     elif is_echo(text, chat):
         status = "echo"
     return _joined(chat.answer_start, text), status
+
+
+def cut_in_thought(completion: Completion, *, opens_before: bool = False) -> bool:
+    """Whether the token limit came before the first word of the answer: more tokens would bring one.
+
+    opens_before: whether the model's thoughts begin in the prompt, so that an answer without a mark of their end is thoughts alone.
+    """
+    if completion.finish != "length":
+        return False
+    found = spoken(completion.text)  # some servers keep thoughts apart: what came is then empty
+    return found.is_thinking or not found.text.strip() or (opens_before and found.text == completion.text)
 
 
 def said(text: str, chat: Chat) -> str:

@@ -8,14 +8,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from llmrec.backbones.reasoning import spoken
 from llmrec.data.folder import Data
 from llmrec.enrich.cache import AnswerCache
 from llmrec.enrich.knowledge import Knowledge
 from llmrec.enrich.providers import Chat, Completion, Provider, ProviderError, Request
-from llmrec.enrich.quality import GOOD, Status, judge, said
+from llmrec.enrich.quality import GOOD, Status, cut_in_thought, judge, said
 from llmrec.enrich.questions import enrich_prompt, questions
 from llmrec.enrich.settings import EnrichSettings
 from llmrec.files import content_hash
+
+MORE_ROOM = 4  # times as many tokens, where they ended within a model's thoughts
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,8 @@ class Tally:
     retried: int = 0
     unasked: set[Chat] = field(default_factory=set)  # the budget of tokens did not hold them
     failures: dict[Chat, str] = field(default_factory=dict)  # what the provider said in place of an answer
+    cut_in_thought: set[Chat] = field(default_factory=set)  # the model was still thinking when its tokens were used up
+    most_new_tokens: int = 0  # that one of them was given then
 
 
 Progress = Callable[[int, int, Tally], None]  # (answers there, answers wanted, tally) after each answer
@@ -103,24 +108,32 @@ class Enrichment:
         Raises ProviderError where going on makes no sense; what was finished is kept, and a second run goes on from there.
         """
         best: dict[Chat, tuple[str, Status]] = {}
+        longer: dict[Chat, int] = {}  # how many times a question was given more tokens
         retried: set[Chat] = set()
         requests = [self._request(chat, 0) for chat in self._askable()]
         for attempt in range(self.settings.retries + 1):
             self._ask(self._missing(requests))
             answers = self.cache.get([self.cache.key(request) for request in requests])
+            opens_before = any(spoken(completion.text).opened_before for completion in answers.values())
             for request in requests:
                 completion = answers.get(self.cache.key(request))
-                if completion is not None:
-                    text, status = judge(request.chat, completion)
-                    if request.chat not in best or status in GOOD:
-                        best[request.chat] = text, status
+                if completion is None:
+                    continue
+                text, status = judge(request.chat, completion, opens_before=opens_before)
+                if request.chat not in best or status in GOOD:
+                    best[request.chat] = text, status
+                if cut_in_thought(completion, opens_before=opens_before):
+                    longer[request.chat] = longer.get(request.chat, 0) + 1
             self._flag_duplicates(best)
             bad = [chat for chat, (_, status) in best.items() if status not in GOOD]
             if not bad or attempt == self.settings.retries:
                 break
             retried |= set(bad)
-            requests = [self._request(chat, attempt + 1) for chat in bad]
+            requests = [self._request(chat, attempt + 1 - longer.get(chat, 0), longer.get(chat, 0)) for chat in bad]
+            given = [request.max_new_tokens for request in requests if request.chat in longer]
+            self.tally.most_new_tokens = max(self.tally.most_new_tokens, *given, 0)
         self.tally.retried = len(retried)
+        self.tally.cut_in_thought = set(longer)
         # Whoever has a text is no failure, even if a first batch or another try came to nothing.
         self.tally.failures = {chat: why for chat, why in self.tally.failures.items() if chat not in best}
         self.tally.unasked -= set(best)
@@ -175,13 +188,19 @@ class Enrichment:
     def _askable(self) -> list[Chat]:
         return [chat for chat in self.different if chat not in self.too_long]
 
-    def _request(self, chat: Chat, attempt: int) -> Request:
-        """The question at one attempt: the first as asked, later ones sampled, each with a seed of its own."""
+    def _request(self, chat: Chat, attempt: int, longer: int = 0) -> Request:
+        """The question at one attempt: the first as asked, later ones sampled, each with a seed of its own.
+
+        longer: how many times the tokens were used up within the model's thoughts, each of which brings more of them.
+        """
         s = self.settings
+        room = s.max_new_tokens * MORE_ROOM**longer
+        if self.provider.max_tokens is not None:
+            room = max(s.max_new_tokens, min(room, self.provider.max_tokens - self._lengths[chat]))
         temperature, top_p = (s.temperature, s.top_p) if attempt == 0 else (s.retry_temperature, s.retry_top_p)
         digest = content_hash(repr(chat), f"{s.seed} {attempt}")
         seed = 0 if temperature == 0 else int(digest, 16) % 2**31
-        return Request(chat, s.max_new_tokens, temperature, top_p, s.repetition_penalty, seed)
+        return Request(chat, room, temperature, top_p, s.repetition_penalty, seed)
 
     def _missing(self, requests: Sequence[Request]) -> list[Request]:
         there = self.cache.get([self.cache.key(request) for request in requests])

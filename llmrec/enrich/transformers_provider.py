@@ -94,15 +94,15 @@ class TransformersProvider:
             logits_processor=LogitsProcessorList([SeededChoice(choices, longest)]),
         )[:, longest:]  # (B, at most max_new_tokens), padding behind an end token
         return [
-            self._completion(row[: request.max_new_tokens], len(prompt))
+            self._completion(row[: request.max_new_tokens], prompt)
             for row, request, prompt in zip(written.tolist(), requests, prompts, strict=True)
         ]
 
-    def _completion(self, ids: list[int], num_prompt_tokens: int) -> Completion:
+    def _completion(self, ids: list[int], prompt: list[int]) -> Completion:
         length = next((place for place, token in enumerate(ids) if token in self.text_model.stop_tokens), len(ids))
-        text = self.text_model.tokenizer.decode(ids[:length], skip_special_tokens=True)
+        text = self.text_model.decode(ids[:length], prompt)
         finished = length < len(ids)
-        return Completion(text, "stop" if finished else "length", num_prompt_tokens, length + finished)
+        return Completion(text, "stop" if finished else "length", len(prompt), length + finished)
 
     def _cache(self, beginning: list[int], num_rows: int) -> DynamicCache:
         """Keys and values of the beginning all prompts share, computed once, repeated for every row."""

@@ -92,7 +92,9 @@ class VllmProvider:
         for place, output in enumerate(self._engine.generate(prompts, parameters, use_tqdm=False)):
             answer = output.outputs[0]
             finish = "length" if answer.finish_reason == "length" else "stop"
-            yield place, Completion(answer.text, finish, len(output.prompt_token_ids), len(answer.token_ids))
+            said = [token for token in answer.token_ids if token not in self._stop_ids]
+            text = self._prompts.decode(said, output.prompt_token_ids)
+            yield place, Completion(text, finish, len(output.prompt_token_ids), len(answer.token_ids))
 
 
 def _stop_ids(source, tokenizer) -> list[int]:

@@ -111,3 +111,17 @@ def test_any_text_gets_a_status_and_a_good_one_is_not_empty(text, finish):
     kept, found = judge(CHAT, Completion(text, finish, 1, 1))
     assert found not in GOOD or len(kept) > len(CHAT.answer_start)
     assert kept == " ".join(kept.split()) or found == "empty"
+
+
+@pytest.mark.parametrize(
+    "thoughts", ["<think>\nOkay, one film.\n</think>\n\n", "<think>\n\n</think>\n\n", "Okay.\n</think>\n\n"]
+)
+def test_the_thoughts_of_a_reasoning_model_are_not_kept(thoughts):
+    chat = Chat(CHAT.turns)
+    found = judge(chat, Completion(f"{thoughts}A slow, tender film about two brothers.", "stop", 10, 10))
+    assert found == ("A slow, tender film about two brothers.", "ok")
+
+
+@pytest.mark.parametrize("text", ["<think>\nOkay. I should recall the plot first. It may", "", " \n"])
+def test_thoughts_alone_are_cut_off_and_never_a_text(text):
+    assert judge(CHAT, Completion(text, "length", 10, 64)) == ("", "cut_off")

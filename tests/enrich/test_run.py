@@ -173,3 +173,21 @@ def test_profiles_of_users_are_written_for_these_very_events(films, tmp_path):
     assert knowledge.statuses == ["ok", "ok", None]
     assert knowledge.card["split"] == {"policy": "leave_one_out", "fit": "train"}
     assert knowledge.card["content_hash"] == films.content_hash()
+
+
+@pytest.mark.parametrize("opening", ["<think>\n", ""])
+def test_a_model_that_was_still_thinking_is_asked_again_with_more_tokens(films, tmp_path, opening):
+    """With no opening mark (it stands in the template) another answer's end mark tells that the model thinks."""
+
+    def reasoning(body: dict, number: int) -> Reply:
+        if "Heat" in question(body) and body["max_tokens"] < 200:
+            return completion(f"{opening}Okay, the user wants a film. I should recall the plot first. It may", "length")
+        return completion(f"{opening}Okay.\n</think>\n\n{good_text(body)}")
+
+    with ChatServer(reasoning) as server:
+        run = enrichment(films, server, tmp_path, max_new_tokens=64)
+        knowledge = run.run()
+    assert set(knowledge.statuses) == {"ok"} and not any("Okay" in text for text in knowledge.texts)
+    asked = [(body["max_tokens"], body["temperature"]) for body in server.bodies if "Heat" in question(body)]
+    assert asked == [(64, 0.0), (256, 0.0)]
+    assert len(run.tally.cut_in_thought) == 1 and run.tally.most_new_tokens == 256
