@@ -10,11 +10,15 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import pyarrow.types as types
 from rapidfuzz import fuzz, process
 
-from llmrec.data.formats import as_column, plain_text, shortened
+from llmrec.data.columns import has_no_name
+from llmrec.data.formats import read_parquet
+from llmrec.data.ids import is_list
+from llmrec.data.item_columns import is_text, no_words
+from llmrec.data.reading import quoted, reading, shortened
+from llmrec.data.text_values import as_column, plain_text
 from llmrec.errors import DataError, RequestError
 from llmrec.files import content_hash, write_arrow
 
@@ -26,7 +30,8 @@ class Catalog:
 
     `table` has the columns item_id (string, unique, not empty), title (string; missing titles are "" and counted in
     `num_untitled`), then any text or list-of-text columns; a column `image` holds paths relative to the data folder.
-    Other kinds of column are turned into text. Raises DataError for a missing column and for null, empty or repeated ids.
+    Other kinds of column are turned into text; columns without a name, such as the index that a data frame writes, are left out and
+    counted in `num_unnamed`. Raises DataError for a missing column and for null, empty or repeated ids.
     """
 
     def __init__(self, table: pa.Table) -> None:
@@ -38,7 +43,9 @@ class Catalog:
         if len(set(table.column_names)) < table.num_columns:
             raise DataError(f"the items should have each column once, but have: {', '.join(table.column_names)}.")
         columns = {name: _as_text(table[name], name) for name in ("item_id", "title")}
-        columns |= {name: _as_text(table[name], name) for name in table.column_names if name not in columns}
+        named = [name for name in table.column_names if not has_no_name(name)]
+        self.num_unnamed = table.num_columns - len(named)
+        columns |= {name: _as_text(table[name], name) for name in named if name not in columns}
         # Taking rows from a column in several pieces copies all of it first; ids are taken at every look-up.
         columns["item_id"] = pa.table([columns["item_id"]], ["item_id"]).combine_chunks()["item_id"]
         _check_filled(columns["item_id"])
@@ -64,6 +71,17 @@ class Catalog:
     def fields(self) -> list[str]:
         """The columns other than item_id, the title first."""
         return self.table.column_names[1:]
+
+    @cached_property
+    def no_words(self) -> dict[str, str]:
+        """The columns that hold no words and therefore stay out of texts unless they are named: column -> what it holds."""
+        found = {name: no_words(self.table[name]) for name in self.fields if name not in ("title", "image")}
+        return {name: what for name, what in found.items() if what}
+
+    @property
+    def word_fields(self) -> list[str]:
+        """The fields that go into texts by default: all but `image` and those of `no_words`."""
+        return [name for name in self.fields if name != "image" and name not in self.no_words]
 
     @property
     def item_ids(self) -> list[str]:
@@ -95,9 +113,9 @@ class Catalog:
         items = self._find(item_ids)
         if (items < 0).any():
             unknown = str(item_ids[int(np.argmax(items < 0))])
-            nearest = ", ".join(f"'{known}'" for known in nearest_words(unknown, self.item_ids))
+            nearest = ", ".join(quoted(known) for known in nearest_words(unknown, self.item_ids))
             raise RequestError(
-                f"the catalog of {self.num_items} items has no item id '{shortened(unknown)}'. "
+                f"the catalog of {self.num_items} items has no item id {quoted(unknown)}. "
                 f"The nearest ids are: {nearest or 'none'}."
             )
         return items
@@ -144,10 +162,10 @@ class Catalog:
     def texts(self, fields: Sequence[str] | None = None) -> list[str]:
         """One text an item for encoders: "title. field: value. ..." with the fields that it has.
 
-        fields: their order; by default all but `image`. Raises DataError for an unknown field.
+        fields: their order; by default `word_fields`. Raises DataError for an unknown field.
         """
         if fields is None:
-            fields = [field for field in self.fields if field != "image"]
+            fields = self.word_fields
         columns = [self._column(field).to_pylist() for field in fields]
         texts = []
         for values in zip(*columns, strict=True):
@@ -181,7 +199,7 @@ class Catalog:
         """
         known = np.flatnonzero(self.contains(new.item_ids))
         if len(known):
-            examples = ", ".join(f"'{shortened(new.item_id(item))}'" for item in known[:3])
+            examples = ", ".join(quoted(new.item_id(item)) for item in known[:3])
             raise DataError(
                 f"{len(known)} of {new.num_items} new items are in the catalog of {self.num_items} items already: {examples}. "
                 "Remove them from the new items; an item's texts cannot be changed after training."
@@ -201,13 +219,12 @@ class Catalog:
     @classmethod
     def load(cls, path: str | Path) -> Catalog:
         """Read what `save` wrote, memory-mapped. Raises DataError for a missing, broken or truncated file."""
-        try:
-            catalog = cls(pq.read_table(path, memory_map=True))
-            pa.default_memory_pool().release_unused()  # decompressing leaves as much again with Arrow's allocator
-            return catalog
-        except (OSError, pa.ArrowException) as error:
-            reason = str(error).rstrip(". ")  # Arrow ends some of its sentences, not all
-            raise DataError(f"cannot read the catalog '{path}': {reason}. Prepare the data again.") from error
+        path = Path(path)
+        with reading(path, "the catalog", advice="Prepare the data again."):
+            table = read_parquet(path, memory_map=True)
+        catalog = cls(table)
+        pa.default_memory_pool().release_unused()  # decompressing leaves as much again with Arrow's allocator
+        return catalog
 
 
 def nearest_words(word: str, known: Sequence[str], limit: int = 3) -> list[str]:
@@ -215,32 +232,39 @@ def nearest_words(word: str, known: Sequence[str], limit: int = 3) -> list[str]:
     return [match for match, _, _ in process.extract(word[:200], known, scorer=fuzz.ratio, limit=limit)]
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    return types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
-
-
 def _as_text(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
     """The column as string or list<string>; whole floats lose their ".0", nested values become JSON."""
-    kind = column.type
-    if types.is_dictionary(kind):
-        column, kind = column.cast(kind.value_type), kind.value_type
-    if _is_text(kind) or types.is_integer(kind):
-        return column.cast(pa.string())
-    if types.is_null(kind):
-        return pa.chunked_array([pa.nulls(len(column), pa.string())])
-    is_list = types.is_list(kind) or types.is_large_list(kind)
-    if is_list and name in ("item_id", "title", "image"):
-        raise DataError(
-            f"the column '{name}' of the items should hold one text an item but holds lists ({kind}). "
-            "Keep one of each list, or rename the column."
-        )
-    if is_list and (_is_text(kind.value_type) or types.is_null(kind.value_type)):
-        return column.cast(pa.list_(pa.string()))
-    if is_list:
-        rows = [None if row is None else [plain_text(v) for v in row if v is not None] for row in column.to_pylist()]
+    # ValueError, OverflowError: dates that no calendar of Python has
+    with reading(f"the column '{shortened(name)}' of the items", "texts", ValueError, OverflowError, advice="Mend it."):
+        kind = column.type
+        if types.is_dictionary(kind):
+            column, kind = column.cast(kind.value_type), kind.value_type
+        if types.is_float16(kind):
+            column, kind = column.cast(pa.float32()), pa.float32()
+        if is_text(kind) or types.is_integer(kind):
+            return column.cast(pa.string())
+        if types.is_null(kind):
+            return pa.chunked_array([pa.nulls(len(column), pa.string())])
+        if is_list(kind) and name in ("item_id", "title", "image"):
+            raise DataError(
+                f"the column '{name}' of the items should hold one text an item but holds lists ({kind}). "
+                "Keep one of each list, or rename the column."
+            )
+        if is_list(kind) and (is_text(kind.value_type) or types.is_null(kind.value_type)):
+            return column.cast(pa.list_(pa.string()))
+        values = column.to_pylist()
+    if types.is_map(kind):
+        values = [None if value is None else dict(value) for value in values]
+    if is_list(kind):
+        rows = [
+            None if value is None else [text for v in value if v is not None and (text := plain_text(v))]
+            for value in values
+        ]
         return pa.chunked_array([pa.array(rows, pa.list_(pa.string()))])
     # NaN, the one value unequal to itself, is a missing number.
-    rows = [None if value is None or value != value else plain_text(value) for value in column.to_pylist()]
+    rows = [None if value is None or value != value else plain_text(value) for value in values]
+    if types.is_nested(kind):
+        rows = [row or None for row in rows]
     return pa.chunked_array([pa.array(rows, pa.string())])
 
 
@@ -288,7 +312,7 @@ def _check_unique(item_ids: pa.ChunkedArray, order: np.ndarray) -> None:
         return
     tally = pc.value_counts(item_ids.combine_chunks())
     repeated = tally.filter(pc.greater(tally.field("counts"), 1))
-    examples = ", ".join(f"'{shortened(row['values'])}' ({row['counts']} times)" for row in repeated[:3].to_pylist())
+    examples = ", ".join(f"{quoted(row['values'])} ({row['counts']} times)" for row in repeated[:3].to_pylist())
     raise DataError(
         f"every item_id should stand once in the items, but {len(repeated)} stand more often: {examples}. "
         "Keep one row an item."

@@ -18,8 +18,8 @@ from llmrec.data.events import (
     sort_events,
     unknown_items_sentence,
 )
-from llmrec.data.formats import shortened
 from llmrec.data.readers import read_interactions, read_items
+from llmrec.data.reading import shortened
 from llmrec.errors import LlmrecError
 
 _LONG_TITLE = 1000  # characters; a language model's prompt holds a few thousand in all

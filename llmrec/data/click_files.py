@@ -16,10 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from llmrec.data.click_rows import PADDING, ClickRows, ClickSplit
+from llmrec.data.formats import read_parquet
 from llmrec.data.interactions import integers
+from llmrec.data.reading import reading
 from llmrec.errors import DataError
 from llmrec.files import content_hash, write_arrow
 
@@ -63,19 +64,17 @@ def read_click_split(folder: str | Path, num_items: int, *, max_history: int) ->
 
 
 def _read(path: Path, num_items: int, max_history: int) -> ClickRows:
-    try:
-        table = pq.read_table(path)
+    # KeyError: a column that is not there; the others: columns of other types, or with nulls
+    what, other_columns = "click rows with the columns user, item, label and history", (TypeError, AttributeError)
+    with reading(path, what, KeyError, ValueError, *other_columns):
+        table = read_parquet(path)
         users, items = (integers(table[name], np.int32, f"'{name}' in '{path}'") for name in ("user", "item"))
         labels = table["label"].to_numpy().astype(bool)
         lists = table["history"].combine_chunks()
         lists = lists.chunk(0) if isinstance(lists, pa.ChunkedArray) else lists
         flat = integers(lists.flatten(), np.int32, f"'history' in '{path}'")
         lengths = lists.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)
-    except (OSError, KeyError, pa.ArrowException, ValueError, TypeError, AttributeError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise DataError(
-            f"expected click rows with the columns user, item, label and history in '{path}', but it cannot be read so ({first})."
-        ) from error
+        times = integers(table["time"], np.int64, f"'time' in '{path}'") if "time" in table.column_names else None
     named = np.concatenate([items, flat])
     if len(named) and not (named.min() >= 0 and named.max() < num_items):
         raise DataError(
@@ -86,7 +85,6 @@ def _read(path: Path, num_items: int, max_history: int) -> ClickRows:
         raise DataError(
             f"the click rows in '{path}' should hold both classes, but {labels.sum()} of {len(labels)} are liked."
         )
-    times = integers(table["time"], np.int64, f"'time' in '{path}'") if "time" in table.column_names else None
     zeros = np.zeros(len(items), np.int32)
     return ClickRows(users, items, labels, _latest(flat, lengths, max_history), zeros, zeros.copy(), times)
 

@@ -67,6 +67,11 @@ def match_columns(
     return found
 
 
+def has_no_name(name: str) -> bool:
+    """Whether a column is called nothing, or what data frames call their index: it says nothing about its row."""
+    return not name.strip() or re.fullmatch(r"Unnamed: \d+(_level_\d+)?|__index_level_\d+__", name) is not None
+
+
 def listed(names: Sequence[str]) -> str:
     """The names in one line, the first 30 of them."""
     more = f", ... ({len(names)} in all)" if len(names) > 30 else ""

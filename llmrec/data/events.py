@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from llmrec.data.catalog import Catalog, nearest_words
-from llmrec.data.formats import shortened
 from llmrec.data.interactions import Interactions
 from llmrec.data.readers import order_source
+from llmrec.data.reading import quoted, shortened
 from llmrec.errors import DataError
 
 
@@ -97,8 +97,8 @@ def unknown_items_sentence(events: Events, catalog: Catalog, limit: int = 3) -> 
     """How many events are of items that the catalog lacks, with examples and the nearest ids that it has."""
     examples, known_ids = [], catalog.item_ids
     for item_id in events.unknown_ids[:limit]:
-        nearest = ", ".join(f"'{shortened(known)}'" for known in nearest_words(item_id, known_ids))
-        examples.append(f"'{shortened(item_id)}' (nearest: {nearest})")
+        nearest = ", ".join(quoted(known) for known in nearest_words(item_id, known_ids))
+        examples.append(f"{quoted(item_id)} (nearest: {nearest})")
     return (
         f"{events.num_unknown} of {len(events.items)} interactions are with {len(events.unknown_ids)} item ids that the "
         f"items lack, such as {'; '.join(examples)}"

@@ -5,6 +5,9 @@ N items of the catalogue, M rows of a file, D width.
 
 from __future__ import annotations
 
+import tokenize
+import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +18,11 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from llmrec.data.catalog import Catalog, nearest_words
-from llmrec.data.columns import listed
+from llmrec.data.columns import has_no_name, listed
 from llmrec.data.features import Features
-from llmrec.data.formats import KINDS, read_table, shortened
+from llmrec.data.formats import KINDS, read_table
+from llmrec.data.ids import ids_of, is_list
+from llmrec.data.reading import quoted, reading, shortened
 from llmrec.errors import DataError
 
 ARRAYS = (".npy", ".safetensors")
@@ -32,8 +37,8 @@ def read_features(name: str, path: Path, catalog: Catalog) -> Features:
     Raises DataError for a file that cannot be read, another number of rows, NaN or infinity, what is no number, and for ids that are
     unknown or there twice.
     """
-    if not path.is_file():
-        raise DataError(f"there is no file '{path}' to read the features '{name}' from. Check the path.")
+    with reading(path, f"the features '{name}'"):
+        path.open("rb").close()
     features = Features(catalog.num_items)
     if path.suffix.lower() in ARRAYS:
         vectors, present = _from_npy(path) if path.suffix.lower() == ".npy" else _from_safetensors(path)
@@ -54,29 +59,33 @@ def read_features(name: str, path: Path, catalog: Catalog) -> Features:
 
 
 def _from_npy(path: Path) -> tuple[np.ndarray, None]:
-    try:
+    # SyntaxError, TypeError, KeyError, IndexError, AttributeError, TokenError: a header that is no description of an array
+    broken = (
+        ValueError,
+        SyntaxError,
+        TypeError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        OverflowError,
+        tokenize.TokenError,
+    )
+    zipped = (zipfile.BadZipFile, RuntimeError, NotImplementedError)  # an .npz under another name
+    advice = "Save it with numpy.save, as numbers and not as Python objects."
+    with reading(path, "an .npy file of numbers", *broken, *zipped, advice=advice), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about a header that Python 2 wrote
         array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, MemoryError) as error:
-        reason = "it holds Python objects" if "pickle" in str(error) else shortened(str(error), 200).rstrip(".")
-        raise DataError(f"'{path}' is no readable .npy file of numbers ({reason}). Save it with numpy.save.") from error
     if not isinstance(array, np.ndarray):  # an .npz under another name
+        array.close()
         raise DataError(f"'{path}' holds several arrays, but one was expected. Save it with numpy.save.")
     return array, None
 
 
 def _from_safetensors(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    try:
+    # TypeError, KeyError, AttributeError: bfloat16 and the like; the others: shapes that no array has
+    broken = (SafetensorError, TypeError, KeyError, AttributeError, ValueError, OverflowError)
+    with reading(path, "a whole .safetensors file that numpy can read", *broken, advice="Save it again, as float32."):
         tensors = load_file(path)
-    except (
-        OSError,
-        SafetensorError,
-        TypeError,
-        KeyError,
-        AttributeError,
-    ) as error:  # the last three: bfloat16 and the like
-        raise DataError(
-            f"'{path}' is no whole .safetensors file that numpy can read ({shortened(str(error), 200)}). Save it again, as float32."
-        ) from error
     if set(tensors) == {"vectors", "present"}:
         return tensors["vectors"], tensors["present"]
     if len(tensors) != 1:
@@ -89,51 +98,44 @@ def _from_safetensors(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
 def _from_table(path: Path, catalog: Catalog) -> tuple[np.ndarray, np.ndarray]:
     """float32 (N, D), zero where absent, and which items have a row."""
     table = read_table(path)
+    table = table.select([name for name in table.column_names if not has_no_name(name)])  # the index of a data frame
     if "item_id" not in table.column_names or table.num_columns < 2:
         raise DataError(
             f"'{path}' needs a column item_id and the numbers beside it, but has: {listed(table.column_names)}. Rename or add columns."
         )
     if not table.num_rows:
         raise DataError(f"'{path}' has a header but no rows. Expected one row an item.")
-    item_ids = _item_ids(table["item_id"], path)
+    item_ids = ids_of(table["item_id"], "item_id", path).cast(pa.string()).to_pylist()
     known = catalog.contains(item_ids)
     if not known.all():
         unknown = item_ids[int(np.argmin(known))]
         nearest = nearest_words(unknown, catalog.item_ids, 1)
         raise DataError(
-            f"'{path}' has {(~known).sum()} ids that are not in the catalog (the first is '{shortened(unknown)}'; the nearest known: "
-            f"'{shortened(nearest[0])}'). Remove those rows, or take the file that belongs to this catalog."
+            f"'{path}' has {(~known).sum()} ids that are not in the catalog (the first is {quoted(unknown)}; the nearest known: "
+            f"{quoted(nearest[0])}). Remove those rows, or take the file that belongs to this catalog."
         )
     items = catalog.index(item_ids)
     if len(np.unique(items)) < len(items):
-        counts = np.bincount(items, minlength=catalog.num_items)
+        is_repeated = np.bincount(items, minlength=catalog.num_items) > 1
+        first = quoted(catalog.item_id(int(np.argmax(is_repeated))))
         raise DataError(
-            f"'{path}' has {(counts > 1).sum()} ids more than once (the first is '{catalog.item_id(int(np.argmax(counts > 1)))}'). "
-            "Keep one row an item."
+            f"'{path}' has {is_repeated.sum()} ids more than once (the first is {first}). Keep one row an item."
         )
     rows = _numbers(table.drop_columns(["item_id"]), path)  # (M, D)
     broken = ~np.isfinite(rows).all(axis=1)
     if broken.any():
         raise DataError(
             f"'{path}' has empty, NaN or infinite values in {broken.sum()} rows (the first is item "
-            f"'{item_ids[int(np.argmax(broken))]}'). Fill them in, or leave those items out: they are then absent."
+            f"{quoted(item_ids[int(np.argmax(broken))])}). Fill them in, or leave those items out: they are then absent."
         )
     vectors, present = np.zeros((catalog.num_items, rows.shape[1]), np.float64), np.zeros(catalog.num_items, bool)
     vectors[items], present[items] = rows, True
     return vectors, present
 
 
-def _item_ids(column: pa.ChunkedArray, path: Path) -> list[str]:
-    kind = column.type.value_type if types.is_dictionary(column.type) else column.type
-    if column.null_count or not (types.is_string(kind) or types.is_large_string(kind) or types.is_integer(kind)):
-        what = f"{column.null_count} of them empty" if column.null_count else f"they are {column.type}"
-        raise DataError(f"'{path}': item_id should be text or a whole number in every row, but {what}.")
-    return column.cast(kind).cast(pa.string()).to_pylist()
-
-
 def _numbers(table: pa.Table, path: Path) -> np.ndarray:
     """The columns as float64 (M, D), NaN where a value is empty."""
-    lists = [name for name in table.column_names if _is_list(table[name].type)]
+    lists = [name for name in table.column_names if is_list(table[name].type)]
     if lists and table.num_columns > 1:
         raise DataError(
             f"'{path}' should have the numbers in one column of lists, or in a column each, but has both: {listed(table.column_names)}."
@@ -150,16 +152,11 @@ def _numbers(table: pa.Table, path: Path) -> np.ndarray:
     return np.stack([_as_floats(table[name], name, path) for name in table.column_names], axis=1)
 
 
-def _is_list(kind: pa.DataType) -> bool:
-    return types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
-
-
 def _as_floats(column: pa.ChunkedArray, name: str, path: Path) -> np.ndarray:
     if types.is_string(column.type):
         column = pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
-    try:
+    numbers = f"a table of numbers in the column '{shortened(name)}'"
+    with reading(path, numbers, ValueError, advice="Remove or convert that column."):
+        if types.is_float16(column.type):
+            column = column.cast(pa.float32())
         return column.cast(pa.float64()).to_numpy()
-    except (pa.ArrowException, ValueError) as error:
-        raise DataError(
-            f"'{path}': the column '{shortened(name)}' should hold numbers ({shortened(str(error), 120)}). Remove or convert it."
-        ) from error

@@ -9,6 +9,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from llmrec.data.reading import reading
 from llmrec.errors import DataError
 from llmrec.files import atomic_file, check_name
 
@@ -84,12 +85,10 @@ class Features:
         """Read what `save` wrote; no folder means no features. Raises DataError for a broken file or other items."""
         features = cls(num_items)
         for path in sorted(Path(folder).glob("*.safetensors")):
-            try:
+            # the others than SafetensorError: a matrix that is not there, numbers that numpy lacks, shapes that no array has
+            broken = (SafetensorError, KeyError, TypeError, AttributeError, ValueError, OverflowError)
+            with reading(path, "a whole file of features", *broken, advice="Delete it and compute them again."):
                 content = load_file(path)
                 vectors, present = content["vectors"], content["present"]
-            except (OSError, SafetensorError, KeyError) as error:
-                raise DataError(
-                    f"'{path}' is not a whole file of features ({error}). Delete it and compute them again."
-                ) from error
             features.add(path.stem, vectors, present)
         return features

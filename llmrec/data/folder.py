@@ -18,11 +18,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from llmrec.data.catalog import Catalog
 from llmrec.data.features import Features
+from llmrec.data.formats import read_parquet
 from llmrec.data.interactions import Interactions, integers
+from llmrec.data.reading import reading
 from llmrec.errors import DataError
 from llmrec.files import content_hash, put_back, read_json, write_arrow, write_json
 
@@ -104,10 +105,8 @@ def load_data(folder: str | Path) -> Data:
 
 
 def _table(path: Path, columns: tuple[str, ...]) -> pa.Table:
-    try:
-        table = pq.read_table(path, memory_map=True)
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"'{path}' is missing or not whole ({error}). Prepare the data again.") from error
+    with reading(path, "a table of a data folder", advice="Prepare the data again."):
+        table = read_parquet(path, memory_map=True)
     missing = [name for name in columns if name not in table.column_names]
     if missing:
         raise DataError(f"'{path}' lacks the column '{missing[0]}'. Prepare the data again.")

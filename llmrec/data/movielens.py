@@ -6,18 +6,23 @@ import csv
 import hashlib
 import io
 import json
+import lzma
 import re
+import struct
 import subprocess
 import sys
 import tempfile
 import urllib.error
 import urllib.request
 import zipfile
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
 
+from llmrec.data.columns import listed
+from llmrec.data.reading import reading
 from llmrec.errors import DataError
 from llmrec.files import atomic_folder, cache_dir, read_json, write_json
 
@@ -39,6 +44,7 @@ _ARTICLE = re.compile(
     r"(.+), (The|A|An|Le|La|Les|L'|Un|Une|El|Los|Las|Il|Lo|I|Gli|Der|Die|Das|Ein|Eine|Det|Den|De|O|Os)"
 )
 _YEAR = re.compile(r"\s*\((\d{4})(?:-\d{0,4})?\)\s*$")
+_AGAIN = "Download it again."
 # The files of items and ratings in the archives of 100K, of 1M and 10M, and of all later ones.
 _KNOWN = {"u.item": "u.data", "movies.dat": "ratings.dat", "movies.csv": "ratings.csv"}
 
@@ -68,30 +74,45 @@ def read_archive_items(path: Path) -> pa.Table:
     name, content = _member(path, items=True)
     if name == "u.item":
         rows = [line.split("|") for line in _lines(content.decode("latin-1"))]
-        movies = [
-            (row[0], row[1], [g for g, flag in zip(_GENRES, row[5:], strict=True) if flag == "1"]) for row in rows
-        ]
+        width, what = 5 + len(_GENRES), "|"
     elif name == "movies.dat":
         try:
             text = content.decode("utf-8")  # 10M
         except UnicodeDecodeError:
             text = content.decode("latin-1")  # 1M
-        rows = [line.split("::") for line in _lines(text)]
-        movies = [(row[0], row[1], row[2].split("|")) for row in rows]
+        rows, width, what = [line.split("::") for line in _lines(text)], 3, "::"
     else:
         _check_header(path, content, b"movieId,title,genres")
-        rows = list(csv.reader(io.StringIO(content.decode("utf-8"))))[1:]
-        movies = [(row[0], row[1], row[2].split("|")) for row in rows]
-    titles, years = zip(*(split_year(title) for _, title, _ in movies), strict=True)
-    genres = [[g for g in names if g not in ("unknown", "(no genres listed)")] for _, _, names in movies]
+        with _reading_member(path, name):
+            rows = [row for row in csv.reader(io.StringIO(content.decode("utf-8"))) if row][1:]
+        width, what = 3, ","
+    if not rows:
+        raise DataError(f"'{path}' holds {name} without a film in it. {_AGAIN}")
+    odd = next((number for number, row in enumerate(rows, start=1) if len(row) != width), None)
+    if odd is not None:
+        raise DataError(
+            f"'{path}': film {odd} in {name} has {len(rows[odd - 1])} fields with '{what}' between them, but {width} were expected. "
+            f"{_AGAIN}"
+        )
+    genres = [_genres(row) for row in rows]
+    titles, years = zip(*(split_year(row[1]) for row in rows), strict=True)
     return pa.table(
         {
-            "item_id": pa.array([movie[0] for movie in movies]),
+            "item_id": pa.array([row[0] for row in rows]),
             "title": pa.array([tidy_title(title) for title in titles]),
             "year": pa.array(years, pa.string()),
             "genres": pa.array(genres, pa.list_(pa.string())),
         }
     )
+
+
+def _genres(row: list[str]) -> list[str]:
+    """Of a film's fields: flags of u.item, or the names between bars."""
+    if len(row) > 3:
+        names = [genre for genre, flag in zip(_GENRES, row[5:], strict=True) if flag == "1"]
+    else:
+        names = row[2].split("|")
+    return [name for name in names if name not in ("", "unknown", "(no genres listed)")]
 
 
 def read_archive_interactions(path: Path) -> pa.Table:
@@ -107,33 +128,36 @@ def read_archive_interactions(path: Path) -> pa.Table:
         "ratings.csv": (names, ",", 1),
     }[name]
     text = pa.dictionary(pa.int32(), pa.string())
-    return arrow_csv.read_csv(
-        pa.BufferReader(content),
-        arrow_csv.ReadOptions(column_names=columns, skip_rows=skip),
-        arrow_csv.ParseOptions(delimiter=delimiter),
-        arrow_csv.ConvertOptions(
-            include_columns=names,
-            column_types={"user_id": text, "item_id": text, "rating": pa.float64(), "timestamp": pa.int64()},
-        ),
-    )
+    with _reading_member(path, name):
+        return arrow_csv.read_csv(
+            pa.BufferReader(content),
+            arrow_csv.ReadOptions(column_names=columns, skip_rows=skip),
+            arrow_csv.ParseOptions(delimiter=delimiter),
+            arrow_csv.ConvertOptions(
+                include_columns=names,
+                column_types={"user_id": text, "item_id": text, "rating": pa.float64(), "timestamp": pa.int64()},
+            ),
+        )
+
+
+def _reading_member(path: Path, name: str) -> AbstractContextManager[None]:
+    return reading(f"'{path}': {name}", "a table of MovieLens", advice=_AGAIN)
 
 
 def _member(path: Path, items: bool) -> tuple[str, bytes]:
     """Name without folder and content of the archive's file of items or of ratings."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            inside = {Path(name).name: name for name in archive.namelist()}
-            for of_items, of_ratings in _KNOWN.items():
-                if of_items in inside and of_ratings in inside:
-                    name = of_items if items else of_ratings
-                    return name, archive.read(inside[name])
-    except FileNotFoundError as error:
-        raise DataError(f"there is no file '{path}'. Check the path.") from error
-    except (OSError, zipfile.BadZipFile, EOFError) as error:
-        raise DataError(f"'{path}' is not a whole zip archive ({error}). Download it again.") from error
+    inside = {}
+    # RuntimeError: encrypted. NotImplementedError: a compression that zipfile lacks. ValueError: places outside the file.
+    broken = (zipfile.BadZipFile, RuntimeError, NotImplementedError, ValueError, lzma.LZMAError, struct.error)
+    with reading(path, "a whole zip archive", *broken, advice=_AGAIN), zipfile.ZipFile(path) as archive:
+        inside = {Path(name).name: name for name in archive.namelist()}
+        for of_items, of_ratings in _KNOWN.items():
+            if of_items in inside and of_ratings in inside:
+                name = of_items if items else of_ratings
+                return name, archive.read(inside[name])
     raise DataError(
         f"'{path}' is not a MovieLens archive: expected u.item and u.data, or movies and ratings as .dat or .csv, "
-        f"but it holds {', '.join(sorted(inside)[:10]) or 'nothing'}. Unpack other archives and name the files inside."
+        f"but it holds {listed(sorted(inside)) if inside else 'nothing'}. Unpack other archives and name the files inside."
     )
 
 

@@ -15,22 +15,23 @@ import pyarrow.compute as pc
 import pyarrow.types as types
 
 from llmrec.data.columns import is_named_like_a_time, match_columns
-from llmrec.data.formats import read_table, shortened
+from llmrec.data.formats import read_table
+from llmrec.data.ids import ids_of, one_row_an_event
+from llmrec.data.item_columns import split_groups, without_markup
 from llmrec.data.movielens import read_archive_interactions, read_archive_items
+from llmrec.data.reading import shortened
 from llmrec.errors import DataError
 
-# A lost user or item that a data frame wrote into a text file; "" is lost in any case.
-_LOST_IDS = ("nan", "NaN", "<NA>")
-_MEND = "Fill it in or remove those rows."
 _MEND_NUMBERS = "Fill it in, or remove those rows or that column."
 
 
-def read_items(path: str | Path, columns: Mapping[str, str] | None = None) -> pa.Table:
+def read_items(path: str | Path, columns: Mapping[str, str] | None = None, *, unescape: bool = False) -> pa.Table:
     """The items of a file, first columns item_id and title, the others under their own names.
 
     Formats: csv, tsv, parquet, jsonl (each also .gz), RecBole .item, MovieLens .zip. Common spellings are known (asin,
     movieId, name, ...); `columns` says which column to use otherwise: {"catalog_id": ..., "title": ...}. A column that
-    loses its name to a chosen one goes on as original_NAME. Raises DataError for what cannot be read or is missing.
+    loses its name to a chosen one goes on as original_NAME. Groups in one text ("Action|Comedy") become lists; `unescape` takes the
+    markup of web pages out of texts. Raises DataError for what cannot be read or is missing.
     """
     path, columns = Path(path), columns or {}
     columns = {of: columns[key] for of, key in (("item_id", "catalog_id"), ("title", "title")) if key in columns}
@@ -42,12 +43,13 @@ def read_items(path: str | Path, columns: Mapping[str, str] | None = None) -> pa
     for name in table.column_names:
         if name not in found.values():
             renamed[f"original_{name}" if name in renamed else name] = table[name]
-    renamed["item_id"] = _ids(table[found["item_id"]], "item_id", path).cast(pa.string())
-    return pa.table(renamed)
+    renamed["item_id"] = ids_of(table[found["item_id"]], "item_id", path).cast(pa.string())
+    items = split_groups(pa.table(renamed))
+    return without_markup(items) if unescape else items
 
 
 def read_interactions(path: str | Path, columns: Mapping[str, str] | None = None) -> pa.Table:
-    """The events of a file, in its order: E rows.
+    """The events of a file, in its order: E rows. A row with a list of items is one event an entry.
 
     user_id, item_id: dictionary<int32, string>, no nulls; then, where the file has them, timestamp (int64 seconds, or
     the number that the file has; float64 with fractions), else step (an order without a clock, int64 or float64), and
@@ -72,7 +74,10 @@ def read_interactions(path: str | Path, columns: Mapping[str, str] | None = None
     found = match(table.column_names)
     if not table.num_rows:
         raise DataError(f"'{path}' has a header but no interactions. Expected one row an event.")
-    events = {name: _ids(table[found[name]], name, path) for name in ("user_id", "item_id")}
+    table = one_row_an_event(table, found["item_id"], list(found.values()), path)
+    if not table.num_rows:
+        raise DataError(f"'{path}' has only empty lists of items. Expected at least one event.")
+    events = {name: ids_of(table[found[name]], name, path) for name in ("user_id", "item_id")}
     order = "timestamp" if "timestamp" in found else "step"
     if order in found:
         events[order] = _times(table[found[order]], found[order], path)
@@ -97,25 +102,6 @@ _CLOCKS = [(19900101, 20991231), *((631_152_000 * unit, 4_102_444_800 * unit) fo
 
 
 _DICTIONARY = pa.dictionary(pa.int32(), pa.string())
-
-
-def _ids(column: pa.ChunkedArray, what: str, path: Path) -> pa.DictionaryArray:
-    """The column as one array of dictionary<int32, string>, in the file's order, none lost."""
-    if not types.is_dictionary(column.type):
-        column = column.dictionary_encode()
-    codes = column.unify_dictionaries().combine_chunks()
-    codes = codes.chunk(0) if isinstance(codes, pa.ChunkedArray) else codes
-    values = codes.dictionary
-    if types.is_floating(values.type):  # whole numbers, which a data frame made floats to hold a NaN
-        whole = pc.equal(pc.floor(values), values)
-        values = pc.if_else(
-            whole, pc.if_else(whole, values, None).cast(pa.int64()).cast(pa.string()), values.cast("string")
-        )
-    values = values.cast(pa.string())
-    lost_values = pc.or_(pc.equal(pc.utf8_trim_whitespace(values), ""), pc.is_in(values, pa.array(_LOST_IDS)))
-    lost = pc.fill_null(pc.take(pc.fill_null(lost_values, True), codes.indices), True)
-    _refuse(lost, f"{what} is missing (empty or NaN)", _MEND, path)
-    return pa.DictionaryArray.from_arrays(codes.indices.cast(pa.int32()), values)
 
 
 def _times(column: pa.ChunkedArray, what: str, path: Path) -> pa.Array:

@@ -64,7 +64,7 @@ class ItemValues:
     def __init__(self, catalog: Catalog, prompt: Prompt, max_characters: int) -> None:
         self.catalog, self.prompt, self.max_characters = catalog, prompt, max_characters
         self._has_details = DETAILS in catalog.fields
-        others = [name for name in catalog.fields if name not in ("title", "image") and not _names_an_id(name)]
+        others = [name for name in catalog.word_fields if name != "title" and not _names_an_id(name)]
         self._others = [name for name in others if name not in prompt.fields]
         for field in prompt.fields:
             if field == DETAILS and not self._has_details:

@@ -181,9 +181,9 @@ def details(catalog: Catalog, item_id: str) -> str:
     """What the catalogue says of an item beside its title: "year: 1977; genres: Action, War", cut where it is long."""
     (item,) = catalog.index([item_id]).tolist()
     parts = []
-    for field in catalog.fields:
+    for field in catalog.word_fields:
         text = one_line(catalog.text(item, field))[:_FIELD_CHARACTERS]
-        if text and field not in ("title", "image") and not _is_a_number_of_its_own(catalog, field, text):
+        if text and field != "title" and not _is_a_number_of_its_own(catalog, field, text):
             parts.append(f"{field}: {text}")
     return "; ".join(parts)[:_DETAILS_CHARACTERS]
 

@@ -46,7 +46,7 @@ def test_unknown_names_truncated_files_and_other_catalogs_are_refused(tmp_path):
         Features.load(tmp_path, 4)
     whole = (tmp_path / "text.safetensors").read_bytes()
     (tmp_path / "text.safetensors").write_bytes(whole[:-3])
-    with pytest.raises(DataError, match="not a whole file of features"):
+    with pytest.raises(DataError, match="could not be read as a whole file of features"):
         Features.load(tmp_path, 3)
 
 

@@ -222,7 +222,7 @@ def test_a_folder_that_is_not_whole_is_refused(tmp_path):
     events = tmp_path / "out" / "interactions.parquet"
     whole = events.read_bytes()
     events.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DataError, match="is missing or not whole"):
+    with pytest.raises(DataError, match="could not be read as a table of a data folder"):
         load_data(tmp_path / "out")
     card = json.loads((tmp_path / "out" / "data.json").read_text())
     (tmp_path / "out" / "data.json").write_text(json.dumps(card | {"format_version": 99}))

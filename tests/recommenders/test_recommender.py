@@ -225,7 +225,7 @@ template: "{% for item in history %}{{ item }}{% endfor %}{{ ''.__class__.__mro_
         (lambda m: turn_round(m / "items.parquet"), "not the catalogue this run was trained on"),
         (lambda m: edit_manifest(m, form="sound"), "the form 'sound', but this llmrec knows text, unique_id, semantic_id"),
         (lambda m: edit_manifest(m, score_rule="wild"), "the score_rule 'wild', but this llmrec knows full, level"),
-        (lambda m: cut_short(m / "items.parquet"), "cannot read the catalog"),
+        (lambda m: cut_short(m / "items.parquet"), "could not be read as the catalog"),
         (lambda m: (m / "prompt.yaml").write_text(HOSTILE), "reads the attribute '__class__'|attribute '__mro__'"),
         (lambda m: (m / "prompt.yaml").write_text("name: [oh"), "not valid YAML"),
         (lambda m: (m / "prompt.yaml").write_text((m / "prompt.yaml").read_text().replace("bare", "bear", 1)),
