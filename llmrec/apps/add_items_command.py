@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from llmrec.apps.options import AsJson, Run
 from llmrec.apps.output import print_json
-from llmrec.apps.recommend_commands import AsJson, Run
 
 if TYPE_CHECKING:
     import numpy as np

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from llmrec.apps.explain_command import LanguageModelName, model_label, show_explanation
-from llmrec.apps.recommend_commands import Beams, Decoding, Device, Instruction, Rule, Run, open_run
+from llmrec.apps.options import Beams, Decoding, Device, Instruction, Rule, Run, open_run
 from llmrec.errors import LlmrecError
 from llmrec.terminal import printable
 

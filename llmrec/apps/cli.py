@@ -65,6 +65,9 @@ def llmrec(
 def demo(
     smoke: Annotated[bool, typer.Option("--smoke", help="The same code path cut to some three minutes.")] = False,
     out: Annotated[Path, typer.Option(help="Folder of data, runs and report.")] = Path("runs/demo"),
+    seed: Annotated[
+        int, typer.Option(help="Of both trainings; give each seed a folder of its own with --out.", min=0)
+    ] = 0,
     posters: Annotated[
         Path | None,
         typer.Option(help="Folder of film posters named ITEM_ID.jpg or ITEM_ID.png. Default: title cards are drawn."),
@@ -77,10 +80,11 @@ def demo(
     \b
     Example:
       llmrec demo
+      llmrec demo --seed 1 --out runs/demo1
     """
     from llmrec.apps.demo import run_demo
 
-    run_demo(out, smoke=smoke, posters=posters)
+    run_demo(out, seed=seed, smoke=smoke, posters=posters)
 
 
 app.add_typer(data_app, name="data")

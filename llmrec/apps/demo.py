@@ -32,17 +32,14 @@ from llmrec.apps.tokenize_command import tokenize
 from llmrec.data.folder import Data, load_data
 from llmrec.data.movielens import movielens_100k
 from llmrec.data.prepare import prepare
-from llmrec.data.splits import Split
 from llmrec.errors import ConfigError, LlmrecError
+from llmrec.evaluation.compare import Comparison
 from llmrec.evaluation.provenance import provenance
-from llmrec.evaluation.report import Example, Report, to_json, write_report
-from llmrec.evaluation.runner import batches, evaluate
+from llmrec.evaluation.report import Report, to_json, write_report
 from llmrec.evaluation.tasks import load_task
 from llmrec.files import content_hash, read_json, write_json
 from llmrec.items.semantic_ids import SemanticIDs
 from llmrec.recommenders.artifact import MANIFEST, MODEL_FOLDER, load_artifact
-from llmrec.recommenders.baselines import EaseR, fit_baselines
-from llmrec.recommenders.hybrid import Hybrid
 from llmrec.recommenders.language_model import recommender_of
 from llmrec.recommenders.requests import Ranker, Requests
 from llmrec.training.checkpoints import COMPLETE, LOG, read_log
@@ -63,9 +60,10 @@ SWAPPED, SHOWN, WATCHED = (
 )  # Star Wars gets the picture of Return of the Jedi; The Empire Strikes Back
 
 
-def run_demo(out: Path, *, smoke: bool = False, posters: Path | None = None) -> None:
+def run_demo(out: Path, *, seed: int = 0, smoke: bool = False, posters: Path | None = None) -> None:
     """Prepares, tokenises, trains, evaluates, shows and reports; what is finished already is reused.
 
+    seed: of both trainings; each seed has a folder of its own.
     posters: a folder of film posters named ITEM_ID.jpg or ITEM_ID.png; None for title cards (`title_cards`).
     smoke: the same path with a few steps of one layer, killed on purpose in the middle of training; checks that the loss falls, that
     the run resumes, that every recommended item is real, and that another picture of a film changes what it should and nothing else,
@@ -76,14 +74,15 @@ def run_demo(out: Path, *, smoke: bool = False, posters: Path | None = None) -> 
         data = _data(out / "data", posters=posters, num_pictures=SMOKE_PICTURES if smoke else None)
     with _stage("items: texts embedded, semantic ids"):
         codes = _semantic_ids(out / "data")
-    overrides = [f"data={out / 'data'}", f"output={out / 'run'}", *(SMOKE if smoke else [])]
+    common = [f"data={out / 'data'}", f"seed={seed}"]
+    overrides = [*common, f"output={out / 'run'}", *(SMOKE if smoke else [])]
     with _stage("training: SmolLM2-135M with LoRA, one token an item"):
         if smoke:
             _train_killed_once(out / "run", overrides)
         else:
             _train("demo", overrides)
     with _stage("training: the same films as soft tokens of texts, pictures and item factors"):
-        _train("demo_soft", [f"data={out / 'data'}", f"output={out / 'soft'}", *(SMOKE_SOFT if smoke else [])])
+        _train("demo_soft", [*common, f"output={out / 'soft'}", *(SMOKE_SOFT if smoke else [])])
     finished = out / "demo.json"
     runs = {name: out / name for name in ("run", "soft")}
     made_from = {
@@ -94,7 +93,7 @@ def run_demo(out: Path, *, smoke: bool = False, posters: Path | None = None) -> 
         console.print(f"evaluated already: {finished}")
     else:
         with _stage("evaluation: the whole catalogue, seven recommenders, seen items excluded and kept"):
-            report, llm = _evaluate(data, runs, max_cases=60 if smoke else None, codes=codes)
+            report, llm = _evaluate(data, runs, seed=seed, max_cases=60 if smoke else None, codes=codes)
         if smoke:
             _check_smoke(data, out / "run", llm)
         write_report(out / "report.html", report)
@@ -227,27 +226,25 @@ def _check_picture(arguments: list[str]) -> None:
     )
 
 
-def _evaluate(data: Data, runs: dict[str, Path], *, max_cases: int | None, codes: SemanticIDs) -> tuple[Report, Ranker]:
+def _evaluate(
+    data: Data, runs: dict[str, Path], *, seed: int, max_cases: int | None, codes: SemanticIDs
+) -> tuple[Report, Ranker]:
     """runs: "run" and "soft"."""
     run = runs["run"]
     task = load_task("leave_one_out")
     split = task.split.make(data.interactions)
-    baselines = fit_baselines(split.fitted(task.fit))
+    filtered, unfiltered = (
+        Comparison(data, task.model_copy(update={"exclude_seen": seen}), split, max_cases=max_cases)
+        for seen in (True, False)
+    )
+    baselines = filtered.baselines()
     llm = recommender_of(load_artifact(run))
     soft = recommender_of(load_artifact(runs["soft"]), name=SOFT_NAME)
-    ease_r = next(baseline for baseline in baselines if isinstance(baseline, EaseR))
-    hybrid = Hybrid(llm, ease_r)
-    hybrid.fit_weight(
-        split.valid, exclude_seen=task.exclude_seen, batches=batches(len(split.valid), 256, "weighing the hybrid")
-    )
-    evaluations = [
-        evaluate(recommender, data, asked, "test", split=split, max_cases=max_cases)
-        for asked in (task, task.model_copy(update={"exclude_seen": False}))
-        for recommender in (*baselines, llm, soft, hybrid)
-    ]
+    everybody = (*baselines, llm, soft, filtered.hybrid(llm, baselines))
+    evaluations = [asked.ask(recommender) for asked in (filtered, unfiltered) for recommender in everybody]
     card = llm.card
     facts = {
-        **provenance("make demo", seed=0),
+        **provenance("make demo" if seed == 0 else f"llmrec demo --seed {seed}", seed=seed),
         "backbone": f"{card['backbone']['name']} from {card['backbone']['source']} ({card['backbone']['revision']}), {card['layers']}",
         SOFT_NAME: f"{soft.card['layers']}; films are soft tokens of texts, pictures ({Path(data.card['sources']['items']).stem}) and "
         "item factors",
@@ -255,31 +252,14 @@ def _evaluate(data: Data, runs: dict[str, Path], *, max_cases: int | None, codes
     }
     summary = (
         f"{card['backbone']['name']} ({card['layers']}), fine-tuned with LoRA on MovieLens-100K, ranks all "
-        f"{data.catalog.num_items:,} films for {len(split.test)} users beside counters that learn in seconds."
+        f"{data.catalog.num_items:,} films for {len(split.test)} users beside baselines that learn in seconds."
     )
+    chosen = np.linspace(0, len(split.test) - 1, NUM_EXAMPLES + 2).astype(int)[1:-1]  # before anything was seen
     report = Report(
         "A language model as a recommender: the demo", summary, evaluations, facts=facts, training=read_log(run / LOG),
-        codes=codes.codes, codebook_sizes=codes.codebook_sizes, examples=_examples(data, split, llm),
+        codes=codes.codes, codebook_sizes=codes.codebook_sizes, examples=filtered.examples(llm, chosen.tolist()),
     )  # fmt: skip
     return report, llm
-
-
-def _examples(data: Data, split: Split, llm: Ranker) -> list[Example]:
-    rows = np.linspace(0, len(split.test) - 1, NUM_EXAMPLES + 2).astype(int)[
-        1:-1
-    ]  # some users, chosen before anything was seen
-    requests = Requests.from_cases(split.test).take(rows)
-    ranking = llm.rank(requests, 10, exclude_seen=True)
-    titles = data.catalog.titles
-    return [
-        Example(
-            user_id=data.user_ids[int(split.test.users[row])],
-            history=[titles[item] for item in requests.histories[place][-8:]],
-            recommended=[titles[item] for item in ranking.items[place]],
-            target=titles[int(split.test.targets[row])],
-        )
-        for place, row in enumerate(rows)
-    ]
 
 
 def _show(results: dict) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from llmrec.apps.options import AsJson
 from llmrec.apps.output import check_writable, print_json
-from llmrec.apps.recommend_commands import AsJson
 from llmrec.terminal import printable
 
 if TYPE_CHECKING:

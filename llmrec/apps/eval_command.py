@@ -1,28 +1,40 @@
-"""`llmrec eval`: a run or a baseline through a task, as a table, one JSON object, or a report."""
+"""`llmrec eval`: runs or a baseline through a task, as a table, one JSON object, or a report."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from llmrec.apps.options import AsJson, Beams, Decoding, Device, Rule, open_run
 from llmrec.apps.output import check_writable, print_json
-from llmrec.apps.recommend_commands import AsJson, Beams, Decoding, Device, Rule, open_run
 from llmrec.errors import ConfigError
 
 if TYPE_CHECKING:
-    from llmrec.data.folder import Data
-    from llmrec.data.splits import Split
-    from llmrec.evaluation.tasks import Task
+    from llmrec.evaluation.compare import Comparison
+    from llmrec.evaluation.runner import Evaluation
     from llmrec.recommenders.requests import Ranker
 
 
 def evaluate(
-    run: Annotated[Path | None, typer.Argument(metavar="RUN", help="A run folder; or none, with --baseline.")] = None,
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[RUN]...",
+            help="A run folder; several are the seeds of one configuration, shown with mean and spread. Or none, with --baseline.",
+        ),
+    ] = None,
     baseline: Annotated[str | None, typer.Option(help="Instead of a run: popularity, markov, ease_r, ...")] = None,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="OTHER",
+            help="Another run of the same data and split: paired differences of every metric. Repeat it for its seeds.",
+        ),
+    ] = None,
     data: Annotated[
         Path | None, typer.Option(help="A prepared data folder; by default the one the run was trained on.")
     ] = None,
@@ -59,12 +71,13 @@ def evaluate(
     \b
     Example:
       llmrec eval runs/demo --with-baselines --out report.html
+      llmrec eval runs/mine0 runs/mine1 runs/mine2                  # seeds of one configuration: mean, spread, each
+      llmrec eval runs/mine --against runs/other                    # a paired test
       llmrec eval --baseline ease_r --data data/mine --fit train+valid --exclude-seen --json
     """
     from llmrec.apps import eval_output
-    from llmrec.evaluation.runner import evaluate as run_task
 
-    if (run is None) == (baseline is None):
+    if bool(runs) == (baseline is not None):
         raise ConfigError(
             "eval measures a run or a baseline: give the folder of a RUN or --baseline NAME, one of both."
         )
@@ -72,137 +85,133 @@ def evaluate(
         if out.suffix not in (".html", ".json"):
             raise ConfigError(f"a report is an .html or a .json file, but --out is '{out}'.")
         check_writable(out)
-    if run is None:
-        asked = _baseline_alone(baseline, data, task, fit, bool(exclude_seen), with_baselines)
+
+    def opened(run: Path) -> Ranker:
+        return open_run(run, num_beams=num_beams, device=device, decoding=decoding, score_rule=score_rule).ranker
+
+    asked = _Asked(runs or [], against or [], data, task, subset, fit, exclude_seen, with_baselines, max_users)
+    if baseline is not None:
+        comparison = _with_baseline_alone(asked)
+        first = _fitted(baseline, comparison)
+        found = _Found([comparison.ask(first)], first)
     else:
-        asked = _run(run, data, task, fit, exclude_seen, with_baselines)
-        opened = open_run(run, num_beams=num_beams, device=device, decoding=decoding, score_rule=score_rule)
-        ranker = opened.ranker
-        asked = replace(asked, rankers=[ranker, *asked.rankers, *_hybrid(ranker, asked)])
-    evaluations = [
-        run_task(ranker, asked.data, asked.task, subset, split=asked.split, max_cases=max_users)
-        for ranker in asked.rankers
-    ]
+        comparison = _with_runs(asked)
+        found = _measured(asked, comparison, opened)
     if as_json:
-        print_json(eval_output.as_json(evaluations))
+        print_json(eval_output.as_json(found.evaluations, found.against))
     else:
-        eval_output.print_tables(evaluations)
+        eval_output.print_tables(found.evaluations, found.against)
     if out is not None:
-        examples = eval_output.examples(asked.rankers[0], asked.data, asked.split, asked.task, subset)
-        eval_output.save_report(out, evaluations, run / "training_log.jsonl" if run else None, examples)
+        shown = comparison.examples(found.first, range(min(eval_output.NUM_EXAMPLES, len(comparison.cases))))
+        everything = found.evaluations + ([found.against] if found.against else [])
+        eval_output.save_report(out, everything, runs[0] / "training_log.jsonl" if runs else None, shown)
         typer.echo(f"Wrote {out}.", err=True)
 
 
 @dataclass(frozen=True)
 class _Asked:
-    """Who is asked what. rankers: the first is the one that was asked for, baselines follow."""
+    """The arguments that say what is measured."""
 
-    data: Data
-    task: Task
-    split: Split
-    rankers: list[Ranker]
+    runs: list[Path]
+    against: list[Path]
+    data: Path | None
+    task: str
+    subset: str
+    fit: str | None
+    exclude_seen: bool | None
+    with_baselines: bool
+    max_users: int | None
 
 
-def _baseline_alone(
-    name: str, data: Path | None, task: str, fit: str | None, exclude_seen: bool, with_baselines: bool
-) -> _Asked:
-    from llmrec.data.folder import load_data
-    from llmrec.evaluation.tasks import load_task
+@dataclass(frozen=True)
+class _Found:
+    """evaluations: what was asked for, then the baselines and the hybrid; first: who gave the first; against: the other side of a
+    paired test."""
 
-    if data is None:
+    evaluations: list[Evaluation]
+    first: Ranker
+    against: Evaluation | None = None
+
+
+def _with_baseline_alone(asked: _Asked) -> Comparison:
+    if asked.data is None:
         raise ConfigError("a baseline needs the data to learn from: --data DIR.")
-    if with_baselines:
+    if asked.with_baselines:
         raise ConfigError("--with-baselines puts baselines beside a run, but there is none. Leave it out.")
-    asked, loaded = load_task(task, [*_seen(exclude_seen), *_fit(fit)]), load_data(data)
-    split = asked.split.make(loaded.interactions)
-    return _Asked(loaded, asked, split, [_fitted(name, split, asked.fit)])
+    if asked.against:
+        raise ConfigError(
+            "--against is a paired test of two runs, but there is no run. Use: llmrec eval RUN --against OTHER"
+        )
+    return _comparison(asked, asked.data, asked.fit, bool(asked.exclude_seen))
 
 
-def _run(
-    run: Path, data: Path | None, task: str, fit: str | None, exclude_seen: bool | None, with_baselines: bool
-) -> _Asked:
-    """All but the run's own ranker: what is wrong is said before the model is loaded."""
-    from llmrec.data.folder import load_data
-    from llmrec.evaluation.tasks import load_task
+def _with_runs(asked: _Asked) -> Comparison:
+    """What is wrong is said before a model is loaded."""
+    from llmrec.evaluation.runs import check_belongs, check_pair, seeds_of, trained_on
     from llmrec.recommenders.artifact import read_manifest
-    from llmrec.recommenders.baselines import fit_baselines
 
-    manifest = read_manifest(run)
+    first = asked.runs[0]
+    manifest = read_manifest(first)
     trained_fit = manifest["protocol"].get("fit")
-    if fit not in (None, trained_fit):
+    if asked.fit not in (None, trained_fit):
         raise ConfigError(f"this run was trained on '{trained_fit}', and --fit cannot change that. Leave it out.")
-    asked = load_task(task, [*(_seen(exclude_seen) if exclude_seen is not None else []), *_fit(trained_fit)])
-    loaded = load_data(data or _trained_on(run))
-    split = asked.split.make(loaded.interactions)
-    _check_belongs(manifest, loaded, split)
+    for group in (asked.runs, asked.against):
+        if len(group) > 1:
+            seeds_of(group)
+    for other in (*asked.runs[1:], *asked.against):
+        check_pair(first, other)
+    comparison = _comparison(asked, asked.data or trained_on(first), trained_fit, asked.exclude_seen)
+    for run in (*asked.runs, *asked.against):
+        check_belongs(read_manifest(run), comparison.data, comparison.split)
+    return comparison
+
+
+def _comparison(asked: _Asked, folder: Path, fit: str | None, exclude_seen: bool | None) -> Comparison:
+    from llmrec.data.folder import load_data
+    from llmrec.evaluation.compare import Comparison
+    from llmrec.evaluation.tasks import load_task
+
+    overrides = [] if exclude_seen is None else [f"exclude_seen={'true' if exclude_seen else 'false'}"]
+    task = load_task(asked.task, overrides + ([] if fit is None else [f"fit={fit}"]))
+    data = load_data(folder)
+    return Comparison(data, task, task.split.make(data.interactions), asked.subset, asked.max_users)
+
+
+def _measured(asked: _Asked, comparison: Comparison, opened: Callable[[Path], Ranker]) -> _Found:
+    """The runs, one after another so that one model is in memory at a time but for the first; seeds as their mean."""
+    from llmrec.evaluation.runs import seeds_of
+    from llmrec.evaluation.seeds import over_seeds
+    from llmrec.evaluation.significance import renamed
+
     baselines = []
-    if with_baselines:
+    if asked.with_baselines:
         typer.echo("fitting the baselines ...", err=True)
-        baselines = fit_baselines(split.fitted(asked.fit))
-    return _Asked(loaded, asked, split, baselines)
+        baselines = comparison.baselines()
+    first, of_runs, of_hybrids = None, [], []
+    for run in asked.runs:
+        ranker = opened(run)
+        first = first or ranker
+        of_runs.append(comparison.ask(ranker))
+        if (hybrid := comparison.hybrid(ranker, baselines)) is not None:
+            of_hybrids.append(comparison.ask(hybrid))
+    seeds = seeds_of(asked.runs) if len(asked.runs) > 1 else [0]
+    measured = over_seeds(of_runs, seeds)
+    hybrids = [over_seeds(of_hybrids, seeds)] if of_hybrids else []
+    against = None
+    if asked.against:
+        others = [comparison.ask(opened(run)) for run in asked.against]
+        against = over_seeds(others, seeds_of(asked.against) if len(others) > 1 else [0])
+        measured, against = renamed(measured, _named(asked.runs)), renamed(against, _named(asked.against))
+    return _Found([measured, *map(comparison.ask, baselines), *hybrids], first, against)
 
 
-def _hybrid(ranker: Ranker, asked: _Asked) -> list[Ranker]:
-    """The run and the EASE-R among the baselines together, where there is one and both leave validation unseen."""
-    from llmrec.evaluation.runner import batches
-    from llmrec.recommenders.baselines import EaseR
-    from llmrec.recommenders.hybrid import Hybrid
-
-    ease_r = next((baseline for baseline in asked.rankers if isinstance(baseline, EaseR)), None)
-    if ease_r is None or asked.task.fit != "train":
-        return []
-    cases = asked.split.valid
-    rows = batches(len(cases), 256, "weighing the hybrid")
-    return [Hybrid(ranker, ease_r).fit_weight(cases, exclude_seen=asked.task.exclude_seen, batches=rows)]
+def _named(runs: list[Path]) -> str:
+    return str(runs[0]) if len(runs) == 1 else f"{runs[0]} ({len(runs)} seeds)"
 
 
-def _seen(exclude: bool) -> list[str]:
-    return [f"exclude_seen={'true' if exclude else 'false'}"]
-
-
-def _fit(fit: str | None) -> list[str]:
-    return [] if fit is None else [f"fit={fit}"]
-
-
-def _fitted(name: str, split: Split, fit: str) -> Ranker:
+def _fitted(name: str, comparison: Comparison) -> Ranker:
     from llmrec.evaluation.runner import fit_baseline
 
     if name == "ease_r":  # the only one that takes long enough to be asked about
         typer.echo("fitting ease_r ...", err=True)
-    return fit_baseline(name, split, fit)
-
-
-def _trained_on(run: Path) -> Path:
-    """The data folder that the run's settings name."""
-    from llmrec.yaml_text import read_yaml
-
-    path = run / "config.yaml"
-    settings = read_yaml(path, f"the settings of the run in '{path}'") if path.is_file() else None
-    if not isinstance(settings, dict) or not isinstance(settings.get("data"), str):
-        raise ConfigError(f"'{run}' has no config.yaml that names its data folder. Name it with --data DIR.")
-    return Path(settings["data"])
-
-
-def _check_belongs(manifest: dict, data: Data, split: Split) -> None:
-    """Raises ConfigError for another catalogue or split; warns of other events, which may hold what the run has seen."""
-    trained = manifest["protocol"]
-    if manifest["catalog_hash"] != data.catalog.content_hash:
-        raise ConfigError(
-            f"the run knows a catalogue of {manifest.get('num_items')} items (content {manifest['catalog_hash']}), but "
-            f"'{data.folder}' has another one ({data.catalog.num_items} items, content {data.catalog.content_hash}). "
-            "Evaluate it on the data folder that it was trained on."
-        )
-    same_events = trained.get("content_hash") == data.card.get("content_hash")
-    card = json.loads(json.dumps(split.card))
-    then = trained.get("split") or {}
-    if then.get("policy") != split.name or (same_events and then != card):
-        raise ConfigError(
-            f"the run was trained on the split '{then.get('policy')}' and the task asks about '{split.name}' with other "
-            "settings or another policy, so that it may have learned the answers. Train with validation.task=TASK."
-        )
-    if not same_events:
-        typer.echo(
-            f"warning: the run was trained on other events (content {trained.get('content_hash')}) than "
-            f"'{data.folder}' holds ({data.card.get('content_hash')}); it may have learned some of the answers.",
-            err=True,
-        )
+    return fit_baseline(name, comparison.split, comparison.task.fit)

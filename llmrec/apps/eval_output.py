@@ -6,30 +6,25 @@ import shlex
 import sys
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from llmrec.data.folder import Data
-from llmrec.data.splits import Split
 from llmrec.evaluation.provenance import provenance
 from llmrec.evaluation.report import Example, Report, to_json, write_report
 from llmrec.evaluation.runner import Evaluation
-from llmrec.evaluation.significance import name_of
-from llmrec.evaluation.tasks import Task
-from llmrec.evaluation.verdicts import METRICS, contests, label, notes, verdicts
+from llmrec.evaluation.significance import NOT_SIGNIFICANT, name_of, paired_differences
+from llmrec.evaluation.verdicts import METRICS, contests, label, notes, signed, verdicts
 from llmrec.files import write_json
 from llmrec.recommenders.hybrid import Hybrid
-from llmrec.recommenders.requests import Ranker, Requests
-from llmrec.terminal import printable
 
 NUM_EXAMPLES = 3
 SIDE_BY_SIDE = ("ndcg@10", "recall@10", "mrr@10", "coverage@10")  # what 80 columns hold; the report has more
 
 
-def as_json(evaluations: list[Evaluation]) -> dict:
-    """`protocol`, `metrics`, `slices`, `notes` of the first; with more than one also `baselines`, `hybrid` and `differences`."""
+def as_json(evaluations: list[Evaluation], against: Evaluation | None = None) -> dict:
+    """`protocol`, `metrics`, `slices`, `notes` of the first; with more than one also `baselines`, `hybrid` and `differences`; with the
+    other side of a paired test `against` and `paired`, the differences of every metric."""
     first, *others = evaluations
     value = {**first.to_json(), "notes": notes(first)}
     if others:
@@ -38,6 +33,9 @@ def as_json(evaluations: list[Evaluation]) -> dict:
         value["baselines"] = named
         pairs = contests(evaluations, _contested(first))
         value["differences"] = [difference.to_json() for pair in pairs for difference in pair]
+    if against is not None:
+        value["against"] = against.to_json()
+        value["paired"] = [each.to_json() for each in paired_differences(first, against, list(first.per_user))]
     return value
 
 
@@ -46,8 +44,9 @@ def _contested(evaluation: Evaluation) -> list[str]:
     return [name for name in METRICS if name in evaluation.metrics]
 
 
-def print_tables(evaluations: list[Evaluation]) -> None:
-    """All metrics of one recommender, or the chosen ones of several side by side, then what the differences say."""
+def print_tables(evaluations: list[Evaluation], against: Evaluation | None = None) -> None:
+    """All metrics of one recommender, or the chosen ones of several side by side, then what the differences say; of a paired test
+    every metric of both sides with its difference."""
     console = Console(highlight=False)
     first = evaluations[0]
     protocol = first.protocol
@@ -57,7 +56,11 @@ def print_tables(evaluations: list[Evaluation]) -> None:
         f"{protocol['num_items']:,} items, seen items {seen}, fit {protocol['fit']}; "
         f"{100 * protocol['interval']['level']:g} % intervals over users"
     )
-    console.print(_table(evaluations, [evaluation.metrics for evaluation in evaluations], caption))
+    if against is None or len(evaluations) > 1:
+        console.print(_table(evaluations, [evaluation.metrics for evaluation in evaluations], caption))
+    for evaluation in evaluations:
+        if evaluation.of_seeds:
+            console.print(_seed_table(evaluation))
     for note in notes(first):
         console.print(note, markup=False, soft_wrap=True)
     if first.num_unreachable and (num_new := first.slices["new_target"]["num_users"]):
@@ -65,6 +68,40 @@ def print_tables(evaluations: list[Evaluation]) -> None:
         console.print(_table(evaluations, metrics, f"without them: the {num_new:,} users whose target is new to them"))
     for verdict in verdicts(evaluations, _contested(first)) if len(evaluations) > 1 else ():
         console.print(verdict, markup=False, soft_wrap=True)
+    if against is not None:
+        console.print(_paired_table(first, against, caption))
+
+
+def _seed_table(evaluation: Evaluation) -> Table:
+    """The chosen metrics by seed, with mean and standard deviation."""
+    seeds = evaluation.protocol["recommender"]["seeds"]
+    table = Table(title=Text(f"{name_of(evaluation)} by seed; std: of one run"), title_justify="left")
+    for heading in ("metric", "mean", "std", *(f"seed {seed}" for seed in seeds)):
+        table.add_column(heading, justify="left" if heading == "metric" else "right")
+    for name in SIDE_BY_SIDE:
+        if name in evaluation.metrics:
+            result = evaluation.metrics[name]
+            table.add_row(
+                label(name), *(f"{value:.4f}" for value in (result["value"], result["std"], *result["seeds"]))
+            )
+    return table
+
+
+def _paired_table(first: Evaluation, second: Evaluation, caption: str) -> Table:
+    """Every metric that is a mean over users, of both sides, with the paired difference and its interval."""
+    table = Table(
+        title=Text(f"A = {name_of(first)}\nB = {name_of(second)}"), title_justify="left",
+        caption=Text(f"{caption}; paired, on the same users. {NOT_SIGNIFICANT.capitalize()}: the interval holds 0"),
+        caption_justify="left",
+    )  # fmt: skip
+    for heading in ("metric", "A", "B", "A − B", "interval", ""):
+        table.add_column(heading, justify="left" if heading in ("metric", "") else "right")
+    for difference in paired_differences(first, second, list(first.per_user)):
+        values = [f"{side.metrics[difference.metric]['value']:.4f}" for side in (first, second)]
+        interval = f"{signed(difference.low)} to {signed(difference.high)}"
+        significance = "not significant" if difference.verdict == NOT_SIGNIFICANT else difference.verdict
+        table.add_row(label(difference.metric), *values, signed(difference.value), interval, significance)
+    return table
 
 
 def _table(evaluations: list[Evaluation], metrics: list[dict[str, dict]], caption: str) -> Table:
@@ -92,26 +129,6 @@ def _shown(result: dict, between: str = " to ") -> tuple[str, str]:
         return "no users", ""
     interval = "" if result["low"] is None else f"{result['low']:.4f}{between}{result['high']:.4f}"
     return f"{result['value']:.4f}", interval
-
-
-def examples(ranker: Ranker, data: Data, split: Split, task: Task, subset: str) -> list[Example]:
-    """The first users' histories and what they are recommended."""
-    cases = split.valid if subset == "valid" else split.test
-    requests = Requests.from_cases(cases).take(np.arange(min(NUM_EXAMPLES, len(cases))))
-    ranking = ranker.rank(requests, 10, exclude_seen=task.exclude_seen)
-
-    def titles(items: np.ndarray) -> list[str]:
-        return [printable(data.catalog.title(item)) for item in items if item >= 0]
-
-    return [
-        Example(
-            user_id=data.user_ids[int(cases.users[row])],
-            history=titles(requests.histories[row][-10:]),
-            recommended=titles(ranking.items[row]),
-            target=printable(data.catalog.title(cases.targets[row])),
-        )
-        for row in range(len(requests))
-    ]
 
 
 def save_report(out: Path, evaluations: list[Evaluation], log: Path | None, shown: list[Example]) -> None:

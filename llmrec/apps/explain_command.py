@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from llmrec.apps.options import AsJson, Device, Instruction, Run, open_run
 from llmrec.apps.output import print_json
-from llmrec.apps.recommend_commands import AsJson, Device, Instruction, Run, open_run
 from llmrec.terminal import printable
 
 if TYPE_CHECKING:

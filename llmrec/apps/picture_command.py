@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from llmrec.apps.options import AsJson, Device, History, Run, open_run
 from llmrec.apps.output import print_json
-from llmrec.apps.recommend_commands import AsJson, Device, History, Run, open_run
 from llmrec.terminal import printable
 
 if TYPE_CHECKING:

@@ -7,53 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from llmrec.apps.options import AsJson, Beams, Decoding, Device, History, Instruction, Rule, Run, open_run
 from llmrec.apps.output import print_json
 from llmrec.errors import RequestError
 from llmrec.terminal import printable
 
 if TYPE_CHECKING:
     from llmrec.recommenders.recommender import Recommender
-
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or the model folder in it.")]
-History = Annotated[
-    list[str] | None, typer.Option("--history", help="An item id; repeat it, oldest first. None: a new user.")
-]
-Instruction = Annotated[str | None, typer.Option(help="A wish in words, where the run's prompt has a place for one.")]
-Beams = Annotated[
-    int | None,
-    typer.Option(
-        help="Beams of the search; more are slower and closer to exact. Default: 20, and 4 for grounding.", min=1
-    ),
-]
-Device = Annotated[
-    str | None, typer.Option(help="cpu, cuda, cuda:1, ...; by default the accelerator where there is one.")
-]
-Decoding = Annotated[
-    str, typer.Option(help="For runs of the text form: trie, or grounding (free text, then the nearest titles).")
-]
-Rule = Annotated[
-    str | None,
-    typer.Option(
-        "--score-rule",
-        help="The softmax a token is scored by: full (the vocabulary), level (its level's item tokens), trie (what continues an item). "
-        "Default: as trained.",
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-
-
-def open_run(
-    run: Path, *, num_beams: int | None, device: str | None, decoding: str = "trie", score_rule: str | None = None
-) -> Recommender:
-    """The recommender of a run, on the accelerator where there is one and no device is named."""
-    import torch
-
-    from llmrec.recommenders.recommender import Recommender
-
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return Recommender.from_pretrained(
-        run, device=device, num_beams=num_beams, decoding=decoding, score_rule=score_rule
-    )
 
 
 def recommend(

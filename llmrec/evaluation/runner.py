@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -35,7 +35,8 @@ class Evaluation:
     protocol: JSON values, all that the numbers depend on; metrics: name -> {"value", "low", "high"} (low and high are
     None for coverage, which is no mean over users); slices: name -> {"num_users", "metrics"}; users: int32 (U,);
     per_user: name -> float64 (U,), for paired differences. Slices are of the users whose target has no fitted event
-    ("cold_target"), lies in the user's own history ("repeated_target"), or does not ("new_target").
+    ("cold_target"), lies in the user's own history ("repeated_target"), or does not ("new_target"); masks: bool (U,) of each.
+    of_seeds: where this is the mean of runs that differ in their seed, the evaluation of each (`seeds.over_seeds`).
     """
 
     protocol: dict
@@ -44,6 +45,8 @@ class Evaluation:
     users: np.ndarray
     per_user: dict[str, np.ndarray]
     kind: Kind = "model"
+    masks: dict[str, np.ndarray] = field(default_factory=dict)
+    of_seeds: tuple[Evaluation, ...] = ()
 
     @property
     def num_unreachable(self) -> int:
@@ -104,15 +107,16 @@ def evaluate(
     greater, equal, items = _ask(recommender, cases, task, batch)
     counts, repeated = split.fitted(task.fit).counts(), repeated_targets(cases)
     per_user = _per_user(task, cases, greater, equal, items, counts)
+    masks = {"cold_target": counts[cases.targets] == 0, "repeated_target": repeated, "new_target": ~repeated}
     return Evaluation(
         _protocol(recommender, data, task, split, subset, cases),
         _with_intervals(task, per_user, items, recommender.num_items),
-        _slices(task, {"cold_target": counts[cases.targets] == 0, "repeated_target": repeated, "new_target": ~repeated},
-                per_user),
+        slices_of(masks, per_user, task.interval),
         cases.users,
         per_user,
         _kind(recommender),
-    )  # fmt: skip
+        masks,
+    )
 
 
 def repeated_targets(cases: Cases) -> np.ndarray:
@@ -197,14 +201,15 @@ def _per_user(
 
 
 def _with_intervals(task: Task, per_user: dict[str, np.ndarray], items: np.ndarray | None, num_items: int) -> dict:
-    result = _means(per_user, task.interval)
+    result = means(per_user, task.interval)
     if "coverage" in task.metrics:
         for k in task.ks:
             result[f"coverage@{k}"] = {"value": metrics.coverage(items[:, :k], num_items), "low": None, "high": None}
     return result
 
 
-def _means(per_user: dict[str, np.ndarray], interval: Interval) -> dict[str, dict]:
+def means(per_user: dict[str, np.ndarray], interval: Interval) -> dict[str, dict]:
+    """Name -> value, low, high: the mean over users and its interval; None without users."""
     values = np.stack(list(per_user.values()), axis=1) if per_user else np.empty((0, 0))
     if not len(values):
         return {name: {"value": None, "low": None, "high": None} for name in per_user}
@@ -217,11 +222,12 @@ def _means(per_user: dict[str, np.ndarray], interval: Interval) -> dict[str, dic
     }
 
 
-def _slices(task: Task, masks: dict[str, np.ndarray], per_user: dict[str, np.ndarray]) -> dict[str, dict]:
+def slices_of(masks: dict[str, np.ndarray], per_user: dict[str, np.ndarray], interval: Interval) -> dict[str, dict]:
+    """Of the users of each mask: how many they are, and their metrics."""
     return {
         name: {
             "num_users": int(mask.sum()),
-            "metrics": _means({metric: values[mask] for metric, values in per_user.items()}, task.interval),
+            "metrics": means({metric: values[mask] for metric, values in per_user.items()}, interval),
         }
         for name, mask in masks.items()
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -18,7 +18,8 @@ _OWN = ("recommender", "ranked_by", "llmrec_version")
 
 @dataclass(frozen=True)
 class Difference:
-    """first minus second, averaged over users, with the interval of that mean."""
+    """first minus second, averaged over users, with the interval of that mean; of_seeds: the same by each seed, where there are
+    several."""
 
     metric: str
     first: str
@@ -27,6 +28,7 @@ class Difference:
     low: float
     high: float
     level: float
+    of_seeds: tuple[Difference, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -35,7 +37,14 @@ class Difference:
 
     def to_json(self) -> dict:
         """The fields and the verdict; floats in full."""
-        return {**asdict(self), "verdict": self.verdict}
+        value = {**asdict(self), "verdict": self.verdict}
+        del value["of_seeds"]
+        if self.of_seeds:
+            value["seeds"] = [
+                {"value": each.value, "low": each.low, "high": each.high, "verdict": each.verdict}
+                for each in self.of_seeds
+            ]
+        return value
 
 
 def verdict_of(low: float, high: float) -> str:
@@ -48,12 +57,8 @@ def protocol_key(evaluation: Evaluation) -> dict:
     return {key: value for key, value in evaluation.protocol.items() if key not in _OWN}
 
 
-def paired_differences(first: Evaluation, second: Evaluation, names: Sequence[str]) -> list[Difference]:
-    """Differences of the named metrics ("ndcg@10") between two evaluations of the same users by the same protocol.
-
-    The bootstrap redraws users and takes both recommenders' values of each, with the task's resamples, level and seed.
-    Raises ConfigError when the protocols or users differ, or a metric was not computed.
-    """
+def check_same_questions(first: Evaluation, second: Evaluation) -> None:
+    """Raises ConfigError where the protocols or the users of two evaluations differ."""
     ours, theirs = protocol_key(first), protocol_key(second)
     different = [key for key in ours if ours[key] != theirs.get(key)]
     if different or not np.array_equal(first.users, second.users):
@@ -61,9 +66,20 @@ def paired_differences(first: Evaluation, second: Evaluation, names: Sequence[st
             f"{name_of(first)} and {name_of(second)} cannot be compared: they differ in "
             f"{', '.join(different) or 'their users'}. Evaluate both by one task on one data folder."
         )
+
+
+def paired_differences(first: Evaluation, second: Evaluation, names: Sequence[str]) -> list[Difference]:
+    """Differences of the named metrics ("ndcg@10") between two evaluations of the same users by the same protocol.
+
+    The bootstrap redraws users and takes both recommenders' values of each, with the task's resamples, level and seed. Means over seeds
+    are compared as means, and seed by seed: with what has no seeds, or as many.
+    Raises ConfigError when the protocols or users differ, or a metric was not computed.
+    """
+    check_same_questions(first, second)
     missing = [name for name in names if name not in first.per_user or name not in second.per_user]
     if missing:
         raise ConfigError(f"no per-user values of {', '.join(missing)} (there are: {', '.join(first.per_user)}).")
+    by_seed = [paired_differences(*pair, names) for pair in _pairs_of_seeds(first, second)]
     values = np.stack([first.per_user[name] - second.per_user[name] for name in names], axis=1)  # (U, M)
     interval = first.protocol["interval"]
     level = interval["level"]
@@ -71,11 +87,26 @@ def paired_differences(first: Evaluation, second: Evaluation, names: Sequence[st
         values, resamples=interval["resamples"], level=level, seed=interval["seed"]
     )
     return [
-        Difference(name, name_of(first), name_of(second), float(value), float(low), float(high), level)
-        for name, value, low, high in zip(names, values.mean(axis=0), lows, highs, strict=True)
-    ]
+        Difference(
+            name, name_of(first), name_of(second), float(values[:, column].mean()), float(lows[column]), float(highs[column]),
+            level, tuple(differences[column] for differences in by_seed),
+        )
+        for column, name in enumerate(names)
+    ]  # fmt: skip
+
+
+def _pairs_of_seeds(first: Evaluation, second: Evaluation) -> list[tuple[Evaluation, Evaluation]]:
+    number = max(len(first.of_seeds), len(second.of_seeds))
+    sides = [each.of_seeds or (each,) * number for each in (first, second)]
+    return list(zip(*sides, strict=True)) if len(sides[0]) == len(sides[1]) else []
 
 
 def name_of(evaluation: Evaluation) -> str:
     """The evaluated recommender's name."""
     return evaluation.protocol["recommender"]["name"]
+
+
+def renamed(evaluation: Evaluation, name: str) -> Evaluation:
+    """The same result under another name, for two runs of one recommender."""
+    card = {**evaluation.protocol["recommender"], "name": name}
+    return replace(evaluation, protocol={**evaluation.protocol, "recommender": card})

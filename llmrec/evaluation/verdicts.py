@@ -70,9 +70,17 @@ def label(metric: str) -> str:
 
 
 def _worded(difference: Difference) -> str:
-    interval = f"{100 * difference.level:g} % interval {signed(difference.low)} to {signed(difference.high)}"
-    open_end = f": {NOT_SIGNIFICANT}" if difference.verdict == NOT_SIGNIFICANT else ""
-    return f"{label(difference.metric)} {signed(difference.value)} ({interval}{open_end})"
+    parts = [f"{100 * difference.level:g} % interval {signed(difference.low)} to {signed(difference.high)}"]
+    if difference.verdict == NOT_SIGNIFICANT:
+        parts[0] += f": {NOT_SIGNIFICANT}"
+    if seeds := difference.of_seeds:
+        sides = [f"{word} 0 in {number}" for word in ("above", "below")
+                 if (number := sum(each.verdict == word for each in seeds))]  # fmt: skip
+        parts.append(
+            f"by seed {', '.join(signed(each.value) for each in seeds)}, interval {' and '.join(sides) or 'above 0 in 0'} "
+            f"of {len(seeds)}"
+        )
+    return f"{label(difference.metric)} {signed(difference.value)} ({'; '.join(parts)})"
 
 
 def signed(value: float) -> str:

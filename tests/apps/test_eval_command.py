@@ -7,10 +7,12 @@ import pytest
 from llmrec.data.folder import load_data
 from llmrec.data.prepare import prepare
 from llmrec.evaluation.runner import evaluate, fit_baseline
+from llmrec.evaluation.significance import paired_differences
 from llmrec.evaluation.tasks import load_task
 from llmrec.recommenders.baselines import BASELINES
 from llmrec.recommenders.recommender import Recommender
 from tests.apps.calling import assert_one_sentence, call, call_alone
+from tests.recipes.running import run_here, settings
 
 
 def test_a_baseline_keeps_seen_items_unless_they_are_excluded(few_users, capsys):
@@ -75,6 +77,64 @@ def test_repeated_targets_are_counted_and_said_to_be_out_of_reach(doubled, capsy
     assert found["notes"][0] in shown.out
     found = call(capsys, *of_markov, "--include-seen", "--json").json
     assert found["notes"] == [] and found["metrics"]["recall@1"]["value"] == 1
+
+
+@pytest.fixture(scope="module")
+def other_seed(few_users, tiny_model, tmp_path_factory):
+    """`tiny_run` with another seed."""
+    run = tmp_path_factory.mktemp("other_seed") / "run"
+    run_here(settings(few_users, tiny_model, run, "training.max_steps=4", "seed=1"))
+    return run
+
+
+def test_runs_of_several_seeds_are_one_row_with_mean_spread_and_each(tiny_run, other_seed, capsys):
+    found = call(capsys, "eval", tiny_run, other_seed, "--with-baselines", "--json").json
+    alone = [call(capsys, "eval", run, "--json").json["metrics"] for run in (tiny_run, other_seed)]
+    for name, result in found["metrics"].items():
+        assert result["seeds"] == [metrics[name]["value"] for metrics in alone]
+        assert result["value"] == pytest.approx(np.mean(result["seeds"]))
+        assert result["std"] == pytest.approx(np.std(result["seeds"], ddof=1))
+    assert found["protocol"]["recommender"]["seeds"] == found["hybrid"]["protocol"]["recommender"]["seeds"] == [0, 1]
+    assert len(found["hybrid"]["metrics"]["mrr@10"]["seeds"]) == 2
+    assert all(len(difference["seeds"]) == 2 for difference in found["differences"])
+    shown = call(capsys, "eval", tiny_run, other_seed)
+    assert "seed 0" in shown.out and "seed 1" in shown.out and "std" in shown.out
+
+
+def test_two_runs_are_tested_on_the_same_users(tiny_run, other_seed, few_users, capsys, tmp_path):
+    found = call(capsys, "eval", tiny_run, "--against", other_seed, "--json").json
+    data, task = load_data(few_users), load_task("leave_one_out")
+    first, second = (evaluate(Recommender.from_pretrained(run).ranker, data, task) for run in (tiny_run, other_seed))
+    assert [difference["metric"] for difference in found["paired"]] == list(first.per_user)
+    for difference, expected in zip(
+        found["paired"], paired_differences(first, second, list(first.per_user)), strict=True
+    ):
+        assert (difference["value"], difference["low"]) == (expected.value, expected.low)
+        assert (difference["first"], difference["second"]) == (str(tiny_run), str(other_seed))
+    out = tmp_path / "report.json"
+    shown = call(capsys, "eval", tiny_run, "--against", other_seed, "--out", out)
+    assert "A − B" in shown.out and "the interval holds 0" in " ".join(shown.out.split())
+    assert {pair["second"] for pair in json.loads(out.read_text())["differences"]} == {str(other_seed)}
+
+
+def test_runs_that_cannot_be_put_together_are_refused(tiny_run, other_seed, tiny_code_run, tmp_path, capsys):
+    assert_one_sentence(call(capsys, "eval", tiny_run, tiny_run), "should have different seeds, but they have 0, 0")
+    called = call(capsys, "eval", tiny_run, tiny_code_run)
+    assert_one_sentence(
+        called, "items.form, items.semantic_ids, prompt.name, prompt.rows, training.evaluate_every and more"
+    )
+    assert "--against" in called.err
+    shutil.copytree(other_seed, tmp_path / "run")
+    manifest = tmp_path / "run" / "model" / "manifest.json"
+    card = json.loads(manifest.read_text())
+    card["protocol"] |= {"content_hash": "0" * 16, "fit": "train+valid"}
+    manifest.write_text(json.dumps(card))
+    called = call(capsys, "eval", tiny_run, "--against", tmp_path / "run")
+    assert_one_sentence(
+        called, "cannot be paired, because they were trained on different data: they differ in events, training"
+    )
+    called = call(capsys, "eval", "--baseline", "markov", "--data", tmp_path, "--against", tiny_run)
+    assert_one_sentence(called, "a paired test of two runs")
 
 
 def test_generated_lists_are_measured_too(tiny_code_run, capsys):

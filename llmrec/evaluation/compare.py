@@ -1,0 +1,69 @@
+"""One task asked of several recommenders on one data folder: the runs, the baselines, the hybrid, and some users to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from llmrec.data.folder import Data
+from llmrec.data.splits import Cases, Split
+from llmrec.evaluation.report import Example
+from llmrec.evaluation.runner import Evaluation, batches, evaluate
+from llmrec.evaluation.tasks import Task
+from llmrec.recommenders.baselines import EaseR, fit_baselines
+from llmrec.recommenders.hybrid import Hybrid
+from llmrec.recommenders.requests import DenseRecommender, Ranker, Requests
+from llmrec.terminal import printable
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What every recommender is asked. subset: "test" or "valid"; max_cases: only the first so many, None for all."""
+
+    data: Data
+    task: Task
+    split: Split
+    subset: str = "test"
+    max_cases: int | None = None
+
+    @property
+    def cases(self) -> Cases:
+        """All test instances of the subset."""
+        return self.split.valid if self.subset == "valid" else self.split.test
+
+    def ask(self, recommender: Ranker) -> Evaluation:
+        """How it does."""
+        return evaluate(recommender, self.data, self.task, self.subset, split=self.split, max_cases=self.max_cases)
+
+    def baselines(self) -> list[DenseRecommender]:
+        """All of them, fitted on what the task allows."""
+        return fit_baselines(self.split.fitted(self.task.fit))
+
+    def hybrid(self, ranker: Ranker, baselines: Sequence[Ranker]) -> Hybrid | None:
+        """`ranker` and the EASE-R among the baselines together, weighed on validation; None where there is none, or where
+        validation was fitted too."""
+        ease_r = next((baseline for baseline in baselines if isinstance(baseline, EaseR)), None)
+        if ease_r is None or self.task.fit != "train":
+            return None
+        rows = batches(len(self.split.valid), 256, "weighing the hybrid")
+        return Hybrid(ranker, ease_r).fit_weight(self.split.valid, exclude_seen=self.task.exclude_seen, batches=rows)
+
+    def examples(self, ranker: Ranker, rows: Sequence[int]) -> list[Example]:
+        """What the users of some test instances are recommended."""
+        cases = self.cases
+        requests = Requests.from_cases(cases).take(np.asarray(rows))
+        ranking = ranker.rank(requests, 10, exclude_seen=self.task.exclude_seen)
+        return [
+            Example(
+                user_id=self.data.user_ids[int(cases.users[row])],
+                history=self._titles(requests.histories[number][-10:]),
+                recommended=self._titles(ranking.items[number]),
+                target=printable(self.data.catalog.title(cases.targets[row])),
+            )
+            for number, row in enumerate(rows)
+        ]
+
+    def _titles(self, items: np.ndarray) -> list[str]:
+        return [printable(self.data.catalog.title(item)) for item in items if item >= 0]
