@@ -257,6 +257,8 @@ def read_json(path: str | Path, what: str = "JSON file", error: type[LlmrecError
         raise error(f"cannot read the {what} '{path}': {problem.strerror or problem}.") from problem
     except ValueError as problem:  # bad JSON, or bytes that are not UTF-8
         raise error(f"the {what} '{path}' is not valid JSON ({problem}). Write it again.") from problem
+    except RecursionError as problem:
+        raise error(f"the {what} '{path}' is nested too deeply to be one. Write it again.") from problem
     if not isinstance(value, dict):
         raise error(f"the {what} '{path}' should hold a JSON object but holds a {type(value).__name__}.")
     return value

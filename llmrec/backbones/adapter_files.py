@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from llmrec.backbones.adapters import is_added, load_lora
 from llmrec.backbones.causal_lm import Backbone
 from llmrec.backbones.decoder_layers import add_layer_adapters, decoder_layers, layer_adapters, layer_parts
+from llmrec.backbones.model_files import loading, shapes_in
 from llmrec.backbones.prefix import attach, find_prefix, new_prefix
 from llmrec.errors import ArtifactError
 from llmrec.nn.layer_adapter import LayerAdapter
@@ -61,10 +62,12 @@ def load_adapters(backbone: Backbone, folder: Path, saved: dict[str, Any]) -> No
     Raises ArtifactError for weights of another model.
     """
     if "prefix" in saved:
+        _check_first(folder / PREFIX, saved["prefix"]["num_tokens"], backbone)
         prefix = new_prefix(backbone, saved["prefix"]["num_tokens"])
         _fill({"weight": prefix.weight}, folder / PREFIX, backbone)
         attach(backbone, prefix)
     if "layer_adapter" in saved:
+        _check_first(folder / LAYER_ADAPTERS, saved["layer_adapter"]["hidden_dim"], backbone)
         add_layer_adapters(backbone, **saved["layer_adapter"])
         placed = _placed_adapters(backbone)
         weights = {f"{place}.{name}": p for place, each in placed.items() for name, p in each.named_parameters()}
@@ -119,15 +122,27 @@ def _tensors(modules: dict[str, LayerAdapter]) -> dict[str, Tensor]:
     }
 
 
+def _check_first(path: Path, size: int, backbone: Backbone) -> None:
+    """Refuses a size that no tensor of the file has, before anything of that size is made."""
+    with loading(f"the trained parts of {backbone.source.name} in '{path}'", error=ArtifactError):
+        sizes = {shape[0] for shape in shapes_in(path).values() if shape}
+    if size not in sizes:
+        raise _foreign(path, backbone)
+
+
+def _foreign(path: Path, backbone: Backbone) -> ArtifactError:
+    return ArtifactError(
+        f"'{path}' does not hold the trained parts of {backbone.source.name} with {backbone.layers}; put the original back, or "
+        "train again."
+    )
+
+
 @torch.no_grad()
 def _fill(parameters: dict[str, nn.Parameter], path: Path, backbone: Backbone) -> None:
     """Gives the parameters what the file holds under their names, in the file's dtype: float32, as it was trained."""
     tensors = load_file(path, device=str(backbone.device))
     shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
     if shapes != {name: tuple(tensor.shape) for name, tensor in tensors.items()}:
-        raise ArtifactError(
-            f"'{path}' does not hold the trained parts of {backbone.source.name} with {backbone.layers}; put the original back, or "
-            "train again."
-        )
+        raise _foreign(path, backbone)
     for name, parameter in parameters.items():
         parameter.data = tensors[name]

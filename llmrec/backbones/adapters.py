@@ -13,6 +13,7 @@ from torch import nn
 
 from llmrec.backbones.causal_lm import Backbone
 from llmrec.backbones.decoder_layers import layer_adapters
+from llmrec.backbones.model_files import check_lora_files, loading
 from llmrec.backbones.picture_families import vision_parts
 from llmrec.backbones.prefix import Prefix, find_prefix
 from llmrec.errors import ArtifactError, ModelError
@@ -60,13 +61,12 @@ def add_lora(
     """
     from peft import LoraConfig, get_peft_model
 
-    beside = "|".join(vision_parts(backbone))
     config = LoraConfig(
         r=rank,
         lora_alpha=alpha,
         lora_dropout=dropout,
         target_modules=targets,
-        exclude_modules=rf"(.*\.)?({beside})\..*" if beside else None,
+        exclude_modules=_excluded(backbone),
         use_dora=dora,
         task_type="CAUSAL_LM",
     )
@@ -89,18 +89,15 @@ def load_lora(backbone: Backbone, folder: Path, *, trainable: bool = False) -> N
     """
     from peft import PeftModel
 
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        if not (
-            folder / name
-        ).is_file():  # PEFT would take a pickle instead, or ask the hub for a model of the folder's name
-            raise ArtifactError(
-                f"expected a LoRA adapter for {backbone.source.name} in '{folder}', but {name} is missing."
-            )
-    try:
+    check_lora_files(folder, backbone.source.name, _excluded(backbone))
+    with loading(f"a LoRA adapter for {backbone.source.name} in '{folder}'", error=ArtifactError):
         backbone.peft = PeftModel.from_pretrained(backbone.causal_lm, str(folder), is_trainable=trainable)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ArtifactError(f"expected a LoRA adapter for {backbone.source.name} in '{folder}': {first}") from error
+
+
+def _excluded(backbone: Backbone) -> str | None:
+    """The modules that get no LoRA, as PEFT's pattern: those of the vision tower."""
+    vision = "|".join(vision_parts(backbone))
+    return rf"(.*\.)?({vision})\..*" if vision else None
 
 
 def lora_parameters(backbone: Backbone) -> list[nn.Parameter]:

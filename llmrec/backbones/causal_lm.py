@@ -11,6 +11,7 @@ from torch import nn
 
 from llmrec.backbones.fused_layer import FusedLayer
 from llmrec.backbones.load import ModelSource
+from llmrec.backbones.model_files import check_vocabulary
 from llmrec.backbones.packed_attention import PackedLayout, packed
 from llmrec.backbones.packed_linear import PackedLinear
 from llmrec.errors import ModelError
@@ -56,7 +57,9 @@ class Backbone(nn.Module):
     ):
         """causal_lm: a transformers model, or a PEFT model around one. It is frozen, adapters and all.
 
-        Raises ModelError for a PEFT model whose adapter is no part of the layers.
+        tokenizer: the model's; None where no text is read.
+
+        Raises ModelError for a PEFT model whose adapter is no part of the layers, or a tokenizer with more tokens than the model has.
         """
         super().__init__()
         self.peft: nn.Module | None = None
@@ -75,6 +78,8 @@ class Backbone(nn.Module):
             item_table.requires_grad_(True)
         embedding = causal_lm.get_input_embeddings()
         self.base_vocab_size: int = embedding.weight.shape[0]
+        if tokenizer is not None:
+            check_vocabulary(tokenizer, self.base_vocab_size, source.name)
         self.dim: int = embedding.weight.shape[1]
         self.embedding_norm = _mean_row_norm(embedding)
         self.embedding_scale = _embedding_scale(embedding)

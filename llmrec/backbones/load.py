@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from llmrec.backbones.folder_identity import folder_identity
+from llmrec.backbones.model_files import first_line, loading
 from llmrec.errors import ModelError
 from llmrec.files import atomic_folder, cache_dir
 
@@ -124,14 +125,10 @@ def load_tokenizer(name: str, *, weights: Weights = "wheel", revision: str | Non
     from transformers import AutoTokenizer
 
     source = resolve(name, weights=weights, revision=revision)
-    try:
+    with loading(f"a tokenizer in {source.name!r} ({source.source})"):
         tokenizer = AutoTokenizer.from_pretrained(source.path, **source.loading)
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"expected a tokenizer in {source.name!r} ({source.source}); loading it failed: {_first_line(error)}"
-        ) from error
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
@@ -152,7 +149,7 @@ def _hub_snapshot(name: str, revision: str | None) -> Path | None:
         if not reachable:
             return None
         raise ModelError(
-            f"expected a model on the hub called {name!r} (revision {revision or 'main'}), but: {_first_line(error)}"
+            f"expected a model on the hub called {name!r} (revision {revision or 'main'}), but: {first_line(error)}"
         ) from error
     return Path(found).parent
 
@@ -201,7 +198,3 @@ def _converted(wheel: WheelModel) -> Path:
             temporary
         )
     return folder
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

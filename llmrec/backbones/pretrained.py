@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import torch
 import transformers
-from safetensors import SafetensorError
 from transformers import (
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     AutoConfig,
@@ -19,6 +18,7 @@ from transformers import (
 
 from llmrec.backbones.causal_lm import Backbone, LayerCount
 from llmrec.backbones.load import ModelSource, Weights, load_tokenizer, resolve
+from llmrec.backbones.model_files import check_complete, check_size, loading
 from llmrec.backbones.quantization import close_cpu_trap, nf4_config
 from llmrec.errors import ModelError
 
@@ -46,22 +46,20 @@ def load_backbone(
     arguments: dict[str, Any] = {"dtype": dtype, **source.loading}
     if quantize == "nf4":
         arguments |= {"quantization_config": nf4_config(dtype), "device_map": {"": str(device)}}
-    try:
-        with _quiet_transformers():
-            config = AutoConfig.from_pretrained(source.path, **source.loading)
-            config, layers = _first_layers(config, num_layers)
-            sees = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
-            auto_class = AutoModelForImageTextToText if sees else AutoModelForCausalLM
-            model = auto_class.from_pretrained(source.path, config=config, **arguments)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(
-            f"expected a causal or vision-language model in {source.name!r} ({source.source}); loading it failed: {first}"
-        ) from error
+    with loading(f"a causal or vision-language model in {source.name!r} ({source.source})"), _quiet_transformers():
+        config = AutoConfig.from_pretrained(source.path, **source.loading)
+        config, layers = _first_layers(config, num_layers)
+        sees = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+        auto_class = AutoModelForImageTextToText if sees else AutoModelForCausalLM
+        check_size(auto_class, config, source.path, source.name)
+        model, found = auto_class.from_pretrained(
+            source.path, config=config, output_loading_info=True, ignore_mismatched_sizes=True, **arguments
+        )
+        check_complete(found, source.name)
+        if quantize != "nf4":
+            model.to(device)
     if quantize == "nf4":
         close_cpu_trap(model)
-    else:
-        model.to(device)
     tokenizer = load_tokenizer(name, weights=weights, revision=revision)
     return Backbone(model, tokenizer, source=source, layers=layers, quantize=quantize)
 
@@ -109,7 +107,8 @@ def random_backbone(
     `dropout` acts on attention weights, where the family has it.
     """
     source = resolve(name, weights=weights)
-    config = AutoConfig.from_pretrained(source.path, **source.loading)
+    with loading(f"the configuration of a language model in {source.name!r} ({source.source})"):
+        config = AutoConfig.from_pretrained(source.path, **source.loading)
     config.update({
         "hidden_size": hidden_size, "intermediate_size": 4 * hidden_size, "num_hidden_layers": num_layers,
         "num_attention_heads": num_heads, "num_key_value_heads": num_heads, "head_dim": hidden_size // num_heads,

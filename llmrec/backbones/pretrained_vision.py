@@ -22,6 +22,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
 from llmrec.backbones.encoder_source import encoder_source
+from llmrec.backbones.model_files import check_complete, check_size, loading
 from llmrec.errors import ModelError
 
 # Their `get_image_features` gives the embedding that the text tower is compared with.
@@ -41,23 +42,21 @@ class VisionModel:
 
     def __init__(self, name: str, device: torch.device) -> None:
         source = _source(name)
-        try:
+        with loading(f"an image encoder in '{name}'"):
             config = AutoConfig.from_pretrained(source.path, **source.loading)
+            check_size(AutoModel, config, source.path, name)
             # PIL, not torchvision: one result everywhere, and no package that has to match torch's build
             self.processor = AutoImageProcessor.from_pretrained(source.path, backend="pil", **source.loading)
             model, loaded = AutoModel.from_pretrained(
-                source.path, dtype=torch.float32, output_loading_info=True, **source.loading
+                source.path,
+                dtype=torch.float32,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                **source.loading,
             )
-        except (OSError, ValueError, ImportError) as error:
-            raise ModelError(f"'{name}' cannot be loaded as an image encoder: {_first_sentence(error)}.") from error
         self.two_towers = config.model_type in TWO_TOWERS
-        lacking = sorted(loaded["missing_keys"])
-        self.pooled = not any("pooler" in key for key in lacking)
-        if unexpected := [key for key in lacking if "pooler" not in key]:
-            raise ModelError(
-                f"'{name}' lacks {len(unexpected)} weights of its own model (the first is {unexpected[0]}), so its vectors would be "
-                "random. Use a complete checkpoint."
-            )
+        check_complete(loaded, name, unused="pooler")
+        self.pooled = not any("pooler" in key for key in loaded["missing_keys"])
         if model.main_input_name != "pixel_values" and not self.two_towers:
             raise ModelError(
                 f"'{name}' ({config.model_type}) reads {model.main_input_name}, not pictures. Name a vision model."
@@ -78,7 +77,3 @@ class VisionModel:
 
 def _source(name: str):
     return encoder_source(name, "an image encoder", "'efficientnet-lite0', which needs no hub")
-
-
-def _first_sentence(error: Exception) -> str:
-    return str(error).strip().split("\n")[0].split(". ")[0].rstrip(".") or type(error).__name__

@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from llmrec.backbones.encoder_source import encoder_source
 from llmrec.backbones.load import ModelSource
-from llmrec.errors import ModelError
+from llmrec.backbones.model_files import check_complete, check_size, check_vocabulary, loading
 from llmrec.files import atomic_file, cache_dir, content_hash
 
 DEFAULT_ENCODER = "all-MiniLM-L6-v2"
@@ -46,7 +46,8 @@ def encode_texts(texts: Sequence[str], model: str = DEFAULT_ENCODER, *, max_toke
     """
     source = find_encoder(model)
     if not len(texts):
-        config = AutoConfig.from_pretrained(source.path, **source.loading)
+        with loading(f"a text encoder in '{model}'"):
+            config = AutoConfig.from_pretrained(source.path, **source.loading)
         return np.zeros((0, config.get_text_config().hidden_size), np.float32)
     cut = [text[: CHARACTERS_A_TOKEN * max_tokens] for text in texts]
     unique, places = np.unique(np.asarray(cut, dtype=object), return_inverse=True)
@@ -84,11 +85,16 @@ def find_encoder(model: str) -> ModelSource:
 
 def _encode(texts: list[str], source: ModelSource, name: str, max_tokens: int) -> np.ndarray:
     """float32 (U, D). Longest texts first, so that a batch holds texts of one length and memory is known at once."""
-    try:
+    with loading(f"a text encoder in '{name}'"):
+        config = AutoConfig.from_pretrained(source.path, **source.loading)
+        check_size(AutoModel, config, source.path, name)
         tokenizer = AutoTokenizer.from_pretrained(source.path, **source.loading)
-        encoder = AutoModel.from_pretrained(source.path, dtype=torch.float32, **source.loading).eval()
-    except (OSError, ValueError) as error:
-        raise ModelError(f"'{name}' cannot be loaded as a text encoder: {str(error).splitlines()[0]}") from error
+        encoder, found = AutoModel.from_pretrained(
+            source.path, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True, **source.loading
+        )
+        check_complete(found, name, unused="pooler")  # vectors are means of the last hidden states
+        check_vocabulary(tokenizer, encoder.get_input_embeddings().weight.shape[0], name)
+        encoder.eval()
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "right"

@@ -24,10 +24,11 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoImageProcessor
 
 from llmrec.backbones.causal_lm import PICTURES, Backbone
+from llmrec.backbones.model_files import loading
 from llmrec.backbones.picture_families import picture_family, picture_words, processor_arguments, vision_parts
 from llmrec.backbones.pictures import PictureError, decode_picture, read_content
 from llmrec.backbones.vision_cache import EncodedPicture, VisionCache
-from llmrec.errors import ArtifactError, DataError, ModelError
+from llmrec.errors import ArtifactError, DataError
 from llmrec.files import atomic_file, content_hash
 from llmrec.items.forms import ItemSequences, image_mentions
 from llmrec.nn.picture_tokens import PictureTokens
@@ -126,14 +127,9 @@ def vision_features(pictures: PictureTokens) -> tuple[np.ndarray, np.ndarray]:
 
 def _load_processor(backbone: Backbone) -> Any:
     picture_family(backbone)  # before the folder is searched for what a model of words does not have
-    try:
+    with loading(f"a picture processor beside {backbone.source.name}"):
         # PIL's: the other kind needs torchvision
         return AutoImageProcessor.from_pretrained(backbone.source.path, backend="pil", **backbone.source.loading)
-    except (OSError, ValueError, ImportError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(
-            f"expected a picture processor beside {backbone.source.name}; loading it failed: {first}"
-        ) from error
 
 
 def _keys(pictures: Sequence[Path | None]) -> tuple[dict[int, int], dict[int, str]]:

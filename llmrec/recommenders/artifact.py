@@ -15,29 +15,30 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from llmrec import __version__
 from llmrec.backbones.adapter_files import load_adapters, save_adapters
 from llmrec.backbones.adapters import is_trained_whole
-from llmrec.backbones.causal_lm import Backbone, ScoreRule
+from llmrec.backbones.causal_lm import Backbone
 from llmrec.backbones.load import ModelSource
+from llmrec.backbones.model_files import check_weights, loading, weight_checksums
 from llmrec.backbones.pretrained import load_backbone
 from llmrec.data.catalog import Catalog
-from llmrec.errors import ArtifactError, LlmrecError
+from llmrec.errors import ArtifactError
 from llmrec.files import atomic_folder, put_back, read_json, write_json, write_text
-from llmrec.items.forms import FORMS, ItemTokens
+from llmrec.items.forms import ItemTokens
 from llmrec.items.semantic_ids import SemanticIDs
 from llmrec.nn.item_table import ItemTable
 from llmrec.nn.soft_tokens import SoftItemTable
 from llmrec.prompting.encoder import PromptEncoder
-from llmrec.prompting.templates import Prompt, read_prompt
+from llmrec.prompting.templates import Prompt, load_prompt
 from llmrec.recommenders.item_writing import SOFT, item_mentions, item_tokens_for, soft_prompt_ids
 from llmrec.recommenders.language_model import LanguageModel
+from llmrec.recommenders.manifest import check_manifest
 from llmrec.recommenders.vector_artifact import (
     ADAPTER_KIND,
     MANIFEST,
@@ -47,7 +48,6 @@ from llmrec.recommenders.vector_artifact import (
 )
 
 FORMAT_VERSION = 2
-DTYPES = ("float32", "bfloat16", "float16")
 MODELS_VARIABLE = (
     "LLMREC_MODELS"  # a folder of checkpoints, each in a folder of its name, for runs trained on a user's own
 )
@@ -83,7 +83,8 @@ def save_artifact(
         if semantic_ids is not None:
             semantic_ids.save(temporary / "semantic_ids")
         write_text(temporary / "prompt.yaml", model.encoder.prompt.to_yaml())
-        write_json(temporary / MANIFEST, _manifest(model, whole, saved, max_title_tokens, protocol))
+        manifest = _manifest(model, whole, saved, max_title_tokens, protocol)
+        write_json(temporary / MANIFEST, manifest | {"weights": weight_checksums(temporary)})
         write_text(temporary / "README.md", _model_card(model, protocol))
 
 
@@ -100,16 +101,11 @@ def load_artifact(
         ArtifactError: the folder is no run, is of a newer format, or a file in it is missing, broken or does not belong.
     """
     folder, manifest = find_model(run), read_manifest(run)
-    try:
-        quantize = manifest["quantize"] if quantized else None
-        return _load(folder, manifest, dtype or _dtype(manifest["dtype"]), quantize, device)
-    except LlmrecError:
-        raise
-    except (KeyError, TypeError, AttributeError, OSError, SafetensorError, ValueError, RuntimeError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ArtifactError(
-            f"the run in '{folder}' is damaged or was changed by hand ({first}); train it again."
-        ) from error
+    if "weights" in manifest:  # runs of llmrec 0.1 up to November 2026 have no checksums
+        check_weights(folder, manifest["weights"])
+    quantize = manifest["quantize"] if quantized else None
+    with loading(f"a whole run in '{folder}'", "It is damaged or was changed by hand; train it again.", ArtifactError):
+        return _load(folder, manifest, dtype or getattr(torch, manifest["dtype"]), quantize, device)
 
 
 def read_manifest(run: str | Path) -> dict[str, Any]:
@@ -133,6 +129,7 @@ def read_manifest(run: str | Path) -> dict[str, Any]:
         )
     if not isinstance(manifest.get("protocol"), dict):
         raise ArtifactError(f"the manifest in '{folder}' does not say what the run was trained on; train it again.")
+    check_manifest(manifest, folder)
     return manifest
 
 
@@ -150,12 +147,6 @@ def find_model(run: str | Path) -> Path:
 def _load(
     folder: Path, manifest: dict[str, Any], dtype: torch.dtype, quantize: str | None, device: str
 ) -> LanguageModel:
-    for key, known in (("form", FORMS), ("score_rule", get_args(ScoreRule))):
-        if manifest[key] not in known:
-            raise ArtifactError(
-                f"the manifest in '{folder}' has the {key} {manifest[key]!r}, but this llmrec knows {', '.join(known)}; "
-                "use the llmrec version that wrote it, or train again."
-            )
     backbone = _load_weights(folder, manifest, dtype, quantize, device)
     catalog = Catalog.load(folder / "items.parquet")
     if catalog.content_hash != manifest["catalog_hash"]:
@@ -238,15 +229,9 @@ def find_backbone(asked: dict[str, Any], source: dict[str, str]) -> str:
     )
 
 
-def _dtype(name: str) -> torch.dtype:
-    if name not in DTYPES:
-        raise ValueError(f"dtype {name!r} is none of {', '.join(DTYPES)}")
-    return getattr(torch, name)
-
-
 def _checked_prompt(folder: Path, manifest: dict[str, Any]) -> Prompt:
     path = folder / "prompt.yaml"
-    prompt = read_prompt(path.read_text(encoding="utf-8"), str(path))
+    prompt = load_prompt(path)
     if prompt.hash != manifest["prompt_hash"]:
         raise ArtifactError(
             f"'{path}' is not the prompt this run was trained with (hash {prompt.hash}, the manifest says "

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from llmrec.backbones.item_features import IMAGE, TEXT, TextSource, catalog_features
+from llmrec.backbones.model_files import check_weights, weight_checksums
 from llmrec.backbones.pictures import picture_paths
 from llmrec.data.catalog import Catalog
 from llmrec.data.features import Features
@@ -65,6 +66,8 @@ def add_items(
         ModelError: an encoder that the run's features were made by cannot be used.
     """
     folder, manifest = find_model(run), read_manifest(run)
+    if "weights" in manifest:
+        check_weights(folder, manifest["weights"])
     _refuse_what_cannot_grow(manifest)
     _refuse_untitled(new)
     target = _checked_target(folder, out)
@@ -94,7 +97,8 @@ def add_items(
             ids.save(temporary / "semantic_ids")
         if soft is not None:
             soft.save(temporary / VECTOR_TOKENS / FEATURES)
-        write_json(temporary / MANIFEST, _grown_manifest(manifest, grown, new.num_items))
+        changed = _grown_manifest(manifest, grown, new.num_items)
+        write_json(temporary / MANIFEST, changed | {"weights": weight_checksums(temporary)})
         card = (temporary / "README.md").read_text(encoding="utf-8")
         write_text(temporary / "README.md", f"{card}\n{new.num_items:,} items were added without training.\n")
     codes = None if ids is None else ids.codes[-new.num_items :]

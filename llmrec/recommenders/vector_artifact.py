@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from llmrec.backbones.causal_lm import PICTURES, Backbone
+from llmrec.backbones.model_files import loading, shapes_in
 from llmrec.backbones.vision_language import load_pictures, save_pictures
 from llmrec.data.features import Features
 from llmrec.errors import ArtifactError
@@ -74,6 +75,7 @@ def load_vector_tokens(folder: Path, backbone: Backbone, num_items: int) -> None
         return
     for name, settings in read_json(folder / CARD, "description of vector tokens", ArtifactError).items():
         if name == SOFT:
+            _check_adapter(settings["adapter"], folder / "soft.safetensors")
             adapter = SemanticAdapter(**settings["adapter"])
             adapter.load_state_dict(load_file(folder / "soft.safetensors"))
             features = Features.load(folder / FEATURES, num_items)
@@ -82,10 +84,28 @@ def load_vector_tokens(folder: Path, backbone: Backbone, num_items: int) -> None
             source, dim = load_pictures(folder / f"{name}.safetensors", backbone, num_items), backbone.dim
         else:
             words = load_file(folder / f"{name}.safetensors")["weight"]
+            if settings["num_tokens"] != len(words):
+                raise ArtifactError(
+                    f"'{folder / CARD}' says {settings['num_tokens']} tokens of {name}, but the file has {len(words)}."
+                )
             source, dim = SoftPrompt(settings["num_tokens"], words.shape[1], norm=1.0, words=words), words.shape[1]
         if dim != backbone.dim:
             raise ArtifactError(f"the vector tokens in '{folder}' are {dim} wide, but the model is {backbone.dim}.")
         backbone.add_vectors(name, source)
+
+
+def _check_adapter(settings: dict[str, Any], path: Path) -> None:
+    """Refuses settings that the weights in the file are not of, before an adapter of such a size is made. Raises ArtifactError."""
+    with loading(f"the weights of a semantic adapter in '{path}'", error=ArtifactError):
+        shapes = shapes_in(path)
+        widths = [shapes[f"projections.{place}.weight"] for place in range(len(settings["feature_dims"]))]
+        hidden, tokens = settings["hidden_dim"], (settings["num_query_tokens"], settings["dim"])
+        wanted = [(hidden, width) for width in settings["feature_dims"].values()]
+        many = settings["num_layers"] > len(shapes) or settings["num_experts"] > len(shapes)
+    if many or shapes["empty"] != tokens or widths != wanted:
+        raise ArtifactError(
+            f"the semantic adapter in '{path}' does not have the sizes that {CARD} says; put the originals back, or train again."
+        )
 
 
 def soft_sources(folder: Path) -> dict[str, dict[str, Any]]:

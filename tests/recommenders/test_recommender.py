@@ -187,6 +187,16 @@ def edit_manifest(model, **changes):
     (model / "manifest.json").write_text(json.dumps({**manifest, **changes}))
 
 
+def edit_json(path, **changes):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def flip_last_bit(path):
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
 def cut_short(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
@@ -220,7 +230,16 @@ template: "{% for item in history %}{{ item }}{% endfor %}{{ ''.__class__.__mro_
         (lambda m: cut_short(m / "adapter" / "adapter_model.safetensors"), "damaged or was changed"),
         (lambda m: (m / "item_table.safetensors").unlink(), "damaged or was changed"),
         (lambda m: shorten_table(m / "item_table.safetensors"), "damaged or was changed"),
-        (lambda m: (m / "adapter" / "adapter_model.safetensors").unlink(), "adapter_model.safetensors is missing"),
+        (lambda m: (m / "adapter" / "adapter_model.safetensors").unlink(), "adapter_model.safetensors' is missing"),
+        (lambda m: save_file({}, m / "more.safetensors"), "'more.safetensors' was not written with it"),
+        (lambda m: flip_last_bit(m / "item_table.safetensors"), "'item_table.safetensors' does not hold the bytes"),
+        (lambda m: flip_last_bit(m / "adapter" / "adapter_model.safetensors"), "adapter_model.safetensors' does not hold"),
+        (lambda m: edit_json(m / "adapter" / "adapter_config.json", r=10**8), "r 100000000 .* not of the adapter"),
+        (lambda m: edit_json(m / "adapter" / "adapter_config.json", rank_pattern={"q_proj": 10**8}), "sets rank_pattern"),
+        (lambda m: edit_json(m / "adapter" / "adapter_config.json", lora_dropout=float("nan")), "not of the adapter"),
+        (lambda m: (m / "manifest.json").write_text('{"a":' * 100_000), "nested too deep"),
+        (lambda m: edit_manifest(m, max_tokens=10**9), "max_tokens '1000000000', but this llmrec knows less than"),
+        (lambda m: edit_manifest(m, adapters={"prefix": {"num_tokens": 5}}), "prefix.safetensors'; loading it failed"),
         (lambda m: (m / "adapter" / "adapter_config.json").unlink(), "adapter_config.json is missing"),
         (lambda m: turn_round(m / "items.parquet"), "not the catalogue this run was trained on"),
         (lambda m: edit_manifest(m, form="sound"), "the form 'sound', but this llmrec knows text, unique_id, semantic_id"),
@@ -237,6 +256,32 @@ def test_a_damaged_artifact_is_refused_in_words(tiny_run, tmp_path, damage, sent
     damage(tmp_path / "model")
     with pytest.raises(LlmrecError, match=sentence):
         Recommender.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (lambda m: cut_short(m / "item_table.safetensors"), "damaged or was changed"),
+        (lambda m: cut_short(m / "adapter" / "adapter_model.safetensors"), "expected a LoRA adapter"),
+        (lambda m: (m / "item_table.safetensors").unlink(), "damaged or was changed"),
+        (lambda m: shorten_table(m / "item_table.safetensors"), "damaged or was changed"),
+        (lambda m: (m / "adapter" / "adapter_model.safetensors").unlink(), "adapter_model.safetensors is missing"),
+        (lambda m: None, None),
+    ],
+)
+def test_a_run_without_checksums_loads_and_is_checked_by_what_its_files_say(tiny_run, tmp_path, damage, sentence):
+    shutil.copytree(tiny_run / "model", tmp_path / "model")
+    manifest = json.loads((tmp_path / "model" / "manifest.json").read_text())
+    assert set(manifest.pop("weights")) == {"item_table.safetensors", "adapter/adapter_model.safetensors"}
+    (tmp_path / "model" / "manifest.json").write_text(json.dumps(manifest))
+    damage(tmp_path / "model")
+    if sentence is None:
+        history = Recommender.from_pretrained(tiny_run).catalog.item_ids[:3]
+        ours, before = (Recommender.from_pretrained(run).recommend(history) for run in (tmp_path, tiny_run))
+        assert ours == before
+    else:
+        with pytest.raises(LlmrecError, match=sentence):
+            Recommender.from_pretrained(tmp_path)
 
 
 def test_a_run_on_a_users_own_checkpoint_finds_it_wherever_it_lies(

@@ -1,0 +1,90 @@
+"""What a run's manifest may say: kinds and bounds of every value that something is built from, checked before that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, ValidationError
+
+from llmrec.backbones.causal_lm import ScoreRule
+from llmrec.backbones.decoder_layers import LayerPart
+from llmrec.errors import ArtifactError
+
+Count = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
+
+
+class _Source(BaseModel):
+    """See `ModelSource.card`."""
+
+    name: str
+    source: str
+    revision: str
+
+
+class _Asked(BaseModel):
+    """How the backbone is found and cut."""
+
+    name: str
+    folder: str | None = None
+    num_layers: Annotated[int, Field(ge=1, le=1000, strict=True)] | None
+
+
+class _Prefix(BaseModel):
+    num_tokens: Count
+
+
+class _LayerAdapter(BaseModel, extra="forbid"):
+    hidden_dim: Count
+    after: Annotated[list[LayerPart], Field(min_length=1, max_length=2)]
+
+
+class _Adapters(BaseModel, extra="forbid"):
+    """What `save_adapters` returned."""
+
+    lora: Literal[True] = True
+    prefix: _Prefix | None = None
+    layer_adapter: _LayerAdapter | None = None
+    last_layers: Annotated[int, Field(ge=1, le=1000, strict=True)] | None = None
+
+
+class Manifest(BaseModel):
+    """The keys that loading a run reads; others are facts for people."""
+
+    backbone: _Asked
+    source: _Source
+    trained_whole: bool = Field(strict=True)
+    adapters: _Adapters
+    dtype: Literal["float32", "bfloat16", "float16"]
+    quantize: Literal["nf4"] | None
+    form: Literal["text", "unique_id", "semantic_id", "soft"]
+    mention_forms: Annotated[list[Literal["text", "unique_id", "semantic_id", "soft", "image"]], Field(max_length=5)]
+    score_rule: ScoreRule
+    prompt_hash: str
+    max_history: Count
+    history_step: Count = 1  # runs before it was a setting dropped one item at a time
+    max_tokens: Count
+    max_title_tokens: Count
+    catalog_hash: str
+    weights: dict[str, str] = Field({})  # SHA-256 of every file of weights; runs before November 2026 have none
+
+
+def check_manifest(manifest: dict[str, Any], folder: Path) -> None:
+    """Raises ArtifactError for a manifest that lacks a key, or has a value that no run has."""
+    try:
+        Manifest.model_validate(manifest)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        key = ".".join(str(part) for part in first["loc"])[:100]
+        if first["type"] == "missing":
+            raise ArtifactError(
+                f"the run in '{folder}' is damaged or was changed by hand: its manifest has no {key}. Put the original back, or "
+                "train again."
+            ) from error
+        known = first["msg"].removeprefix("Input should be ")
+        if first["type"] == "literal_error":
+            known = known.replace("'", "").replace(" or ", ", ")
+        raise ArtifactError(
+            f"the manifest in '{folder}' has the {key} {str(first['input'])[:60]!r}, but this llmrec knows {known}. Use the llmrec "
+            "that wrote the run; if that is this one, the run is damaged or was changed by hand: train it again."
+        ) from error
