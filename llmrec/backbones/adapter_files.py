@@ -38,6 +38,9 @@ def save_adapters(backbone: Backbone, folder: Path) -> dict[str, Any]:
     if backbone.peft is not None:
         for config in backbone.peft.peft_config.values():
             config.base_model_name_or_path = backbone.source.name  # not this machine's path
+            for name, value in vars(config).items():
+                if isinstance(value, set):  # whose order differs from process to process
+                    setattr(config, name, sorted(value))
         # without the flag PEFT asks the hub whether the vocabulary grew
         backbone.peft.save_pretrained(folder / LORA_FOLDER, save_embedding_layers=False)
         (folder / LORA_FOLDER / "README.md").unlink(missing_ok=True)  # PEFT's empty template

@@ -81,14 +81,15 @@ def _first_layers(config: Any, num_layers: int | None) -> tuple[Any, LayerCount]
 @contextlib.contextmanager
 def _quiet_transformers() -> Iterator[None]:
     """Silences the report on layers left out: `LayerCount` says it in one line."""
-    verbosity = transformers.logging.get_verbosity()
+    verbosity, has_bar = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     try:
         yield
     finally:
         transformers.logging.set_verbosity(verbosity)
-        transformers.logging.enable_progress_bar()
+        if has_bar:
+            transformers.logging.enable_progress_bar()
 
 
 def random_backbone(

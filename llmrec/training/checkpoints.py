@@ -10,14 +10,22 @@ import shutil
 from pathlib import Path
 
 from accelerate import PartialState
-from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    EarlyStoppingCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 from transformers.trainer import TRAINER_STATE_NAME
 
 from llmrec.errors import ArtifactError
-from llmrec.files import write_json, write_text
+from llmrec.files import read_json, write_json, write_text
 
 COMPLETE = "complete.json"
 LOG = "training_log.jsonl"
+LOSSES = "losses.json"
 logger = logging.getLogger(__name__)
 
 
@@ -94,6 +102,23 @@ class FindsBest(TrainerCallback):
                     "over with --fresh."
                 )
             state.best_model_checkpoint = str(best)
+
+
+class ContinuesLoss(TrainerCallback):
+    """Mean losses of a resumed training are those of an unbroken one: the Trainer begins to add up anew."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
+        """Called once the Trainer has read the checkpoint and has forgotten its losses."""
+        if state.global_step:
+            found = read_json(Path(args.output_dir) / f"checkpoint-{state.global_step}" / LOSSES, "losses so far")
+            self.trainer._total_loss_scalar = found["total"]
+            self.trainer._tr_loss += found["unlogged"]
+            self.trainer._globalstep_last_logged = found["logged_at"]
 
 
 class LogLines(TrainerCallback):

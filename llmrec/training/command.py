@@ -16,6 +16,7 @@ from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 from rich.console import Console
 from rich.table import Table
+from transformers.utils.logging import disable_progress_bar
 
 from llmrec.backbones.adapters import TrainablePart, describe
 from llmrec.backbones.causal_lm import Backbone
@@ -56,6 +57,8 @@ def recipe_main(settings: type[SettingsT], main: Callable[..., Estimate | Estima
     try:
         # First of all: asked without `cpu`, each of several processes on the processor would believe itself alone.
         PartialState(cpu=not torch.cuda.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU"))
+        if not sys.stderr.isatty():
+            disable_progress_bar()  # transformers draws them whoever reads
         config = load_config(settings, arguments.config, arguments.overrides)
         if arguments.dry_run:
             _dry_run(config, main, as_json=arguments.json)

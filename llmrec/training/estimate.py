@@ -32,6 +32,7 @@ from llmrec.training.probes import (
     try_optimizer,
     try_validation,
 )
+from llmrec.training.progress import duration
 
 if TYPE_CHECKING:
     from llmrec.training.trainer import RankingTrainer
@@ -98,9 +99,9 @@ class Estimate:
                 f"estimate: no time, for nothing was tried; gradients {_gigabytes(self.gradients)} GB, optimizer "
                 f"{_gigabytes(self.optimizer)}, and {_gigabytes(self.free)} GB are free"
             )
-        text = f"estimate: {_duration(self.seconds)} for {self.num_steps:,} steps ({_duration(self.step_seconds)} each)"
+        text = f"estimate: {duration(self.seconds)} for {self.num_steps:,} steps ({duration(self.step_seconds)} each)"
         if self.num_validations and self.validation_seconds:
-            text += f" and {self.num_validations} validations ({_duration(self.validation_seconds)} each)"
+            text += f" and {self.num_validations} validations ({duration(self.validation_seconds)} each)"
         if self.not_tried:
             text += f"; not tried, for one try took more than a minute: {', '.join(self.not_tried)}"
         if self.peak is None:
@@ -214,9 +215,9 @@ def measured(trainer: RankingTrainer, expected: Estimate | None, folder: Path, *
     write_json(
         folder / FILE, {"estimate": expected.to_json(), "measured": found, "estimated_seconds_of_measured": foreseen}
     )
-    text = f"measured: {_duration(seconds)} for {steps:,} steps"
+    text = f"measured: {duration(seconds)} for {steps:,} steps"
     if foreseen is not None:
-        text += f" (estimate: {_duration(foreseen)})"
+        text += f" (estimate: {duration(foreseen)})"
     if highest is not None and expected.peak is not None:
         text += f", peak {_gigabytes(highest)} GB (estimate: {_gigabytes(expected.peak)})"
     print(text)
@@ -230,13 +231,6 @@ def _steps(trainer: RankingTrainer, done: int) -> tuple[int, int]:
     total = arguments.max_steps if arguments.max_steps > 0 else math.ceil(an_epoch * arguments.num_train_epochs)
     every = int(arguments.eval_steps)
     return max(total - done, 0), math.ceil(total / every) - done // every if done < total else 0
-
-
-def _duration(seconds: float) -> str:
-    for unit, length in (("h", 3600.0), ("min", 60.0)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.3g} s"
 
 
 def _gigabytes(number: int) -> str:

@@ -13,7 +13,7 @@ import torch
 from pydantic import Field, field_validator
 from torch import nn
 from torch.nn.modules.module import _IncompatibleKeys
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 
 from llmrec.backbones.adapters import TrainablePart, trained_state
@@ -21,9 +21,12 @@ from llmrec.backbones.causal_lm import Backbone
 from llmrec.backbones.frozen_linear import frozen_weights_packed
 from llmrec.config import Settings
 from llmrec.errors import ArtifactError, ConfigError
+from llmrec.files import write_json
 from llmrec.prompting.mixture import Mixture
 from llmrec.training.checkpoints import (
     LOG,
+    LOSSES,
+    ContinuesLoss,
     EndsOnce,
     FindsBest,
     LogLines,
@@ -33,6 +36,7 @@ from llmrec.training.checkpoints import (
     was_over,
 )
 from llmrec.training.estimate import Estimate, estimate, measured, say
+from llmrec.training.progress import ProgressLines
 from llmrec.training.samplers import BranchSampler, EpochSampler, LengthSampler, MixtureSampler
 from llmrec.training.sharded import make_plain, make_shardable, whole_outside_layers
 
@@ -165,6 +169,8 @@ class RankingTrainer(Trainer):
         self.by_user = by_user
         self.estimate: Estimate | None = None
         super().__init__(*args, **kwargs)
+        self.remove_callback(PrinterCallback)  # raw dicts; ProgressLines says it in words
+        self.add_callback(ContinuesLoss(self))
 
     def _get_train_sampler(self, train_dataset: TrainingRows | None = None) -> EpochSampler:
         rows = self.train_dataset if train_dataset is None else train_dataset
@@ -194,6 +200,23 @@ class RankingTrainer(Trainer):
             # accelerate does not find the sampler below the batches that a resumed epoch of several processes leaves out
             self.sampler.set_epoch(epoch)
             super()._run_epoch(epoch=epoch, **kwargs)
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        """With the losses so far, which the Trainer forgets. All processes call it together."""
+        losses = {
+            "total": self._total_loss_scalar,
+            "unlogged": self.accelerator.gather(self._tr_loss.reshape(1)).mean().item(),
+            "logged_at": self._globalstep_last_logged,
+        }
+        super()._save_checkpoint(*args, **kwargs)
+        if self.is_world_process_zero():
+            write_json(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}" / LOSSES, losses)
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """`train_loss` is of all steps; the Trainer's own is of those since a resume."""
+        if "train_loss" in logs:
+            logs = {**logs, "train_loss": self._total_loss_scalar / max(self.state.global_step, 1)}
+        super().log(logs, *args, **kwargs)
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
         """Ranks the validation cases; returns and logs `eval_<metric>`."""
@@ -243,7 +266,14 @@ def train(
         parts=parts,
         rank_validation=rank_validation,
         by_user=settings.packing == "branches",
-        callbacks=[EndsOnce(settings.patience), FindsBest(), LogLines(folder / LOG), MarkComplete(), *callbacks],
+        callbacks=[
+            EndsOnce(settings.patience),
+            FindsBest(),
+            LogLines(folder / LOG),
+            ProgressLines(criterion.metric),
+            MarkComplete(),
+            *callbacks,
+        ],
     )
     checkpoint = last_complete_checkpoint(folder / "checkpoints")
     done = step_of(checkpoint) if checkpoint else 0
@@ -296,6 +326,7 @@ def training_arguments(
         greater_is_better=criterion.greater_is_better,
         logging_steps=settings.log_every,
         report_to=list(settings.trackers) or "none",
+        disable_tqdm=True,  # ProgressLines has a bar of its own
         seed=seed,
         data_seed=seed,
         use_cpu=not torch.cuda.is_available(),

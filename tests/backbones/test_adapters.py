@@ -1,6 +1,7 @@
 """Trained parts: exactly what the list names moves, and what was trained comes back from its files."""
 
 import copy
+import json
 
 import numpy as np
 import pytest
@@ -317,3 +318,12 @@ def test_what_a_plain_checkpoint_would_lose_is_not_exported():
     add_layer_adapters(backbone, hidden_dim=2)
     with pytest.raises(ModelError, match="no place in a plain checkpoint"):
         plain_model(backbone)
+
+
+def test_what_is_said_of_an_adapter_has_one_order(tmp_path):
+    backbone = tiny_backbone("llama")
+    add_lora(backbone, rank=2, alpha=2, dropout=0.0)
+    save_adapters(backbone, tmp_path)
+    said = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    assert len(said["target_modules"]) == 7
+    assert said["target_modules"] == sorted(said["target_modules"]), "not that of a set, which differs from run to run"

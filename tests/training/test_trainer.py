@@ -1,5 +1,6 @@
 """What a checkpoint may hold, and when a training ends: an interrupted one at the step of an unbroken one."""
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -82,6 +83,8 @@ def assert_same_end(folder: Path, trainer: RankingTrainer, unbroken: tuple[Path,
     assert all(torch.equal(weights[name], whole[name]) for name in whole)
     losses, whole_losses = ([r["loss"] for r in read_log(each / LOG) if "loss" in r] for each in (folder, of))
     assert losses == whole_losses and len(losses) == 10
+    ends = [[r["train_loss"] for r in read_log(each / LOG) if "train_loss" in r] for each in (folder, of)]
+    assert ends[0][-1] == ends[1][-1] == pytest.approx(np.mean(losses))
 
 
 @pytest.mark.parametrize("interrupted", [3, 5, 7, 9])
@@ -89,6 +92,30 @@ def test_a_training_that_goes_on_stops_at_the_step_at_which_it_would_have_stoppe
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, interrupted=interrupted)
     assert_same_end(tmp_path, run(tmp_path), unbroken)
+
+
+def test_losses_are_means_over_all_steps_between_two_log_lines_even_where_a_kill_lay_between(tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    run(whole, log_every=3, max_steps=6)
+    with pytest.raises(KeyboardInterrupt):
+        run(killed, log_every=3, max_steps=6, interrupted=5)  # goes on from step 4, the last line is of step 3
+    run(killed, log_every=3, max_steps=6)
+    logs = [
+        [r.get("loss", r.get("train_loss")) for r in read_log(each / LOG) if "eval_ndcg@10" not in r]
+        for each in (whole, killed)
+    ]
+    assert logs[0] == logs[1] and len(logs[0]) == 3
+
+
+def test_the_screen_shows_a_line_a_log_step_and_no_bar_where_nobody_looks(tmp_path, capsys):
+    run(tmp_path, log_every=2, max_steps=6)
+    said = capsys.readouterr()
+    lines = [line for line in said.out.splitlines() if line.startswith("step ")]
+    assert re.fullmatch(r"step 2 of 6: loss \d\.\d{4}, learning rate [\d.e-]+, [\d.e-]+ s left", lines[0])
+    assert lines[1] == "step 2 of 6: validation ndcg@10 0.1000"
+    assert lines[3] == "step 4 of 6: validation ndcg@10 0.3000 (the best so far)"
+    assert len(lines) == 6 and "left" not in lines[4] and "{" not in said.out
+    assert "it/s" not in said.err and "%" not in said.err
 
 
 @pytest.mark.parametrize("is_packed", [(True, False), (False, True)])
