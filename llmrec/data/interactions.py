@@ -75,11 +75,11 @@ class Histories:
             raise DataError(f"items should be dense item numbers from 0 on, but {items.min()} is among them.")
 
     @classmethod
-    def from_lists(cls, rows: Sequence[Sequence[int]]) -> Histories:
+    def from_lists(cls, rows: Sequence[Sequence[int] | np.ndarray]) -> Histories:
         """Histories from lists of dense items, one list a row."""
         indptr = np.zeros(len(rows) + 1, np.int64)
         np.cumsum([len(row) for row in rows], out=indptr[1:])
-        return cls(indptr, np.array([item for row in rows for item in row], dtype=np.int64))
+        return cls(indptr, np.concatenate([np.zeros(0, np.int64), *map(np.asarray, rows)]))
 
     def __len__(self) -> int:
         return len(self.indptr) - 1

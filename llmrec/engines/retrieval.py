@@ -73,6 +73,7 @@ def best_of_chunks(
     k: int,
     *,
     allowed: Tensor | np.ndarray | None = None,
+    allowed_rows: Tensor | np.ndarray | None = None,
     closed: Tensor | np.ndarray | None = None,
     normalise: bool = False,
 ) -> Retrieved:
@@ -80,7 +81,8 @@ def best_of_chunks(
 
     Args:
         scores_of: a slice of items -> their scores, float (B, M), the same device every time.
-        allowed: bool (N,), the items that may come out for any request; None for all.
+        allowed: bool (N,), the items that may come out for any request, or bool (R, N), those of R rules; None for all.
+        allowed_rows: int64 (B,), the rule of each request where there are R.
         closed: int64 (B, H), items that may not come out for one request (its history), padded with -1.
         normalise: whether scores are log-softmax over all N items, those that may not come out included.
 
@@ -94,7 +96,7 @@ def best_of_chunks(
         if normalise:
             mass = scores.logsumexp(dim=1)
             total = mass if total is None else torch.logaddexp(total, mass)
-        scores = _masked(scores, rows, allowed, closed)
+        scores = _masked(scores, rows, allowed, allowed_rows, closed)
         found, places = _first(scores, k)
         places = places + start
         if best is not None:  # items of earlier chunks stand before their equals of this one
@@ -138,11 +140,17 @@ def _inner_products(hidden: Tensor, rows: Tensor) -> Tensor:
 
 
 def _masked(
-    scores: Tensor, rows: slice, allowed: Tensor | np.ndarray | None, closed: Tensor | np.ndarray | None
+    scores: Tensor,
+    rows: slice,
+    allowed: Tensor | np.ndarray | None,
+    allowed_rows: Tensor | np.ndarray | None,
+    closed: Tensor | np.ndarray | None,
 ) -> Tensor:
     """The scores with -inf where an item may not come out. A score that is -inf itself counts as closed."""
     if allowed is not None:
-        mask = torch.as_tensor(allowed[rows], device=scores.device)
+        mask = torch.as_tensor(allowed[..., rows], device=scores.device)
+        if mask.ndim == 2:
+            mask = mask[torch.as_tensor(allowed_rows, device=scores.device)]
         scores = scores.masked_fill(~mask, -torch.inf)
     if closed is not None:
         places = torch.as_tensor(closed, device=scores.device, dtype=torch.int64) - rows.start

@@ -17,7 +17,7 @@ import pyarrow.types as types
 
 from llmrec.data.catalog import Catalog
 from llmrec.errors import RequestError
-from llmrec.recommenders.rules import checked_ids
+from llmrec.recommenders.arguments import checked_history, checked_ids
 
 if TYPE_CHECKING:
     from llmrec.recommenders.recommender import Recommender
@@ -102,7 +102,8 @@ def measure(
 
     Raises RequestError when the history is empty or holds the item, and for ids that are not in the catalogue.
     """
-    history, catalog = list(checked_ids(history, "a history")), recommender.catalog
+    history, catalog = list(checked_history(history)), recommender.catalog
+    checked_ids([item_id], "the item")
     if not history:
         raise RequestError(
             "an explanation needs a history of one item or more, but it is empty. Name items that were chosen."

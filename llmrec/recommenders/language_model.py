@@ -30,10 +30,11 @@ from llmrec.recommenders.requests import (
     Requests,
     candidate_mask,
     checked_candidates,
-    same_list,
+    distinct_rules,
+    rule_masks,
 )
 
-BITMAPS_KEPT = 4  # filters whose bitmaps a recommender keeps: 4 bytes an item each
+BITMAPS_KEPT = 32  # filters whose bitmaps a recommender keeps: 4 bytes an item each
 TOKENS_A_PASS = 8192  # prompt tokens, padding included, that one forward pass holds
 
 
@@ -135,31 +136,61 @@ class GenerativeRecommender:
         items = np.full((len(requests), k), -1, dtype=np.int32)
         scores = np.full((len(requests), k), -np.inf, dtype=np.float32)
         beams = max(self.num_beams, k)
-        listed = bitmap = None
-        if candidates is not None and len(candidates) <= SHORT_LIST:
-            listed = checked_candidates(candidates, self.num_items)
-        elif candidates is not None:
-            bitmap = self._bitmap(candidates)
+        listed, bitmap = self._rules(requests.choices(candidates))
         for rows in model.batches(prompts, positions_a_prompt=beams * (model.item_tokens.max_length - 1)):
-            closed = requests.take(rows).closed(exclude_seen=exclude_seen)
-            candidate_lists = None if listed is None else same_list(listed, len(rows))
             items[rows], scores[rows] = beam_search(
                 model.backbone,
                 self.trie,
                 [prompts[row] for row in rows],
                 k,
                 num_beams=beams,
-                open_items=OpenItems(self.trie, len(rows), bitmap, closed, candidate_lists),
+                open_items=self._open_items(
+                    requests.take(rows), exclude_seen, [listed[row] for row in rows], bitmap, rows
+                ),
                 score_rule=model.score_rule,
                 prompt_cache=model.prompt_cache,
             )
         return Ranking(items, scores)
 
+    def _rules(self, choices: list[np.ndarray | None]) -> tuple[list[np.ndarray | None], ItemBitmap | None]:
+        """The requests' short lists, None for those without, and everything longer as one bitmap with a row a rule."""
+        is_short = [choice is not None and len(choice) <= SHORT_LIST for choice in choices]
+        checked = {id(choice): choice for choice, short in zip(choices, is_short, strict=True) if short}
+        checked = {key: checked_candidates(choice, self.num_items) for key, choice in checked.items()}
+        listed = [checked.get(id(choice)) for choice in choices]
+        rules, rows = distinct_rules(
+            [None if short else choice for choice, short in zip(choices, is_short, strict=True)]
+        )
+        if all(rule is None for rule in rules):
+            return listed, None
+        device = self.trie.items.device
+        everything = torch.arange(self.num_items + 1, dtype=torch.int32, device=device)[None]
+        sums = [everything if rule is None else self._bitmap(rule).before for rule in rules]
+        return listed, ItemBitmap(sums[0] if len(sums) == 1 else torch.cat(sums), torch.from_numpy(rows).to(device))
+
+    def _open_items(
+        self,
+        requests: Requests,
+        exclude_seen: bool,
+        listed: list[np.ndarray | None],
+        bitmap: ItemBitmap | None,
+        rows: np.ndarray,
+    ) -> OpenItems:
+        """What `rows` of a batch, which are `requests`, may receive; `bitmap` is that of the whole batch."""
+        if bitmap is not None:  # one rule for all is read without an index
+            bitmap = ItemBitmap(bitmap.before, bitmap.rows[torch.from_numpy(rows)] if len(bitmap.before) > 1 else None)
+        has_list = np.array([items is not None for items in listed])
+        lists = Histories.from_lists([[] if items is None else items for items in listed]) if has_list.any() else None
+        closed = requests.closed(exclude_seen=exclude_seen)
+        return OpenItems(self.trie, len(requests), bitmap, closed, lists, None if has_list.all() else has_list)
+
     def _bitmap(self, candidates: np.ndarray) -> ItemBitmap:
         """What `candidates` allow, in the trie's order; the latest few are kept."""
         for known, bitmap in reversed(self._bitmaps):
-            is_same = known is candidates and not candidates.flags.writeable
-            if is_same or np.array_equal(known, candidates):
+            if known is candidates and not candidates.flags.writeable:
+                return bitmap
+        for known, bitmap in reversed(self._bitmaps):
+            if np.array_equal(known, candidates):
                 return bitmap
         bitmap = ItemBitmap.of(self.trie, candidate_mask(candidates, self.num_items)[None])
         kept = np.array(candidates) if candidates.flags.writeable else candidates
@@ -206,7 +237,7 @@ class OneTokenRecommender(DenseRecommender):
             return super().rank(requests, k, exclude_seen=exclude_seen, candidates=candidates)
         backbone = self.model.backbone.eval()
         prompts = self.model.prompts(requests)
-        allowed = None if candidates is None else candidate_mask(candidates, self.num_items)
+        allowed, rules = rule_masks(requests.choices(candidates), self.num_items)
         items = np.full((len(requests), k), -1, dtype=np.int32)
         scores = np.full((len(requests), k), -np.inf, dtype=np.float32)
         for rows in self.model.batches(prompts):
@@ -218,6 +249,7 @@ class OneTokenRecommender(DenseRecommender):
                 self.num_items,
                 k,
                 allowed=allowed,
+                allowed_rows=rules[rows],
                 closed=None if closed is None else _side_by_side(closed),
                 normalise=True,
             )

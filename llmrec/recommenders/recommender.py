@@ -25,15 +25,24 @@ from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Histories
 from llmrec.errors import ArtifactError, ConfigError, ModelError, RequestError
 from llmrec.files import atomic_folder
+from llmrec.recommenders.arguments import (
+    checked_count,
+    checked_flag,
+    checked_history,
+    checked_ids,
+    checked_instruction,
+    checked_rows,
+)
 from llmrec.recommenders.artifact import MANIFEST, find_model, load_artifact
 from llmrec.recommenders.diversity import MMR, POOL, SSD, diversified, token_vectors
 from llmrec.recommenders.evidence import measure
 from llmrec.recommenders.explain import Explanation, explain, own_language_model
+from llmrec.recommenders.filters import Filter, ruled
 from llmrec.recommenders.grounding import GroundedRecommender
 from llmrec.recommenders.item_sources import language_model_of, replace_picture
 from llmrec.recommenders.language_model import LanguageModel, ready_to_serve, recommender_of
-from llmrec.recommenders.requests import Ranker, Ranking, Requests, same_list
-from llmrec.recommenders.rules import Condition, ItemRules, checked_ids
+from llmrec.recommenders.requests import Ranker, Ranking, Requests
+from llmrec.recommenders.rules import Condition, ItemRules
 
 REQUESTS_A_CALL = 256
 SCORES_A_CALL = 1 << 26  # a dense ranker holds a score of every item for every request of a call: 256 MB in float32
@@ -176,25 +185,29 @@ class Recommender:
         where: str | Sequence[str | Condition] = (),
         in_stock: str | Collection[str] | None = None,
         exclude: Collection[str] = (),
+        filters: Sequence[Filter | None] | None = None,
         diversity: MMR | SSD | None = None,
         instructions: Sequence[str] | None = None,
     ) -> list[list[Recommendation]]:
-        """The same as `recommend` for many users at once; the rules are the same for all, instructions one a user."""
-        if k < 1:
-            raise RequestError(f"k counts the items to recommend and should be 1 or more, but it is {k}.")
+        """The same as `recommend` for many users at once, instructions one a user.
+
+        where, in_stock, exclude, candidates hold for all users; filters, one a user or None, each for its own beside these. Users
+        with different filters are answered together, and receive what each would alone.
+        """
+        k, exclude_seen = checked_count(k), checked_flag(exclude_seen, "exclude_seen")
+        if diversity is not None and not isinstance(diversity, MMR | SSD):
+            raise RequestError(f"diversity should be MMR(...), SSD(...) or None, but it is {diversity!r:.60}.")
+        requests, common = self._requests(histories, instructions), Filter(where, in_stock, exclude, candidates)
         with self._lock:
-            chosen = self.rules.choice(where=where, in_stock=in_stock, exclude=exclude, candidates=candidates)
-        k, asked = min(k, chosen.num_left), min(k if diversity is None else POOL * k, chosen.num_left)
-        requests = self._requests(histories, instructions)
+            requests, num_left = ruled(self.rules, requests, common, filters)
+        k, asked = min(k, num_left), min(k if diversity is None else POOL * k, num_left)
         found = []
         step = max(1, min(REQUESTS_A_CALL, SCORES_A_CALL // max(1, self.catalog.num_items)))
         for start in range(0, len(requests), step):
             rows = np.arange(start, min(start + step, len(requests)))
             part = requests.take(rows)
-            if len(chosen.excluded):
-                part = replace(part, excluded=same_list(chosen.excluded, len(rows)))
             with self._lock:
-                ranking = self.ranker.rank(part, asked, exclude_seen=exclude_seen, candidates=chosen.items)
+                ranking = self.ranker.rank(part, asked, exclude_seen=exclude_seen)
             if diversity is not None:
                 ranking = self._diversified(ranking, diversity, k)
             found += [self._named(*row) for row in zip(ranking.items, ranking.scores, strict=True)]
@@ -215,6 +228,7 @@ class Recommender:
         instructions: Sequence[str] | None = None,
     ) -> list[list[float]]:
         """The same as `score` for many users at once, each with candidates of its own, as many as it likes."""
+        histories, candidates = checked_rows(histories, "the histories"), checked_rows(candidates, "the candidates")
         if len(candidates) != len(histories):
             raise RequestError(
                 f"there should be one list of candidates for each of the {len(histories)} histories, not {len(candidates)}."
@@ -271,6 +285,8 @@ class Recommender:
         reads no pictures, ModelError where its image encoder cannot be used here.
         """
         item = int(self.catalog.index(checked_ids([item_id], "the item"))[0])
+        if not isinstance(picture, str | Path):
+            raise RequestError(f"a picture should come as the path of a file, but it is {picture!r:.60}.")
         with self._lock:
             replace_picture(language_model_of(self.ranker), item, Path(picture))
 
@@ -318,14 +334,18 @@ class Recommender:
         return self.folder
 
     def _requests(self, histories: Sequence[Sequence[str]], instructions: Sequence[str] | None) -> Requests:
-        rows = [self.catalog.index(checked_ids(history, "a history")) for history in histories]
-        return Requests(Histories.from_lists(rows), instructions=None if instructions is None else list(instructions))
+        histories = checked_rows(histories, "the histories")
+        if instructions is not None:
+            instructions = [checked_instruction(text) for text in checked_rows(instructions, "the instructions")]
+        rows = [self.catalog.index(checked_history(history)) for history in histories]
+        return Requests(Histories.from_lists(rows), instructions=instructions)
 
     def _candidates(self, item_ids: Sequence[str]) -> np.ndarray:
         """int32 (C,), C at least 1."""
-        if not len(item_ids):
+        ids = checked_ids(item_ids, "the candidates")
+        if not ids:
             raise RequestError("the list of candidates is empty. Name at least one.")
-        return self.catalog.index(checked_ids(item_ids, "the candidates"))
+        return self.catalog.index(ids)
 
     def _diversified(self, listed: Ranking, method: MMR | SSD, k: int) -> Ranking:
         if self.item_vectors is None:

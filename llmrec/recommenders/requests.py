@@ -27,7 +27,8 @@ class Requests:
     histories: U rows of dense items, oldest first (a row may be empty); users: int32 (U,) dense users of the training
     data, or None where they are unknown; times: int64 (U,) the moment of asking, in the data's unit, or None;
     instructions: U free texts ("something light for tonight"), or None; excluded: U lists of dense items that must not come
-    out, whatever was seen, or None.
+    out, whatever was seen, or None; candidates: for each request the only items that may come out, int32 (C_u,), each once,
+    or None for the whole catalogue; None where that holds for all. Requests with one rule share one array.
     """
 
     histories: Histories
@@ -35,9 +36,10 @@ class Requests:
     times: np.ndarray | None = None
     instructions: list[str] | None = None
     excluded: Histories | None = None
+    candidates: list[np.ndarray | None] | None = None
 
     def __post_init__(self) -> None:
-        for field in ("users", "times", "instructions", "excluded"):
+        for field in ("users", "times", "instructions", "excluded", "candidates"):
             value = getattr(self, field)
             if value is not None and len(value) != len(self.histories):
                 raise RequestError(
@@ -61,7 +63,15 @@ class Requests:
             None if self.times is None else self.times[rows],
             None if self.instructions is None else [self.instructions[row] for row in rows],
             None if self.excluded is None else self.excluded.take(rows),
+            None if self.candidates is None else [self.candidates[row] for row in rows],
         )
+
+    def choices(self, candidates: np.ndarray | None = None) -> list[np.ndarray | None]:
+        """Of each request the only items that may come out; `candidates`, integers (C,), are for requests that bring none."""
+        if self.candidates is None:
+            return [candidates] * len(self)
+        assert candidates is None, "candidates come with the requests or for all of them, not both"
+        return self.candidates
 
     def closed(self, *, exclude_seen: bool) -> Histories | None:
         """The items each request may not receive, U lists: the excluded ones and, where seen items are, those of the history."""
@@ -70,11 +80,6 @@ class Requests:
         seen, excluded = self.histories, self.excluded
         rows = [lists[row] for row in range(len(self)) for lists in (seen, excluded)]
         return Histories(seen.indptr + excluded.indptr, np.concatenate([seen.items[:0], *rows]))
-
-
-def same_list(items: np.ndarray, num_requests: int) -> Histories:
-    """One list of items, integers (M,), for each of the requests."""
-    return Histories(len(items) * np.arange(num_requests + 1), np.tile(items, num_requests))
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,14 +119,30 @@ def allowed_items(
     exclude_seen takes every item of the history out, the answer too where it is a repeat; what a request excludes is out in any
     case. candidates: integers (C,), or None for the whole catalogue. Raises RequestError for candidates outside the catalogue.
     """
-    if candidates is None:
-        allowed = np.ones((len(requests), num_items), dtype=bool)
-    else:
-        allowed = np.tile(candidate_mask(candidates, num_items), (len(requests), 1))
+    masks, rows = rule_masks(requests.choices(candidates), num_items)
+    allowed = np.ones((len(requests), num_items), dtype=bool) if masks is None else masks[rows]
     closed = requests.closed(exclude_seen=exclude_seen)
     if closed is not None:
         allowed[np.repeat(np.arange(len(requests)), closed.lengths), closed.items] = False
     return allowed
+
+
+def distinct_rules(choices: list[np.ndarray | None]) -> tuple[list[np.ndarray | None], np.ndarray]:
+    """The different arrays among `choices`, by identity and first seen first, and the place of each request's: int64 (U,)."""
+    places: dict[int, int] = {}
+    rows = np.array([places.setdefault(id(choice), len(places)) for choice in choices], dtype=np.int64)
+    first = np.unique(rows, return_index=True)[1]
+    return [choices[row] for row in first], rows
+
+
+def rule_masks(choices: list[np.ndarray | None], num_items: int) -> tuple[np.ndarray | None, np.ndarray]:
+    """One mask for each different rule, bool (R, I), and the mask of each request, int64 (U,); no masks where nobody has a rule."""
+    rules, rows = distinct_rules(choices)
+    if all(rule is None for rule in rules):
+        return None, rows
+    return np.stack(
+        [np.ones(num_items, dtype=bool) if rule is None else candidate_mask(rule, num_items) for rule in rules]
+    ), rows
 
 
 def candidate_mask(candidates: np.ndarray, num_items: int) -> np.ndarray:
@@ -227,7 +248,6 @@ class DenseRecommender(ABC):
     def score(self, requests: Requests, candidates: np.ndarray) -> np.ndarray:
         """Scores of the candidates, int (U, C) or (C,) -> float32 (U, C)."""
         candidates = np.asarray(candidates, dtype=np.int64)
-        # The mask refuses candidates outside the catalogue.
-        allowed_items(requests.take([]), self.num_items, exclude_seen=False, candidates=candidates.ravel())
+        checked_candidates(candidates.ravel(), self.num_items)
         rows = np.broadcast_to(candidates, (len(requests), candidates.shape[-1]))
         return np.take_along_axis(self.scores(requests), rows, axis=1).astype(np.float32)

@@ -31,13 +31,14 @@ import pyarrow.types as types
 from llmrec.data.catalog import Catalog, nearest_words
 from llmrec.errors import RequestError
 from llmrec.files import content_hash
+from llmrec.recommenders.arguments import checked_collection, checked_ids
 from llmrec.recommenders.requests import SHORT_LIST
 
 OPERATORS = ("!=", ">=", "<=", "=", ">", "<")
 _COMPARE = {">=": np.greater_equal, "<=": np.less_equal, ">": np.greater, "<": np.less}
 _NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
 _TRUE = ("true", "yes", "1")
-_KEPT_FILTERS = 16  # each keeps 4 bytes an item that is left
+_KEPT_FILTERS = 32  # each keeps 4 bytes an item that is left
 _KEPT_LISTS = 16  # each keeps 4 bytes an item, SHORT_LIST items at most
 _KEPT_COLUMNS = 4  # each keeps 4 bytes an entry and its different values
 
@@ -50,6 +51,18 @@ class Condition:
     operator: str
     values: tuple[str, ...]
 
+    def __post_init__(self) -> None:
+        is_texts = isinstance(self.values, tuple) and all(isinstance(value, str) for value in self.values)
+        if not isinstance(self.column, str) or self.operator not in OPERATORS or not is_texts or not self.values:
+            raise RequestError(
+                f"a condition takes a column, one of {' '.join(OPERATORS)}, and a tuple of texts, as in "
+                f"Condition('genres', '=', ('Comedy',)), but these are {self.column!r}, {self.operator!r}, {self.values!r}."
+            )
+        if self.operator in _COMPARE and (len(self.values) > 1 or not re.match(_NUMBER, self.values[0])):
+            raise RequestError(
+                f"'{self.operator}' compares with one number, but '{str(self)[:80]}' gives '{'|'.join(self.values)[:40]}'."
+            )
+
     @classmethod
     def parse(cls, text: str) -> Condition:
         """`genres=Comedy|Drama`, `year>=1990`. Raises RequestError for what is no condition."""
@@ -60,8 +73,6 @@ class Condition:
             raise RequestError(
                 f"a filter should read like genres=Comedy|Drama, genres!=Horror or year>=1990, but it is '{text[:80]}'."
             )
-        if match[2] in _COMPARE and (len(values) > 1 or not re.match(_NUMBER, values[0])):
-            raise RequestError(f"'{match[2]}' compares with one number, but '{text[:80]}' gives '{match[3][:40]}'.")
         return cls(match[1], match[2], tuple(values))
 
     def __str__(self) -> str:
@@ -95,7 +106,7 @@ class ItemRules:
     def choice(
         self,
         *,
-        where: str | Sequence[str | Condition] = (),
+        where: str | Condition | Sequence[str | Condition] = (),
         in_stock: str | Collection[str] | None = None,
         exclude: Collection[str] = (),
         candidates: Collection[str] | None = None,
@@ -112,9 +123,12 @@ class ItemRules:
 
         Raises RequestError for an unknown column, value or id (the nearest are named) and when nothing is left.
         """
-        if candidates is not None and not len(candidates):
+        checked_collection(exclude, "the excluded items")
+        if in_stock is not None and not isinstance(in_stock, str):
+            checked_collection(in_stock, "the items in stock")
+        if candidates is not None and not len(checked_collection(candidates, "the candidates")):
             raise RequestError("the list of candidates is empty. Leave it out to choose from the whole catalogue.")
-        conditions = _conditions(where)
+        conditions = conditions_of(where)
         few_excluded = len(exclude) <= SHORT_LIST
         few_listed = candidates is not None and len(candidates) <= SHORT_LIST
         items = self._filter(conditions, in_stock, () if few_excluded else exclude, None if few_listed else candidates)
@@ -270,22 +284,14 @@ class _Column:
         return before[self.rows[1:]] > before[self.rows[:-1]]
 
 
-def _conditions(where: str | Sequence[str | Condition]) -> list[Condition]:
-    asked = [where] if isinstance(where, str) else where
+def conditions_of(where: str | Condition | Sequence[str | Condition]) -> list[Condition]:
+    """The conditions, parsed. Raises RequestError for what is none."""
+    asked = [where] if isinstance(where, str | Condition) else where
+    if not isinstance(asked, list | tuple) or not all(isinstance(condition, str | Condition) for condition in asked):
+        raise RequestError(
+            f"a filter should be a text such as 'genres=Comedy', a Condition, or a list of these, but it is {where!r:.80}."
+        )
     return [Condition.parse(condition) if isinstance(condition, str) else condition for condition in asked]
-
-
-def checked_ids(item_ids: Collection[str], what: str) -> Sequence[str]:
-    """The same ids, checked to be texts: a number may be a dense item given by mistake. Raises RequestError."""
-    if isinstance(item_ids, str):
-        raise RequestError(f"{what} should come as a list of ids, but one text came. Write ['{item_ids[:60]}'].")
-    for item_id in item_ids:
-        if not isinstance(item_id, str):
-            raise RequestError(
-                f"{what} should be a list of item ids, which are texts, but it holds {item_id!r}, "
-                f"a {type(item_id).__name__}. Write '{item_id}' if that is the id."
-            )
-    return item_ids if isinstance(item_ids, list | tuple) else list(item_ids)
 
 
 def _is_among(wanted: np.ndarray, items: np.ndarray) -> np.ndarray:

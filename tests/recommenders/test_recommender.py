@@ -163,11 +163,68 @@ def test_any_ranker_can_stand_inside(few_users, tmp_path):
         (lambda r: r.recommend(HISTORY, candidates=["nope"]), "no item id 'nope'"),
         (lambda r: r.score(HISTORY, []), "list of candidates is empty"),
         (lambda r: r.recommend_batch([HISTORY], instructions=["a", "b"]), "one entry for each of the 1 histories"),
+        (lambda r: r.recommend(None), "a history should come as a list of ids, but None came"),
+        (lambda r: r.recommend({"50": 1}), "a history should come as a list of ids, but {'50': 1} \\(dict\\) came"),
+        (lambda r: r.recommend({"50"}), "a history has an order, oldest first, but a set came"),
+        (lambda r: r.recommend(["50", None]), "holds None, a NoneType"),
+        (lambda r: r.recommend(item for item in HISTORY), "a history should come as a list of ids, but <generator"),
+        (lambda r: r.recommend(b"50"), "a history should come as a list of ids"),
+        (lambda r: r.recommend(np.array("50")), "a history should come as a list of ids"),
+        (lambda r: r.recommend(HISTORY, k=2.0), r"a whole number, 1 or more, but it is 2.0 \(float\)"),
+        (lambda r: r.recommend(HISTORY, k="2"), r"a whole number, 1 or more, but it is '2' \(str\)"),
+        (lambda r: r.recommend(HISTORY, k=None), "1 or more, but it is None"),
+        (lambda r: r.recommend(HISTORY, k=True), r"but it is True \(bool\)"),
+        (lambda r: r.recommend(HISTORY, k=float("nan")), "but it is nan"),
+        (
+            lambda r: r.recommend(HISTORY, exclude_seen="false"),
+            "exclude_seen should be True or False, but it is 'false'",
+        ),
+        (
+            lambda r: r.recommend(HISTORY, exclude=None),
+            "the excluded items should come as a list of ids, but None came",
+        ),
+        (lambda r: r.recommend(HISTORY, exclude=[None]), "holds None"),
+        (lambda r: r.recommend(HISTORY, candidates="50"), r"Write \['50'\]"),
+        (lambda r: r.recommend(HISTORY, candidates=7), "the candidates should come as a list of ids, but 7"),
+        (lambda r: r.recommend(HISTORY, in_stock=7), "the items in stock should come as a list of ids, but 7"),
+        (
+            lambda r: r.recommend(HISTORY, where=None),
+            "a filter should be a text such as 'genres=Comedy'.*but it is None",
+        ),
+        (lambda r: r.recommend(HISTORY, where=[3]), "a filter should be a text"),
+        (lambda r: r.recommend(HISTORY, where={"genres": "Comedy"}), "a filter should be a text"),
+        (lambda r: r.recommend(HISTORY, diversity="mmr:0.3"), r"diversity should be MMR\(...\), SSD\(...\) or None"),
+        (lambda r: r.recommend(HISTORY, instruction=5), r"an instruction should be a text, but it is 5 \(int\)"),
+        (lambda r: r.recommend_batch(None), "the histories should come as a list, one entry a user, but None came"),
+        (lambda r: r.recommend_batch("50"), "the histories should come as a list, one entry a user, but '50'"),
+        (lambda r: r.recommend_batch({"u": HISTORY}), "the histories should come as a list"),
+        (lambda r: r.recommend_batch([HISTORY, None]), "a history should come as a list of ids, but None came"),
+        (lambda r: r.recommend_batch([HISTORY], instructions="x"), "the instructions should come as a list"),
+        (lambda r: r.score(HISTORY, None), "the candidates should come as a list of ids, but None came"),
+        (lambda r: r.score(HISTORY, "50"), r"Write \['50'\]"),
+        (lambda r: r.score(None, ["50"]), "a history should come as a list of ids"),
+        (lambda r: r.score(HISTORY, [1]), "holds 1, a int"),
+        (lambda r: r.score_batch([HISTORY], None), "the candidates should come as a list"),
+        (lambda r: r.score_batch(None, [["50"]]), "the histories should come as a list"),
+        (lambda r: r.explain(None, "1"), "a history should come as a list of ids"),
+        (lambda r: r.explain(HISTORY, None), "the item should be a list of item ids.*holds None"),
+        (lambda r: r.explain(HISTORY, ["7"]), "the item should be a list of item ids.*holds \\['7'\\]"),
+        (lambda r: r.replace_picture(None, "a.png"), "the item should be a list of item ids.*holds None"),
+        (lambda r: r.replace_picture("50", None), "a picture should come as the path of a file, but it is None"),
     ],
 )
 def test_a_request_that_cannot_be_answered_is_said_in_words(one_token, ask, sentence):
     with pytest.raises(RequestError, match=sentence):
         ask(one_token)
+
+
+def test_numbers_and_collections_of_numpy_are_taken_as_pythons_own(one_token):
+    expected = one_token.recommend(HISTORY, k=3, candidates=["2", "3", "4", "7"], exclude=["7"])
+    taken = one_token.recommend(np.array(HISTORY), k=np.int32(3), candidates=np.array(["2", "3", "4", "7"]),
+                                exclude={"7"}, exclude_seen=np.True_)  # fmt: skip
+    assert taken == expected and len(taken) == 3
+    assert one_token.recommend(tuple(HISTORY), k=np.int64(3), candidates={"2": 0, "3": 0, "4": 0}.keys()) == expected
+    assert one_token.score(np.array(HISTORY), ("2",)) == pytest.approx(one_token.score(HISTORY, ["2"]))
 
 
 def test_an_instruction_the_prompt_has_no_place_for_is_not_lost_silently(recommender):

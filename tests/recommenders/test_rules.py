@@ -229,3 +229,23 @@ def test_a_refused_filter_is_refused_again(rules):
     for _ in range(2):
         with pytest.raises(RequestError, match="none of the 5 items"):
             rules.choice(where="year>2010")
+
+
+@pytest.mark.parametrize(
+    ("condition", "sentence"),
+    [
+        (("genres", "~", ("Comedy",)), "takes a column, one of != >= <= = > <, and a tuple of texts"),
+        (("genres", "=", "Comedy"), "a tuple of texts"),
+        (("genres", "=", ()), "a tuple of texts"),
+        (("year", "=", (1985,)), "a tuple of texts"),
+        ((None, "=", ("1985",)), "takes a column"),
+        (("year", ">", ("soon",)), "'>' compares with one number, but 'year>soon' gives 'soon'"),
+    ],
+)
+def test_a_condition_that_is_none_is_said_in_words(condition, sentence):
+    with pytest.raises(RequestError, match=sentence):
+        Condition(*condition)
+
+
+def test_a_condition_need_not_stand_in_a_list(rules):
+    assert left(rules, where=Condition("genres", "=", ("Comedy",))) == "bce"
