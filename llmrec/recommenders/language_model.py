@@ -237,7 +237,10 @@ class OneTokenRecommender(DenseRecommender):
             return super().rank(requests, k, exclude_seen=exclude_seen, candidates=candidates)
         backbone = self.model.backbone.eval()
         prompts = self.model.prompts(requests)
-        allowed, rules = rule_masks(requests.choices(candidates), self.num_items)
+        masks, rules = rule_masks(requests.choices(candidates), self.num_items)
+        allowed = (
+            masks[0] if masks is not None and len(masks) == 1 else masks
+        )  # one rule for all needs no copy a request
         items = np.full((len(requests), k), -1, dtype=np.int32)
         scores = np.full((len(requests), k), -np.inf, dtype=np.float32)
         for rows in self.model.batches(prompts):
