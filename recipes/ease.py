@@ -318,6 +318,7 @@ def click_stage(config: Ease, *, fresh: bool) -> None:
         seeds=table.seeds,
         settings=table.model,
         folder=folder,
+        facts={"data": config.data, "content_hash": data.card.get("content_hash")},
         fresh=fresh,
     )
     scores = [cell_scores(folder, line) for line in lines]

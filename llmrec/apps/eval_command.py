@@ -38,7 +38,12 @@ def evaluate(
     data: Annotated[
         Path | None, typer.Option(help="A prepared data folder; by default the one the run was trained on.")
     ] = None,
-    task: Annotated[str, typer.Option(help="A name that `llmrec tasks` lists, or a YAML file.")] = "leave_one_out",
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="A name that `llmrec tasks` lists, or a YAML file. Default: leave_one_out; of a CTR model, clicks."
+        ),
+    ] = None,
     subset: Annotated[str, typer.Option(help="test or valid.")] = "test",
     fit: Annotated[
         str | None, typer.Option(help="What a baseline learns from: train or train+valid. Default: the task's.")
@@ -73,9 +78,12 @@ def evaluate(
       llmrec eval runs/demo --with-baselines --out report.html
       llmrec eval runs/mine0 runs/mine1 runs/mine2                  # seeds of one configuration: mean, spread, each
       llmrec eval runs/mine --against runs/other                    # a paired test
+      llmrec eval runs/ease/click_through/models/ids/din            # a CTR model: AUC, GAUC, beside means of items and users
       llmrec eval --baseline ease_r --data data/mine --fit train+valid --exclude-seen --json
     """
     from llmrec.apps import eval_output
+    from llmrec.evaluation.runs import is_ctr_model
+    from llmrec.evaluation.tasks import ClicksTask, load_any_task
 
     if bool(runs) == (baseline is not None):
         raise ConfigError(
@@ -89,7 +97,19 @@ def evaluate(
     def opened(run: Path) -> Ranker:
         return open_run(run, num_beams=num_beams, device=device, decoding=decoding, score_rule=score_rule).ranker
 
-    asked = _Asked(runs or [], against or [], data, task, subset, fit, exclude_seen, with_baselines, max_users)
+    name = task or ("clicks" if runs and is_ctr_model(runs[0]) else "leave_one_out")
+    of_clicks = load_any_task(name)
+    if isinstance(of_clicks, ClicksTask):
+        from llmrec.apps.eval_clicks import evaluate_run_of_clicks
+
+        if not runs or len(runs) > 1 or against or with_baselines or max_users or exclude_seen is not None or fit:
+            raise ConfigError(
+                f"the task '{name}' asks one run about clicks, always beside means of items and users: leave out --baseline, "
+                "--against, --with-baselines, --max-users, --fit, --exclude-seen and --include-seen, and name one RUN."
+            )
+        evaluate_run_of_clicks(runs[0], of_clicks, data=data, subset=subset, opened=opened, as_json=as_json, out=out)
+        return
+    asked = _Asked(runs or [], against or [], data, name, subset, fit, exclude_seen, with_baselines, max_users)
     if baseline is not None:
         comparison = _with_baseline_alone(asked)
         first = _fitted(baseline, comparison)
@@ -169,10 +189,14 @@ def _with_runs(asked: _Asked) -> Comparison:
 def _comparison(asked: _Asked, folder: Path, fit: str | None, exclude_seen: bool | None) -> Comparison:
     from llmrec.data.folder import load_data
     from llmrec.evaluation.compare import Comparison
-    from llmrec.evaluation.tasks import load_task
+    from llmrec.evaluation.tasks import load_any_task
 
-    overrides = [] if exclude_seen is None else [f"exclude_seen={'true' if exclude_seen else 'false'}"]
-    task = load_task(asked.task, overrides + ([] if fit is None else [f"fit={fit}"]))
+    overrides = [] if fit is None else [f"fit={fit}"]
+    if (
+        exclude_seen is not None and load_any_task(asked.task).kind == "ranking"
+    ):  # sampled candidates have not been seen
+        overrides.append(f"exclude_seen={'true' if exclude_seen else 'false'}")
+    task = load_any_task(asked.task, overrides)
     data = load_data(folder)
     return Comparison(data, task, task.split.make(data.interactions), asked.subset, asked.max_users)
 

@@ -78,20 +78,19 @@ def tasks(copy: Copy = None, as_json: AsJson = False) -> None:
       llmrec tasks
       llmrec tasks --copy leave_one_out my_tasks
     """
-    from llmrec.evaluation.tasks import load_task, task_names
+    from llmrec.evaluation.tasks import load_any_task, task_names
 
     if copy:
         name = _known(copy[0], task_names(), "task")
         _copy(resource_path("eval/tasks"), [Path(f"{name}.yaml")], copy[1])
         return
-    loaded = [load_task(name) for name in task_names()]
+    loaded = [load_any_task(name) for name in task_names()]
     if as_json:
         print_json({"tasks": [task.model_dump(mode="json") for task in loaded]})
         return
     for task in loaded:
-        seen = "seen items excluded" if task.exclude_seen else "seen items kept"
-        typer.echo(f"{task.name:24}split {task.split.policy}, fit {task.fit}, candidates {task.candidates}, {seen}")
-        typer.echo(f"{'':24}{', '.join(task.metrics)} at {', '.join(map(str, task.ks))}")
+        typer.echo(f"{task.name:26}{task.kind}: {task.summary}")
+        typer.echo(f"{'':26}{task.counted}")
 
 
 def _known(name: str, names: list[str], what: str) -> str:

@@ -11,13 +11,13 @@ import numpy as np
 from llmrec import metrics
 from llmrec.data.splits import Cases
 from llmrec.errors import ConfigError
-from llmrec.evaluation.runner import batches
+from llmrec.evaluation.progress import batches
 from llmrec.recommenders.requests import Ranker, Requests
 
 BATCH = 32
 
 
-def drawn_candidates(
+def sampled_candidates(
     cases: Cases, num_items: int, num_candidates: int, seed: int, *, setting: str = "num_candidates"
 ) -> tuple[np.ndarray, np.ndarray]:
     """int64 (C, K): the target first, then items drawn without repetition from those that are neither it nor in the history; and
@@ -45,11 +45,11 @@ def drawn_lists(
     cases: Cases, num_items: int, num_candidates: int, *, max_cases: int, seed: int, setting: str = "num_candidates"
 ) -> tuple[Cases, np.ndarray, int]:
     """`max_cases` drawn cases (all where there are fewer), the candidates of each, and how many of them were left out because their
-    users have too few items left. Raises ConfigError as `drawn_candidates`."""
+    users have too few items left. Raises ConfigError as `sampled_candidates`."""
     chosen = np.sort(np.random.default_rng(seed).permutation(len(cases))[:max_cases])
     times = None if cases.times is None else cases.times[chosen]
     cases = Cases(cases.users[chosen], cases.histories.take(chosen), cases.targets[chosen], times)
-    candidates, rows = drawn_candidates(cases, num_items, num_candidates, seed, setting=setting)
+    candidates, rows = sampled_candidates(cases, num_items, num_candidates, seed, setting=setting)
     times = None if times is None else times[rows]
     kept = Cases(cases.users[rows], cases.histories.take(rows), cases.targets[rows], times)
     return kept, candidates, len(cases) - len(rows)

@@ -3,32 +3,100 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from llmrec import metrics
-from llmrec.data.click_rows import ClickRows
-from llmrec.evaluation.significance import verdict_of
+from llmrec import __version__, metrics
+from llmrec.data.click_rows import ClickRows, ClickSplit
+from llmrec.data.folder import Data
+from llmrec.evaluation.significance import Difference, verdict_of
+from llmrec.evaluation.tasks import ClicksTask
+from llmrec.recommenders.click_means import CLICK_MEANS, mean_scores
+
+_RESAMPLED = {"auc": metrics.auc_resamples, "gauc": metrics.gauc_resamples}
+
+
+@dataclass(frozen=True, eq=False)
+class ClickEvaluation:
+    """The result of one scorer on the rows of one task.
+
+    protocol: JSON values, all that the numbers depend on; metrics: name -> value, low, high (None for the log loss's interval, and for
+    a figure that does not exist); resamples: "auc", "gauc" -> float64 (R,) over redrawn users, for paired differences.
+    """
+
+    protocol: dict
+    metrics: dict[str, dict]
+    resamples: dict[str, np.ndarray]
+
+    def to_json(self) -> dict:
+        """Protocol and metrics; floats in full."""
+        return {"protocol": self.protocol, "metrics": self.metrics}
+
+
+def evaluate_clicks(
+    name: str, card: dict, scores: np.ndarray, asked: ClickRows, protocol: dict, task: ClicksTask
+) -> ClickEvaluation:
+    """The task's figures of scores, float (N,) in [0, 1], of the rows that were asked, with intervals over users."""
+    interval = task.interval
+    figures = metrics.click_figures(asked.labels, scores, asked.users)
+    found, redrawn = {}, {}
+    for metric in task.metrics:
+        value = figures[metric]
+        found[metric] = {"value": None if np.isnan(value) else value, "low": None, "high": None}
+        if metric in _RESAMPLED and not np.isnan(value):
+            redrawn[metric] = _RESAMPLED[metric](
+                asked.labels, scores, asked.users, resamples=interval.resamples, seed=interval.seed
+            )
+            found[metric] |= _interval(redrawn[metric], interval.level)
+    return ClickEvaluation({**protocol, "recommender": {"name": name, **card}}, found, redrawn)
+
+
+def click_means(
+    split: ClickSplit, asked: ClickRows, protocol: dict, task: ClicksTask, num_items: int
+) -> list[ClickEvaluation]:
+    """What stands beside every scorer: the means of items and users, of the training rows."""
+    return [
+        evaluate_clicks(kind, {}, mean_scores(kind, split.train, asked, num_items), asked, protocol, task)
+        for kind in CLICK_MEANS
+    ]
+
+
+def click_protocol(data: Data, task: ClicksTask, split: ClickSplit, subset: str, asked: ClickRows) -> dict:
+    """Everything the numbers depend on but the scorer; with how many users have an AUC of their own."""
+    of_users = metrics.user_auc(asked.labels, np.zeros(len(asked)), asked.users)
+    return {
+        "data": {key: data.card.get(key) for key in ("name", "content_hash", "counts")},
+        "task": {"name": task.name, "version": task.version, "kind": task.kind},
+        "split": split.card,
+        "subset": subset,
+        "interval": {"kind": "percentile bootstrap over users", **task.interval.model_dump()},
+        "num_rows": len(asked),
+        "num_users": len(np.unique(asked.users)),
+        "gauc_users": len(of_users.users),
+        "gauc_users_left_out": of_users.num_left_out,
+        "llmrec_version": __version__,
+    }
+
+
+def click_differences(first: ClickEvaluation, second: ClickEvaluation) -> list[Difference]:
+    """Paired differences of AUC and GAUC on the same rows, with intervals over users."""
+    level = first.protocol["interval"]["level"]
+    names = [each.protocol["recommender"]["name"] for each in (first, second)]
+    return [
+        Difference(
+            metric, *names, first.metrics[metric]["value"] - second.metrics[metric]["value"],
+            **_interval(ours - second.resamples[metric], level), level=level,
+        )
+        for metric, ours in first.resamples.items()
+    ]  # fmt: skip
 
 
 def click_report(rows: ClickRows, scores: np.ndarray) -> dict:
     """auc and gauc of scores, float (N,): value, and low and high of 95 % of the values over redrawn users; None of a figure that
     does not exist, such as the gauc where no user has rows of both classes."""
-    found = {}
-    for name, value, resampled in (
-        ("auc", metrics.auc(rows.labels, scores), metrics.auc_resamples(rows.labels, scores, rows.users)),
-        (
-            "gauc",
-            metrics.gauc(rows.labels, scores, rows.users),
-            metrics.gauc_resamples(rows.labels, scores, rows.users),
-        ),
-    ):
-        if np.isnan(value):
-            found[name] = {"value": None, "low": None, "high": None}
-            continue
-        low, high = np.nanquantile(resampled, [0.025, 0.975])
-        found[name] = {"value": value, "low": float(low), "high": float(high)}
-    return found
+    task = ClicksTask(kind="clicks", name="clicks", version=1, metrics=("auc", "gauc"))
+    return evaluate_clicks("", {}, scores, rows, {}, task).metrics
 
 
 def click_table(
@@ -58,7 +126,7 @@ def click_table(
         figures[group] = [metrics.click_figures(asked.labels, one, asked.users) for _, one in cells]
         redrawn[group] = {
             name: np.mean([draw(asked.labels, one, asked.users, resamples=resamples) for _, one in cells], axis=0)
-            for name, draw in (("auc", metrics.auc_resamples), ("gauc", metrics.gauc_resamples))
+            for name, draw in _RESAMPLED.items()
         }
     of_users = metrics.user_auc(asked.labels, np.zeros(len(asked)), asked.users)
     counts = {

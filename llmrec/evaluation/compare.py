@@ -9,9 +9,10 @@ import numpy as np
 
 from llmrec.data.folder import Data
 from llmrec.data.splits import Cases, Split
+from llmrec.evaluation.progress import batches
 from llmrec.evaluation.report import Example
-from llmrec.evaluation.runner import Evaluation, batches, evaluate
-from llmrec.evaluation.tasks import Task
+from llmrec.evaluation.runner import Evaluation, evaluate
+from llmrec.evaluation.tasks import NextItemTask
 from llmrec.recommenders.baselines import EaseR, fit_baselines
 from llmrec.recommenders.hybrid import Hybrid
 from llmrec.recommenders.requests import DenseRecommender, Ranker, Requests
@@ -23,7 +24,7 @@ class Comparison:
     """What every recommender is asked. subset: "test" or "valid"; max_cases: only the first so many, None for all."""
 
     data: Data
-    task: Task
+    task: NextItemTask
     split: Split
     subset: str = "test"
     max_cases: int | None = None

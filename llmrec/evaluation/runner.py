@@ -5,20 +5,18 @@ Letters: U cases, I items, k the longest list the task asks for.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
 from llmrec import __version__, metrics
 from llmrec.data.folder import Data
 from llmrec.data.splits import Cases, Split
 from llmrec.errors import ConfigError, ModelError
-from llmrec.evaluation.tasks import Interval, Task
+from llmrec.evaluation.candidates import sampled_candidates
+from llmrec.evaluation.progress import batches
+from llmrec.evaluation.tasks import CandidatesTask, Interval, NextItemTask
 from llmrec.recommenders.baselines import BASELINES
 from llmrec.recommenders.hybrid import Hybrid
 from llmrec.recommenders.requests import DenseRecommender, Ranker, Ranking, Requests, top_k
@@ -26,6 +24,7 @@ from llmrec.recommenders.requests import DenseRecommender, Ranker, Ranking, Requ
 Kind = Literal["model", "baseline", "hybrid"]
 # Dense scores of a batch take about 8 bytes x batch x num_items, several times over.
 BATCH = 256
+SCORED_AT_ONCE = 32  # requests with candidates
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,17 +64,10 @@ def fit_baseline(name: str, split: Split, fit: str) -> DenseRecommender:
     return BASELINES[name]().fit(split.fitted(fit))
 
 
-def batches(num_cases: int, batch: int, what: str) -> Iterator[np.ndarray]:
-    """Rows of successive batches, with a progress bar named `what` on stderr where that is a terminal."""
-    rows = np.arange(num_cases)
-    parts = [rows[start : start + batch] for start in range(0, num_cases, batch)]
-    return iter(track(parts, what, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True))
-
-
 def evaluate(
     recommender: Ranker,
     data: Data,
-    task: Task,
+    task: NextItemTask,
     subset: str = "test",
     *,
     split: Split | None = None,
@@ -103,8 +95,13 @@ def evaluate(
     split = split or task.split.make(data.interactions)
     cases = split.valid if subset == "valid" else split.test
     if max_cases is not None:
-        cases = _first_cases(cases, max_cases)
-    greater, equal, items = _ask(recommender, cases, task, batch)
+        cases = _take_cases(cases, np.arange(min(max_cases, len(cases))))
+    if isinstance(task, CandidatesTask):
+        candidates, asked = sampled_candidates(cases, data.catalog.num_items, task.num_candidates, task.seed)
+        cases = _take_cases(cases, asked)  # users with too few items left are not asked
+        greater, equal, items = *_ask_of_candidates(recommender, cases, candidates), None
+    else:
+        greater, equal, items = _ask(recommender, cases, task, batch)
     counts, repeated = split.fitted(task.fit).counts(), repeated_targets(cases)
     per_user = _per_user(task, cases, greater, equal, items, counts)
     masks = {"cold_target": counts[cases.targets] == 0, "repeated_target": repeated, "new_target": ~repeated}
@@ -133,13 +130,14 @@ def _kind(recommender: Ranker) -> Kind:
     return "baseline" if isinstance(recommender, tuple(BASELINES.values())) else "model"
 
 
-def _first_cases(cases: Cases, number: int) -> Cases:
-    rows = np.arange(min(number, len(cases)))
+def _take_cases(cases: Cases, rows: np.ndarray) -> Cases:
     times = None if cases.times is None else cases.times[rows]
     return Cases(cases.users[rows], cases.histories.take(rows), cases.targets[rows], times)
 
 
-def _ask(recommender: Ranker, cases: Cases, task: Task, batch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+def _ask(
+    recommender: Ranker, cases: Cases, task: NextItemTask, batch: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """greater, equal: float64 (U,); items: int32 (U, k), or None where no metric looks at the lists."""
     requests = Requests.from_cases(cases)
     k = max(task.ks)
@@ -159,6 +157,16 @@ def _ask(recommender: Ranker, cases: Cases, task: Task, batch: int) -> tuple[np.
         parts.append((greater, equal, items))
     greater, equal, items = zip(*parts, strict=True)
     return np.concatenate(greater), np.concatenate(equal), np.concatenate(items) if needs_items else None
+
+
+def _ask_of_candidates(recommender: Ranker, cases: Cases, candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """greater, equal: float64 (U,), among the candidates, int64 (U, C), the target first."""
+    requests, parts = Requests.from_cases(cases), []
+    for rows in batches(len(cases), SCORED_AT_ONCE, f"evaluating {recommender.name}"):
+        scores = recommender.score(requests.take(rows), candidates[rows])
+        parts.append(metrics.ranks_from_scores(scores, np.zeros(len(rows), np.int64)))
+    greater, equal = zip(*parts, strict=True)
+    return np.concatenate(greater), np.concatenate(equal)
 
 
 def _check_ranking(recommender: Ranker, ranking: Ranking, asked: Requests, k: int, exclude_seen: bool) -> None:
@@ -184,7 +192,12 @@ def _check_ranking(recommender: Ranker, ranking: Ranking, asked: Requests, k: in
 
 
 def _per_user(
-    task: Task, cases: Cases, greater: np.ndarray, equal: np.ndarray, items: np.ndarray | None, counts: np.ndarray
+    task: NextItemTask,
+    cases: Cases,
+    greater: np.ndarray,
+    equal: np.ndarray,
+    items: np.ndarray | None,
+    counts: np.ndarray,
 ) -> dict[str, np.ndarray]:
     """Every metric that is a mean over users: name@k -> float64 (U,)."""
     per_user = {}
@@ -200,7 +213,9 @@ def _per_user(
     return per_user
 
 
-def _with_intervals(task: Task, per_user: dict[str, np.ndarray], items: np.ndarray | None, num_items: int) -> dict:
+def _with_intervals(
+    task: NextItemTask, per_user: dict[str, np.ndarray], items: np.ndarray | None, num_items: int
+) -> dict:
     result = means(per_user, task.interval)
     if "coverage" in task.metrics:
         for k in task.ks:
@@ -233,20 +248,26 @@ def slices_of(masks: dict[str, np.ndarray], per_user: dict[str, np.ndarray], int
     }
 
 
-def _protocol(recommender: Ranker, data: Data, task: Task, split: Split, subset: str, cases: Cases) -> dict:
+def _ranked_by(recommender: Ranker, task: NextItemTask) -> str:
+    if isinstance(task, CandidatesTask):
+        return "scores of the candidates"
+    return "scores of all items" if isinstance(recommender, DenseRecommender) else f"list of {max(task.ks)}"
+
+
+def _protocol(recommender: Ranker, data: Data, task: NextItemTask, split: Split, subset: str, cases: Cases) -> dict:
     """Everything the numbers depend on; two results whose protocols differ in more than the recommender do not compare."""
     card = data.card  # empty for data made in memory
     return {
         "data": {key: card.get(key) for key in ("name", "content_hash", "counts")},
         "ties": {"time": card.get("ties"), "score": "expected rank over a random order of equal scores"},
         "ratings": card.get("ratings"),
-        "task": {"name": task.name, "version": task.version},
+        "task": {"name": task.name, "version": task.version, "kind": task.kind},
         "split": split.card,
         "subset": subset,
         "fit": task.fit,
         "candidates": task.candidates,
         "exclude_seen": task.exclude_seen,
-        "ranked_by": "scores of all items" if isinstance(recommender, DenseRecommender) else f"list of {max(task.ks)}",
+        "ranked_by": _ranked_by(recommender, task),
         "interval": {"kind": "percentile bootstrap over users", **task.interval.model_dump()},
         "num_users": len(cases),
         "num_items": recommender.num_items,

@@ -11,12 +11,12 @@ from llmrec.data.folder import Data
 from llmrec.data.splits import Split
 from llmrec.errors import ConfigError
 from llmrec.evaluation.runner import evaluate, repeated_targets
-from llmrec.evaluation.tasks import Task
+from llmrec.evaluation.tasks import RankingTask
 from llmrec.recommenders.requests import Ranker
 
 
 def ranking_validation(
-    recommender: Ranker, data: Data, task: Task, split: Split, *, max_users: int
+    recommender: Ranker, data: Data, task: RankingTask, split: Split, *, max_users: int
 ) -> tuple[Callable[..., dict[str, float]], int]:
     """recall@10 and ndcg@10 of the first `max_users` validation cases, or of the first so many that it is called with; and how many
     those are.

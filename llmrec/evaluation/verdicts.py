@@ -9,7 +9,10 @@ from llmrec.evaluation.runner import Evaluation
 from llmrec.evaluation.significance import NOT_SIGNIFICANT, Difference, paired_differences
 
 METRICS = ("ndcg@10", "recall@10")
-_LABELS = {"ndcg": "NDCG", "recall": "Recall", "hit": "Hit", "mrr": "MRR", "popularity_bias": "Popularity bias"}
+_LABELS = {
+    "ndcg": "NDCG", "recall": "Recall", "hit": "Hit", "mrr": "MRR", "popularity_bias": "Popularity bias", "auc": "AUC", "gauc": "GAUC",
+    "logloss": "Log loss",
+}  # fmt: skip
 
 
 def contests(evaluations: Sequence[Evaluation], metrics: Sequence[str] = METRICS) -> list[list[Difference]]:

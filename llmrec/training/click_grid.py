@@ -2,6 +2,7 @@
 
 FOLDER/cells.jsonl    one line a finished cell: key, arm, model, seed, seconds, valid, test
 FOLDER/scores/KEY.npy its test scores, float32 (N,), from which intervals and paired differences are computed
+FOLDER/models/ARM/MODEL the model of the first seed, ready to score (`llmrec eval`)
 """
 
 from __future__ import annotations
@@ -51,12 +52,13 @@ def run_click_grid(
     seeds: Sequence[int],
     settings: ClickSettings,
     folder: str | Path,
+    facts: Mapping[str, object] | None = None,
     fresh: bool = False,
 ) -> list[dict]:
     """Train and score every cell that FOLDER does not hold yet; the trivial arms come first. fresh: what it holds is forgotten.
 
     A cell is known by a digest of rows, matrices, settings and seed: after any of them has changed it is computed anew. Progress goes
-    to standard error. Returns the lines of this grid, in its order.
+    to standard error. facts: of the data, for the cards of the models that are kept. Returns the lines of this grid, in its order.
     """
     if taken := set(CLICK_MEANS) & set(arms):
         raise ConfigError(f"the arm '{min(taken)}' is always in the table; give yours another name.")
@@ -74,7 +76,9 @@ def run_click_grid(
         of_model = "" if model == COUNTS else settings.model_copy(update={"model": model}).model_dump_json()
         key = content_hash(f"version {VERSION}", rows, arm, digests.get(arm, ""), of_model, str(seed))
         if key not in done:
-            done[key] = _run_cell(split, num_items, arms, arm, model, seed, settings, folder, key)
+            kept = folder / "models" / arm.replace("/", "_") / model if seed == seeds[0] else None
+            card = {**(facts or {}), "model": model, "arm": arm, "seed": seed, "split": split.card}
+            done[key] = _run_cell(split, num_items, arms, arm, model, seed, settings, folder, key, kept, card)
             test = done[key]["test"]
             print(
                 f"[{number}/{len(cells)}] {arm}, {model}, seed {seed}: test AUC {test['auc']:.4f}, GAUC {test['gauc']:.4f} "
@@ -95,7 +99,10 @@ def _run_cell(
     settings: ClickSettings,
     folder: Path,
     key: str,
+    kept: Path | None,
+    card: dict,
 ) -> dict:
+    """kept: where the model is kept, with its card; None: nowhere."""
     start = time.perf_counter()
     line = {"key": key, "arm": arm, "model": model, "seed": seed}
     if model == COUNTS:
@@ -110,6 +117,8 @@ def _run_cell(
             seed=seed,
         )
         valid, test = trained.score(split.valid), trained.score(split.test)
+        if kept is not None:
+            trained.save(kept, card)
         line |= {"validations": len(history), "parameters": sum(p.numel() for p in trained.parameters())}
     line |= {
         name: click_figures(rows.labels, scores, rows.users)

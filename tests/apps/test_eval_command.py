@@ -144,6 +144,12 @@ def test_generated_lists_are_measured_too(tiny_code_run, capsys):
     assert found["protocol"]["num_users"] == 3 and found["protocol"]["subset"] == "valid"
 
 
+def test_a_run_is_asked_among_sampled_candidates(tiny_run, capsys):
+    found = call(capsys, "eval", tiny_run, "--task", "sampled_candidates", "--with-baselines", "--json").json
+    assert found["protocol"]["task"]["kind"] == "candidates" and found["metrics"]["hit@1"]["value"] > 0
+    assert list(found["baselines"]) == list(BASELINES) and found["hybrid"]["metrics"]["hit@10"]["value"] > 0.3
+
+
 def test_a_report_is_written_as_a_page_or_as_json(tiny_run, tmp_path, capsys):
     for ending in ("html", "json"):
         out = tmp_path / "reports" / f"report.{ending}"

@@ -8,7 +8,7 @@ from llmrec.data.click_rows import ClickRows
 from llmrec.data.interactions import Histories
 from llmrec.data.splits import Cases
 from llmrec.errors import ConfigError
-from llmrec.evaluation.candidates import drawn_candidates, hit_among
+from llmrec.evaluation.candidates import hit_among, sampled_candidates
 from llmrec.evaluation.clicks import click_report
 from llmrec.recommenders.requests import DenseRecommender
 
@@ -29,11 +29,11 @@ class Fixed(DenseRecommender):
 
 
 def test_candidates_are_the_target_and_items_the_user_has_not_had():
-    candidates, rows = drawn_candidates(CASES, 10, 5, seed=0)
+    candidates, rows = sampled_candidates(CASES, 10, 5, seed=0)
     assert rows.tolist() == list(range(40))
     assert (candidates[:, 0] == 3).all()
     assert all(len(set(row)) == 5 and not {1, 2} & set(row) for row in candidates.tolist())
-    np.testing.assert_array_equal(candidates, drawn_candidates(CASES, 10, 5, seed=0)[0])
+    np.testing.assert_array_equal(candidates, sampled_candidates(CASES, 10, 5, seed=0)[0])
 
 
 def test_hits_are_counted_by_hand():
@@ -53,8 +53,8 @@ def test_a_list_longer_than_what_is_left_is_refused():
     with pytest.raises(
         ConfigError, match=r"of 10 no user has more than 7 left; set next_item.num_candidates=8 or less"
     ):
-        drawn_candidates(CASES, 10, 9, seed=0, setting="next_item.num_candidates")
-    assert drawn_candidates(CASES, 10, 8, seed=0)[0].shape == (40, 8)
+        sampled_candidates(CASES, 10, 9, seed=0, setting="next_item.num_candidates")
+    assert sampled_candidates(CASES, 10, 8, seed=0)[0].shape == (40, 8)
 
 
 def test_a_user_who_has_had_nearly_everything_is_left_out_and_counted():

@@ -10,8 +10,9 @@ from llmrec.data.features import Features
 from llmrec.data.folder import Data
 from llmrec.data.interactions import Histories, Interactions
 from llmrec.errors import ConfigError, ModelError
+from llmrec.evaluation.candidates import hit_among
 from llmrec.evaluation.runner import evaluate, fit_baseline
-from llmrec.evaluation.tasks import load_task
+from llmrec.evaluation.tasks import load_any_task, load_task
 from llmrec.recommenders.requests import DenseRecommender, Ranking
 
 NUM_ITEMS = 40
@@ -105,6 +106,17 @@ def test_the_metrics_are_given_without_the_targets_that_cannot_be_hit(data):
     assert evaluation.num_unreachable == repeated["num_users"]
     assert new["metrics"]["recall@5"]["value"] == evaluation.per_user["recall@5"][is_new].mean()
     assert repeated["metrics"]["recall@5"]["value"] == 0
+
+
+def test_sampled_candidates_are_ranked_by_any_recommender_and_a_constant_one_gets_its_share(data):
+    task = load_any_task("sampled_candidates", ["num_candidates=8", "ks=[1, 4]"])
+    assert evaluate(Constant(), data, task).metrics["hit@4"]["value"] == pytest.approx(4 / 8)
+    split = task.split.make(data.interactions)
+    markov = fit_baseline("markov", split, task.fit)
+    dense, listed = evaluate(markov, data, task), evaluate(ListsOf(markov), data, task)
+    assert dense.metrics == listed.metrics and dense.num_unreachable == 0
+    assert dense.metrics["hit@1"]["value"] == hit_among(markov, split.test, 8, max_cases=200, seed=0)["hit@1"]
+    assert "7 items sampled" in dense.protocol["candidates"]
 
 
 def test_cold_targets_are_a_slice_and_counters_score_nothing_there():

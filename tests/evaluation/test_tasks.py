@@ -5,7 +5,7 @@ import pytest
 
 from llmrec.data.interactions import Interactions
 from llmrec.errors import ConfigError
-from llmrec.evaluation.tasks import load_task, task_names
+from llmrec.evaluation.tasks import CandidatesTask, ClicksTask, RankingTask, load_any_task, load_task, task_names
 
 
 def test_the_shipped_task_is_leave_one_out_over_the_whole_catalogue():
@@ -47,3 +47,20 @@ def test_a_task_file_that_is_missing_or_broken_is_a_sentence(tmp_path):
     (tmp_path / "broken.yaml").write_text("name: [")
     with pytest.raises(ConfigError, match="YAML"):
         load_task(tmp_path / "broken.yaml")
+
+
+def test_the_kind_of_a_task_says_what_it_asks(tmp_path):
+    kinds = {name: type(load_any_task(name)) for name in task_names()}
+    assert kinds == {
+        "leave_one_out": RankingTask, "leave_one_out_unfiltered": RankingTask, "sampled_candidates": CandidatesTask,
+        "clicks": ClicksTask,
+    }  # fmt: skip
+    assert not load_task("leave_one_out_unfiltered").exclude_seen
+    assert load_any_task("sampled_candidates", ["num_candidates=5"]).num_candidates == 5
+    with pytest.raises(ConfigError, match="'ranking' is needed here, but 'clicks' is of the kind 'clicks'"):
+        load_task("clicks")
+    (tmp_path / "odd.yaml").write_text("{kind: chat, name: odd, version: 1}")
+    with pytest.raises(ConfigError, match=r"one of ranking, candidates, clicks, but .* says 'chat'"):
+        load_any_task(tmp_path / "odd.yaml")
+    with pytest.raises(ConfigError, match="unknown setting 'exclude_seen'"):
+        load_any_task("sampled_candidates", ["exclude_seen=true"])

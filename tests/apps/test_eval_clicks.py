@@ -1,0 +1,81 @@
+"""`llmrec eval` of clicks: CTR models beside the means of items and users, and what has nothing to say of clicks."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from llmrec import metrics
+from llmrec.data.folder import load_data
+from llmrec.evaluation.tasks import load_any_task
+from llmrec.recommenders.click_means import mean_scores
+from llmrec.recommenders.click_through import ClickModel, ClickSettings
+from llmrec.training.click_grid import Arm, run_click_grid
+from tests.apps.calling import assert_one_sentence, call
+
+
+@pytest.fixture(scope="module")
+def table(few_users, tmp_path_factory):
+    """A finished table of CTR models: ids alone, one model, two seeds; the model of the first is kept."""
+    folder, data = tmp_path_factory.mktemp("ctr") / "click_through", load_data(few_users)
+    run_click_grid(
+        load_any_task("clicks").make(data.interactions), data.catalog.num_items, {"ids": Arm(True)}, models=["dnn"], seeds=[3, 4],
+        settings=ClickSettings(epochs=1), folder=folder, facts={"data": str(few_users)},
+    )  # fmt: skip
+    return folder
+
+
+def test_a_ctr_model_has_its_figures_beside_the_means(table, few_users, capsys):
+    data, task = load_data(few_users), load_any_task("clicks")
+    split = task.make(data.interactions)
+    model, card = ClickModel.load(table / "models" / "ids" / "dnn")
+    assert (card["arm"], card["model"], card["seed"]) == ("ids", "dnn", 3)
+    asked = split.test
+    for flags in ([], ["--task", "clicks", "--data", few_users]):
+        found = call(capsys, "eval", table / "models" / "ids" / "dnn", *flags, "--json").json
+        figures = metrics.click_figures(asked.labels, model.score(asked), asked.users)
+        assert {name: result["value"] for name, result in found["metrics"].items()} == figures
+        assert found["metrics"]["auc"]["low"] < figures["auc"] < found["metrics"]["auc"]["high"]
+        by_item = mean_scores("item_mean", split.train, asked, data.catalog.num_items)
+        assert found["baselines"]["item_mean"]["metrics"]["auc"]["value"] == metrics.auc(asked.labels, by_item)
+        assert found["protocol"]["num_rows"] == len(asked) and found["protocol"]["task"]["kind"] == "clicks"
+    difference = next(d for d in found["differences"] if (d["second"], d["metric"]) == ("user_item_mean", "gauc"))
+    resampled = [
+        metrics.gauc_resamples(asked.labels, scores, asked.users)
+        for scores in (model.score(asked), mean_scores("user_item_mean", split.train, asked, data.catalog.num_items))
+    ]
+    assert difference["low"] == pytest.approx(np.nanquantile(resampled[0] - resampled[1], 0.025))
+
+
+def test_the_table_has_intervals_and_differences_without_opinions(table, tmp_path, capsys):
+    shown = call(
+        capsys, "eval", table / "models" / "ids" / "dnn", "--subset", "valid", "--out", tmp_path / "clicks.json"
+    )
+    assert shown.status == 0 and "GAUC" in shown.out and "item_mean" in shown.out
+    assert "dnn − user_item_mean: AUC " in shown.out and "95 % interval" in shown.out
+    assert json.loads((tmp_path / "clicks.json").read_text())["protocol"]["subset"] == "valid"
+
+
+def test_a_model_that_was_trained_on_asked_rows_is_refused(table, tmp_path, capsys):
+    shutil.copytree(table / "models" / "ids" / "dnn", tmp_path / "model")
+    (tmp_path / "mine.yaml").write_text("{kind: clicks, name: mine, version: 1, test: 0.2}")
+    called = call(capsys, "eval", tmp_path / "model", "--task", tmp_path / "mine.yaml")
+    assert_one_sentence(called, "was trained on other rows than the task divides (shares")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["RUN", "--task", "clicks"], "says of none whether it is liked"),
+        (["MODEL", "--with-baselines"], "leave out --baseline"),
+        (["MODEL", "MODEL"], "name one RUN"),
+        (["MODEL", "--include-seen"], "--include-seen"),
+        (["MODEL", "--out", "page.html"], "a .json file"),
+        (["MODEL", "--subset", "dev"], "'dev'"),
+        (["--baseline", "markov", "--data", "DATA", "--task", "clicks"], "name one RUN"),
+    ],
+)
+def test_what_cannot_be_asked_about_clicks_is_one_sentence(table, tiny_run, few_users, capsys, arguments, sentence):
+    places = {"RUN": tiny_run, "MODEL": table / "models" / "ids" / "dnn", "DATA": few_users}
+    assert_one_sentence(call(capsys, "eval", *(places.get(word, word) for word in arguments)), sentence)
