@@ -93,6 +93,9 @@ def prepare_command(
     drop_doubles: Annotated[
         bool, typer.Option("--drop-doubles", help="Leave out events that repeat one of the same user, item and time.")
     ] = False,
+    unescape: Annotated[
+        bool, typer.Option("--unescape", help="Take the markup of web pages out of titles and texts: &amp; and <b>.")
+    ] = False,
     title_column: TitleColumn = None,
     catalog_id_column: CatalogIdColumn = None,
     user_column: UserColumn = None,
@@ -130,6 +133,7 @@ def prepare_command(
         min_user_events=min_user_events,
         drop_unknown=drop_unknown,
         drop_doubles=drop_doubles,
+        unescape=unescape,
         image_root=image_root,
         name=name,
         force=force,
@@ -153,6 +157,9 @@ def prepare_command(
             for reason, number in count.items():
                 typer.echo(f"{'dropped by ' + reason.replace('_', ' '):28}{number:>14,}")
     _print_order(data.card)
+    if wordless := data.catalog.no_words:
+        columns = ", ".join(f"{printable(name)} ({what})" for name, what in wordless.items())
+        typer.echo(f"Columns without words, which stay out of item texts unless they are named: {columns}.")
     if kept:
         typer.echo(f"Kept, because they fit these data: {', '.join(kept)}.")
     typer.echo(f"Wrote {out} (content {data.card['content_hash']}).")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +18,9 @@ from llmrec.data.events import (
     sort_events,
     unknown_items_sentence,
 )
+from llmrec.data.item_columns import picture_file, plain_of_markup
 from llmrec.data.readers import read_interactions, read_items
-from llmrec.data.reading import shortened
+from llmrec.data.reading import quoted, shortened
 from llmrec.errors import LlmrecError
 
 _LONG_TITLE = 1000  # characters; a language model's prompt holds a few thousand in all
@@ -53,7 +54,7 @@ def check(
         if events.num_unknown:
             message = unknown_items_sentence(events, catalog)
             message += ". Add them to the items, or leave those interactions out with --drop-unknown."
-            examples = [shortened(item_id) for item_id in events.unknown_ids[:5]]
+            examples = [item_id[:60] for item_id in events.unknown_ids[:5]]
             report["problems"].append({"message": message, "count": events.num_unknown, "examples": examples})
         counts, warnings = _about_events(events, catalog)
         report["counts"] |= counts
@@ -67,13 +68,27 @@ def _about_items(catalog: Catalog, root: Path) -> list[dict]:
     shared = {title: count for title, count in titles.items() if count > 1}
     example = f", such as '{shortened(max(shared, key=shared.get))}'" if shared else ""
     images = [name for name in catalog.table["image"].to_pylist() if name] if "image" in catalog.fields else []
-    lost = sum(not (root / name).is_file() for name in images)
+    lost = sum(picture_file(root.resolve(), name) is None for name in images)
+    marked = [title for title in titles if plain_of_markup(title) != title]
+    spaced = _differ_by_spaces(catalog.item_ids)
+    wordless = ", ".join(f"'{shortened(name)}' ({what})" for name, what in catalog.no_words.items())
     return _warnings(
+        (catalog.num_unnamed, "columns of the items have no name (the index of a data frame?) and are left out"),
+        (len(catalog.no_words), f"columns of the items hold no words and stay out of texts unless they are named: {wordless}"),
+        (sum(titles[title] for title in marked), f"titles hold markup, such as '{shortened(''.join(marked[:1]))}'; take it out with "
+         "--unescape of `llmrec data prepare`"),
+        (len(spaced), f"item ids differ from another one by spaces alone, such as {', '.join(spaced[:2])}: they are different items"),
         (catalog.num_untitled, "items have no title and will be known by their other fields only"),
         (sum(shared.values()), f"items share their title with another one{example}"),
         (sum(len(title) > _LONG_TITLE for title in titles), f"titles are longer than {_LONG_TITLE} characters"),
         (lost, f"of {len(images)} images are no file under '{root}' (say where they lie with --image-root)"),
-    )
+    )  # fmt: skip
+
+
+def _differ_by_spaces(ids: Sequence[str]) -> list[str]:
+    """The ids, quoted, that are another one but for spaces at their ends."""
+    stripped = Counter(outside.strip() for outside in ids)
+    return [quoted(outside) for outside in ids if stripped[outside.strip()] > 1]
 
 
 def _about_events(events: Events, catalog: Catalog) -> tuple[dict[str, int], list[dict]]:
@@ -83,8 +98,7 @@ def _about_events(events: Events, catalog: Catalog) -> tuple[dict[str, int], lis
     pairs = np.sort(users * catalog.num_items + interactions.items)
     ties = count_ties(interactions)
     num_doubles = int(doubles(events, events.items >= 0).sum())
-    stripped = Counter(user_id.strip() for user_id in user_ids)
-    spaced = sum(count for count in stripped.values() if count > 1)
+    spaced = _differ_by_spaces(user_ids)
     tied, last = ties.get("tied_events", 0), ties.get("users_with_tied_last_event", 0)
     no_clock = {
         "timestamp": "",
@@ -95,7 +109,7 @@ def _about_events(events: Events, catalog: Catalog) -> tuple[dict[str, int], lis
         (num_events if no_clock else 0, no_clock),
         (len(events.other_times), "columns of times were passed over: "
          + other_times_sentence(events.order_column, events.other_times)),
-        (spaced, "user ids differ from another one by spaces alone: they are taken for different users"),
+        (len(spaced), f"user ids differ from another one by spaces alone, such as {', '.join(spaced[:2])}: they are different users"),
         (num_doubles, "interactions are doubles of an earlier one (same user, item and time); leave them out with --drop-doubles"),
         (tied, f"interactions ({_percent(tied, num_events)}) are at the time of the same user's one before; their order "
                "is the file's, or drawn with --ties shuffle: results depend on it"),

@@ -99,9 +99,12 @@ def unknown_items_sentence(events: Events, catalog: Catalog, limit: int = 3) -> 
     for item_id in events.unknown_ids[:limit]:
         nearest = ", ".join(quoted(known) for known in nearest_words(item_id, known_ids))
         examples.append(f"{quoted(item_id)} (nearest: {nearest})")
+    known = {known_id.strip() for known_id in known_ids}
+    spaced = sum(item_id.strip() in known for item_id in events.unknown_ids)
+    by_spaces = f"; {spaced} of these ids differ from an item's by spaces alone" if spaced else ""
     return (
         f"{events.num_unknown} of {len(events.items)} interactions are with {len(events.unknown_ids)} item ids that the "
-        f"items lack, such as {'; '.join(examples)}"
+        f"items lack, such as {'; '.join(examples)}{by_spaces}"
     )
 
 

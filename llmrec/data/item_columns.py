@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import re
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -37,12 +38,13 @@ def no_words(column: pa.ChunkedArray) -> str | None:
         return None
     if _holds_vectors(column, texts):
         return "vectors"
-    if pc.all(pc.match_substring_regex(texts, _PICTURE_FILE)).as_py():
-        return "file names"
-    # Objects of addresses have some words among them: {"large": "https://...", "variant": "MAIN"}.
+    # Objects of addresses have names of members and some words in them: {"large": "https://...", "variant": "MAIN"}.
+    texts = pc.replace_substring_regex(texts, r'"[^"\\]*":\s*', "")
     rest = pc.replace_substring_regex(texts, _ADDRESS, "")
     of_addresses = pc.less(pc.multiply(pc.utf8_length(rest), 2), pc.utf8_length(texts))
-    return "addresses" if pc.mean(of_addresses).as_py() > 0.5 else None
+    if pc.mean(of_addresses).as_py() > 0.5:
+        return "addresses"
+    return "file names" if pc.all(pc.match_substring_regex(texts, _PICTURE_FILE)).as_py() else None
 
 
 def _holds_vectors(column: pa.ChunkedArray, texts: pa.ChunkedArray) -> bool:
@@ -52,6 +54,18 @@ def _holds_vectors(column: pa.ChunkedArray, texts: pa.ChunkedArray) -> bool:
     if len(lengths) != 1 or lengths[0] < _FEWEST_NUMBERS:
         return False
     return pc.all(pc.match_substring_regex(texts, rf"^{_NUMBER}$")).as_py()
+
+
+def picture_file(root: Path, name: str) -> Path | None:
+    """The file inside `root`, a resolved folder, that an item's picture names.
+
+    None where there is none, and where a name can be no file's: an address, a null character in it, too many characters.
+    """
+    try:
+        path = (root / name).resolve()
+        return path if path.is_relative_to(root) and path.is_file() else None
+    except (OSError, ValueError, RuntimeError):  # RuntimeError: a loop of links
+        return None
 
 
 def split_groups(table: pa.Table) -> pa.Table:

@@ -80,7 +80,7 @@ def _column(rows: list[dict], name: str, kind: pa.DataType | None, path: Path) -
             if isinstance(value, dict | list):
                 raise DataError(
                     f"'{path}': {name} should be text or a whole number in every row, but row {number} has "
-                    f"{shortened(json.dumps(value))}. Write the value itself, or a list in every row."
+                    f"{shortened(json.dumps(value))}. Write the value itself, or, for items, a list in every row."
                 )
     try:
         return as_column(values)

@@ -18,6 +18,7 @@ from llmrec.data.events import Events, count_ties, doubles, match_events, sort_e
 from llmrec.data.features import Features
 from llmrec.data.folder import PARTS, Data, load_data, save_data
 from llmrec.data.interactions import Interactions
+from llmrec.data.item_columns import picture_file
 from llmrec.data.readers import read_interactions, read_items
 from llmrec.errors import ConfigError, DataError
 from llmrec.files import atomic_folder, put_back, unfinished
@@ -37,6 +38,7 @@ def prepare(
     name: str | None = None,
     drop_unknown: bool = False,
     drop_doubles: bool = False,
+    unescape: bool = False,
     columns: Mapping[str, str] | None = None,
     terms: str | None = None,
     force: bool = False,
@@ -46,7 +48,8 @@ def prepare(
     Events are sorted by user (in order of first appearance) and, stably, by time or step. `ties` settles events of one
     user at one time: "file" keeps the file's order, "shuffle" draws one by `seed`. `rating_threshold` keeps events rated
     at least that, `min_user_events` users with at least that many. `drop_unknown` leaves out events of unknown items
-    instead of refusing them, `drop_doubles` all but the first of a user's events with one item at one time. `columns` maps
+    instead of refusing them, `drop_doubles` all but the first of a user's events with one item at one time; `unescape`
+    takes the markup of web pages out of the items' texts. `columns` maps
     user_id, item_id, timestamp, rating (interactions), catalog_id and title (items) to the names in the files. Pictures
     that the column `image` names are copied from `image_root` (by default where the items lie). Features, semantic ids and
     generated texts that were added to an older data folder `out` stay where they fit the new data (`added_parts`); where
@@ -59,7 +62,7 @@ def prepare(
         raise ConfigError(f"ties should be 'file' or 'shuffle', but they are '{ties}'.")
     check_replaceable(out)
     columns = dict(columns or {}) | ({"title": title_column} if title_column else {})
-    catalog = Catalog(read_items(items_path, columns))
+    catalog = Catalog(read_items(items_path, columns, unescape=unescape))
     events = match_events(read_interactions(interactions_path, columns), catalog)
     if ties == "shuffle" and events.order_kind != "timestamp":
         raise DataError(
@@ -110,6 +113,7 @@ def _counts(interactions: Interactions, catalog: Catalog) -> dict[str, int]:
         "events": interactions.num_events,
         "items_without_events": int((interactions.counts() == 0).sum()),
         "items_without_title": catalog.num_untitled,
+        **({"columns_without_name": catalog.num_unnamed} if catalog.num_unnamed else {}),
         "users_with_under_3_events": int((interactions.lengths < 3).sum()),
         **count_ties(interactions),
     }
@@ -175,8 +179,8 @@ def _copy_images(catalog: Catalog, root: Path, folder: Path) -> tuple[Catalog, i
     """Copy the pictures to FOLDER/images; the catalog with their new paths (null where there is none), their number."""
     root, copied = root.resolve(), []
     for name in catalog.table["image"].to_pylist():
-        source = (root / name).resolve() if name else None
-        if source is None or not source.is_relative_to(root) or not source.is_file():
+        source = picture_file(root, name) if name else None
+        if source is None:
             copied.append(None)
             continue
         inside = Path("images", *source.relative_to(root).parts[source.relative_to(root).parts[0] == "images" :])

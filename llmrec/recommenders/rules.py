@@ -312,7 +312,14 @@ def _keep(kept: OrderedDict, key: str, value: object, limit: int) -> None:
 
 def _unknown_value(column: str, value: str, values: pa.StringArray) -> str:
     nearest = ", ".join(f"'{known[:60]}'" for known in nearest_words(value, values.to_pylist()))
-    return f"no item has '{value[:60]}' as its {column}. The nearest values are: {nearest or 'none'}."
+    # data prepared before such columns became lists
+    is_joined = any(value in known.split("|") for known in values.to_pylist() if "|" in known)
+    joined = (
+        " Prepare the data again: several values in one text, such as Action|Comedy, then become a list."
+        if is_joined
+        else ""
+    )
+    return f"no item has '{value[:60]}' as its {column}. The nearest values are: {nearest or 'none'}.{joined}"
 
 
 def _nothing_left(

@@ -135,3 +135,48 @@ def test_items_of_another_catalog_stand_behind_its_own_in_its_columns():
     assert Catalog.from_rows(ROWS).extend(as_lists).text(3, "year") == "1995, 1996"
     with pytest.raises(DataError, match="1 of 1 new items are in the catalog of 4 items already: 'c1'"):
         grown.extend(new)
+
+
+def test_members_without_a_value_do_not_exist():
+    details = [{"Brand": "X", "size": {"w": None}}, {"Volt": "12", "Watt": "5", "Brand": None}, {}, None]
+    catalog = Catalog.from_rows(
+        [{"item_id": str(n), "title": "T", "details": value} for n, value in enumerate(details)]
+    )
+    assert catalog.texts() == ['T. details: {"Brand": "X"}', 'T. details: {"Volt": "12", "Watt": "5"}', "T", "T"]
+    lists = Catalog.from_rows(
+        [
+            {"item_id": "1", "title": "T", "parts": [{"a": "x"}, {"b": None}]},
+            {"item_id": "2", "title": "T", "parts": []},
+        ]
+    )
+    assert lists.texts() == ['T. parts: {"a": "x"}', "T"]
+
+
+def test_columns_without_a_name_are_left_out_and_those_without_words_stay_out_of_texts():
+    rows = [
+        {"": n, "Unnamed: 0": n, "item_id": str(n), "title": f"Film {n}", "link": f"https://x.org/{n}", "cover": f"covers/{n}.jpg",
+         "images": {"large": f"https://x.org/{n}.jpg", "kind": "MAIN"}, "vector": [0.1, 0.2, 0.3, n], "numbers": f"[0.1 -2e-3 3 {n}]",
+         "about": f"See https://x.org/{n} for a long description of this film.", "size": [1, 2], "year": 1990 + n}
+        for n in range(3)
+    ]  # fmt: skip
+    catalog = Catalog.from_rows(rows)
+    assert catalog.num_unnamed == 2 and "" not in catalog.fields
+    addresses = {
+        "link": "addresses",
+        "images": "addresses",
+        "cover": "file names",
+        "vector": "vectors",
+        "numbers": "vectors",
+    }
+    assert catalog.no_words == addresses and catalog.word_fields == ["title", "about", "size", "year"]
+    about = "See https://x.org/1 for a long description of this film."
+    assert catalog.texts()[1] == f"Film 1. about: {about}. size: 1, 2. year: 1991"
+    assert catalog.texts(["title", "link"])[1] == "Film 1. link: https://x.org/1"
+
+
+def test_ids_are_quoted_with_their_spaces():
+    catalog = Catalog.from_rows(ROWS)
+    with pytest.raises(RequestError, match=r"no item id ' a1' \(with a space in front\)\. The nearest ids are: 'a1'"):
+        catalog.index([" a1"])
+    with pytest.raises(RequestError, match=r"no item id 'a1\\t' \(with a space behind\)"):
+        catalog.index(["a1\t"])

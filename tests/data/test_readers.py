@@ -248,3 +248,147 @@ def test_items_without_title_are_refused_naming_the_option(tmp_path):
     with pytest.raises(DataError, match=r"needs a column 'item_id', but has only: code, title.* --catalog-id-column"):
         read_items(tmp_path / "i.csv")
     assert read_items(tmp_path / "i.csv", {"catalog_id": "code"})["item_id"].to_pylist() == ["a"]
+
+
+def test_a_key_that_later_lines_alone_have_is_read_as_any_other(tmp_path):
+    lines = [
+        '{"user_id":"u","item_id":"1"}',
+        *(json.dumps({"user_id": "u", "item_id": str(n), "timestamp": 9 - n}) for n in (2, 3)),
+    ]
+    (tmp_path / "e.jsonl").write_text("\n".join(lines) + "\n")
+    with pytest.raises(DataError, match=r"timestamp is missing .* in 1 of 3 rows \(the first is row 1\)"):
+        read_interactions(tmp_path / "e.jsonl")
+    (tmp_path / "e.jsonl").write_text("\n".join(lines[::-1]) + "\n")
+    with pytest.raises(DataError, match=r"timestamp is missing .* in 1 of 3 rows \(the first is row 3\)"):
+        read_interactions(tmp_path / "e.jsonl")
+    (tmp_path / "e.jsonl").write_text('{"user_id":"u","asin":"1"}\n{"user_id":"u","parent_asin":"2","asin":"3"}\n')
+    with pytest.raises(DataError, match=r"item_id is missing .* in 1 of 2 rows"):  # of the better column
+        read_interactions(tmp_path / "e.jsonl")
+
+
+SONGS = ["One", '"Weird Al', "Three", "Four", 'The "Best"', '"Heroes"', '7" single']
+
+
+@pytest.mark.parametrize("ending", ["tsv", "csv", "tsv.gz"])
+def test_marks_in_a_file_without_quoting_are_letters(tmp_path, ending):
+    delimiter = "," if ending == "csv" else "\t"
+    text = "".join(f"{item}{delimiter}{title}\n" for item, title in enumerate(SONGS))
+    content = f"item_id{delimiter}title\n{text}".encode()
+    (tmp_path / f"i.{ending}").write_bytes(gzip.compress(content) if ending.endswith("gz") else content)
+    items = read_items(tmp_path / f"i.{ending}")
+    assert items["title"].to_pylist() == SONGS and items["item_id"].to_pylist() == list("0123456")
+
+
+@pytest.mark.parametrize(
+    ("lines", "sentence"),
+    [
+        (
+            ['1,"Weird Al', "2,Two, part 2"],
+            "in line 2 a field begins with a quotation mark that is not closed .* line 3 has not 2",
+        ),
+        (['1,"One" or, two', "2,Two"], "in line 2 a field begins with a quotation mark that is not closed"),
+        (
+            ["1,One", '2,"Weird Al', '3,Blue Monday 12"'],
+            "a quotation mark in line 3 is closed in line 4.*double the marks",
+        ),
+    ],
+)
+def test_marks_that_can_be_read_in_no_way_or_in_two_are_refused_by_line(tmp_path, lines, sentence):
+    (tmp_path / "i.csv").write_text("item_id,title\n" + "\n".join(lines) + "\n")
+    with pytest.raises(DataError, match=sentence):
+        read_items(tmp_path / "i.csv")
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.text(st.sampled_from('a",\n'), max_size=6), min_size=1, max_size=5), st.booleans())
+def test_a_quoted_file_is_read_as_it_was_written_or_refused(tmp_path, titles, all_quoted):
+    style = "all_valid" if all_quoted else "needed"
+    table = pa.table({"item_id": [str(n) for n in range(len(titles))], "title": titles, "note": ["x"] * len(titles)})
+    arrow_csv.write_csv(table, tmp_path / "i.csv", arrow_csv.WriteOptions(quoting_style=style))
+    try:
+        assert read_items(tmp_path / "i.csv")["title"].to_pylist() == titles
+    except DataError as error:
+        assert "double the marks" in str(error)
+
+
+def test_a_list_of_items_is_one_event_an_entry(tmp_path):
+    rows = [
+        {"user_id": "a", "item_id": ["1", "2"], "timestamp": [5, 6]},
+        {"user_id": "b", "item_id": ["2"], "timestamp": [7]},
+    ]
+    (tmp_path / "e.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "e.parquet")
+    for name in ("e.jsonl", "e.parquet"):
+        table = read_interactions(tmp_path / name)
+        assert [table[column].to_pylist() for column in table.column_names] == [list("aab"), list("122"), [5, 6, 7]]
+    (tmp_path / "e.jsonl").write_text('{"user_id": "a", "item_id": ["1", "2"], "timestamp": [5]}\n')
+    with pytest.raises(
+        DataError, match="the lists in timestamp should be as long as those in item_id, but in row 1 they have 1 and 2"
+    ):
+        read_interactions(tmp_path / "e.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        (
+            '{"user_id": {"$oid": "a"}, "item_id": "1"}',
+            r"user_id should be text or a whole number in every row, but row 1 has",
+        ),
+        (
+            '{"user_id": ["a"], "item_id": "1"}',
+            "user_id should be text or a whole number in every row, but they are list<",
+        ),
+        (
+            '{"user_id": "a", "item_id": {"id": 1}}',
+            "item_id should be text or a whole number in every row, but row 1 has",
+        ),
+        ('{"user_id": "a", "item_id": null}', "item_id is missing"),
+        ('{"user_id": "\\ud800", "item_id": "1"}', "user_id in row 1 holds half of a character"),
+        ("[" * 100_000, "has brackets inside brackets to more than 100 levels"),
+        ('{"user_id": ' * 100_000, "has brackets inside brackets to more than 100 levels"),
+    ],
+)
+def test_what_is_no_id_is_refused_by_row(tmp_path, line, sentence):
+    (tmp_path / "e.jsonl").write_text(line + "\n")
+    with pytest.raises(DataError, match=sentence):
+        read_interactions(tmp_path / "e.jsonl")
+
+
+def test_odd_columns_and_names_are_read_or_refused_in_words(tmp_path):
+    halves = pa.array(np.array([1, 2], np.float16))
+    pq.write_table(pa.table({"user_id": halves, "item_id": halves, "rating": halves}), tmp_path / "e.parquet")
+    assert read_interactions(tmp_path / "e.parquet")["item_id"].to_pylist() == ["1", "2"]
+    repeated = pa.Table.from_arrays([pa.array(["a"])] * 3, ["item_id", "title", "title"])
+    pq.write_table(repeated, tmp_path / "i.parquet")
+    with pytest.raises(DataError, match="has the column 'title' more than once"):
+        read_items(tmp_path / "i.parquet")
+    (tmp_path / "i.csv").write_text("x" * 200_000 + ",title\n1,a\n")
+    with pytest.raises(
+        DataError, match="could not be read as a header line and rows of text: field larger than field limit"
+    ):
+        read_items(tmp_path / "i.csv")
+    for path, sentence in (
+        (tmp_path / ("x" * 300 + ".csv"), "File name too long"),
+        (Path("a\0b.csv"), "holds a null character"),
+    ):
+        with pytest.raises(DataError, match=sentence):
+            read_items(path)
+
+
+def test_values_joined_by_bars_become_lists(tmp_path):
+    (tmp_path / "movies.csv").write_text(
+        "movieId,title,genres,cast,blurb\n1,A|B,Action|Comedy,X|Y,one | two\n"
+        "2,C,(no genres listed),X|Y,three\n3,D,Comedy,Y,four | five six\n"
+    )
+    items = read_items(tmp_path / "movies.csv")
+    assert items["genres"].to_pylist() == [["Action", "Comedy"], [], ["Comedy"]] and items["title"][0].as_py() == "A|B"
+    assert items["cast"].to_pylist() == [["X", "Y"], ["X", "Y"], ["Y"]] and items["blurb"][0].as_py() == "one | two"
+
+
+def test_markup_is_taken_out_on_request(tmp_path):
+    titles = ["Tom &amp;amp; Jerry <b>Soap</b>", '<span id="t">Loading</span>', "I <3 U & a < b, List<T>", "<br/>"]
+    path = write_table(tmp_path / "i.csv", {"item_id": list("abcd"), "title": titles})
+    assert read_items(path)["title"].to_pylist() == titles
+    plain = ["Tom & Jerry Soap", "Loading", "I <3 U & a < b, List<T>", "<br/>"]
+    assert read_items(path, unescape=True)["title"].to_pylist() == plain
