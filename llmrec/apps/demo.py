@@ -29,6 +29,7 @@ from rich.table import Table
 
 from llmrec.apps.title_cards import items_with_pictures
 from llmrec.apps.tokenize_command import tokenize
+from llmrec.data.added_parts import added_parts
 from llmrec.data.folder import Data, load_data
 from llmrec.data.movielens import movielens_100k
 from llmrec.data.prepare import prepare
@@ -37,7 +38,7 @@ from llmrec.evaluation.compare import Comparison
 from llmrec.evaluation.provenance import provenance
 from llmrec.evaluation.report import Report, to_json, write_report
 from llmrec.evaluation.tasks import load_task
-from llmrec.files import content_hash, read_json, write_json
+from llmrec.files import content_hash, read_json, sweep, unfinished, write_json
 from llmrec.items.semantic_ids import SemanticIDs
 from llmrec.recommenders.artifact import MANIFEST, MODEL_FOLDER, load_artifact
 from llmrec.recommenders.language_model import recommender_of
@@ -52,6 +53,8 @@ SMOKE_SOFT = ["backbone.num_layers=1", "training.max_steps=8", "training.evaluat
 FORMAT = 2  # of demo.json; rises when it says something else of the same runs
 SMOKE_PICTURES = 100  # films that get one
 NUM_EXAMPLES = 3
+PARTS = ("data", "run", "soft", "demo.json", "report.html")  # of a demo's folder
+CODES = "rq-kmeans"
 SOFT_NAME = "llm_soft"  # in the report
 SWAPPED, SHOWN, WATCHED = (
     "50",
@@ -70,6 +73,7 @@ def run_demo(out: Path, *, seed: int = 0, smoke: bool = False, posters: Path | N
     and raises AssertionError where one does not hold.
     """
     started = time.monotonic()
+    check_demo_folder(out)
     with _stage("data: MovieLens-100K, a picture a film"):
         data = _data(out / "data", posters=posters, num_pictures=SMOKE_PICTURES if smoke else None)
     with _stage("items: texts embedded, semantic ids"):
@@ -111,6 +115,23 @@ def run_demo(out: Path, *, seed: int = 0, smoke: bool = False, posters: Path | N
     console.print(f"another picture of a film: llmrec {' '.join(picture)}", soft_wrap=True)
 
 
+def check_demo_folder(out: Path) -> None:
+    """Raises ConfigError unless `out` is new, empty, or a demo's: what is somebody's own is not written among."""
+    try:
+        there = {entry.name for entry in set(out.iterdir()) - set(unfinished(out))} if out.exists() else set()
+    except OSError as error:
+        raise ConfigError(
+            f"the demo cannot be written to '{out}': {error.strerror}. Name another folder with --out."
+        ) from error
+    foreign = sorted(there - set(PARTS))
+    if foreign or (there and not (out / "data" / "data.json").is_file()):
+        raise ConfigError(
+            f"'{out}' holds what no demo wrote ({', '.join((foreign or sorted(there))[:3])}), and the demo does not write among it. "
+            "Name a new folder with --out."
+        )
+    sweep(out)
+
+
 def _data(folder: Path, *, posters: Path | None, num_pictures: int | None) -> Data:
     """The data folder, prepared where it is not there; num_pictures: of the films that most have rated, None for all."""
     pictures = _pictures_name(posters, num_pictures)
@@ -132,7 +153,8 @@ def _data(folder: Path, *, posters: Path | None, num_pictures: int | None) -> Da
     with tempfile.TemporaryDirectory() as temporary:
         drawn = Path(temporary) / pictures
         items = items_with_pictures(items, drawn, posters=posters, only=only)
-        prepare(items, interactions, folder, name="ml-100k", terms=terms, image_root=drawn)
+        ours = {str(part) for part in added_parts(folder)} <= {f"semantic ids '{CODES}'"}  # made anew below
+        prepare(items, interactions, folder, name="ml-100k", terms=terms, image_root=drawn, force=ours)
     return load_data(folder)
 
 
@@ -151,7 +173,7 @@ def _most_rated(interactions: Path, number: int) -> set[str]:
 
 def _semantic_ids(data_folder: Path) -> SemanticIDs:
     """The catalogue's semantic ids from its texts; the demo's model does not use them, but the report shows what they look like."""
-    folder = data_folder / "semantic_ids" / "rq-kmeans"
+    folder = data_folder / "semantic_ids" / CODES
     if not folder.exists():
         tokenize(data_folder, field=["title", "genres"])
     return SemanticIDs.load(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -18,6 +19,7 @@ WAIT_SECONDS = 60.0  # for another process that is writing
 
 class AnswerCache:
     """Answers by what was asked, of which model and how. What `put` was given outlives a killed process; several may share the file.
+    Answers are bought and may tell of users, so nobody but the file's owner reads it.
 
     Raises LlmrecError where the file is no cache or cannot be written.
     """
@@ -27,6 +29,7 @@ class AnswerCache:
         self._identity = json.dumps([identity, prompt_hash], sort_keys=True)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            _keep_private(self.path)
             self._base = sqlite3.connect(self.path, timeout=WAIT_SECONDS, isolation_level=None)
             self._base.execute("PRAGMA journal_mode=WAL")
             self._base.execute(
@@ -72,3 +75,10 @@ class AnswerCache:
         return LlmrecError(
             f"cannot use the file of finished answers '{self.path}': {error}. Free some room there or move the file away."
         )
+
+
+def _keep_private(path: Path) -> None:
+    """SQLite gives its journal the permissions of the file, so they are set before it is opened."""
+    path.touch(mode=0o600)
+    if path.stat().st_uid == os.getuid():
+        path.chmod(0o600)

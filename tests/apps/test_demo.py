@@ -5,7 +5,7 @@ import shutil
 import pytest
 from PIL import Image
 
-from llmrec.apps.demo import SMOKE_PICTURES, SWAPPED, _data, _picture_arguments
+from llmrec.apps.demo import SMOKE_PICTURES, SWAPPED, _data, _picture_arguments, check_demo_folder, run_demo
 from llmrec.errors import ConfigError
 
 
@@ -50,3 +50,24 @@ def test_the_command_to_type_names_a_picture_that_is_there(prepared, tmp_path):
     # the first there is beside Star Wars's own, where Return of the Jedi has none
     assert words[5] == str(prepared.folder / "images" / "100.png")
     assert prepared.catalog.contains([*words[7::2], SWAPPED]).all() and SMOKE_PICTURES >= 100
+
+
+@pytest.mark.parametrize("mine", ["thesis.txt", "report.html", "data/notes.txt", ".git/HEAD"])
+def test_the_demo_does_not_write_among_what_is_somebodys_own(tmp_path, mine):
+    (tmp_path / mine).parent.mkdir(exist_ok=True)
+    (tmp_path / mine).write_text("mine")
+    with pytest.raises(ConfigError, match="holds what no demo wrote"):
+        run_demo(tmp_path)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / mine]
+    for wrong in (tmp_path / mine, tmp_path / ("n" * 300)):
+        with pytest.raises(ConfigError, match="the demo cannot be written to"):
+            run_demo(wrong)
+
+
+def test_a_demo_folder_and_what_a_killed_demo_left_in_it_are_found_again(prepared, tmp_path):
+    shutil.copytree(prepared.folder, tmp_path / "data")
+    (tmp_path / ".demo.json.7-0123abcd.tmp").mkdir()
+    check_demo_folder(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+    check_demo_folder(tmp_path / "new")
+    assert not (tmp_path / "new").exists()

@@ -87,3 +87,15 @@ def test_a_file_that_is_no_cache_is_one_sentence_and_stays_as_it_is(tmp_path):
         base.execute("CREATE TABLE answers (other INTEGER)")
     with pytest.raises(LlmrecError, match="cannot use the file"):
         AnswerCache(IDENTITY, "hash", tmp_path / "b.sqlite").get(["key"])
+
+
+def test_nobody_but_the_owner_reads_answers_and_a_file_of_before_is_closed_too(tmp_path):
+    path = tmp_path / "a.sqlite"
+    for _ in range(2):
+        cache = AnswerCache(IDENTITY, "hash", path)
+        cache.put({cache.key(request()): Completion("bought", "stop", 3, 4)})
+        files = list(tmp_path.iterdir())
+        assert len(files) == 3, "the file, its journal, and the journal's index"
+        assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
+        cache.close()
+        path.chmod(0o644)
