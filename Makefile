@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-smoke test test-fast bench bench-full bench-gpu lint format lock
+.PHONY: help setup demo demo-smoke test test-fast drill bench bench-full bench-gpu lint format lock
 
 PYTHON ?= python3
 VENV := .venv
@@ -48,6 +48,9 @@ test: setup  ## every test but those that need an accelerator (at most 15 minute
 
 test-fast: setup  ## the tests without the slow ones (at most 3 minutes)
 	$(PYTEST) -m "not gpu and not slow"
+
+drill: setup  ## kill every command that writes at each of its file operations, start it again, compare (half an hour)
+	$(BIN)/python -m tests.drill
 
 bench: setup  ## the speed benches at small sizes, outputs compared first (two minutes)
 	$(BIN)/python benchmarks/run_all.py
