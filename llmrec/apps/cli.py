@@ -25,7 +25,7 @@ from llmrec.apps.picture_command import picture
 from llmrec.apps.recommend_commands import recommend, score
 from llmrec.apps.tokenize_command import tokenize
 from llmrec.apps.train_command import train
-from llmrec.errors import LlmrecError
+from llmrec.errors import LlmrecError, sentence_of_place
 from llmrec.terminal import printable
 
 app = typer.Typer(
@@ -119,6 +119,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app(arguments, prog_name="llmrec")
     except LlmrecError as error:
         print(f"llmrec: {printable(str(error))}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if (sentence := sentence_of_place(error)) is None:
+            raise
+        print(f"llmrec: {printable(sentence)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -22,7 +22,7 @@ from llmrec.backbones.adapters import TrainablePart, describe
 from llmrec.backbones.causal_lm import Backbone
 from llmrec.config import Settings, load_config, save_config
 from llmrec.data.folder import Data
-from llmrec.errors import ConfigError, DataError, LlmrecError
+from llmrec.errors import ConfigError, DataError, LlmrecError, sentence_of_place
 from llmrec.files import check_writable, put_back, remove_folder, sweep, unfinished, write_json
 from llmrec.recommenders.artifact import MANIFEST, MODEL_FOLDER
 from llmrec.terminal import printable
@@ -66,6 +66,11 @@ def recipe_main(settings: type[SettingsT], main: Callable[..., Estimate | Estima
             main(config, fresh=arguments.fresh)
     except LlmrecError as error:
         print(f"llmrec: {printable(str(error))}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if (sentence := sentence_of_place(error)) is None:
+            raise
+        print(f"llmrec: {printable(sentence)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
