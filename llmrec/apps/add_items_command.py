@@ -83,8 +83,7 @@ def add_items(
 
 def _read_features(named: list[str]) -> dict[str, np.ndarray]:
     """NAME=FILE.npy, several -> name -> the numbers in the file."""
-    import numpy as np
-
+    from llmrec.data.feature_files import read_npy
     from llmrec.errors import DataError
 
     found = {}
@@ -92,8 +91,5 @@ def _read_features(named: list[str]) -> dict[str, np.ndarray]:
         name, _, file = text.partition("=")
         if not name or not file:
             raise DataError(f"--features is written NAME=FILE.npy, but it came as '{text}'.")
-        try:
-            found[name] = np.load(file, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise DataError(f"cannot read the features '{name}' from '{file}': {error}.") from error
+        found[name] = read_npy(Path(file))
     return found

@@ -41,7 +41,7 @@ def read_features(name: str, path: Path, catalog: Catalog) -> Features:
         path.open("rb").close()
     features = Features(catalog.num_items)
     if path.suffix.lower() in ARRAYS:
-        vectors, present = _from_npy(path) if path.suffix.lower() == ".npy" else _from_safetensors(path)
+        vectors, present = (read_npy(path), None) if path.suffix.lower() == ".npy" else _from_safetensors(path)
     else:
         kind = (path.with_suffix("") if path.suffix.lower() == ".gz" else path).suffix.lower()
         if kind not in KINDS:
@@ -58,7 +58,8 @@ def read_features(name: str, path: Path, catalog: Catalog) -> Features:
     return features
 
 
-def _from_npy(path: Path) -> tuple[np.ndarray, None]:
+def read_npy(path: Path) -> np.ndarray:
+    """The numbers in an .npy file, of whatever shape. Raises DataError for a file that is none."""
     # SyntaxError, TypeError, KeyError, IndexError, AttributeError, TokenError: a header that is no description of an array
     broken = (
         ValueError,
@@ -78,7 +79,7 @@ def _from_npy(path: Path) -> tuple[np.ndarray, None]:
     if not isinstance(array, np.ndarray):  # an .npz under another name
         array.close()
         raise DataError(f"'{path}' holds several arrays, but one was expected. Save it with numpy.save.")
-    return array, None
+    return array
 
 
 def _from_safetensors(path: Path) -> tuple[np.ndarray, np.ndarray | None]:

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from llmrec.data.added_parts import texts_fit
 from llmrec.data.folder import Data
+from llmrec.data.formats import read_parquet
+from llmrec.data.reading import reading
 from llmrec.enrich.quality import GOOD
 from llmrec.errors import DataError
 from llmrec.files import atomic_folder, check_name, put_back, read_json, write_arrow, write_json
@@ -86,13 +87,14 @@ def load_knowledge(data: Data, name: str | None, *, about: str = "items") -> Kno
             f"of format {card.get('format_version')}. Name another, or run `llmrec enrich` again."
         )
     _check_belongs(folder, card, data)
-    try:
-        table = pq.read_table(folder / "texts.parquet")
+    texts_file = folder / "texts.parquet"
+    # LookupError, TypeError, ValueError: columns or notes of the card that are not there, or are something else
+    broken, advice = (LookupError, TypeError, ValueError), "Run `llmrec enrich` again."
+    with reading(texts_file, "the texts that `llmrec enrich` wrote", *broken, advice=advice):
+        table = read_parquet(texts_file)
         rows = table[about.removesuffix("s")].to_numpy()
         texts, statuses = table["text"].to_pylist(), table["status"].to_pylist()
         num_rows, keep_flagged = int(card["num_rows"]), bool(card["settings"]["keep_flagged"])
-    except (OSError, LookupError, TypeError, ValueError, pa.ArrowException) as error:
-        raise DataError(f"cannot read the texts in '{folder}': {error}. Run `llmrec enrich` again.") from error
     if len(rows) and (rows.min() < 0 or rows.max() >= num_rows):
         raise DataError(
             f"the texts in '{folder}' name {about} beyond the {num_rows} there are. Run `llmrec enrich` again."

@@ -46,7 +46,7 @@ def test_another_folder_gets_the_grown_run(run, tmp_path, capsys):
         ("item_id,title\n", [], "no items"),
         ("item_id,brand\nn1,x\n", [], "needs a column 'title'"),
         (CSV, ["--features", "taste"], "written NAME=FILE.npy"),
-        (CSV, ["--features", "taste=nowhere.npy"], "cannot read the features 'taste'"),
+        (CSV, ["--features", "taste=nowhere.npy"], "there is no file 'nowhere.npy'"),
     ],
 )
 def test_mistakes_are_said_in_one_sentence(run, tmp_path, capsys, text, options, sentence):

@@ -123,6 +123,11 @@ def test_lists_of_unequal_length_and_lists_beside_numbers_are_refused(tmp_path):
 def test_files_that_are_missing_broken_or_of_another_kind_are_refused(tmp_path):
     (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x01\x00v\x00{'descr'")
     (tmp_path / "a.safetensors").write_bytes(b"\xff" * 40)
+    for number, header in enumerate(
+        ("(" * 200, "{'descr': '<f4', 'fortran_order': False, 'shape': (10**15,)}", "{1: 2}", "[")
+    ):
+        content = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
+        (tmp_path / f"header{number}.npy").write_bytes(content)
     (tmp_path / "a.bin").write_bytes(b"1")
     np.savez(tmp_path / "b.npz", a=ROWS)
     (tmp_path / "b.npz").rename(tmp_path / "b.npy")
@@ -131,6 +136,7 @@ def test_files_that_are_missing_broken_or_of_another_kind_are_refused(tmp_path):
     for file, sentence in {
         "half.safetensors": "could not be read as a whole .safetensors file that numpy can read.*bfloat16.* Save it again, as float32",
         "a.npy": "could not be read as an .npy file of numbers",
+        **{f"header{number}.npy": "could not be read as an .npy file of numbers" for number in range(4)},
         "b.npy": "holds several arrays",
         "a.safetensors": "could not be read as a whole .safetensors file",
         "two.safetensors": "should hold one tensor, or 'vectors' and 'present', but holds: a, b",
@@ -139,3 +145,10 @@ def test_files_that_are_missing_broken_or_of_another_kind_are_refused(tmp_path):
     }.items():
         with pytest.raises(DataError, match=sentence):
             read_features("mine", tmp_path / file, CATALOG)
+
+
+def test_an_index_of_a_data_frame_is_no_feature_and_half_floats_are_numbers(tmp_path):
+    (tmp_path / "a.csv").write_text(",item_id,x\n0,007,1\n1,b,2\n")
+    assert read_features("mine", tmp_path / "a.csv", CATALOG)["mine"].shape[1] == 1
+    pq.write_table(pa.table({"item_id": ["b"], "x": pa.array(np.array([1.5], np.float16))}), tmp_path / "a.parquet")
+    assert read_features("mine", tmp_path / "a.parquet", CATALOG)["mine"].max() == 1.5

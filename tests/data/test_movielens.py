@@ -81,6 +81,68 @@ def test_archives_that_are_none_are_refused(tmp_path):
         read_items(tmp_path / "none.zip")
 
 
+def encrypted(content):
+    """The archive with the mark of encryption on its files, in front of each and in the list at the end."""
+    content = bytearray(content)
+    for magic, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        place = content.find(magic)
+        while place >= 0:
+            content[place + offset] |= 1
+            place = content.find(magic, place + 4)
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("files", "change", "sentence"),
+    [
+        ({"u.item": "", "u.data": "1\t1\t3\t5\n"}, None, "holds u.item without a film in it"),
+        (
+            {"u.item": "1|Toy Story (1995)|01-Jan\n", "u.data": ""},
+            None,
+            r"film 1 in u.item has 3 fields .* but 24 were expected",
+        ),
+        ({"movies.dat": "1::Toy Story (1995)\n", "ratings.dat": ""}, None, "film 1 in movies.dat has 2 fields"),
+        ({"movies.csv": "movieId,title,genres\n1,a\n", "ratings.csv": ""}, None, "film 1 in movies.csv has 2 fields"),
+        (
+            {"movies.csv": b"movieId,title,genres\n1,Mis\xe9rables,a\n", "ratings.csv": ""},
+            None,
+            "movies.csv is not UTF-8 text",
+        ),
+        (ARCHIVES["1m"], encrypted, "is encrypted, password required"),
+        (ARCHIVES["1m"], lambda content: content.replace(b"::Toy", b"::toy"), "Bad CRC-32"),
+        (
+            ARCHIVES["1m"],
+            lambda content: content[:30] + b"x" * 40 + content[70:],
+            "could not be read as a whole zip archive",
+        ),
+    ],
+)
+def test_archives_that_are_empty_short_encrypted_or_damaged_are_refused(tmp_path, files, change, sentence):
+    with zipfile.ZipFile(tmp_path / "ml.zip", "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    content = (tmp_path / "ml.zip").read_bytes()
+    (tmp_path / "ml.zip").write_bytes(change(content) if change else content)
+    with pytest.raises(DataError, match=sentence) as caught:
+        read_items(tmp_path / "ml.zip")
+    assert "\n" not in str(caught.value)
+
+
+def test_badly_deflated_archives_and_short_ratings_are_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "ml.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("movies.dat", "1::Toy Story (1995)::Animation\n" * 50)
+        archive.writestr("ratings.dat", "1::1\n")
+    with pytest.raises(
+        DataError, match=r"ratings.dat could not be read as a table of MovieLens: .*Expected 7 columns, got 3"
+    ):
+        read_interactions(tmp_path / "ml.zip")
+    content = bytearray((tmp_path / "ml.zip").read_bytes())
+    content[44:50] = b"\xff" * 6
+    (tmp_path / "ml.zip").write_bytes(content)
+    with pytest.raises(DataError, match=r"could not be read as a whole zip archive: .* Download it again"):
+        read_items(tmp_path / "ml.zip")
+
+
 @pytest.mark.slow
 def test_movielens_100k_is_fetched_once_and_prepared(tmp_path, monkeypatch, capsys):
     items, events, terms = movielens_100k()  # from the cache, where an earlier run filled it

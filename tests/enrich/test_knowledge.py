@@ -54,7 +54,7 @@ def test_knowledge_that_cannot_be_read_is_one_sentence(four, tmp_path):
     with pytest.raises(DataError, match="several kinds of knowledge about items: one, two"):
         load_knowledge(four, None)
     (tmp_path / "knowledge" / "two" / "texts.parquet").write_bytes(b"PAR1 half a file")
-    with pytest.raises(DataError, match="cannot read the texts"):
+    with pytest.raises(DataError, match="could not be read as the texts"):
         load_knowledge(four, "two")
     (tmp_path / "knowledge" / "two" / "card.json").write_text("{")
     with pytest.raises(DataError, match="not valid JSON"):
