@@ -97,15 +97,11 @@ def test_a_mistake_cannot_steer_the_terminal(tiny_run, capsys):
         ("export", "run", "{0}"),
         ("add-items", "{0}", "items.csv"),
         ("demo", "--out", "{0}"),
-        ("train", "next_item", "--config", "{0}.yaml"),
     ],
     ids=" ".join,
 )
 def test_a_name_of_300_letters_is_a_sentence_wherever_a_path_is_taken(capsys, tmp_path, monkeypatch, words):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(
-        "llmrec.apps.train_command._launch", lambda arguments: 2
-    )  # the recipe says it in its own process
     called = call(capsys, *(word.format("n" * 300) for word in words))
     assert called.status == 2 and "Traceback" not in called.err, called.err
     assert not list(tmp_path.iterdir())
