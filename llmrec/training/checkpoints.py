@@ -21,7 +21,7 @@ from transformers import (
 from transformers.trainer import TRAINER_STATE_NAME
 
 from llmrec.errors import ArtifactError
-from llmrec.files import read_json, write_json, write_text
+from llmrec.files import read_json, sweep, write_json, write_text
 
 COMPLETE = "complete.json"
 LOG = "training_log.jsonl"
@@ -177,6 +177,12 @@ def last_complete_checkpoint(folder: Path) -> Path | None:
             return path
         logger.warning("the checkpoint '%s' is half-written and is passed over", path)
     return None
+
+
+def sweep_training(folder: Path) -> None:
+    """Removes what a killed process was writing into a training's folder and into its checkpoints."""
+    for place in (folder, *(path for _, path in _checkpoints(folder / "checkpoints"))):
+        sweep(place)
 
 
 def _checkpoints(folder: Path) -> list[tuple[int, Path]]:

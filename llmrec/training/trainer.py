@@ -33,6 +33,7 @@ from llmrec.training.checkpoints import (
     MarkComplete,
     last_complete_checkpoint,
     step_of,
+    sweep_training,
     was_over,
 )
 from llmrec.training.estimate import Estimate, estimate, measured, say
@@ -275,6 +276,8 @@ def train(
             *callbacks,
         ],
     )
+    if trainer.is_world_process_zero():
+        sweep_training(folder)
     checkpoint = last_complete_checkpoint(folder / "checkpoints")
     done = step_of(checkpoint) if checkpoint else 0
     # sharded weights must stay the slices they are

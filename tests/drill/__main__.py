@@ -5,7 +5,7 @@ Every command that writes is killed (SIGKILL) right before each of its file oper
 - the same command, started again, ends well, and its result is that of a run that nobody killed;
 - nothing half-written stays.
 
-    python -m tests.drill [--points N] [--only NAME ...]
+    python -m tests.drill [--points N | --at OPERATION ...] [--only NAME ...]
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ def main() -> None:
     """Exits with 1 where something did not hold."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--points", type=int, help="kill each command at so many points, its last operation among them")
+    parser.add_argument(
+        "--at", type=int, nargs="*", help="kill at these operations, by number, to look at a failure again"
+    )
     parser.add_argument("--only", metavar="NAME", nargs="*", help="the commands of these names")
     options = parser.parse_args()
     os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "ACCELERATE_USE_CPU": "true"}
@@ -41,14 +44,16 @@ def main() -> None:
         os.environ["LLMREC_CACHE"] = str(Path(folder) / "world" / "cache")
         server = subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True)
         try:
-            failures = _drill(Path(folder), server.stdout.readline().strip(), options.only, options.points)
+            failures = _drill(
+                Path(folder), server.stdout.readline().strip(), options.only, options.points or options.at
+            )
         finally:
             server.terminate()
             server.wait()
     sys.exit(1 if failures else 0)
 
 
-def _drill(folder: Path, server: str, only: list[str] | None, points: int | None) -> int:
+def _drill(folder: Path, server: str, only: list[str] | None, points: int | list[int] | None) -> int:
     from tests.drill.commands import commands, make_world
     from tests.drill.killing import run
 
@@ -81,7 +86,7 @@ def _drill(folder: Path, server: str, only: list[str] | None, points: int | None
     return failures
 
 
-def _drill_one(command, start: Path, world: Path, notes: Path, points: int | None) -> tuple[int, list[str]]:
+def _drill_one(command, start: Path, world: Path, notes: Path, points: int | list[int] | None) -> tuple[int, list[str]]:
     """How often it was killed, and what was wrong, in words."""
     from tests.drill.killing import run
 
@@ -120,8 +125,10 @@ def _drill_one(command, start: Path, world: Path, notes: Path, points: int | Non
     return len(chosen), wrong
 
 
-def _chosen(number: int, points: int | None) -> list[int]:
-    """Kill points spread over a command's operations."""
+def _chosen(number: int, points: int | list[int] | None) -> list[int]:
+    """Kill points: those named, or so many spread over a command's operations, or all."""
+    if isinstance(points, list):
+        return [point for point in points if point < number]
     wanted = min(points or number, number)
     return [number * place // wanted - 1 for place in range(1, wanted + 1)]
 

@@ -253,3 +253,11 @@ def test_a_number_that_is_none_stands_in_the_log_as_null(tmp_path):
 
 def test_no_checkpoints_means_starting_at_the_beginning(tmp_path):
     assert last_complete_checkpoint(tmp_path / "checkpoints") is None
+
+
+def test_what_a_killed_process_was_writing_into_a_checkpoint_is_gone_once_the_training_is_started_again(tmp_path):
+    run(tmp_path, max_steps=4)
+    left = tmp_path / "checkpoints" / "checkpoint-4" / f".{COMPLETE}.7-0123abcd.tmp"
+    left.mkdir()
+    run(tmp_path, max_steps=4)
+    assert not left.exists() and (left.parent / COMPLETE).exists()
