@@ -60,6 +60,8 @@ def prepare(
     out, items_path, interactions_path = Path(out), Path(items_path), Path(interactions_path)
     if ties not in ("file", "shuffle"):
         raise ConfigError(f"ties should be 'file' or 'shuffle', but they are '{ties}'.")
+    if seed < 0:
+        raise ConfigError(f"a seed is 0 or more, but it is {seed}.")
     check_replaceable(out)
     columns = dict(columns or {}) | ({"title": title_column} if title_column else {})
     catalog = Catalog(read_items(items_path, columns, unescape=unescape))

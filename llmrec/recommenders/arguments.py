@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence, Set
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -50,11 +51,23 @@ def checked_rows(rows: Sequence[Entry], what: str) -> list[Entry]:
 
 def checked_count(k: int) -> int:
     """k as an int; numpy's whole numbers are taken too. Raises RequestError."""
-    if isinstance(k, bool | np.bool_) or not isinstance(k, int | np.integer) or k < 1:
+    if not is_count(k):
         raise RequestError(
             f"k counts the items to recommend and should be a whole number, 1 or more, but it is {_described(k)}."
         )
     return int(k)
+
+
+def is_count(value: object, least: int = 1) -> bool:
+    """Whether this is a whole number, Python's or numpy's, of at least so much; True and False are none."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= least
+
+
+def checked_path(path: str | Path, what: str) -> Path:
+    """Raises RequestError for what is no path."""
+    if not isinstance(path, str | Path):
+        raise RequestError(f"{what} should come as a path, but it is {_described(path)}.")
+    return Path(path)
 
 
 def checked_flag(value: bool, what: str) -> bool:

@@ -14,11 +14,13 @@ Letters: U requests, P items of the longer list, D width of the items' vectors, 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from llmrec.errors import ConfigError
+from llmrec.recommenders.arguments import is_count
 from llmrec.recommenders.requests import Ranking
 
 if TYPE_CHECKING:
@@ -36,8 +38,8 @@ class MMR:
     weight: float = 0.3
 
     def __post_init__(self) -> None:
-        if not 0 <= self.weight <= 1:
-            raise ConfigError(f"the weight of MMR is from 0 (the ranking as it is) to 1, but it is {self.weight}.")
+        if not (isinstance(self.weight, Real) and 0 <= self.weight <= 1):
+            raise ConfigError(f"the weight of MMR is from 0 (the ranking as it is) to 1, but it is {self.weight!r}.")
 
     def __str__(self) -> str:
         return f"mmr:{self.weight:g}"
@@ -51,10 +53,10 @@ class SSD:
     window: int = 5
 
     def __post_init__(self) -> None:
-        if not self.gamma >= 0:
-            raise ConfigError(f"gamma of SSD is 0 (the ranking as it is) or more, but it is {self.gamma}.")
-        if self.window < 2:
-            raise ConfigError(f"the window of SSD counts items seen together, 2 or more, but it is {self.window}.")
+        if not (isinstance(self.gamma, Real) and 0 <= self.gamma < float("inf")):
+            raise ConfigError(f"gamma of SSD is 0 (the ranking as it is) or more, but it is {self.gamma!r}.")
+        if not is_count(self.window, least=2):
+            raise ConfigError(f"the window of SSD counts items seen together, 2 or more, but it is {self.window!r}.")
 
     def __str__(self) -> str:
         return f"ssd:{self.gamma:g}:{self.window}"

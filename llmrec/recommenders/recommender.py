@@ -31,7 +31,9 @@ from llmrec.recommenders.arguments import (
     checked_history,
     checked_ids,
     checked_instruction,
+    checked_path,
     checked_rows,
+    is_count,
 )
 from llmrec.recommenders.artifact import MANIFEST, find_model, load_artifact
 from llmrec.recommenders.diversity import MMR, POOL, SSD, diversified, token_vectors
@@ -119,8 +121,13 @@ class Recommender:
             ArtifactError: the folder is no artifact, is of a newer format, or is damaged.
             ConfigError: there is no such device, decoding or score rule, or num_beams is below 1.
         """
-        if num_beams is not None and num_beams < 1:
-            raise ConfigError(f"num_beams should be 1 or more, but it is {num_beams}.")
+        folder = checked_path(folder, "the run folder")
+        if num_beams is not None and not is_count(num_beams):
+            raise ConfigError(f"num_beams should be 1 or more, a whole number, but it is {num_beams!r}.")
+        if not is_count(prompt_cache_mib, least=0):
+            raise ConfigError(f"prompt_cache_mib should be 0 or more, a whole number, but it is {prompt_cache_mib!r}.")
+        if dtype is not None and not isinstance(dtype, torch.dtype):
+            raise ConfigError(f"dtype should be one of torch's, such as torch.float32, or None, but it is {dtype!r}.")
         if decoding not in get_args(Decoding):
             raise ConfigError(f"decoding should be {' or '.join(get_args(Decoding))}, but it is '{decoding}'.")
         if score_rule is not None and score_rule not in get_args(ScoreRule):
@@ -272,6 +279,10 @@ class Recommender:
 
     def text_model(self, name: str | None = None) -> TextModel:
         """The language model that writes explanations, loaded when first asked for and kept until another one is; see `explain`."""
+        if name is not None and not isinstance(name, str):
+            raise RequestError(
+                f"a language model is named by a text, or None for the run's own, but it is {name!r:.60}."
+            )
         if name not in self._text_models:
             found, weights, revision = own_language_model(self.folder) if name is None else (name, "wheel", None)
             model = load_text_model(found, weights=weights, revision=revision, device=self.device)
@@ -285,10 +296,9 @@ class Recommender:
         reads no pictures, ModelError where its image encoder cannot be used here.
         """
         item = int(self.catalog.index(checked_ids([item_id], "the item"))[0])
-        if not isinstance(picture, str | Path):
-            raise RequestError(f"a picture should come as the path of a file, but it is {picture!r:.60}.")
+        picture = checked_path(picture, "the picture")
         with self._lock:
-            replace_picture(language_model_of(self.ranker), item, Path(picture))
+            replace_picture(language_model_of(self.ranker), item, picture)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Copies the model folder to `folder`, whole or not at all; an older artifact there is replaced.
@@ -297,7 +307,7 @@ class Recommender:
             ArtifactError: this recommender was not read from a folder, or `folder` holds something else.
             LlmrecError: `folder` cannot be written.
         """
-        folder, source = Path(folder), self._source()
+        folder, source = checked_path(folder, "the folder to write"), self._source()
         if folder.exists() and folder.samefile(source):
             return
         if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
@@ -314,6 +324,8 @@ class Recommender:
         from huggingface_hub import HfApi, errors  # only here: nothing else needs the hub
 
         source = self._source()
+        if not isinstance(repo_id, str):
+            raise RequestError(f"a model of the hub is named by a text, 'owner/name', but it is {repo_id!r:.60}.")
         if not hub_reachable():
             raise ModelError(
                 f"the Hugging Face hub cannot be reached from here, so '{repo_id}' was not uploaded. "
@@ -381,7 +393,7 @@ def _checked_device(name: str) -> str:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA
+    except (RuntimeError, AssertionError, TypeError) as error:  # torch asserts that it was built with CUDA
         first = str(error).strip().splitlines()[0]
         raise ConfigError(f"the device '{name}' cannot be used here ({first}). 'cpu' always can.") from error
     return str(device)

@@ -142,6 +142,7 @@ def test_without_times_the_files_order_counts_and_a_step_orders(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "error", "sentence"),
     [
+        ({"ties": "shuffle", "seed": -1}, ConfigError, "a seed is 0 or more, but it is -1"),
         ({"ties": "random"}, ConfigError, "ties should be 'file' or 'shuffle', but they are 'random'"),
         ({"rating_threshold": 6}, DataError, r"none of 5 interactions is left \(dropped: 5 by rating\)"),
         ({"min_user_events": 9}, DataError, "none of 5 interactions is left"),

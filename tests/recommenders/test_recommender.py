@@ -18,6 +18,7 @@ from llmrec.data.folder import load_data
 from llmrec.errors import ArtifactError, ConfigError, LlmrecError, ModelError, RequestError
 from llmrec.recommenders import recommender as module
 from llmrec.recommenders.baselines import Popularity
+from llmrec.recommenders.diversity import MMR, SSD
 from llmrec.recommenders.recommender import Recommender
 
 HISTORY = ["50", "181", "172", "1"]
@@ -210,7 +211,14 @@ def test_any_ranker_can_stand_inside(few_users, tmp_path):
         (lambda r: r.explain(HISTORY, None), "the item should be a list of item ids.*holds None"),
         (lambda r: r.explain(HISTORY, ["7"]), "the item should be a list of item ids.*holds \\['7'\\]"),
         (lambda r: r.replace_picture(None, "a.png"), "the item should be a list of item ids.*holds None"),
-        (lambda r: r.replace_picture("50", None), "a picture should come as the path of a file, but it is None"),
+        (lambda r: r.replace_picture("50", None), "the picture should come as a path, but it is None"),
+        (lambda r: r.save_pretrained(None), "the folder to write should come as a path, but it is None"),
+        (lambda r: r.push_to_hub(None), "a model of the hub is named by a text, 'owner/name', but it is None"),
+        (
+            lambda r: r.explain(HISTORY, "7", 5),
+            "a language model is named by a text, or None for the run's own, but it is 5",
+        ),
+        (lambda r: r.from_pretrained(None), "the run folder should come as a path, but it is None"),
     ],
 )
 def test_a_request_that_cannot_be_answered_is_said_in_words(one_token, ask, sentence):
@@ -235,8 +243,19 @@ def test_an_instruction_the_prompt_has_no_place_for_is_not_lost_silently(recomme
 def test_settings_that_do_not_exist_are_said_in_words(tiny_run):
     with pytest.raises(ConfigError, match="the device 'abacus' cannot be used"):
         Recommender.from_pretrained(tiny_run, device="abacus")
-    with pytest.raises(ConfigError, match="num_beams should be 1 or more"):
-        Recommender.from_pretrained(tiny_run, num_beams=0)
+    for setting, value, sentence in (
+        ("num_beams", 0, "num_beams should be 1 or more"),
+        ("num_beams", "4", "a whole number, but it is '4'"),
+        ("num_beams", 2.0, "a whole number, but it is 2.0"),
+        ("prompt_cache_mib", -1, "prompt_cache_mib should be 0 or more"),
+        ("dtype", "float32", "dtype should be one of torch's, such as torch.float32, or None, but it is 'float32'"),
+        ("device", None, "the device 'None' cannot be used"),
+    ):
+        with pytest.raises(ConfigError, match=sentence):
+            Recommender.from_pretrained(tiny_run, **{setting: value})
+    for make in (lambda: MMR("0.3"), lambda: SSD(0.5, 2.5), lambda: SSD(float("inf"))):
+        with pytest.raises(ConfigError, match="but it is"):
+            make()
 
 
 def edit_manifest(model, **changes):
