@@ -24,9 +24,12 @@ def integers(values: object, dtype: type, what: str) -> np.ndarray:
     if array.dtype.kind not in "iuf":
         raise DataError(f"{what} should be whole numbers but came as {array.dtype}.")
     limits = np.iinfo(dtype)
-    whole = (array >= limits.min) & (array <= limits.max)  # false for NaN
     if array.dtype.kind == "f":
-        whole &= np.floor(array) == array
+        array = array.astype(np.float64)  # half floats lack the limits
+        # False for NaN. As a double the largest int64 is 2^63, which is none any more.
+        whole = (array >= limits.min) & (array < float(limits.max) + 1) & (np.floor(array) == array)
+    else:
+        whole = (array >= limits.min) & (array <= limits.max)
     if not whole.all():
         row = int(np.argmin(whole))
         raise DataError(

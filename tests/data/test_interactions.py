@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmrec.data.interactions import Histories, Interactions
+from llmrec.data.interactions import Histories, Interactions, integers
 from llmrec.errors import DataError
 
 ROWS = st.lists(st.lists(st.integers(0, 9), max_size=6), max_size=8)
@@ -66,3 +66,10 @@ def test_dtypes_are_the_promised_ones_whatever_came():
     interactions = Interactions([0, 2], [0.0, 1.0], 2, [1.0, 2.0], [3, 4])
     assert (interactions.indptr.dtype, interactions.items.dtype) == (np.int64, np.int32)
     assert (interactions.times.dtype, interactions.ratings.dtype) == (np.int64, np.float32)
+
+
+def test_numbers_beyond_the_limits_of_a_type_are_refused_and_half_floats_are_numbers():
+    assert integers(np.array([1, 2], np.float16), np.int32, "items").tolist() == [1, 2]
+    for values, kind in (([2.0**63], np.int64), ([2.0**31], np.int32), ([np.nan], np.int32)):
+        with pytest.raises(DataError, match="should be whole numbers between"):
+            integers(np.array(values), kind, "items")
