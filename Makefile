@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-smoke test test-fast drill bench bench-full bench-gpu lint format lock
+.PHONY: help setup demo demo-smoke test test-fast drill fuzz bench bench-full bench-gpu lint format lock
 
 PYTHON ?= python3
 VENV := .venv
@@ -51,6 +51,9 @@ test-fast: setup  ## the tests without the slow ones (at most 3 minutes)
 
 drill: setup  ## kill every command that writes at each of its file operations, start it again, compare (half an hour)
 	$(BIN)/python -m tests.drill
+
+fuzz: setup  ## 100,000 damaged and random files, settings and run folders: read, or refused in a sentence (an hour or more)
+	LLMREC_FUZZ_EXAMPLES=100000 $(PYTEST) -o timeout=14400 tests/fuzz
 
 bench: setup  ## the speed benches at small sizes, outputs compared first (two minutes)
 	$(BIN)/python benchmarks/run_all.py

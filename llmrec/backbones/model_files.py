@@ -142,14 +142,12 @@ def check_lora_files(folder: Path, name: str, exclude: str | None) -> None:
 
 def weight_checksums(folder: Path) -> dict[str, str]:
     """SHA-256 of every safetensors file in the folder and those below, by its path from there."""
-    files = sorted(folder.rglob("*.safetensors"))
-    return {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
+    return {name: _sha256(folder / name) for name in sorted(_weight_files(folder))}
 
 
 def check_weights(folder: Path, checksums: Mapping[str, str]) -> None:
     """Raises ArtifactError where a file of weights is not the one that was written, is missing or was added."""
-    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*.safetensors")}
-    for name in sorted(found ^ set(checksums)):
+    for name in sorted(_weight_files(folder) ^ set(checksums)):
         what = "is missing" if name in checksums else "was not written with it"
         raise ArtifactError(
             f"the run in '{folder}' is damaged or was changed: '{name}' {what}. Copy all of it again from where it was trained."
@@ -160,6 +158,10 @@ def check_weights(folder: Path, checksums: Mapping[str, str]) -> None:
                 f"the run in '{folder}' is damaged or was changed: '{name}' does not hold the bytes that were written. Copy it again "
                 "from where it was trained, or train again."
             )
+
+
+def _weight_files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*.safetensors") if path.is_file()}
 
 
 def _sha256(path: Path) -> str:
