@@ -38,7 +38,7 @@ class TextSource(Settings):
     """What makes the feature "text"."""
 
     encoder: str = DEFAULT_ENCODER  # see `encode_texts`
-    fields: list[str] | None = None  # columns of the catalogue; by default all but `image`
+    fields: list[str] | None = None  # columns of the catalogue; by default all that hold words
     max_tokens: int = Field(MAX_TOKENS, ge=1)
 
 
