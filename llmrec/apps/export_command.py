@@ -22,8 +22,10 @@ def export(
 
     from llmrec.backbones.export import export as write_checkpoint
     from llmrec.errors import LlmrecError
+    from llmrec.files import sweep
     from llmrec.recommenders.artifact import load_artifact
 
+    sweep(out.parent)  # first: what was killed once the folder lay there is refused below
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise LlmrecError(f"'{out}' exists and is not empty, so it is left as it is. Name a new folder.")
     model = load_artifact(run, dtype=torch.float32, quantized=False)  # merging in fewer bits would round

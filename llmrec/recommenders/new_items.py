@@ -20,7 +20,7 @@ from llmrec.backbones.pictures import picture_paths
 from llmrec.data.catalog import Catalog
 from llmrec.data.features import Features
 from llmrec.errors import ArtifactError, DataError
-from llmrec.files import atomic_folder, write_json, write_text
+from llmrec.files import atomic_folder, sweep, write_json, write_text
 from llmrec.items.semantic_ids import SemanticIDs
 from llmrec.recommenders.artifact import MANIFEST, find_model, read_manifest
 from llmrec.recommenders.item_sources import grown_features, own_matrices
@@ -121,6 +121,7 @@ def _refuse_what_cannot_grow(manifest: dict[str, Any]) -> None:
 
 def _checked_target(folder: Path, out: str | Path | None) -> Path:
     target = folder if out is None else Path(out)
+    sweep(target.parent)  # first: what was killed once the new folder lay there is refused below
     if out is not None and target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ArtifactError(f"'{target}' exists and is not empty, so it is left as it is. Name a new folder.")
     return target
