@@ -68,6 +68,7 @@ def _run_and_exit(act: Callable[[], None], watched: Path, notes: Path, kill_at: 
 def _watch(watched: Path, log: int, kill_at: int | None) -> None:
     """Counts this process's file operations below `watched`; audit hooks are called before what they tell of is done."""
     count, root = 0, f"{watched}{os.sep}"
+    by_age = f"{root}cache/digests/"  # digests of model files are kept or not by the files' age: their number is another each time
 
     def hook(event: str, arguments: tuple) -> None:
         nonlocal count
@@ -79,7 +80,7 @@ def _watch(watched: Path, log: int, kill_at: int | None) -> None:
             paths = [_absolute(arguments[at], None if base is None else arguments[base]) for at, base in places]
         else:
             return
-        if not any(path.startswith(root) for path in paths):
+        if not any(path.startswith(root) and not path.startswith(by_age) for path in paths):
             return
         if count == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
