@@ -18,6 +18,7 @@ from llmrec.data.click_rows import drawn_rows
 from llmrec.data.folder import load_data, save_data
 from llmrec.data.interactions import Histories
 from llmrec.errors import ConfigError, DataError
+from llmrec.evaluation.tasks import load_any_task
 from llmrec.recommenders.artifact import load_artifact
 from llmrec.recommenders.language_model import recommender_of
 from llmrec.recommenders.new_items import add_items
@@ -26,6 +27,7 @@ from llmrec.recommenders.recommender import Recommender
 from llmrec.recommenders.requests import Requests
 from llmrec.resources import resource_path
 from llmrec.training.checkpoints import read_log
+from tests.apps.calling import assert_one_sentence, call
 
 
 def load_recipe():
@@ -105,6 +107,19 @@ def test_results_stand_beside_counters_with_their_intervals(two_step_run):
     for who in ("model", "item_mean", "user_item_mean"):
         auc = results[who]["auc"]
         assert 0 <= auc["low"] <= auc["value"] <= auc["high"] <= 1
+
+
+def test_llmrec_eval_asks_a_pointwise_run_about_every_row_of_a_click_task(two_step_run, few_users, tmp_path, capsys):
+    task = tmp_path / "mine.yaml"
+    task.write_text("{kind: clicks, name: mine, version: 1, split: last, max_history: 3, interval: {resamples: 50}}")
+    found = call(capsys, "eval", two_step_run, "--task", task, "--json").json
+    rows = load_any_task(task).make(load_data(few_users).interactions).test
+    scores = recommender_of(load_artifact(two_step_run)).score_rows(rows)
+    assert found["metrics"]["gauc"]["value"] == pytest.approx(metrics.gauc(rows.labels, scores, rows.users))
+    assert set(found["baselines"]) == {"item_mean", "user_item_mean"}
+    assert_one_sentence(
+        call(capsys, "eval", two_step_run, "--task", "clicks"), "was trained on other rows than the task"
+    )
 
 
 def test_a_dry_run_of_two_steps_gives_both_the_sum_of_seconds_and_the_highest_peak(few_users, tiny_model, tmp_path):
