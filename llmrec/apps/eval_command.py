@@ -63,6 +63,13 @@ def evaluate(
             help="All baselines and the hybrid (run + EASE-R, weighed on validation) beside the run, with paired differences.",
         ),
     ] = False,
+    both_ties: Annotated[
+        bool,
+        typer.Option(
+            "--both-ties",
+            help="A baseline under both orders of events of one moment, the file's and a shuffled one, in one table.",
+        ),
+    ] = False,
     max_users: Annotated[int | None, typer.Option(help="Only the first so many users.", min=1)] = None,
     out: Annotated[Path | None, typer.Option(help="Write a report too: a file that ends in .html or .json.")] = None,
     num_beams: Beams = None,
@@ -80,6 +87,7 @@ def evaluate(
       llmrec eval runs/mine --against runs/other                    # a paired test
       llmrec eval runs/ease/click_through/models/ids/din            # a CTR model: AUC, GAUC, beside means of items and users
       llmrec eval --baseline ease_r --data data/mine --fit train+valid --exclude-seen --json
+      llmrec eval --baseline markov --data data/mine --both-ties    # does the file's order of equal times give answers away?
     """
     from llmrec.apps import eval_output
     from llmrec.evaluation.runs import is_ctr_model
@@ -88,6 +96,11 @@ def evaluate(
     if bool(runs) == (baseline is not None):
         raise ConfigError(
             "eval measures a run or a baseline: give the folder of a RUN or --baseline NAME, one of both."
+        )
+    if both_ties and runs:
+        raise ConfigError(
+            "--both-ties fits a baseline under both orders, but a run has learned from one, and the other would ask it about events "
+            "that it was trained on. Prepare a second data folder with --ties shuffle, train a run on it, and evaluate each on its own."
         )
     if out is not None:
         if out.suffix not in (".html", ".json"):
@@ -102,10 +115,19 @@ def evaluate(
     if isinstance(of_clicks, ClicksTask):
         from llmrec.apps.eval_clicks import evaluate_run_of_clicks
 
-        if not runs or len(runs) > 1 or against or with_baselines or max_users or exclude_seen is not None or fit:
+        if (
+            not runs
+            or len(runs) > 1
+            or against
+            or with_baselines
+            or max_users
+            or exclude_seen is not None
+            or fit
+            or both_ties
+        ):
             raise ConfigError(
                 f"the task '{name}' asks one run about clicks, always beside means of items and users: leave out --baseline, "
-                "--against, --with-baselines, --max-users, --fit, --exclude-seen and --include-seen, and name one RUN."
+                "--against, --both-ties, --with-baselines, --max-users, --fit, --exclude-seen and --include-seen, and name one RUN."
             )
         evaluate_run_of_clicks(runs[0], of_clicks, data=data, subset=subset, opened=opened, as_json=as_json, out=out)
         return
@@ -114,10 +136,16 @@ def evaluate(
         comparison = _with_baseline_alone(asked)
         first = _fitted(baseline, comparison)
         found = _Found([comparison.ask(first)], first)
+        if both_ties:
+            shuffled = comparison.with_shuffled_ties()
+            found.evaluations.append(shuffled.ask(_fitted(baseline, shuffled)))
     else:
         comparison = _with_runs(asked)
         found = _measured(asked, comparison, opened)
-    if as_json:
+    if both_ties:
+        pair = (found.evaluations[0], found.evaluations[1])
+        print_json(eval_output.ties_as_json(pair)) if as_json else eval_output.print_ties(pair)
+    elif as_json:
         print_json(eval_output.as_json(found.evaluations, found.against))
     else:
         eval_output.print_tables(found.evaluations, found.against)

@@ -39,6 +39,45 @@ def as_json(evaluations: list[Evaluation], against: Evaluation | None = None) ->
     return value
 
 
+def ties_as_json(found: tuple[Evaluation, Evaluation]) -> dict:
+    """The result under both orders, and how many ties there are."""
+    return {
+        "ties": {each.protocol["ties"]["time"]["policy"]: {**each.to_json(), "notes": notes(each)} for each in found},
+        "counts": _tie_counts(found[0]),
+    }
+
+
+def print_ties(found: tuple[Evaluation, Evaluation]) -> None:
+    """Every metric under both orders of events of one moment."""
+    console, protocol = Console(highlight=False), found[0].protocol
+    counts = _tie_counts(found[0])
+    caption = (
+        f"{protocol['task']['name']}, {protocol['num_users']:,} users; {counts['tied_events']:,} events are at the time of the user's "
+        f"one before, {counts['users_with_tied_last_event']:,} users have such a last event. Fitted and asked anew under each "
+        f"order, shuffled by seed {found[1].protocol['ties']['time']['seed']}"
+    )
+    table = Table(title=Text(name_of(found[0])), caption=Text(caption), caption_justify="left")
+    for heading in (
+        "metric",
+        "ties as in the file",
+        "",
+        f"shuffled (seed {found[1].protocol['ties']['time']['seed']})",
+        "",
+    ):
+        table.add_column(heading, justify="left" if heading == "metric" else "right")
+    for name in found[0].metrics:
+        table.add_row(label(name), *(cell for each in found for cell in _shown(each.metrics[name], "-")))
+    console.print(table)
+    for each in found:
+        for note in notes(each):
+            console.print(f"ties {each.protocol['ties']['time']['policy']}: {note}", markup=False, soft_wrap=True)
+
+
+def _tie_counts(evaluation: Evaluation) -> dict[str, int]:
+    counts = evaluation.protocol["data"]["counts"]
+    return {name: counts[name] for name in ("tied_events", "users_with_tied_last_event")}
+
+
 def _contested(evaluation: Evaluation) -> list[str]:
     """The metrics that recommenders are compared by, of those the task counts."""
     return [name for name in METRICS if name in evaluation.metrics]
@@ -91,7 +130,7 @@ def _paired_table(first: Evaluation, second: Evaluation, caption: str) -> Table:
     """Every metric that is a mean over users, of both sides, with the paired difference and its interval."""
     table = Table(
         title=Text(f"A = {name_of(first)}\nB = {name_of(second)}"), title_justify="left",
-        caption=Text(f"{caption}; paired, on the same users. {NOT_SIGNIFICANT.capitalize()}: the interval holds 0"),
+        caption=Text(f"{caption}; paired, on the same users. n.s.: {NOT_SIGNIFICANT}, the interval holds 0"),
         caption_justify="left",
     )  # fmt: skip
     for heading in ("metric", "A", "B", "A − B", "interval", ""):
@@ -99,7 +138,7 @@ def _paired_table(first: Evaluation, second: Evaluation, caption: str) -> Table:
     for difference in paired_differences(first, second, list(first.per_user)):
         values = [f"{side.metrics[difference.metric]['value']:.4f}" for side in (first, second)]
         interval = f"{signed(difference.low)} to {signed(difference.high)}"
-        significance = "not significant" if difference.verdict == NOT_SIGNIFICANT else difference.verdict
+        significance = "n.s." if difference.verdict == NOT_SIGNIFICANT else difference.verdict
         table.add_row(label(difference.metric), *values, signed(difference.value), interval, significance)
     return table
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from llmrec.evaluation.progress import batches
 from llmrec.evaluation.report import Example
 from llmrec.evaluation.runner import Evaluation, evaluate
 from llmrec.evaluation.tasks import NextItemTask
+from llmrec.evaluation.ties import with_shuffled_ties
 from llmrec.recommenders.baselines import EaseR, fit_baselines
 from llmrec.recommenders.hybrid import Hybrid
 from llmrec.recommenders.requests import DenseRecommender, Ranker, Requests
@@ -37,6 +38,11 @@ class Comparison:
     def ask(self, recommender: Ranker) -> Evaluation:
         """How it does."""
         return evaluate(recommender, self.data, self.task, self.subset, split=self.split, max_cases=self.max_cases)
+
+    def with_shuffled_ties(self) -> Comparison:
+        """The same with events of one moment in another order (`ties.with_shuffled_ties`), divided anew."""
+        data = with_shuffled_ties(self.data)
+        return replace(self, data=data, split=self.task.split.make(data.interactions))
 
     def baselines(self) -> list[DenseRecommender]:
         """All of them, fitted on what the task allows."""
