@@ -57,13 +57,7 @@ def print_ties(found: tuple[Evaluation, Evaluation]) -> None:
         f"order, shuffled by seed {found[1].protocol['ties']['time']['seed']}"
     )
     table = Table(title=Text(name_of(found[0])), caption=Text(caption), caption_justify="left")
-    for heading in (
-        "metric",
-        "ties as in the file",
-        "",
-        f"shuffled (seed {found[1].protocol['ties']['time']['seed']})",
-        "",
-    ):
+    for heading in ("metric", "file's order", "interval", "shuffled", "interval"):
         table.add_column(heading, justify="left" if heading == "metric" else "right")
     for name in found[0].metrics:
         table.add_row(label(name), *(cell for each in found for cell in _shown(each.metrics[name], "-")))
