@@ -40,6 +40,7 @@ from llmrec.evaluation.report import Report, to_json, write_report
 from llmrec.evaluation.tasks import load_task
 from llmrec.files import content_hash, read_json, sweep, unfinished, write_json
 from llmrec.items.semantic_ids import SemanticIDs
+from llmrec.processes import with_parent
 from llmrec.recommenders.artifact import MANIFEST, MODEL_FOLDER, load_artifact
 from llmrec.recommenders.language_model import recommender_of
 from llmrec.recommenders.requests import Ranker, Requests
@@ -185,7 +186,7 @@ def _command(config: str, overrides: list[str]) -> list[str]:
 
 
 def _train(config: str, overrides: list[str]) -> None:
-    if subprocess.run(_command(config, overrides), check=False).returncode:
+    if subprocess.run(_command(config, overrides), env=with_parent(), check=False).returncode:
         raise LlmrecError(
             "the training of the demo failed; its own message stands above. Run the demo again to resume it."
         )
@@ -194,7 +195,7 @@ def _train(config: str, overrides: list[str]) -> None:
 def _train_killed_once(run: Path, overrides: list[str]) -> None:
     """Trains, is killed without warning after the first checkpoint, and trains on."""
     if not (run / MODEL_FOLDER).exists():
-        process = subprocess.Popen(_command("demo", overrides), start_new_session=True)
+        process = subprocess.Popen(_command("demo", overrides), env=with_parent(), start_new_session=True)
         while process.poll() is None and not any(run.glob(f"checkpoints/*/{COMPLETE}")):
             time.sleep(0.05)
         if process.poll() is not None:

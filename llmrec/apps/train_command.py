@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from llmrec.errors import ConfigError
+from llmrec.processes import end_with_parent, with_parent
 from llmrec.resources import resource_path
 from llmrec.yaml_text import read_yaml
 
@@ -43,6 +44,7 @@ def train(
 ) -> None:
     """Train by a recipe. An interrupted run goes on where it stopped; a finished one is left as it is.
 
+    Whatever ends this command ends the training, which goes on when it is started again. One run folder has one training at a time.
     Prints the `accelerate launch` line that it runs: for several machines start from that line.
 
     \b
@@ -62,7 +64,8 @@ def train(
     options, environment = _launch_options(processes or 1) if launch is None else (_options_of(launch, processes), {})
     shown = [f"{name}={value}" for name, value in environment.items()]
     typer.echo(" ".join([*shown, shlex.join(["accelerate", "launch", *options, *arguments])]), err=True)
-    os.environ.update(environment)
+    end_with_parent()
+    os.environ.update(with_parent() | environment)  # the trainer ends with this process
     status = _launch([*options, *arguments])
     if status:
         raise typer.Exit(status)

@@ -24,6 +24,7 @@ from llmrec.config import Settings, load_config, save_config
 from llmrec.data.folder import Data
 from llmrec.errors import ConfigError, DataError, LlmrecError, sentence_of_place
 from llmrec.files import check_writable, put_back, remove_folder, sweep, unfinished, write_json
+from llmrec.processes import end_with_parent, only_one
 from llmrec.recommenders.artifact import MANIFEST, MODEL_FOLDER
 from llmrec.terminal import printable
 from llmrec.training.checkpoints import LOG
@@ -54,6 +55,7 @@ def recipe_main(settings: type[SettingsT], main: Callable[..., Estimate | Estima
     arguments = parser.parse_args()
     if arguments.json and not arguments.dry_run:
         parser.error("--json prints the estimate of a dry run: give --dry-run too")
+    end_with_parent()
     try:
         # First of all: asked without `cpu`, each of several processes on the processor would believe itself alone.
         PartialState(cpu=not torch.cuda.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU"))
@@ -63,7 +65,9 @@ def recipe_main(settings: type[SettingsT], main: Callable[..., Estimate | Estima
         if arguments.dry_run:
             _dry_run(config, main, as_json=arguments.json)
         else:
-            main(config, fresh=arguments.fresh)
+            is_first = PartialState().is_main_process  # who alone writes
+            with only_one(Path(config.output)) if is_first else contextlib.nullcontext():
+                main(config, fresh=arguments.fresh)
     except LlmrecError as error:
         print(f"llmrec: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)

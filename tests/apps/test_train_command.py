@@ -1,12 +1,18 @@
 """`llmrec train`: the line it prints is the line that works, and mistakes end as they do everywhere."""
 
 import json
+import os
 import shlex
+import signal
+import subprocess
+import time
+from pathlib import Path
 
 import pytest
 
 from llmrec.apps import train_command
-from tests.apps.calling import Called, assert_one_sentence, call, call_alone
+from llmrec.processes import PARENT
+from tests.apps.calling import Called, assert_one_sentence, call, call_alone, command
 from tests.recipes.running import settings
 
 
@@ -22,6 +28,7 @@ def launched(monkeypatch) -> list[list[str]]:
     lines = []
     monkeypatch.setattr(train_command, "_launch", lambda arguments: lines.append(arguments) or 0)
     monkeypatch.setenv("ACCELERATE_USE_CPU", "")  # put back afterwards
+    monkeypatch.setenv(PARENT, "")
     return lines
 
 
@@ -67,6 +74,57 @@ def test_a_run_is_trained_and_then_left_as_it_is(few_users, tiny_model, tmp_path
     assert manifest["protocol"]["steps"] == 2
     again = call_alone("train", "next_item", *overrides)
     assert again.status == 0 and "finished and left as it is" in again.out
+
+
+@pytest.mark.slow
+def test_one_training_a_folder_which_ends_with_its_command_and_goes_on_with_the_next(few_users, tiny_model, tmp_path):
+    run = tmp_path / "run"
+    overrides = [*settings(few_users, tiny_model, run), "training.max_steps=500", "training.evaluate_every=2"]
+    first = subprocess.Popen(
+        command("train", "next_item", *overrides), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        until(lambda: any(run.glob("checkpoints/*/complete.json")))
+        trainers = children_of(first.pid)
+        assert trainers
+        second = last_line(call_alone("train", "next_item", *overrides))
+        assert_one_sentence(second, f"another process is training in '{run}'; wait for it or stop it")
+        os.kill(first.pid, signal.SIGKILL)
+        until(lambda: not any(is_running(pid) for pid in trainers))
+    finally:
+        first.kill()
+        first.wait()
+    again = subprocess.Popen(
+        command("train", "next_item", *overrides), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    try:
+        said = next(line for line in again.stdout if line.startswith(b"step "))
+        assert int(said.split()[1]) > 2, "it goes on"
+        trainers = children_of(again.pid)
+        again.terminate()
+        until(lambda: not any(is_running(pid) for pid in trainers))
+    finally:
+        again.kill()
+        again.wait()
+
+
+def until(holds, seconds: float = 240) -> None:
+    """Waits for it."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def is_running(pid: int) -> bool:
+    """Not, where it has ended and only nobody has asked how."""
+    status = Path(f"/proc/{pid}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def children_of(pid: int) -> list[int]:
+    """Processes that it has started."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 @pytest.mark.slow

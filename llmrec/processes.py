@@ -1,0 +1,94 @@
+"""Processes that do not outlive who started them, and do not work in one folder at once."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from llmrec.errors import LlmrecError
+from llmrec.files import check_writable
+
+PARENT = "LLMREC_PARENT"  # in the environment: id of the process that this one is to end with
+INTERVAL = 0.2  # seconds between two looks
+logger = logging.getLogger(__name__)
+
+
+def with_parent() -> dict[str, str]:
+    """The environment for a process that is to call `end_with_parent` and end with this one."""
+    return {**os.environ, PARENT: str(os.getpid())}
+
+
+def end_with_parent() -> None:
+    """From here on this process ends when the one that $LLMREC_PARENT names has ended, whatever ended it.
+
+    A signal to that one alone, SIGKILL among them, would else leave this one working unseen.
+    """
+    named = os.environ.get(PARENT, "")
+    if not named.isdecimal():
+        return
+    parent = int(named)
+    is_child = os.getppid() == parent  # else there is a launcher between the two
+
+    def watch() -> None:
+        while os.getppid() == parent if is_child else _is_running(parent):
+            time.sleep(INTERVAL)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="end with parent").start()
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    status = Path(f"/proc/{pid}/stat")  # one that has ended but was not waited for can still be signalled
+    return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@contextlib.contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Inside, nobody else who asks for it works in `folder`. It is made where it is missing, and removed again where it stays empty.
+
+    Raises LlmrecError where somebody does already, or where the folder cannot be written into. The lock ends with the process.
+    """
+    check_writable(folder)
+    is_new = not folder.exists()
+    descriptor = _locked(folder)
+    try:
+        yield
+    finally:
+        if is_new:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        os.close(descriptor)
+
+
+def _locked(folder: Path) -> int:
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise LlmrecError(
+                f"another process is training in '{folder}'; wait for it or stop it, or name another output."
+            ) from error
+        except OSError as error:
+            logger.warning(
+                "'%s' cannot be locked here (%s): see that nothing else trains in it", folder, error.strerror
+            )
+            return descriptor
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), folder.stat()):
+                return descriptor
+        os.close(descriptor)  # whoever had it before has just removed it
