@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from llmrec.config import load_config
 from llmrec.enrich.settings import EnrichSettings
-from llmrec.evaluation.tasks import Task, load_task
+from llmrec.evaluation.tasks import CandidatesTask, ClicksTask, RankingTask, load_any_task
 from llmrec.prompting.templates import load_prompt
 from llmrec.resources import resource_path
 from llmrec.setting_types import known_keys
@@ -21,7 +21,9 @@ SETTINGS = {
     "soft_tokens": load_recipe("soft_tokens").SoftTokensRecipe,
     "ease": load_recipe("ease").Ease,
     "enrich": EnrichSettings,
-    "task": Task,
+    "task": RankingTask,
+    "candidates": CandidatesTask,
+    "clicks": ClicksTask,
 }
 FILES = {
     **{
@@ -80,7 +82,7 @@ def test_a_yaml_file_of_anybody_is_read_or_refused_in_a_sentence(folder, case, m
         if kind == "prompt":
             loads_or_says_why(lambda: load_prompt(path))
         elif kind == "task" and own:
-            loads_or_says_why(lambda: load_task(path))
+            loads_or_says_why(lambda: load_any_task(path))
         else:
             settings = SETTINGS[kind if own else model]
             loads_or_says_why(lambda: load_config(settings, path, ["data=d", "output=o"] if kind != "task" else []))
