@@ -38,7 +38,7 @@ def _decode(name: str, flags: str, *goals: tuple[str, str, float, bool]) -> Run:
 
 QUICK = tuple(
     Run(bench, bench, "--quick")
-    for bench in ("decode", "training", "trie", "evaluation", "data", "semantic_ids", "memory", "growth")
+    for bench in ("decode", "training", "trie", "evaluation", "data", "semantic_ids", "ease_r", "memory", "growth")
 )  # fmt: skip
 
 FULL = (
@@ -79,6 +79,7 @@ FULL = (
     Run("evaluation", "evaluation"),
     Run("data", "data"),
     Run("semantic_ids", "semantic_ids"),
+    Run("ease_r", "ease_r"),
     Run("memory", "memory"),
     Run("growth", "growth"),
 )  # fmt: skip

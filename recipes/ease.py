@@ -54,9 +54,8 @@ from llmrec.nn.losses import info_nce
 from llmrec.nn.soft_tokens import SoftTokens
 from llmrec.prompting.packing import make_collator
 from llmrec.recommenders.artifact import MODEL_FOLDER
-from llmrec.recommenders.baselines import EaseR
 from llmrec.recommenders.click_through import ClickSettings
-from llmrec.recommenders.factor_cache import cached_factors
+from llmrec.recommenders.collaborative import collaborative_factors
 from llmrec.recommenders.item_writing import SOFT
 from llmrec.recommenders.sasrec import SasRecRecommender, SasRecSettings
 from llmrec.recommenders.vector_artifact import load_item_vectors, save_adapter_run
@@ -134,7 +133,7 @@ def fitted_events(data: Data) -> Interactions:
 def features_of(config: Ease, data: Data) -> Features:
     """What the adapter reads of every item."""
     needs_events = "collaborative" in config.soft.features
-    return soft_features(config.soft, data, fitted_events(data) if needs_events else None)
+    return soft_features(config.soft, data, fitted_events(data) if needs_events else None, seed=config.seed)
 
 
 # -- stage enrich ---------------------------------------------------------------------------------------------------------------
@@ -191,7 +190,7 @@ def id_vectors(config: Ease, data: Data, backbone: Backbone) -> torch.Tensor | N
         return None
     dim = config.reconstruction.contrast_dim
     check_collaborative_dim("reconstruction.contrast_dim", dim, data.catalog.num_items)
-    factors = torch.from_numpy(cached_factors(EaseR(), fitted_events(data), dim))
+    factors = torch.from_numpy(collaborative_factors("ease_r", fitted_events(data), dim)[0])
     generator = torch.Generator().manual_seed(config.seed)
     turned = torch.linalg.qr(torch.randn(backbone.dim, factors.shape[1], generator=generator)).Q.T  # (contrast_dim, D)
     return (factors @ turned).to(backbone.device)
@@ -286,13 +285,13 @@ def rank_with_sasrec(
     task, lines = load_task("leave_one_out"), []
     for seed in config.table.sasrec_seeds:
         for name, arm in arms.items():
-            events, settings = split.fitted(task.fit), SasRecSettings()
+            events, settings = split.fitted(task.fit), SasRecSettings(seed=seed)
             key = content_hash(
-                events.indptr, events.items, split.test.targets, settings.model_dump_json(), arm.digest(), str(seed)
+                events.indptr, events.items, split.test.targets, settings.model_dump_json(), arm.digest()
             )
             path = folder / f"{key}.json"
             if fresh or not path.exists():
-                ranker = SasRecRecommender(settings, item_inputs=arm.item_inputs, seed=seed).fit(events)
+                ranker = SasRecRecommender.from_settings(settings, item_inputs=arm.item_inputs).fit(events)
                 found = evaluate(ranker, data, task, "test", split=split)
                 metrics = {each: found.metrics[each] for each in ("recall@10", "ndcg@10")}
                 write_json(path, {"model": "sasrec", "seed": seed, "metrics": metrics})

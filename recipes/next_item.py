@@ -47,8 +47,7 @@ from llmrec.prompting.mixture import Mixture, Source, share_lines
 from llmrec.prompting.packing import make_collator
 from llmrec.prompting.templates import load_prompt
 from llmrec.recommenders.artifact import MODEL_FOLDER, save_artifact
-from llmrec.recommenders.baselines import EaseR
-from llmrec.recommenders.factor_cache import cached_factors
+from llmrec.recommenders.collaborative import collaborative_factors
 from llmrec.recommenders.item_writing import item_mentions, item_tokens_for, soft_prompt_ids
 from llmrec.recommenders.language_model import LanguageModel, recommender_of
 from llmrec.training.backbones import (
@@ -200,7 +199,7 @@ def make_model(
     """The backbone with item tokens, trained parts and prompt."""
     check_positions(backbone, config.prompt.max_tokens)
     if config.items.form == "soft" or "soft" in config.items.mention:
-        features = soft_features(config.soft, data, split.train)
+        features = soft_features(config.soft, data, split.train, seed=config.seed)
         backbone.add_vectors("soft", make_soft_tokens(config.soft, features, backbone, seed=config.seed))
     if "image" in config.items.mention:
         paths = picture_paths(data.catalog, data.folder)
@@ -241,7 +240,7 @@ def start_features(config: NextItem, data: Data, split: Split) -> np.ndarray:
         return encode_texts(data.catalog.texts())
     dim = config.items.collaborative_dim
     check_collaborative_dim("items.collaborative_dim", dim, data.catalog.num_items)
-    return cached_factors(EaseR(), split.train, dim)
+    return collaborative_factors("ease_r", split.train, dim)[0]
 
 
 def place_unseen(model: LanguageModel, data: Data, split: Split) -> int:

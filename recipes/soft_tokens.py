@@ -211,7 +211,7 @@ def make_model(config: SoftTokensRecipe, data: Data, events: Events, backbone: B
     if answer == SOFT and not has_soft:
         raise ConfigError("schedule=words makes no soft tokens, so items.answer cannot be soft; set items.answer=text.")
     if has_soft:
-        features = soft_features(config.soft, data, events.train)
+        features = soft_features(config.soft, data, events.train, seed=config.seed)
         backbone.add_vectors(SOFT, make_soft_tokens(config.soft, features, backbone, seed=config.seed))
     tokens = item_tokens_for(answer, backbone, data.catalog, None, max_title_tokens=config.items.max_title_tokens)
     if answer == SOFT:

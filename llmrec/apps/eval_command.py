@@ -27,7 +27,16 @@ def evaluate(
             help="A run folder; several are the seeds of one configuration, shown with mean and spread. Or none, with --baseline.",
         ),
     ] = None,
-    baseline: Annotated[str | None, typer.Option(help="Instead of a run: popularity, markov, ease_r, ...")] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            help="Instead of a run: popularity, markov, ease_r, ease_r_factors, matrix_factorisation or sasrec, fitted here."
+        ),
+    ] = None,
+    baseline_setting: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="One of the baseline's settings, such as dim=64. Repeat it for more."),
+    ] = None,
     against: Annotated[
         list[Path] | None,
         typer.Option(
@@ -86,12 +95,14 @@ def evaluate(
       llmrec eval runs/mine0 runs/mine1 runs/mine2                  # seeds of one configuration: mean, spread, each
       llmrec eval runs/mine --against runs/other                    # a paired test
       llmrec eval runs/ease/click_through/models/ids/din            # a CTR model: AUC, GAUC, beside means of items and users
+      llmrec eval --baseline sasrec --baseline-setting dim=64 --baseline-setting seed=1 --data data/mine
       llmrec eval --baseline ease_r --data data/mine --fit train+valid --exclude-seen --json
       llmrec eval --baseline markov --data data/mine --both-ties    # does the file's order of equal times give answers away?
     """
     from llmrec.apps import eval_output
     from llmrec.evaluation.runs import is_ctr_model
     from llmrec.evaluation.tasks import ClicksTask, load_any_task
+    from llmrec.recommenders.baselines import make_baseline
 
     if bool(runs) == (baseline is not None):
         raise ConfigError(
@@ -101,6 +112,10 @@ def evaluate(
         raise ConfigError(
             "--both-ties fits a baseline under both orders, but a run has learned from one, and the other would ask it about events "
             "that it was trained on. Prepare a second data folder with --ties shuffle, train a run on it, and evaluate each on its own."
+        )
+    if baseline is None and baseline_setting:
+        raise ConfigError(
+            "--baseline-setting is of a baseline, but none is named. Add --baseline NAME, or leave it out."
         )
     if out is not None:
         if out.suffix not in (".html", ".json"):
@@ -133,12 +148,15 @@ def evaluate(
         return
     asked = _Asked(runs or [], against or [], data, name, subset, fit, exclude_seen, with_baselines, max_users)
     if baseline is not None:
+        unused = {"--num-beams": num_beams, "--score-rule": score_rule, "--device": device}
+        _warn_of_unused({**unused, "--decoding": None if decoding == "trie" else decoding})
+        chosen, again = (make_baseline(baseline, baseline_setting or ()) for _ in range(2))
         comparison = _with_baseline_alone(asked)
-        first = _fitted(baseline, comparison)
+        first = chosen.fit(comparison.split.fitted(comparison.task.fit))
         found = _Found([comparison.ask(first)], first)
         if both_ties:
             shuffled = comparison.with_shuffled_ties()
-            found.evaluations.append(shuffled.ask(_fitted(baseline, shuffled)))
+            found.evaluations.append(shuffled.ask(again.fit(shuffled.split.fitted(shuffled.task.fit))))
     else:
         comparison = _with_runs(asked)
         found = _measured(asked, comparison, opened)
@@ -261,9 +279,8 @@ def _named(runs: list[Path]) -> str:
     return str(runs[0]) if len(runs) == 1 else f"{runs[0]} ({len(runs)} seeds)"
 
 
-def _fitted(name: str, comparison: Comparison) -> Ranker:
-    from llmrec.evaluation.runner import fit_baseline
-
-    if name == "ease_r":  # the only one that takes long enough to be asked about
-        typer.echo("fitting ease_r ...", err=True)
-    return fit_baseline(name, comparison.split, comparison.task.fit)
+def _warn_of_unused(given: dict[str, object]) -> None:
+    """Says which options of a run's model were given for a baseline."""
+    names = [name for name, value in given.items() if value is not None]
+    if names:
+        typer.echo(f"warning: {' and '.join(names)} changes nothing here: a baseline has no language model.", err=True)

@@ -14,9 +14,10 @@ from llmrec.evaluation.report import Example
 from llmrec.evaluation.runner import Evaluation, evaluate
 from llmrec.evaluation.tasks import NextItemTask
 from llmrec.evaluation.ties import with_shuffled_ties
+from llmrec.recommenders.baseline import Baseline
 from llmrec.recommenders.baselines import EaseR, fit_baselines
 from llmrec.recommenders.hybrid import Hybrid
-from llmrec.recommenders.requests import DenseRecommender, Ranker, Requests
+from llmrec.recommenders.requests import Ranker, Requests
 from llmrec.terminal import printable
 
 
@@ -44,8 +45,8 @@ class Comparison:
         data = with_shuffled_ties(self.data)
         return replace(self, data=data, split=self.task.split.make(data.interactions))
 
-    def baselines(self) -> list[DenseRecommender]:
-        """All of them, fitted on what the task allows."""
+    def baselines(self) -> list[Baseline]:
+        """The standard ones, fitted on what the task allows; one that does not fit into memory is left out with a word."""
         return fit_baselines(self.split.fitted(self.task.fit))
 
     def hybrid(self, ranker: Ranker, baselines: Sequence[Ranker]) -> Hybrid | None:

@@ -5,6 +5,7 @@ Letters: U cases, I items, k the longest list the task asks for.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -17,7 +18,8 @@ from llmrec.errors import ConfigError, ModelError
 from llmrec.evaluation.candidates import sampled_candidates
 from llmrec.evaluation.progress import batches
 from llmrec.evaluation.tasks import CandidatesTask, Interval, NextItemTask
-from llmrec.recommenders.baselines import BASELINES
+from llmrec.recommenders.baseline import Baseline
+from llmrec.recommenders.baselines import make_baseline
 from llmrec.recommenders.hybrid import Hybrid
 from llmrec.recommenders.requests import DenseRecommender, Ranker, Ranking, Requests, top_k
 
@@ -57,11 +59,9 @@ class Evaluation:
         return {"protocol": self.protocol, "metrics": self.metrics, "slices": self.slices}
 
 
-def fit_baseline(name: str, split: Split, fit: str) -> DenseRecommender:
-    """A fitted baseline of default settings, by its name in BASELINES. Raises ConfigError for another name."""
-    if name not in BASELINES:
-        raise ConfigError(f"there is no baseline '{name}' (there are: {', '.join(BASELINES)}).")
-    return BASELINES[name]().fit(split.fitted(fit))
+def fit_baseline(name: str, split: Split, fit: str, overrides: Sequence[str] = ()) -> Baseline:
+    """A fitted baseline by its name, with settings such as "dim=64" in place of defaults; see `make_baseline`."""
+    return make_baseline(name, overrides).fit(split.fitted(fit))
 
 
 def evaluate(
@@ -127,7 +127,7 @@ def repeated_targets(cases: Cases) -> np.ndarray:
 def _kind(recommender: Ranker) -> Kind:
     if isinstance(recommender, Hybrid):
         return "hybrid"
-    return "baseline" if isinstance(recommender, tuple(BASELINES.values())) else "model"
+    return "baseline" if isinstance(recommender, Baseline) else "model"
 
 
 def _take_cases(cases: Cases, rows: np.ndarray) -> Cases:

@@ -9,13 +9,13 @@ import numpy as np
 from llmrec.data.interactions import Interactions
 from llmrec.errors import ConfigError
 from llmrec.files import cache_dir, content_hash
-from llmrec.recommenders.baselines import EaseR
-from llmrec.recommenders.factor_cache import cached_factors, kept_factors
+from llmrec.recommenders.ease_r import EaseRFactors
+from llmrec.recommenders.factor_cache import kept_factors
 from llmrec.recommenders.matrix_factorisation import MatrixFactorisation
 from llmrec.recommenders.sasrec import SasRecRecommender, SasRecSettings
 
 CollaborativeKind = Literal["ease_r", "sasrec", "matrix_factorisation"]
-VERSION = 1  # rises whenever SasRecRecommender.fit or MatrixFactorisation.fit come to give other numbers
+VERSION = 2  # rises whenever a kind's item embeddings come to be other numbers
 
 
 def collaborative_factors(
@@ -29,8 +29,8 @@ def collaborative_factors(
     """Vectors of the items and which items have one: float32 (num_items, dim), bool (num_items,).
 
     train: only events that may be fitted, or the vectors leak what is asked for. An item without an event has no vector: its row is
-    zero and absent. seed: of SASRec and of the factorisation; EASE-R has none. sasrec: SASRec's settings, whose dim gives way to
-    `dim`. Read from the cache where an earlier call with the same events and settings has left them.
+    zero and absent. seed: of SASRec and of the factorisation; EASE-R has none. sasrec: SASRec's settings, whose dim and seed give way
+    to these. Read from the cache where an earlier call with the same events and settings has left them.
 
     Raises:
         ConfigError: an unknown kind, or a dim that the kind cannot have.
@@ -38,12 +38,13 @@ def collaborative_factors(
     """
     present = train.counts() > 0
     if kind == "ease_r":
-        return _absent_rows_zero(cached_factors(EaseR(), train, dim), present), present
-    if kind == "sasrec":
-        settings = SasRecSettings.model_validate({**(sasrec or SasRecSettings()).model_dump(), "dim": dim})
-        model = SasRecRecommender(settings, seed=seed)
+        if not 1 <= dim <= train.num_items:
+            raise ConfigError(f"EASE-R has embeddings of 1 to {train.num_items} dimensions (one an item), not {dim}.")
+        model = EaseRFactors(dim=dim)
+    elif kind == "sasrec":
+        model = SasRecRecommender(**{**dict(sasrec or SasRecSettings()), "dim": dim, "seed": seed})
     elif kind == "matrix_factorisation":
-        model = MatrixFactorisation(dim, seed=seed)
+        model = MatrixFactorisation(dim=dim, seed=seed)
     else:
         raise ConfigError(
             f"collaborative factors are of the kind {', '.join(get_args(CollaborativeKind))}, not '{kind}'."
@@ -52,8 +53,7 @@ def collaborative_factors(
         f"version {VERSION}, {sorted(model.card.items())}, items {train.num_items}", train.indptr, train.items
     )
     path = cache_dir() / kind / f"{key}.safetensors"
-    factors = kept_factors(path, lambda: model.fit(train).factors())
-    return _absent_rows_zero(factors, present), present
+    return kept_factors(path, lambda: _absent_rows_zero(model.fit(train).item_embeddings(), present)), present
 
 
 def _absent_rows_zero(factors: np.ndarray, present: np.ndarray) -> np.ndarray:

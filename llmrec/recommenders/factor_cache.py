@@ -1,4 +1,4 @@
-"""Item factors kept on disk by what they were made from: fitting EASE-R takes I^3 (12,101 items: 40 s), reading milliseconds."""
+"""Item embeddings kept on disk by what they were made from: fitting takes seconds to minutes, reading milliseconds."""
 
 from __future__ import annotations
 
@@ -10,25 +10,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from llmrec.data.interactions import Interactions
-from llmrec.files import atomic_file, cache_dir, content_hash
-from llmrec.recommenders.baselines import EaseR
-
-VERSION = 1  # rises whenever EaseR.fit or EaseR.factors come to give other numbers
-
-
-def cached_factors(ease_r: EaseR, interactions: Interactions, dim: int) -> np.ndarray:
-    """`ease_r.fit(interactions).factors(dim)`, float32 (num_items, dim), fitted only where no earlier call has left it on disk.
-
-    The file's name is a digest of users' items, lambda, dim and VERSION (recency does not enter the factors); it holds a digest of
-    its numbers, and one that does not fit them is said to be damaged on standard error and made again.
-
-    Raises:
-        ConfigError: dim is above the number of items.
-    """
-    settings = f"version {VERSION}, lambda {ease_r.lambda_!r}, dim {dim}, items {interactions.num_items}"
-    key = content_hash(settings, interactions.indptr, interactions.items)
-    return kept_factors(cache_dir() / "ease_r" / f"{key}.safetensors", lambda: ease_r.fit(interactions).factors(dim))
+from llmrec.files import atomic_file, content_hash
 
 
 def kept_factors(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:

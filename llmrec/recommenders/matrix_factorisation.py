@@ -9,13 +9,25 @@ from typing import Self
 
 import numpy as np
 import scipy.sparse as sp
+from pydantic import Field
 
+from llmrec.config import Settings
 from llmrec.data.interactions import Histories, Interactions
-from llmrec.errors import ConfigError
-from llmrec.recommenders.requests import DenseRecommender, Requests
+from llmrec.recommenders.baseline import Baseline
+from llmrec.recommenders.requests import Requests
 
 
-class MatrixFactorisation(DenseRecommender):
+class MatrixFactorisationSettings(Settings):
+    """The model, and its alternating least squares."""
+
+    dim: int = Field(64, ge=1)
+    alpha: float = Field(10.0, gt=0)
+    regularisation: float = Field(10.0, gt=0)
+    iterations: int = Field(15, ge=1)
+    seed: int = Field(0, ge=0, lt=2**32)
+
+
+class MatrixFactorisation(Baseline):
     """min over x, y of sum_ui c_ui (p_ui - x_u y_i)^2 + regularisation (sum |x_u|^2 + sum |y_i|^2).
 
     p_ui is 1 where u met i, else 0; c_ui = 1 + alpha times how often.
@@ -25,43 +37,27 @@ class MatrixFactorisation(DenseRecommender):
     """
 
     name = "matrix_factorisation"
-
-    def __init__(
-        self, dim: int = 64, *, alpha: float = 10.0, regularisation: float = 10.0, iterations: int = 15, seed: int = 0
-    ) -> None:
-        if dim < 1 or iterations < 1 or not alpha > 0 or not regularisation > 0:
-            raise ConfigError(
-                "matrix factorisation needs dim and iterations of 1 or more, alpha and regularisation above 0, but they are "
-                f"{dim}, {iterations}, {alpha}, {regularisation}."
-            )
-        self.dim, self.alpha, self.regularisation = dim, alpha, regularisation
-        self.iterations, self.seed = iterations, seed
-
-    @property
-    def card(self) -> dict:
-        """All settings."""
-        names = ("dim", "alpha", "regularisation", "iterations", "seed")
-        return {name: getattr(self, name) for name in names}
+    Settings = MatrixFactorisationSettings
 
     def fit(self, interactions: Interactions) -> Self:
         """Alternate from small random item vectors; items without an event end at zero."""
         self.num_items = interactions.num_items
         by_user = _counts(interactions.histories, self.num_items)
         by_item = by_user.T.tocsr()
-        rng = np.random.default_rng(self.seed)
-        self.item_vectors = rng.normal(0, 0.1, (self.num_items, self.dim))  # (I, D)
-        for _ in range(self.iterations):
+        rng = np.random.default_rng(self.settings.seed)
+        self.item_vectors = rng.normal(0, 0.1, (self.num_items, self.settings.dim))  # (I, D)
+        for _ in range(self.settings.iterations):
             self.user_vectors = self._solve(by_user, self.item_vectors)  # (U, D)
             self.item_vectors = self._solve(by_item, self.user_vectors)
         return self
 
     def _solve(self, counts: sp.csr_array, others: np.ndarray) -> np.ndarray:
         """The best vector of each row given the others: (Y'Y + Y'(C - I)Y + regularisation) x = Y'C p, float64 (rows, D)."""
-        everybody = others.T @ others + self.regularisation * np.eye(self.dim)
-        solved = np.zeros((counts.shape[0], self.dim))
+        everybody = others.T @ others + self.settings.regularisation * np.eye(self.settings.dim)
+        solved = np.zeros((counts.shape[0], self.settings.dim))
         for row in np.flatnonzero(np.diff(counts.indptr)):
             span = slice(counts.indptr[row], counts.indptr[row + 1])
-            met, extra = others[counts.indices[span]], self.alpha * counts.data[span]  # (events, D), (events,)
+            met, extra = others[counts.indices[span]], self.settings.alpha * counts.data[span]  # (events, D), (events,)
             solved[row] = np.linalg.solve(everybody + (met.T * extra) @ met, met.T @ (1 + extra))
         return solved
 
@@ -72,15 +68,15 @@ class MatrixFactorisation(DenseRecommender):
         rows = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
         scores = np.einsum("nd,nd->n", x[rows], y[counts.indices])
         everywhere = np.sum((x.T @ x) * (y.T @ y))  # sum over all pairs of score^2
-        where_met = ((1 + self.alpha * counts.data) * (1 - scores) ** 2 - scores**2).sum()
-        return float(everywhere + where_met + self.regularisation * ((x**2).sum() + (y**2).sum()))
+        where_met = ((1 + self.settings.alpha * counts.data) * (1 - scores) ** 2 - scores**2).sum()
+        return float(everywhere + where_met + self.settings.regularisation * ((x**2).sum() + (y**2).sum()))
 
     def scores(self, requests: Requests) -> np.ndarray:
         """float64 (U, I); an empty history scores 0 everywhere."""
         return self._solve(_counts(requests.histories, self.num_items), self.item_vectors) @ self.item_vectors.T
 
-    def factors(self) -> np.ndarray:
-        """The items' vectors, float32 (I, D)."""
+    def item_embeddings(self) -> np.ndarray:
+        """float32 (I, D)."""
         return self.item_vectors.astype(np.float32)
 
 

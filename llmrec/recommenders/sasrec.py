@@ -20,8 +20,9 @@ from llmrec.data.interactions import Histories, Interactions
 from llmrec.errors import ConfigError, DataError, ModelError
 from llmrec.nn.item_inputs import ItemInputs
 from llmrec.nn.sequence import SasRec
+from llmrec.recommenders.baseline import Baseline
 from llmrec.recommenders.click_through import ItemMatrices
-from llmrec.recommenders.requests import DenseRecommender, Requests
+from llmrec.recommenders.requests import Requests
 
 SCORED_AT_ONCE = 512  # requests
 
@@ -39,9 +40,10 @@ class SasRecSettings(Settings):
     epochs: int = Field(30, ge=1)
     patience: int = Field(4, ge=1)  # validations (every second epoch) without a better one
     use_ids: bool = True
+    seed: int = Field(0, ge=0, lt=2**32)
 
 
-class SasRecRecommender(DenseRecommender):
+class SasRecRecommender(Baseline):
     """Scores are inner products of the last state with every item's vector.
 
     Trained to tell the next item among all items at every place (softmax, where the paper has one drawn negative: on small catalogues
@@ -50,25 +52,28 @@ class SasRecRecommender(DenseRecommender):
     """
 
     name = "sasrec"
+    Settings = SasRecSettings
 
-    def __init__(
-        self, settings: SasRecSettings | None = None, *, item_inputs: ItemMatrices | None = None, seed: int = 0
-    ) -> None:
+    def __init__(self, *, item_inputs: ItemMatrices | None = None, **settings: object) -> None:
         """item_inputs: frozen matrices by name, float32 (I, D_f) and presence bool (I,), added to (or in place of) trained rows."""
-        settings = settings or SasRecSettings()
-        if not settings.use_ids and not item_inputs:
+        super().__init__(**settings)
+        if not self.settings.use_ids and not item_inputs:
             raise ConfigError("SASRec without ids (use_ids=false) needs at least one matrix of item features.")
-        if settings.dim % settings.num_heads:
+        if self.settings.dim % self.settings.num_heads:
             raise ConfigError(
-                f"SASRec's dim ({settings.dim}) should be a multiple of num_heads ({settings.num_heads})."
+                f"SASRec's dim ({self.settings.dim}) should be a multiple of num_heads ({self.settings.num_heads})."
             )
-        self.settings, self.seed = settings, seed
         self.item_inputs = item_inputs or {}
+
+    @classmethod
+    def from_settings(cls, settings: SasRecSettings, *, item_inputs: ItemMatrices | None = None) -> Self:
+        """See `Baseline.from_settings`; item_inputs as for the constructor."""
+        return cls(item_inputs=item_inputs, **dict(settings))
 
     @property
     def card(self) -> dict:
-        """Settings, features and seed."""
-        return {**self.settings.model_dump(mode="json"), "features": list(self.item_inputs), "seed": self.seed}
+        """Settings and features."""
+        return {**super().card, "features": list(self.item_inputs)}
 
     def fit(self, interactions: Interactions) -> Self:
         """Train; the best state by validation loss is kept. torch's global random state is left as it was.
@@ -80,7 +85,7 @@ class SasRecRecommender(DenseRecommender):
             if len(matrix) != self.num_items:
                 raise DataError(f"the features '{name}' have {len(matrix)} rows, but there are {self.num_items} items.")
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+            torch.manual_seed(self.settings.seed)
             self.network = self._make_network()
             lengths = interactions.lengths
             held_out = lengths >= 3
@@ -169,8 +174,8 @@ class SasRecRecommender(DenseRecommender):
         return scores
 
     @torch.inference_mode()
-    def factors(self) -> np.ndarray:
-        """The items' vectors, float32 (I, dim)."""
+    def item_embeddings(self) -> np.ndarray:
+        """float32 (I, dim)."""
         return self.network.item_vectors(torch.arange(self.num_items)).numpy()
 
 

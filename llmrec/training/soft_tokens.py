@@ -55,17 +55,18 @@ class SoftTokenSettings(Settings):
     adapter: AdapterSettings = AdapterSettings()
 
 
-def soft_features(settings: SoftTokenSettings, data: Data, train: Interactions | None) -> Features:
+def soft_features(settings: SoftTokenSettings, data: Data, train: Interactions | None, *, seed: int) -> Features:
     """The features that `settings.features` names, each at its own width; see `item_features`.
 
-    train: the events that "collaborative" may be fitted to; None where it is not among the features.
+    train: the events that "collaborative" may be fitted to; None where it is not among the features. seed: of what it draws.
     """
     extra = Features(data.catalog.num_items)
     if "collaborative" in settings.features:
         assert train is not None, "collaborative features need the events that they may be fitted to"
         if settings.collaborative == "ease_r":
             check_collaborative_dim("soft.collaborative_dim", settings.collaborative_dim, data.catalog.num_items)
-        extra.add("collaborative", *collaborative_factors(settings.collaborative, train, settings.collaborative_dim))
+        vectors, present = collaborative_factors(settings.collaborative, train, settings.collaborative_dim, seed=seed)
+        extra.add("collaborative", vectors, present)
     features = item_features(settings.features, data, text=settings.text, image=settings.image, extra=extra)
     items_without_features(features, data.catalog, settings.on_missing)
     return features

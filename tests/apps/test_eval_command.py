@@ -9,7 +9,7 @@ from llmrec.data.prepare import prepare
 from llmrec.evaluation.runner import evaluate, fit_baseline
 from llmrec.evaluation.significance import paired_differences
 from llmrec.evaluation.tasks import load_task
-from llmrec.recommenders.baselines import BASELINES
+from llmrec.recommenders.baselines import STANDARD
 from llmrec.recommenders.recommender import Recommender
 from tests.apps.calling import assert_one_sentence, call, call_alone
 from tests.recipes.running import run_here, settings
@@ -30,6 +30,18 @@ def test_a_baseline_keeps_seen_items_unless_they_are_excluded(few_users, capsys)
     assert set(found["metrics"]["recall@10"]) == {"value", "low", "high"}
 
 
+def test_a_baseline_takes_settings_and_what_changes_nothing_is_said(few_users, capsys):
+    called = call(
+        capsys, "eval", "--baseline", "sasrec", "--baseline-setting", "dim=8", "--baseline-setting", "epochs=1",
+        "--baseline-setting", "seed=5", "--data", few_users, "--json",
+    )  # fmt: skip
+    settings = called.json["protocol"]["recommender"]
+    assert (settings["name"], settings["dim"], settings["epochs"], settings["seed"]) == ("sasrec", 8, 1, 5)
+    assert "warning" not in called.err
+    called = call(capsys, "eval", "--baseline", "markov", "--device", "cuda", "--data", few_users, "--json")
+    assert called.status == 0 and "--device changes nothing here" in called.err
+
+
 def test_a_run_is_measured_as_the_task_says_on_the_data_its_settings_name(tiny_run, few_users, capsys):
     data = load_data(few_users)
     ranker = Recommender.from_pretrained(tiny_run).ranker
@@ -42,8 +54,12 @@ def test_a_run_is_measured_as_the_task_says_on_the_data_its_settings_name(tiny_r
 
 def test_a_run_stands_beside_the_baselines(tiny_run, capsys):
     found = call(capsys, "eval", tiny_run, "--with-baselines", "--json").json
-    assert list(found["baselines"]) == list(BASELINES)
-    assert {d["second"] for d in found["differences"]} == {*BASELINES, "llm"}  # the hybrid is compared with the run too
+    names = [kind.name for kind in STANDARD]
+    assert list(found["baselines"]) == names
+    assert {d["second"] for d in found["differences"]} == {
+        *names,
+        "llm",
+    }  # the hybrid is compared with the run too
     weights = found["hybrid"]["protocol"]["recommender"]["validation_ndcg@10"]
     assert float(max(weights, key=weights.get)) == found["hybrid"]["protocol"]["recommender"]["weight"]
     easy = found["baselines"]["ease_r"]
@@ -147,7 +163,10 @@ def test_generated_lists_are_measured_too(tiny_code_run, capsys):
 def test_a_run_is_asked_among_sampled_candidates(tiny_run, capsys):
     found = call(capsys, "eval", tiny_run, "--task", "sampled_candidates", "--with-baselines", "--json").json
     assert found["protocol"]["task"]["kind"] == "candidates" and found["metrics"]["hit@1"]["value"] > 0
-    assert list(found["baselines"]) == list(BASELINES) and found["hybrid"]["metrics"]["hit@10"]["value"] > 0.3
+    assert (
+        list(found["baselines"]) == [kind.name for kind in STANDARD]
+        and found["hybrid"]["metrics"]["hit@10"]["value"] > 0.3
+    )
 
 
 def test_a_report_is_written_as_a_page_or_as_json(tiny_run, tmp_path, capsys):
@@ -192,6 +211,9 @@ def test_another_split_is_refused_and_other_events_are_warned_of(tiny_run, few_u
         (["--baseline", "popularity"], "--data DIR"),
         (["--baseline", "populatiry", "--data", "DATA"], "no baseline 'populatiry'"),
         (["--baseline", "markov", "--data", "DATA", "--with-baselines"], "there is none"),
+        (["--baseline", "markov", "--data", "DATA", "--baseline-setting", "dim=3"], "unknown setting 'dim'"),
+        (["--baseline", "ease_r", "--data", "DATA", "--baseline-setting", "recency=2"], "'recency=2'"),
+        (["RUN", "--baseline-setting", "dim=3"], "--baseline NAME"),
         (["--baseline", "markov", "--data", "DATA", "--fit", "all"], "'fit'"),
         (["RUN", "--task", "leave_one_uot"], "Did you mean 'leave_one_out'?"),
         (["RUN", "--subset", "tset"], "'tset'"),

@@ -22,6 +22,7 @@ TINY = {
     "data": ["--events", "20000", "--users", "1000", "--items", "500"],
     "semantic_ids": ["--items", "600", "--codebook", "16", "--dim", "80"],
     "memory": ["--items", "2000"],
+    "ease_r": ["--users", "300", "--items", "400"],
     "training": ["--vocab", "600", "--layers", "1", "--rounds", "1", "--targets", "3"],
     "growth": ["--rounds", "1"],
 }
@@ -32,6 +33,7 @@ PEERS = {
     "training": {"padded_all_logits", "padded"},
     "evaluation": {"recbole_style", "argsort_loop"},
     "semantic_ids": {"faiss_full", "torch_lloyd"},
+    "ease_r": {"dense_float64"},
 }
 FLOORS = {
     "decode": {"rows", "products"},

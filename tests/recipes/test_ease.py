@@ -96,7 +96,7 @@ def test_no_weight_of_the_language_model_has_a_gradient(known_items, tiny_model)
 
     data, wanted = load_data(known_items), SoftTokenSettings()
     backbone = load_backbone(tiny_model)
-    soft = make_soft_tokens(wanted, soft_features(wanted, data, None), backbone, seed=0)
+    soft = make_soft_tokens(wanted, soft_features(wanted, data, None, seed=0), backbone, seed=0)
     backbone.add_vectors("soft", soft)
     train_parts(backbone, ["semantic_adapter"], PartSettings())
     texts = [f"film {item}" for item in range(100)]
@@ -135,12 +135,11 @@ def test_a_finished_stage_is_left_as_it_is_and_another_seed_is_refused_there(
 
 def test_the_contrast_pulls_content_towards_collaborative_vectors(known_items, tiny_model, tmp_path, adapter_run):
     from llmrec.data.splits import leave_one_out
-    from llmrec.recommenders.baselines import EaseR
-    from llmrec.recommenders.factor_cache import cached_factors
+    from llmrec.recommenders.collaborative import collaborative_factors
 
     more = ("reconstruction.contrast_weight=2", "reconstruction.contrast_dim=16")
     run("adapter", settings(known_items, tiny_model, tmp_path / "run", *more))
-    factors = cached_factors(EaseR(), leave_one_out(load_data(known_items).interactions).train, 16)
+    factors, _ = collaborative_factors("ease_r", leave_one_out(load_data(known_items).interactions).train, 16)
     touched = np.linalg.norm(factors, axis=1) > 0
 
     def alike(folder):

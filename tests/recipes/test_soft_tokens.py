@@ -212,7 +212,7 @@ def test_collaborative_vectors_never_see_a_row_of_validation_or_test(few_users):
     changed = RECIPE.read_events(config, other)
     assert changed.clicks.test.labels.sum() == (~events.clicks.test.labels).sum()
     before, after = (
-        RECIPE.soft_features(config.soft, *pair) for pair in ((data, events.train), (other, changed.train))
+        RECIPE.soft_features(config.soft, *pair, seed=0) for pair in ((data, events.train), (other, changed.train))
     )
     np.testing.assert_array_equal(after["collaborative"], before["collaborative"])
     assert (before.present["collaborative"] == (events.train.counts() > 0)).all()

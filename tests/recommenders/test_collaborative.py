@@ -5,8 +5,8 @@ import pytest
 
 from llmrec.data.interactions import Histories, Interactions
 from llmrec.errors import ConfigError
-from llmrec.recommenders.baselines import EaseR
 from llmrec.recommenders.collaborative import collaborative_factors
+from llmrec.recommenders.ease_r import EaseRFactors
 from llmrec.recommenders.matrix_factorisation import MatrixFactorisation
 from llmrec.recommenders.requests import Requests
 from llmrec.recommenders.sasrec import SasRecRecommender, SasRecSettings
@@ -34,20 +34,20 @@ def test_the_withheld_cell_of_a_checkerboard_ranks_first_by_matrix_factorisation
 
 def test_every_iteration_lowers_the_objective_of_the_paper():
     data = random_events()
-    values = [MatrixFactorisation(4, iterations=number).fit(data).objective(data) for number in (1, 2, 4, 8)]
+    values = [MatrixFactorisation(dim=4, iterations=number).fit(data).objective(data) for number in (1, 2, 4, 8)]
     assert values == sorted(values, reverse=True) and values[0] > values[-1]
-    model = MatrixFactorisation(4, iterations=3).fit(data)
+    model = MatrixFactorisation(dim=4, iterations=3).fit(data)
     counts = np.zeros((30, 15))
     np.add.at(counts, (np.repeat(np.arange(30), 6), data.items), 1)
     errors = (counts > 0) - model.user_vectors @ model.item_vectors.T
     sizes = (model.user_vectors**2).sum() + (model.item_vectors**2).sum()
-    by_hand = ((1 + model.alpha * counts) * errors**2).sum() + model.regularisation * sizes
+    by_hand = ((1 + model.settings.alpha * counts) * errors**2).sum() + model.settings.regularisation * sizes
     assert model.objective(data) == pytest.approx(by_hand)
 
 
 def test_no_small_change_of_the_item_vectors_improves_on_a_half_step():
     data = random_events()
-    model = MatrixFactorisation(3, iterations=2).fit(data)
+    model = MatrixFactorisation(dim=3, iterations=2).fit(data)
     best, vectors = model.objective(data), model.item_vectors.copy()
     rng = np.random.default_rng(1)
     for _ in range(20):
@@ -58,7 +58,7 @@ def test_no_small_change_of_the_item_vectors_improves_on_a_half_step():
 @pytest.mark.parametrize("kind", ["ease_r", "sasrec", "matrix_factorisation"])
 def test_factors_are_fitted_once_and_an_item_without_an_event_has_none(kind, monkeypatch):
     fits = []
-    for model in (EaseR, SasRecRecommender, MatrixFactorisation):
+    for model in (EaseRFactors, SasRecRecommender, MatrixFactorisation):
         fit = model.fit
         monkeypatch.setattr(model, "fit", lambda self, events, fit=fit: fits.append(events) or fit(self, events))
     first, present = collaborative_factors(kind, random_events(), 4, sasrec=QUICK)
@@ -79,5 +79,5 @@ def test_the_seed_matters_where_there_is_one():
 def test_an_unknown_kind_and_impossible_settings_are_refused_in_words():
     with pytest.raises(ConfigError, match="not 'svd'"):
         collaborative_factors("svd", random_events(), 4)
-    with pytest.raises(ConfigError, match="regularisation above 0"):
-        MatrixFactorisation(4, regularisation=0)
+    with pytest.raises(ConfigError, match="'regularisation' of matrix_factorisation"):
+        MatrixFactorisation(dim=4, regularisation=0)

@@ -25,7 +25,7 @@ def checkerboard() -> Recommender:
     """Even users chose even items, odd users odd ones, a different one left out by each."""
     rows = [[item for item in range(user % 2, 10, 2) if item != (user // 2 * 2 + user % 2) % 10] for user in range(20)]
     events = Interactions(np.cumsum([0, *map(len, rows)]), np.concatenate(rows).astype(np.int32), 10)
-    return Recommender(EaseR(lambda_=1.0, recency=1.0).fit(events), CATALOG)
+    return Recommender(EaseR(regularisation=1.0, recency=1.0).fit(events), CATALOG)
 
 
 def test_the_item_that_supports_the_target_matters_most(checkerboard):

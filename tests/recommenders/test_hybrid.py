@@ -43,7 +43,7 @@ def data():
 @pytest.fixture(scope="module")
 def parts(data):
     split = leave_one_out(data)
-    return split, Markov().fit(split.train), EaseR(lambda_=5).fit(split.train)
+    return split, Markov().fit(split.train), EaseR(regularisation=5).fit(split.train)
 
 
 def test_weight_0_ranks_as_ease_r_does(parts):

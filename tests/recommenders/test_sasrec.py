@@ -28,7 +28,7 @@ def test_the_next_item_of_a_cycle_ranks_first_from_ids_and_from_features_alone(f
     matrix = np.random.default_rng(0).normal(size=(12, 12)).astype(np.float32)
     inputs = {"text": (matrix, np.ones(12, bool))} if features else {}
     settings = SMALL.model_copy(update={"use_ids": not features})
-    model = SasRecRecommender(settings, item_inputs=inputs).fit(cycles())
+    model = SasRecRecommender.from_settings(settings, item_inputs=inputs).fit(cycles())
     asked = [[(start + 5 * place) % 12 for place in range(4)] for start in range(12)]
     best = model.rank(requests(*asked), 1, exclude_seen=False).items[:, 0]
     assert best.tolist() == [(row[-1] + 5) % 12 for row in asked]
@@ -36,7 +36,7 @@ def test_the_next_item_of_a_cycle_ranks_first_from_ids_and_from_features_alone(f
 
 def test_the_order_of_a_history_matters():
     # The last item alone decides here; a counter of items could not tell these two apart.
-    model = SasRecRecommender(SMALL).fit(cycles())
+    model = SasRecRecommender.from_settings(SMALL).fit(cycles())
     ranked = model.rank(requests([0, 5], [5, 0]), 1, exclude_seen=False).items[:, 0]
     assert ranked.tolist() == [10, 5]
 
@@ -44,7 +44,7 @@ def test_the_order_of_a_history_matters():
 def test_the_same_seed_gives_the_same_scores_and_leaves_torch_s_random_state_alone():
     state = torch.get_rng_state()
     first, again, other = (
-        SasRecRecommender(SMALL.model_copy(update={"epochs": 2, "dropout": 0.3}), seed=seed)
+        SasRecRecommender.from_settings(SMALL.model_copy(update={"epochs": 2, "dropout": 0.3, "seed": seed}))
         .fit(cycles())
         .scores(requests([0, 5]))
         for seed in (0, 0, 1)
@@ -54,7 +54,7 @@ def test_the_same_seed_gives_the_same_scores_and_leaves_torch_s_random_state_alo
 
 
 def test_a_batch_scores_like_its_requests_one_by_one_and_an_empty_history_scores_nothing():
-    model = SasRecRecommender(SMALL.model_copy(update={"epochs": 2})).fit(cycles())
+    model = SasRecRecommender.from_settings(SMALL.model_copy(update={"epochs": 2})).fit(cycles())
     asked = requests([0, 5], [], [3], list(range(12)))
     scores = model.scores(asked)
     for row in range(4):
@@ -75,10 +75,12 @@ def test_windows_ask_for_every_event_but_the_first_exactly_once():
 
 def test_settings_and_data_that_cannot_be_are_refused_in_words():
     with pytest.raises(ConfigError, match="without ids"):
-        SasRecRecommender(SasRecSettings(use_ids=False))
+        SasRecRecommender(use_ids=False)
     with pytest.raises(ConfigError, match="multiple of num_heads"):
-        SasRecRecommender(SasRecSettings(dim=10, num_heads=4))
+        SasRecRecommender(dim=10, num_heads=4)
     with pytest.raises(DataError, match="two events or more"):
-        SasRecRecommender(SMALL).fit(Interactions([0, 1, 2], [0, 1], 3))
+        SasRecRecommender.from_settings(SMALL).fit(Interactions([0, 1, 2], [0, 1], 3))
     with pytest.raises(DataError, match="5 rows"):
-        SasRecRecommender(SMALL, item_inputs={"text": (np.ones((5, 2), np.float32), np.ones(5, bool))}).fit(cycles())
+        SasRecRecommender.from_settings(
+            SMALL, item_inputs={"text": (np.ones((5, 2), np.float32), np.ones(5, bool))}
+        ).fit(cycles())

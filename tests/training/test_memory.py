@@ -6,6 +6,7 @@ import mmap
 import pytest
 import torch
 
+from llmrec import memory as machine_memory
 from llmrec.evaluation import runner
 from llmrec.training import memory, probes
 from llmrec.training.memory import Peak, free_bytes, used_bytes
@@ -18,8 +19,8 @@ def machine(tmp_path, monkeypatch):
     """8 GB available, no control group."""
     (tmp_path / "meminfo").write_text("MemTotal: 16000000 kB\nMemFree: 1000 kB\nMemAvailable: 8000000 kB\n")
     (tmp_path / "groups").mkdir()
-    monkeypatch.setattr(memory, "MACHINE", tmp_path / "meminfo")
-    monkeypatch.setattr(memory, "CONTROL_GROUP", tmp_path / "groups")
+    monkeypatch.setattr(machine_memory, "MACHINE", tmp_path / "meminfo")
+    monkeypatch.setattr(machine_memory, "CONTROL_GROUP", tmp_path / "groups")
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
     return tmp_path
 
@@ -52,8 +53,9 @@ def test_processes_of_a_machine_share_its_memory(machine, monkeypatch):
 
 
 def test_a_system_that_does_not_say_is_no_error(tmp_path, monkeypatch):
-    for name in ("PROCESS", "MACHINE", "CONTROL_GROUP"):
-        monkeypatch.setattr(memory, name, tmp_path / "none")
+    monkeypatch.setattr(memory, "PROCESS", tmp_path / "none")
+    for name in ("MACHINE", "CONTROL_GROUP"):
+        monkeypatch.setattr(machine_memory, name, tmp_path / "none")
     assert free_bytes(PROCESSOR) is used_bytes(PROCESSOR) is Peak(PROCESSOR).bytes() is None
 
 
