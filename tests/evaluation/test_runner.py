@@ -151,7 +151,7 @@ def test_the_result_is_one_json_object_with_protocol_and_metrics(data):
             assert interval["value"] == evaluation.per_user[f"{name}@{k}"].mean()  # in full, not to four places
     assert 0 < result["metrics"]["coverage@10"]["value"] <= 1
     protocol = result["protocol"]
-    assert protocol["recommender"] == {"name": "ease_r", "lambda": 100.0, "recency": 0.6}
+    assert protocol["recommender"] == {"name": "ease_r", "regularisation": 100.0, "recency": 0.6}
     assert (protocol["fit"], protocol["exclude_seen"], protocol["candidates"]) == ("train", True, "all")
     assert (protocol["num_users"], protocol["num_items"], protocol["subset"]) == (200, NUM_ITEMS, "test")
 

@@ -118,7 +118,7 @@ def test_embeddings_are_the_best_low_rank_form_of_the_partial_correlations(dim):
 
 
 def test_without_an_inverse_the_embeddings_are_nearly_those_with_one(monkeypatch):
-    data, _ = some_events(2000, 700, 5)
+    data, _ = some_events(1000, 700, 5)
     exact = ease_r_embeddings(data, 8)
     for module in (item_inverse, eigenpairs):
         monkeypatch.setattr(module, "EXACT_UP_TO", 0)
@@ -130,7 +130,7 @@ def test_without_an_inverse_the_embeddings_are_nearly_those_with_one(monkeypatch
 
 
 def test_the_diagonal_of_the_inverse_comes_close_without_one(monkeypatch):
-    _, x = some_events(2000, 700, 5)
+    _, x = some_events(1000, 700, 5)
     seen = sp.csr_array(x)
     exact = item_inverse.inverse_diagonal(seen, 100.0)
     monkeypatch.setattr(item_inverse, "EXACT_UP_TO", 0)
