@@ -179,7 +179,10 @@ class _Watched:
         self._bar.stop()
 
     def show(self, share: float) -> None:
-        """share: of the work that is done, in (0, 1]."""
+        """share: of the work that is done, in [0, 1]. The clock of the estimate starts at 0."""
+        if not share:
+            self._start = time.monotonic()
+            return
         self._bar.update(self._task, completed=share)
         seconds = (time.monotonic() - self._start) / share
         if self._bar.disable and not self._said and seconds > SAID_FROM:

@@ -111,6 +111,7 @@ def _invert_dense(matrix: np.ndarray, report: Report) -> None:
     After all blocks -A is the inverse. Only what is on and below the diagonal is worked on, K^3 / 2 multiply-adds.
     """
     size = len(matrix)
+    report(0.0)
     product = np.empty((_TILE, _TILE), np.float32)
     for start in range(0, size, _BLOCK):
         end = min(start + _BLOCK, size)
