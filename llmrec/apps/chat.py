@@ -6,16 +6,14 @@ The recommender chooses titles; a language model with all its layers explains an
 from __future__ import annotations
 
 import contextlib
-import functools
 import re
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import typer
-
 from llmrec.apps.explain_command import LanguageModelName, model_label, show_explanation
 from llmrec.apps.options import Beams, Decoding, Device, Instruction, Rule, Run, open_run
+from llmrec.apps.output import screen
 from llmrec.errors import LlmrecError
 from llmrec.terminal import printable
 
@@ -59,14 +57,15 @@ def chat(
       llmrec chat runs/demo
       echo "Star Wars; Fargo" | llmrec chat runs/demo
     """
+    shown = screen()
+    shown.say(f"Loading the recommender of {printable(str(run))} ...")
     recommender = open_run(run, num_beams=num_beams, device=device, decoding=decoding, score_rule=score_rule)
     if sys.stdin.isatty():
         with contextlib.suppress(ImportError):  # not on every system
             import readline  # noqa: F401  (lines can be edited and recalled)
     else:
         sys.stdin.reconfigure(errors="replace")
-    write = functools.partial(typer.echo, nl=False)
-    Chat(recommender, instruction, language_model, ask=input, say=typer.echo, write=write).talk()
+    Chat(recommender, instruction, language_model, ask=input, say=shown.say, write=shown.write).talk()
 
 
 class Chat:
@@ -244,6 +243,8 @@ class Chat:
 
     def explain(self, number: str | None) -> None:
         """Why one of the titles shown: what was measured, and a language model's words about it."""
+        from llmrec.recommenders.explain import without_language_model
+
         if number is None or not 1 <= int(number) <= len(self.shown):
             self.say(f"why takes the number of a title shown, 1 to {len(self.shown)}." if self.shown else NOTHING_SHOWN)
             return
@@ -252,9 +253,9 @@ class Chat:
             return
         liked = [self.recommender.catalog.item_id(item) for item in self.liked]
         item_id = self.shown[int(number) - 1]
-        show_explanation(
-            self.recommender.explain(liked, item_id, self.writer(), instruction=self.instruction), self.say
-        )
+        has_writer = self.language_model is not None or not without_language_model(self.recommender.folder)
+        writer = self.writer() if has_writer else None
+        show_explanation(self.recommender.explain(liked, item_id, writer, instruction=self.instruction), self.say)
 
     def answer_question(self, question: str) -> None:
         """A language model's own words about the titles liked and shown, as they come."""

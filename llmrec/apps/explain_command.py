@@ -54,14 +54,18 @@ def explain(
 
 def show_explanation(found: Explanation, say: Callable[[str], None]) -> None:
     """The text and who wrote it, then what was measured."""
-    writer = model_label(found.language_model)
-    if found.written_by == "language model":
-        say(f"{writer} writes: {printable(found.text)}")
+    if found.language_model is None:
+        say(printable(found.text))
+        say(f"({found.note})")
+    elif found.written_by == "language model":
+        say(f"{model_label(found.language_model)} writes: {printable(found.text)}")
     else:
         names = ", ".join(f"'{printable(name)}'" for name in found.refused)
         why = f"they name {names}" if names else "they are no readable sentence"
         say(printable(found.text))
-        say(f"(Plain sentences of what was measured: both drafts of {writer} were refused, because {why}.)")
+        say(
+            f"(Plain sentences of what was measured: both drafts of {model_label(found.language_model)} were refused, because {why}.)"
+        )
     say("Measured by the recommender:")
     for line in evidence_lines(found.evidence):
         say(f"  {line}")

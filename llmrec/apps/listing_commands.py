@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from llmrec.apps.output import print_json
+from llmrec.apps.options import History, Instruction
+from llmrec.apps.output import print_json, print_table
 from llmrec.apps.train_command import config_names, launch_names, nearest_sentence, recipe_names
 from llmrec.errors import LlmrecError
 from llmrec.resources import resource_path
+from llmrec.terminal import printable
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Copy = Annotated[
@@ -20,12 +23,20 @@ Copy = Annotated[
 ]
 
 
-def recipes(copy: Copy = None, as_json: AsJson = False) -> None:
+def recipes(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One recipe; all by default.")] = None,
+    settings: Annotated[
+        bool, typer.Option("--settings", help="Show every setting of NAME; of all recipes as a page of Markdown.")
+    ] = False,
+    copy: Copy = None,
+    as_json: AsJson = False,
+) -> None:
     """List the training recipes, their configs, and ways to launch them; a copy of a recipe comes with its configs.
 
     \b
     Example:
       llmrec recipes
+      llmrec recipes next_item --settings
       llmrec recipes --copy next_item my_recipes
     """
     root = resource_path("recipes")
@@ -34,27 +45,71 @@ def recipes(copy: Copy = None, as_json: AsJson = False) -> None:
         configs = [Path("configs") / name / f"{config}.yaml" for config in config_names(name)]
         _copy(root, [Path(f"{name}.py"), *configs], copy[1])
         return
+    known = recipe_names() if name is None else [_known(name, recipe_names(), "recipe")]
+    if settings:
+        _show_settings(name, known, as_json)
+        return
     rows = []
-    for name in recipe_names():
+    for name in known:
         doc = ast.get_docstring(ast.parse((root / f"{name}.py").read_text(encoding="utf-8"))) or ""
-        rows.append({"name": name, "description": doc.partition("\n")[0], "configs": config_names(name)})
+        rows.append({"name": name, "description": _first_sentence(doc), "configs": config_names(name)})
     if as_json:
         print_json({"recipes": rows, "launch": launch_names()})
         return
-    for row in rows:
-        typer.echo(f"{row['name']:24}{row['description']}")
-        typer.echo(f"{'':24}configs: {', '.join(row['configs']) or 'none'}")
+    print_table(
+        ("recipe", "what it does", "configs"),
+        [(row["name"], row["description"], ", ".join(row["configs"]) or "none") for row in rows],
+    )
     typer.echo(f"several accelerators: llmrec train RECIPE --launch {'|'.join(launch_names())}")
 
 
-def prompts(copy: Copy = None, as_json: AsJson = False) -> None:
-    """List the prompts that models are trained and asked with.
+def _show_settings(name: str | None, known: list[str], as_json: bool) -> None:
+    from llmrec.apps.settings_reference import recipe_settings, settings_page
+
+    if as_json:
+        print_json({"settings": {recipe: [vars(setting) for setting in recipe_settings(recipe)] for recipe in known}})
+    elif name is None:
+        typer.echo(settings_page(), nl=False)
+    else:
+        rows = [(row.key, row.type, row.default or "(required)", row.meaning) for row in recipe_settings(name)]
+        print_table(("setting", "type", "default", "meaning"), rows)
+
+
+def prompts(
+    copy: Copy = None,
+    render: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Show what this run's model reads for one user, items as their tokens."),
+    ] = None,
+    history: History = None,
+    instruction: Instruction = None,
+    candidate: Annotated[
+        str | None, typer.Option(help="With --render: the item that a click prompt asks about.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the prompts that models are trained and asked with, or show the rendered prompt of one user.
 
     \b
     Example:
       llmrec prompts
+      llmrec prompts --render runs/demo --history 50 --history 181
       llmrec prompts --copy next_item/instruction my_prompts
     """
+    if render is not None:
+        from llmrec.apps.render_prompt import render_prompt
+
+        shown = render_prompt(render, history or [], instruction, candidate)
+        if as_json:
+            print_json({"run": str(render), "history": history or [], **shown})
+            return
+        typer.echo("\n".join(printable(line) for line in shown["text"].split("\n")))
+        typer.echo(f"({shown['num_tokens']:,} tokens; the answer begins behind them)")
+        return
+    if history or instruction or candidate:
+        raise LlmrecError(
+            "--history, --instruction and --candidate belong to --render RUN, which is missing. Name a run."
+        )
     from llmrec.prompting.templates import list_prompts, load_prompt
 
     if copy:
@@ -66,8 +121,7 @@ def prompts(copy: Copy = None, as_json: AsJson = False) -> None:
     if as_json:
         print_json({"prompts": rows})
         return
-    for row in rows:
-        typer.echo(f"{row['name']:24}{row['kind']:8}{row['description']}")
+    print_table(("prompt", "kind", "what it is for"), [tuple(row.values()) for row in rows])
 
 
 def tasks(copy: Copy = None, as_json: AsJson = False) -> None:
@@ -88,9 +142,17 @@ def tasks(copy: Copy = None, as_json: AsJson = False) -> None:
     if as_json:
         print_json({"tasks": [task.model_dump(mode="json") for task in loaded]})
         return
+    rows = []
     for task in loaded:
-        typer.echo(f"{task.name:26}{task.kind}: {task.summary}")
-        typer.echo(f"{'':26}{task.counted}")
+        rows.append((task.name, f"{task.kind}: {task.summary}", task.counted))
+    print_table(("task", "what is asked", "metrics"), rows)
+
+
+def _first_sentence(doc: str) -> str:
+    """The first sentence of a docstring, however its lines are broken; up to a colon where the launch line follows."""
+    paragraph = " ".join(doc.partition("\n\n")[0].split())
+    sentence = re.match(r".*?[.!?](?=\s|$)", paragraph)
+    return sentence[0] if sentence else paragraph.rstrip(":") + "."
 
 
 def _known(name: str, names: list[str], what: str) -> str:

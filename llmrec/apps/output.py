@@ -3,17 +3,83 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+import sys
 import tempfile
+import textwrap
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import typer
 
 from llmrec.errors import LlmrecError
+from llmrec.terminal import printable
 
 
 def print_json(value: dict) -> None:
     """One JSON object on standard output; everything else a command says goes to standard error."""
     typer.echo(json.dumps(value, ensure_ascii=False, allow_nan=False))
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on standard output: columns apart from each other, words whole, as wide as the terminal; piped, each row on one line."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    is_terminal = sys.stdout.isatty()
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for place, name in enumerate(header):
+        is_last = place == len(header) - 1
+        table.add_column(name, no_wrap=not is_terminal or place == 0, overflow="fold" if is_last else "ellipsis")
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))  # Text: a bracket is a bracket
+    console = Console(file=sys.stdout, width=None if is_terminal else 10_000)
+    with console.capture() as drawn:
+        console.print(table)
+    typer.echo("\n".join(line.rstrip() for line in drawn.get().splitlines()))
+
+
+class Screen:
+    """Shows texts, and a line that grows piece by piece, broken between words where the terminal ends."""
+
+    def __init__(self, put: Callable[[str], None], width: int) -> None:
+        """put: shows a text without a line break behind it."""
+        self._put, self.width = put, width
+        self._column, self._word = 0, ""
+
+    def say(self, text: str) -> None:
+        """A text on lines of its own; "" ends the line that is being written."""
+        self._end_word()
+        for line in text.split("\n"):
+            indent = " " * (len(line) - len(line.lstrip()) + 2)
+            self._put(textwrap.fill(line, self.width, subsequent_indent=indent, break_on_hyphens=False) + "\n")
+        self._column = 0
+
+    def write(self, piece: str) -> None:
+        """A piece of the line; a word is shown once it is whole."""
+        for part in re.findall(r"\s+|\S+", piece):
+            if not part.isspace():
+                self._word += part
+                continue
+            self._end_word()
+            if 0 < self._column < self.width:
+                self._put(" ")
+                self._column += 1
+
+    def _end_word(self) -> None:
+        if self._column and self._column + len(self._word) > self.width:
+            self._put("\n")
+            self._column = 0
+        self._put(self._word)
+        self._column, self._word = self._column + len(self._word), ""
+
+
+def screen() -> Screen:
+    """The terminal as it is wide now; where there is none, lines of any length."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 1_000_000
+    return Screen(lambda text: typer.echo(text, nl=False), width)
 
 
 def check_writable(path: Path) -> None:

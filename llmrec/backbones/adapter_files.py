@@ -22,6 +22,7 @@ from llmrec.backbones.causal_lm import Backbone
 from llmrec.backbones.decoder_layers import add_layer_adapters, decoder_layers, layer_adapters, layer_parts
 from llmrec.backbones.model_files import loading, shapes_in
 from llmrec.backbones.prefix import attach, find_prefix, new_prefix
+from llmrec.backbones.served_lora import serve_lora
 from llmrec.errors import ArtifactError
 from llmrec.nn.layer_adapter import LayerAdapter
 
@@ -59,8 +60,10 @@ def save_adapters(backbone: Backbone, folder: Path) -> dict[str, Any]:
     return saved
 
 
-def load_adapters(backbone: Backbone, folder: Path, saved: dict[str, Any]) -> None:
+def load_adapters(backbone: Backbone, folder: Path, saved: dict[str, Any], *, to_serve: bool = False) -> None:
     """Puts into a freshly loaded backbone what `save_adapters` wrote. saved: what it returned.
+
+    to_serve: the model will only answer, so that LoRA may come without PEFT (`served_lora`); `without_adapters` then keeps it on.
 
     Raises ArtifactError for weights of another model.
     """
@@ -77,7 +80,7 @@ def load_adapters(backbone: Backbone, folder: Path, saved: dict[str, Any]) -> No
         _fill(weights, folder / LAYER_ADAPTERS, backbone)
     if "last_layers" in saved:
         _fill(_layer_weights(backbone, saved["last_layers"]), folder / LAST_LAYERS, backbone)
-    if "lora" in saved:
+    if "lora" in saved and not (to_serve and serve_lora(backbone, folder / LORA_FOLDER)):
         load_lora(backbone, folder / LORA_FOLDER)
 
 

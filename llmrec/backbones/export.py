@@ -9,6 +9,8 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from torch import nn
 
@@ -18,15 +20,16 @@ from llmrec.backbones.prefix import find_prefix
 from llmrec.errors import ModelError
 from llmrec.files import atomic_folder
 
+ITEMS = "items.parquet"
 _VECTORS_AT_ONCE = 65_536
 
 
-def export(backbone: Backbone, row_strings: list[str], folder: str | Path) -> Path:
+def export(backbone: Backbone, row_strings: list[str], folder: str | Path, *, items: pa.Table | None = None) -> Path:
     """LoRA merged, item rows placed after the vocabulary's in both matrices, item tokens in the tokenizer; equal logits.
 
     The embedding and the head are untied in the exported checkpoint, because an item's output row is its input row times a trained
     scale. Token id V + r is the r-th of `row_strings` in the exported tokenizer too, and V + R + s is vector token s (of soft tokens or
-    a soft prompt), whose vector is computed once and written; see `plain_model`.
+    a soft prompt), whose vector is computed once and written; see `plain_model`. items: written beside it as items.parquet.
 
     Raises:
         ModelError: the backbone was loaded in 4 bits (merging there would round; load it in float32 or bfloat16), or has parts that a
@@ -38,6 +41,8 @@ def export(backbone: Backbone, row_strings: list[str], folder: str | Path) -> Pa
     with atomic_folder(folder) as temporary:
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
+        if items is not None:
+            pq.write_table(items, temporary / ITEMS)
     return Path(folder)
 
 

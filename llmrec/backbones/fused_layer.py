@@ -34,8 +34,11 @@ def can_fuse(layer: nn.Module) -> bool:
     """Whether `layer` is of a known make, all its matrices are plain ones of a kind, and nothing stands behind its parts."""
     if type(layer).__name__ not in _LAYERS or layer.self_attn.config._attn_implementation != "sdpa":
         return False
-    linears = [module for module in layer.modules() if isinstance(module, nn.Linear)]
-    is_plain = len(linears) == 7 and all(type(linear) is nn.Linear for linear in linears)
+    linears = {path: module for path, module in layer.named_modules() if isinstance(module, nn.Linear)}
+    # "self_attn.q_proj"; below LoRA it would lie a step deeper
+    is_plain = len(linears) == 7 and all(
+        type(linear) is nn.Linear and path.count(".") == 1 for path, linear in linears.items()
+    )
     is_bare = not any(module._forward_hooks or module._forward_pre_hooks for module in layer.modules())
     return is_plain and is_bare and type(layer.mlp.act_fn).__name__ in ("SiLU", "SiLUActivation")
 

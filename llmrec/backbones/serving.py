@@ -12,6 +12,7 @@ from torch import nn
 from llmrec.backbones.causal_lm import Backbone
 from llmrec.backbones.fused_layer import FusedLayer, agrees, can_fuse
 from llmrec.backbones.packed_linear import PackedLinear, can_pack, packs
+from llmrec.backbones.served_lora import merge_served
 
 
 @torch.no_grad()
@@ -25,9 +26,11 @@ def pack(backbone: Backbone, *, head: bool = True) -> Backbone:
     """
     if not can_pack(backbone.device):
         return backbone
-    if backbone.peft is not None and backbone.quantize is None and backbone.dtype == torch.float32:
-        backbone.peft.merge_and_unload()
-        backbone.peft = None
+    if backbone.quantize is None and backbone.dtype == torch.float32:
+        merge_served(backbone)
+        if backbone.peft is not None:
+            backbone.peft.merge_and_unload()
+            backbone.peft = None
     backbone.eval()
     if packs(backbone.dtype):
         _fuse(backbone)

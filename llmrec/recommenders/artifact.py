@@ -89,13 +89,19 @@ def save_artifact(
 
 
 def load_artifact(
-    run: str | Path, *, dtype: torch.dtype | None = None, quantized: bool = True, device: str = "cpu"
+    run: str | Path,
+    *,
+    dtype: torch.dtype | None = None,
+    quantized: bool = True,
+    device: str = "cpu",
+    to_serve: bool = False,
 ) -> LanguageModel:
     """The language model of a run folder (or of the model folder inside it).
 
     Args:
         dtype: arithmetic of the frozen part; None for the one it was trained in.
         quantized: whether a run trained on 4-bit weights gets them again (its numbers are theirs) or the full ones.
+        to_serve: the model will only answer: see `load_adapters`.
 
     Raises:
         ArtifactError: the folder is no run, is of a newer format, or a file in it is missing, broken or does not belong.
@@ -105,7 +111,7 @@ def load_artifact(
         check_weights(folder, manifest["weights"])
     quantize = manifest["quantize"] if quantized else None
     with loading(f"a whole run in '{folder}'", "It is damaged or was changed by hand; train it again.", ArtifactError):
-        return _load(folder, manifest, dtype or getattr(torch, manifest["dtype"]), quantize, device)
+        return _load(folder, manifest, dtype or getattr(torch, manifest["dtype"]), quantize, device, to_serve)
 
 
 def read_manifest(run: str | Path) -> dict[str, Any]:
@@ -145,7 +151,7 @@ def find_model(run: str | Path) -> Path:
 
 
 def _load(
-    folder: Path, manifest: dict[str, Any], dtype: torch.dtype, quantize: str | None, device: str
+    folder: Path, manifest: dict[str, Any], dtype: torch.dtype, quantize: str | None, device: str, to_serve: bool
 ) -> LanguageModel:
     backbone = _load_weights(folder, manifest, dtype, quantize, device)
     catalog = Catalog.load(folder / "items.parquet")
@@ -161,7 +167,7 @@ def _load(
     load_vector_tokens(folder / "vector_tokens", backbone, catalog.num_items)
     if tokens.num_rows:
         _load_item_table(folder, tokens, backbone)
-    load_adapters(backbone, folder, manifest["adapters"])
+    load_adapters(backbone, folder, manifest["adapters"], to_serve=to_serve)
     backbone.requires_grad_(False).eval()
     prompt, mention_forms = _checked_prompt(folder, manifest), tuple(manifest["mention_forms"])
     encoder = PromptEncoder(

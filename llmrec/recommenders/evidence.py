@@ -71,9 +71,19 @@ class Evidence:
         return f"{place} of {self.num_items:,}"
 
     @property
+    def suits(self) -> bool:
+        """Whether the measurement lets anybody say so: a title of the history speaks for the item, and its place is among the first
+        RANKS and in the better half of the catalogue."""
+        is_high = self.rank is not None and 2 * self.rank <= self.num_items
+        return is_high and any(influence.drop > 0 for influence in self.influences)
+
+    @property
     def sentences(self) -> str:
         """The measured facts as plain sentences, for readers without a language model."""
-        return f'"{self.title}" has {self.place} for this history. {self.reasons}'
+        if self.suits:
+            return f'"{self.title}" has {self.place} for this history. {self.reasons}'
+        at = "" if self.rank is None else "at "
+        return f'"{self.title}" may not suit this history: it is {at}{self.place}. {self.reasons}'
 
     @property
     def reasons(self) -> str:
@@ -83,7 +93,9 @@ class Evidence:
         if helping:
             parts.append(f"Its score falls most without {_listed(helping)}.")
         else:
-            parts.append("Its score does not fall without any one of the titles in it.")
+            against = [influence.title for influence in reversed(self.influences) if influence.drop < 0][:3]
+            rises = f"; it rises most without {_listed(against)}" if against else ""
+            parts.append(f"Its score does not fall without any one of the titles in it{rises}.")
         alike: dict[tuple[str, tuple[str, ...]], list[str]] = {}
         for shared in self.shared:
             alike.setdefault((shared.column, shared.titles), []).append(shared.value)

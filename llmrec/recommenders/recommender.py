@@ -20,7 +20,7 @@ import torch
 
 from llmrec.backbones.causal_lm import ScoreRule
 from llmrec.backbones.generation import TextModel, load_text_model
-from llmrec.backbones.load import hub_reachable
+from llmrec.backbones.load import hub_reachable, resolve
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Histories
 from llmrec.errors import ArtifactError, ConfigError, ModelError, RequestError
@@ -38,7 +38,14 @@ from llmrec.recommenders.arguments import (
 from llmrec.recommenders.artifact import MANIFEST, find_model, load_artifact
 from llmrec.recommenders.diversity import MMR, POOL, SSD, diversified, token_vectors
 from llmrec.recommenders.evidence import measure
-from llmrec.recommenders.explain import Explanation, explain, own_language_model
+from llmrec.recommenders.explain import (
+    NOT_SUITING,
+    Explanation,
+    explain,
+    measured_alone,
+    own_language_model,
+    without_language_model,
+)
 from llmrec.recommenders.filters import Filter, ruled
 from llmrec.recommenders.grounding import GroundedRecommender
 from llmrec.recommenders.item_sources import language_model_of, replace_picture
@@ -136,10 +143,12 @@ class Recommender:
             raise ConfigError("grounding writes free text and has no score rule; leave one of the two out.")
         model_folder = find_model(folder)
         device = _checked_device(device)
-        model = load_artifact(model_folder, dtype=dtype, device=device)
+        # grounding reads titles with the untuned model, so its adapters have to stay apart
+        to_serve = decoding == "trie"
+        model = load_artifact(model_folder, dtype=dtype, device=device, to_serve=to_serve)
         if score_rule is not None:
             model = _scored_by(model, score_rule)
-        if decoding == "trie":  # grounding reads titles with the untuned model, so its adapters have to stay apart
+        if to_serve:
             model = ready_to_serve(model, prompt_cache_bytes=prompt_cache_mib << 20)
         made = GroundedRecommender if decoding == "grounding" else recommender_of
         ranker = made(model) if num_beams is None else made(model, num_beams=num_beams)
@@ -270,10 +279,18 @@ class Recommender:
 
         Raises:
             RequestError: the history is empty or holds the item, or an id is not in the catalogue.
-            ModelError: there is no such model, or the run began with random weights and none was named.
-            ConfigError: this recommender was made in memory, and no model was named.
+            ModelError: there is no such model.
+
+        What was measured stands alone, with a note that says so, where it does not say that the item suits, and where the recommender
+        has no language model (made in memory, or begun with random weights) and none was named.
         """
         evidence = measure(self, history, item_id, instruction=instruction)  # finds mistakes before a model is loaded
+        if isinstance(language_model, str):
+            resolve(language_model)  # a wrong name is said whether or not the model is asked
+        if not evidence.suits:
+            return measured_alone(evidence, NOT_SUITING)
+        if language_model is None and (why := without_language_model(self.folder)):
+            return measured_alone(evidence, why[0].upper() + why[1:])
         model = language_model if isinstance(language_model, TextModel) else self.text_model(language_model)
         return explain(self.catalog, history, evidence, model)
 

@@ -36,7 +36,17 @@ def test_a_run_of_one_layer_explains_with_all_thirty(shallow_run, capsys):
 @pytest.mark.slow
 def test_nothing_but_the_object_is_on_standard_output(tiny_run):
     found = call_alone("explain", tiny_run, *ASKED, "--json").json
-    assert set(found) == {"run", "history", "item", "text", "written_by", "refused", "evidence", "language_model"}
+    assert set(found) == {
+        "run",
+        "history",
+        "item",
+        "text",
+        "written_by",
+        "refused",
+        "evidence",
+        "language_model",
+        "note",
+    }
 
 
 def test_people_read_who_wrote_and_a_table_of_what_was_measured(tiny_run, capsys):

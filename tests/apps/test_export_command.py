@@ -1,6 +1,7 @@
 import json
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -32,6 +33,20 @@ def test_an_exported_run_of_soft_tokens_ranks_as_the_run_itself(poster_run, tmp_
         scores = plain(prompt).logits[0, -1, 300:400]
     expected = recommender_of(model).scores(Requests(Histories.from_lists([history.tolist()])))[0]
     assert scores.argsort(descending=True)[:20].tolist() == np.argsort(-expected)[:20].tolist()
+
+
+def test_the_map_says_which_item_a_token_is(tiny_run, tiny_code_run, tmp_path, capsys):
+    for run, name in ((tiny_run, "one"), (tiny_code_run, "several")):
+        call(capsys, "export", run, tmp_path / name)
+        tokenizer = AutoTokenizer.from_pretrained(tmp_path / name)
+        rows, catalog = pq.read_table(tmp_path / name / "items.parquet").to_pylist(), load_artifact(run).catalog
+        assert [(row["item_id"], row["title"]) for row in rows] == list(
+            zip(catalog.item_ids, catalog.titles, strict=True)
+        )
+        for row in rows[::50]:
+            ids = [row["token_id"]] if name == "one" else row["token_id"]
+            assert tokenizer(row["token"], add_special_tokens=False).input_ids == ids and len(ids) > (name == "several")
+        assert len({row["token"] for row in rows}) == len(rows)
 
 
 def test_what_lies_there_is_left_as_it_is(tiny_code_run, tmp_path, capsys):

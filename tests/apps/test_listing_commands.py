@@ -1,7 +1,10 @@
+import re
+
 import pytest
 
 from llmrec.evaluation.tasks import load_task
 from llmrec.prompting.templates import load_prompt
+from llmrec.recommenders.artifact import load_artifact
 from llmrec.resources import resource_path
 from tests.apps.calling import assert_one_sentence, call
 
@@ -50,3 +53,34 @@ def test_an_unknown_name_is_one_sentence_with_the_nearest(capsys, tmp_path, list
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(capsys):
     assert_one_sentence(call(capsys, "tasks", "--copy", "leave_one_out", "/dev/null"), "cannot write")
+
+
+def test_columns_stand_apart_and_sentences_are_whole(capsys):
+    lines = call(capsys, "prompts").out.splitlines()
+    rows = call(capsys, "prompts", "--json").json["prompts"]
+    assert len(lines) == len(rows) + 1
+    for line, row in zip(lines[1:], rows, strict=True):
+        assert re.split(r"  +", line.strip()) == [row["name"], row["kind"], row["description"]]
+    for row in call(capsys, "recipes", "--json").json["recipes"]:
+        assert row["description"].endswith(".") and ":." not in row["description"]
+
+
+def test_a_rendered_prompt_shows_what_the_model_reads(capsys, tiny_code_run, tiny_run):
+    for run in (tiny_code_run, tiny_run):
+        model = load_artifact(run)
+        found = call(capsys, "prompts", "--render", run, "--history", "50", "--history", "181", "--json").json
+        items = model.catalog.index(["50", "181"])
+        assert found["token_ids"] == model.encoder.encode(items).tolist() and found["num_tokens"] == len(
+            found["token_ids"]
+        )
+        first = model.item_tokens.base_vocab_size
+        for item in items:
+            row = model.item_tokens.sequences[item]
+            assert "".join(model.item_tokens.row_strings[token - first] for token in row) in found["text"]
+    out = call(capsys, "prompts", "--render", tiny_code_run, "--history", "50").out
+    assert "tokens; the answer begins behind them)" in out
+
+
+def test_what_cannot_be_rendered_is_one_sentence(capsys, tiny_run):
+    assert_one_sentence(call(capsys, "prompts", "--render", tiny_run, "--history", "x"), "no item id 'x'")
+    assert_one_sentence(call(capsys, "prompts", "--history", "50"), "belong to --render RUN")

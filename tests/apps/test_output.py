@@ -1,14 +1,32 @@
+"""What commands show: lines break between words."""
+
 import pytest
 
-from llmrec.apps.output import check_writable
-from llmrec.errors import LlmrecError
+from llmrec.apps.output import Screen
+
+TEXT = "A quiet film about two brothers who inherit an old cinema and its only guest."
 
 
-def test_places_that_cannot_be_written_are_said_before_the_work(tmp_path):
-    check_writable(tmp_path / "new" / "report.html")
-    assert list((tmp_path / "new").iterdir()) == []
-    (tmp_path / "file").write_text("")
-    with pytest.raises(LlmrecError, match="cannot write"):
-        check_writable(tmp_path / "file" / "report.html")
-    with pytest.raises(LlmrecError, match="a folder lies there"):
-        check_writable(tmp_path)
+@pytest.mark.parametrize("size", [1, 4, 1000])
+def test_a_line_that_grows_breaks_between_words(size):
+    shown: list[str] = []
+    screen = Screen(shown.append, 20)
+    for start in range(0, len(TEXT), size):
+        screen.write(TEXT[start : start + size])
+    screen.say("")
+    lines = "".join(shown).splitlines()
+    assert " ".join(line.strip() for line in lines) == TEXT and max(map(len, lines)) <= 20 and len(lines) > 3
+
+
+def test_a_text_keeps_its_indent_and_its_words():
+    shown: list[str] = []
+    Screen(shown.append, 24).say("You may like:\n   1. The Empire Strikes Back (1980)")
+    assert "".join(shown).splitlines() == ["You may like:", "   1. The Empire Strikes", "     Back (1980)"]
+
+
+def test_a_word_longer_than_the_line_is_shown_whole():
+    shown: list[str] = []
+    screen = Screen(shown.append, 5)
+    screen.write("abcdefghij kl")
+    screen.say("")
+    assert "".join(shown).split() == ["abcdefghij", "kl"]

@@ -9,9 +9,10 @@ from llmrec.backbones.generation import TextModel, generate_texts, load_text_mod
 from llmrec.data.catalog import Catalog
 from llmrec.data.folder import load_data
 from llmrec.data.interactions import Interactions
-from llmrec.errors import ConfigError, ModelError, RequestError
+from llmrec.errors import ModelError, RequestError
 from llmrec.recommenders.baselines import EaseR
-from llmrec.recommenders.explain import answer, as_text, details, explain, first_sentences, text_prompt
+from llmrec.recommenders.evidence import measure
+from llmrec.recommenders.explain import NOT_SUITING, answer, as_text, details, explain, first_sentences, text_prompt
 from llmrec.recommenders.recommender import Recommender
 from tests.recipes.running import run_here, settings
 from tests.tiny import tiny_backbone
@@ -47,27 +48,42 @@ def test_a_model_is_loaded_once_and_only_after_the_request_was_found_right(films
     films.explain(["50"], "172", tiny_model)
 
 
-def test_a_recommender_in_memory_needs_a_model_that_is_named(films):
-    with pytest.raises(ConfigError, match="made in memory, so it has no language model of its own"):
-        films.explain(["50"], "172")
+def test_a_recommender_in_memory_explains_by_what_was_measured_until_a_model_is_named(films):
+    found = films.explain(["50"], "172")
+    assert found.text == found.evidence.sentences and found.language_model is None and found.refused == ()
+    assert found.note.startswith("This recommender was made in memory, so it has no language model of its own.")
+    with pytest.raises(ModelError, match="made in memory, so it has no language model of its own"):
+        films.text_model()
     with pytest.raises(ModelError, match=r"got 'no such model'"):
         films.explain(["50"], "172", "no such model")
 
 
+def test_an_item_that_nothing_measured_speaks_for_is_not_said_to_suit(films, tiny_model):
+    items = [films.catalog.item_id(item) for item in range(200)]
+    scores = {item: drop.drop for item in items if item != "50" for drop in measure(films, ["50"], item).influences}
+    rises = min(scores, key=scores.get)
+    assert scores[rises] < 0
+    found = films.explain(["50"], rises, tiny_model)
+    assert not found.evidence.suits and found.written_by == "evidence" and found.language_model is None
+    assert "may not suit this history" in found.text and 'it rises most without "Star Wars"' in found.text
+    assert "suits you because" not in found.text and found.note == NOT_SUITING
+
+
 def test_a_run_of_a_folders_checkpoint_explains_with_that_checkpoint(tiny_run):
-    found = Recommender.from_pretrained(tiny_run).explain(["50"], "172")
-    assert found.language_model["source"] == "folder" and found.language_model["layers"] == "2 of 2 layers"
+    card = Recommender.from_pretrained(tiny_run).text_model().card
+    assert card["source"] == "folder" and card["layers"] == "2 of 2 layers"
 
 
 @pytest.mark.slow
-def test_a_run_that_began_with_random_weights_asks_for_a_model(few_users, tiny_model, tmp_path):
+def test_a_run_that_began_with_random_weights_explains_by_what_was_measured(few_users, tiny_model, tmp_path):
     scratch = "backbone.scratch={hidden_size: 16, num_layers: 1, num_heads: 2, dropout: 0.1}"
     more = (scratch, "items.place_unseen=false", "training.max_steps=1", "training.evaluate_every=1")
     run_here(settings(few_users, tiny_model, tmp_path / "run", *more))
     recommender = Recommender.from_pretrained(tmp_path / "run")
-    with pytest.raises(ModelError, match="trained from random weights"):
-        recommender.explain(["50"], "172")
-    assert recommender.explain(["50"], "172", tiny_model).evidence.num_history == 1
+    found = recommender.explain(["50"], "172")
+    assert found.evidence.influences and found.language_model is None and found.text == found.evidence.sentences
+    if found.evidence.suits:
+        assert "random weights" in found.note and "--language-model" in found.note
 
 
 def test_a_hostile_title_stays_a_title(smollm2_tokenizer):

@@ -1,0 +1,170 @@
+"""All settings of the recipes, read from their pydantic models and the comments beside the fields: the only place they stand."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import inspect
+import io
+import sys
+import textwrap
+import tokenize
+import types
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from llmrec.apps.train_command import recipe_names
+from llmrec.backbones.trained_parts import PartSettings
+from llmrec.config import Settings
+from llmrec.resources import resource_path
+
+_BOUNDS = {
+    "ge": "at least",
+    "gt": "above",
+    "le": "at most",
+    "lt": "below",
+    "min_length": "entries at least",
+    "max_length": "entries at most",
+}
+PAGE = """# All settings of the recipes
+
+Made by `llmrec recipes --settings`; `llmrec recipes NAME --settings` shows one recipe's in the terminal. A setting is written in a
+config (YAML, nested) or behind the command (`training.epochs=3`). Configs in `recipes/configs` hold what differs from these defaults.
+"""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting: its path with dots, what it may be, its default ("" where it must be given), and what it does."""
+
+    key: str
+    type: str
+    default: str
+    meaning: str
+
+
+def recipe_settings(name: str) -> list[Setting]:
+    """The settings of a recipe, in the order of its file."""
+    return _settings(recipe_model(name))
+
+
+def settings_page() -> str:
+    """All recipes' settings as Markdown."""
+    parts = [PAGE]
+    for name in recipe_names():
+        parts += [f"## {name}\n", "| setting | type | default | meaning |\n|---|---|---|---|"]
+        for setting in recipe_settings(name):
+            cells = (
+                f"`{setting.key}`",
+                setting.type,
+                f"`{setting.default}`" if setting.default else "required",
+                setting.meaning,
+            )
+            parts.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        parts.append("")
+    return "\n".join(parts)
+
+
+@cache
+def recipe_model(name: str) -> type[Settings]:
+    """The settings' model of a shipped recipe."""
+    spec = importlib.util.spec_from_file_location(f"recipes_{name}", resource_path("recipes") / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where pydantic and inspect look it up
+    spec.loader.exec_module(module)
+    own = [made for made in vars(module).values() if isinstance(made, type) and made.__module__ == module.__name__]
+    (model,) = (made for made in own if issubclass(made, PartSettings))
+    return model
+
+
+def _settings(model: type[Settings], prefix: str = "", default: Any = None) -> list[Setting]:
+    rows, said = [], _comments(model)
+    for name, field in model.model_fields.items():
+        key = f"{prefix}{name}"
+        given = getattr(default, name) if default is not None else field.get_default(call_default_factory=True)
+        block = _block(field.annotation)
+        if block is not None and given is not None and given is not PydanticUndefined:
+            rows += _settings(block, f"{key}.", given)
+            continue
+        shown = "" if given is PydanticUndefined else _plain(given)
+        rows.append(Setting(key, _type(field), shown, said.get(name, "")))
+        if block is not None:  # off by default; its own settings once it is on
+            rows += _settings(block, f"{key}.")
+    return rows
+
+
+def _block(annotation: Any) -> type[Settings] | None:
+    """The nested settings' model of `Model` or `Model | None`."""
+    found = [
+        part for part in (annotation, *get_args(annotation)) if isinstance(part, type) and issubclass(part, Settings)
+    ]
+    return found[0] if found and get_origin(annotation) in (None, Union, types.UnionType) else None
+
+
+def _type(field: FieldInfo) -> str:
+    bounds = [
+        f"{words} {getattr(limit, name)}"
+        for limit in field.metadata
+        for name, words in _BOUNDS.items()
+        if getattr(limit, name, None) is not None
+    ]
+    return ", ".join([_type_name(field.annotation), *bounds])
+
+
+def _type_name(annotation: Any) -> str:
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _type_name(parts[0])
+    if origin is Literal:
+        return " or ".join(map(str, parts))
+    if origin in (Union, types.UnionType):
+        return " or ".join(_type_name(part) for part in parts)
+    if origin is dict:
+        return f"{_type_name(parts[0])}: {_type_name(parts[1])}"
+    if origin in (list, tuple):
+        return f"list of {_type_name(parts[0])}"
+    names = {str: "text", int: "whole number", float: "number", bool: "true or false", type(None): "null"}
+    return names.get(annotation, getattr(annotation, "__name__", str(annotation)))
+
+
+def _plain(value: Any) -> str:
+    """A default as YAML has it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_plain, value))}]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_plain(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, Settings):
+        return _plain({name: getattr(value, name) for name in type(value).model_fields})
+    return str(value) if value != "" else '""'
+
+
+@cache
+def _comments(model: type[Settings]) -> dict[str, str]:
+    """What the comments behind a model's fields, or on the lines before them, say; of inherited fields too."""
+    said: dict[str, str] = {}
+    for owner in reversed(model.__mro__):
+        if not (issubclass(owner, Settings) and owner is not Settings):
+            continue
+        source = textwrap.dedent(inspect.getsource(owner))
+        comments = {
+            token.start[0]: token.string.lstrip("# ").strip()
+            for token in tokenize.generate_tokens(io.StringIO(source).readline)
+            if token.type == tokenize.COMMENT and not token.string.startswith("# fmt")
+        }
+        lines = source.splitlines()
+        for statement in ast.parse(source).body[0].body:
+            if not isinstance(statement, ast.AnnAssign):
+                continue
+            before, line = [], statement.lineno - 1
+            while line in comments and lines[line - 1].lstrip().startswith("#"):
+                before.insert(0, comments[line])
+                line -= 1
+            within = [comments[line] for line in range(statement.lineno, statement.end_lineno + 1) if line in comments]
+            said[statement.target.id] = " ".join(before + within)
+    return said
