@@ -91,7 +91,9 @@ def _plain_config(folder: Path) -> dict[str, Any] | None:
     config = read_json(folder / CONFIG, "settings of a LoRA adapter", ArtifactError)
     rank, alpha = config.get("r"), config.get("lora_alpha")
     is_plain = all(config.get(key, plain) == plain for key, plain in _PLAIN.items())
+    dropout = config.get("lora_dropout")
     is_number = type(rank) is int and rank >= 1 and isinstance(alpha, int | float) and abs(alpha) < 1e6
+    is_number = is_number and isinstance(dropout, int | float) and 0 <= dropout < 1
     return config if is_plain and is_number else None
 
 
