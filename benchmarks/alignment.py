@@ -26,8 +26,8 @@ from llmrec.engines.beam_search import beam_search
 from llmrec.engines.trie import TokenTrie
 from llmrec.evaluation.runner import evaluate
 from llmrec.evaluation.tasks import load_task
-from llmrec.prompting.alignment import AlignmentTexts, alignment_rows
-from llmrec.prompting.alignment_rows import AlignmentRows
+from llmrec.prompting.alignment import AlignmentTexts, alignment_examples
+from llmrec.prompting.alignment_examples import AlignmentExamples
 from llmrec.prompting.collators import NO_TARGET, Collator
 from llmrec.recommenders.artifact import load_artifact
 from llmrec.recommenders.language_model import LanguageModel, recommender_of
@@ -47,11 +47,11 @@ def flags() -> argparse.ArgumentParser:
     return result
 
 
-def rows_of(task: str, model: LanguageModel, data: Data) -> AlignmentRows:
+def rows_of(task: str, model: LanguageModel, data: Data) -> AlignmentExamples:
     """The rows of a task as training made them; no history is read by tasks about items."""
     texts = AlignmentTexts(data.catalog.titles)
     histories = data.interactions.histories
-    return alignment_rows(task, texts, histories, data.catalog, model.encoder, max_answer_tokens=64)
+    return alignment_examples(task, texts, histories, data.catalog, model.encoder, max_answer_tokens=64)
 
 
 @torch.no_grad()
@@ -95,17 +95,17 @@ def titles_of_items(model: LanguageModel, data: Data, items: int, seed: int) -> 
 def items_of_titles(model: LanguageModel, data: Data, items: int, seed: int) -> dict:
     """Whether the item with a title is among the first ten that the model names for it, and whether another's is."""
     rows = rows_of("title_to_item", model, data)
-    drawn = np.random.default_rng(seed).permutation(len(rows))[:items]
+    sampled = np.random.default_rng(seed).permutation(len(rows))[:items]
     trie = TokenTrie.from_item_tokens(model.item_tokens, model.backbone.device)
-    prompts = [row["input_ids"][row["labels"] == NO_TARGET] for row in (rows[int(row)] for row in drawn)]
+    prompts = [row["input_ids"][row["labels"] == NO_TARGET] for row in (rows[int(row)] for row in sampled)]
     found = np.concatenate([
-        beam_search(model.backbone, trie, prompts[start : start + ROWS_AT_ONCE], 10, score_rule=model.score_rule)[0].numpy()
+        beam_search(model.backbone, trie, prompts[start : start + ROWS_AT_ONCE], 10, softmax_scope=model.softmax_scope)[0].numpy()
         for start in range(0, len(prompts), ROWS_AT_ONCE)
     ])  # fmt: skip
-    true = rows.shown.about[drawn]
+    true = rows.shown.about[sampled]
     hits, controls = found == true[:, None], found == np.roll(true, 1)[:, None]
     return {
-        "items": len(drawn),
+        "items": len(sampled),
         "recall@1": float(hits[:, 0].mean()),
         "recall@10": float(hits.any(1).mean()),
         "shuffled_recall@10": float(controls.any(1).mean()),
@@ -116,7 +116,7 @@ def items_of_titles(model: LanguageModel, data: Data, items: int, seed: int) -> 
 def next_items(model: LanguageModel, data: Data, users: int) -> dict:
     """The test cases of leave_one_out over the whole catalogue."""
     task = load_task("leave_one_out").model_copy(update={"metrics": ("recall", "ndcg"), "ks": (10,)})
-    return evaluate(recommender_of(model), data, task, max_cases=users).metrics
+    return evaluate(recommender_of(model), data, task, max_instances=users).metrics
 
 
 def run(options: argparse.Namespace) -> dict:
@@ -128,7 +128,7 @@ def run(options: argparse.Namespace) -> dict:
             model = load_artifact(folder)
             model.backbone.eval()
             results[name] = {
-                "run": {key: model.card[key] for key in ("form", "score_rule", "layers")},
+                "run": {key: model.card[key] for key in ("form", "softmax_scope", "layers")},
                 "item_to_title": titles_of_items(model, data, options.items, options.seed),
                 "title_to_item": items_of_titles(model, data, options.items, options.seed),
                 "next_item": next_items(model, data, options.users),

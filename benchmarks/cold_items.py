@@ -30,7 +30,7 @@ import pyarrow.compute as pc
 from llmrec.backbones.text_encoder import encode_texts
 from llmrec.data.folder import Data, load_data
 from llmrec.data.readers import read_interactions, read_items
-from llmrec.data.splits import Cases, Split
+from llmrec.data.splits import Instances, Split
 from llmrec.evaluation.runner import evaluate
 from llmrec.evaluation.tasks import load_task
 from llmrec.files import write_arrow
@@ -50,7 +50,7 @@ SETTINGS = (
 
 def flags() -> argparse.ArgumentParser:
     """The command line."""
-    result = harness.parser(__doc__, quick={"epochs": 1, "max_cases": 100}, rounds=1)
+    result = harness.parser(__doc__, quick={"epochs": 1, "max_instances": 100}, rounds=1)
     default = Path(os.environ.get("LLMREC_BENCH_DATA", ".")) / "amazon14_beauty"
     result.add_argument("--data", type=Path, default=default, help="folder with items.jsonl.gz and interactions.tsv.gz")
     result.add_argument("--work", type=Path, default=Path("runs/cold_items"), help="folder for data, run and grown run")
@@ -58,7 +58,10 @@ def flags() -> argparse.ArgumentParser:
     result.add_argument("--seed", type=int, default=0, help="of the draw, the codes and the training")
     result.add_argument("--epochs", type=float, default=5, help="passes over the training rows")
     result.add_argument(
-        "--rule", choices=("level", "trie", "full"), default="trie", help="loss and score rule of the run"
+        "--softmax-scope",
+        choices=("level", "trie", "vocabulary"),
+        default="trie",
+        help="loss and softmax scope of the run",
     )
     result.add_argument("--max-cases", type=int, default=10_000, help="users asked at most, of either kind")
     return result
@@ -103,7 +106,7 @@ def train_and_add(options: argparse.Namespace) -> None:
     llmrec("tokenize", work / "warm", "--seed", options.seed)
     llmrec(
         "train", "next_item", "--config", "amazon_beauty_scratch", f"data={work / 'warm'}", f"output={work / 'run'}",
-        *SETTINGS, f"loss.rule={options.rule}", f"training.epochs={options.epochs}", f"seed={options.seed}",
+        *SETTINGS, f"loss.softmax_scope={options.softmax_scope}", f"training.epochs={options.epochs}", f"seed={options.seed}",
     )  # fmt: skip
     llmrec("add-items", work / "run", work / "new_items.parquet", "--out", work / "grown")
 
@@ -135,8 +138,8 @@ class TextNeighbours(DenseRecommender):
 class Asked:
     """Users whose last event is a new item, and as many others."""
 
-    of_new: Cases
-    of_old: Cases
+    of_new: Instances
+    of_old: Instances
     split: Split
     data: Data
     old_data: Data
@@ -150,25 +153,25 @@ def ask(options: argparse.Namespace) -> Asked:
     num_old = old_data.catalog.num_items
     is_new = split.test.targets >= num_old
     rng = np.random.default_rng(options.seed)
-    of_new, of_old = (rng.permutation(np.flatnonzero(rows))[: options.max_cases] for rows in (is_new, ~is_new))
+    of_new, of_old = (rng.permutation(np.flatnonzero(rows))[: options.max_instances] for rows in (is_new, ~is_new))
     of_old = np.sort(of_old[: len(of_new)])
     new_items = np.arange(num_old, data.catalog.num_items)
     assert split.train.counts()[new_items].sum() == 0, "no new item has an event before the last of a user"
     return Asked(_take(split.test, np.sort(of_new)), _take(split.test, of_old), split, data, old_data, new_items)
 
 
-def _take(cases: Cases, rows: np.ndarray) -> Cases:
-    return Cases(cases.users[rows], cases.histories.take(rows), cases.targets[rows], None)
+def _take(instances: Instances, rows: np.ndarray) -> Instances:
+    return Instances(instances.users[rows], instances.histories.take(rows), instances.targets[rows], None)
 
 
 def at_random_codes(model: LanguageModel, ids: SemanticIDs, num_old: int, seed: int) -> LanguageModel:
     """The same model with its new items at free codes drawn by seed."""
     sizes = np.array(ids.codebook_sizes)
-    drawn = np.random.default_rng(seed).integers(0, sizes, (4 * ids.num_items, len(sizes)))
-    drawn = drawn[ids.decode(drawn) < 0]
-    _, first = np.unique(drawn, axis=0, return_index=True)
-    drawn = drawn[np.sort(first)][: ids.num_items - num_old]
-    codes = np.concatenate([ids.codes[:num_old], drawn]).astype(np.int32)
+    sampled = np.random.default_rng(seed).integers(0, sizes, (4 * ids.num_items, len(sizes)))
+    sampled = sampled[ids.decode(sampled) < 0]
+    _, first = np.unique(sampled, axis=0, return_index=True)
+    sampled = sampled[np.sort(first)][: ids.num_items - num_old]
+    codes = np.concatenate([ids.codes[:num_old], sampled]).astype(np.int32)
     tokens = semantic_id_tokens(SemanticIDs(codes, ids.codebook_sizes), model.backbone.base_vocab_size)
     old = model.encoder
     encoder = PromptEncoder(
@@ -183,14 +186,14 @@ def measure(ranker: Ranker, asked: Asked) -> dict[str, dict]:
     task = load_task("leave_one_out").model_copy(update={"metrics": ("recall", "ndcg"), "ks": (10,)})
     knows_new = ranker.num_items == asked.data.catalog.num_items
     result = {}
-    for kind, cases in (("new_target", asked.of_new), ("old_target", asked.of_old)):
+    for kind, instances in (("new_target", asked.of_new), ("old_target", asked.of_old)):
         if kind == "old_target" or knows_new:
             data = asked.data if knows_new else asked.old_data
-            found = evaluate(ranker, data, task, split=replace(asked.split, test=cases))
+            found = evaluate(ranker, data, task, split=replace(asked.split, test=instances))
             result[kind] = found.metrics
-            assert found.slices["cold_target"]["num_users"] >= (len(cases) if kind == "new_target" else 0)
+            assert found.slices["cold_target"]["num_users"] >= (len(instances) if kind == "new_target" else 0)
     if knows_new and not isinstance(ranker, Popularity):  # to which all new items are equal
-        requests = Requests.from_cases(asked.of_new)
+        requests = Requests.from_instances(asked.of_new)
         items = ranker.rank(requests, 10, exclude_seen=True, candidates=asked.new_items).items
         hits = items == asked.of_new.targets[:, None]
         result["new_target_among_new"] = {f"recall@{k}": float(hits[:, :k].any(axis=1).mean()) for k in (2, 10)}
@@ -217,7 +220,7 @@ def run(options: argparse.Namespace) -> dict:
         "items": {"old": num_old, "new": num_items - num_old},
         "users": {"new_target": len(asked.of_new), "old_target": len(asked.of_old)},
         "chance": {"recall@10": 10 / num_items, "among_new": 10 / (num_items - num_old)},
-        "run": {key: before.card[key] for key in ("form", "score_rule", "layers")} | {"epochs": options.epochs},
+        "run": {key: before.card[key] for key in ("form", "softmax_scope", "layers")} | {"epochs": options.epochs},
         "results": {name: measure(ranker, asked) for name, ranker in rankers.items()},
     }
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from llmrec.data.catalog import Catalog
-from llmrec.data.click_files import PARTS, write_click_rows
-from llmrec.data.click_rows import PADDING, ClickRows, liked_events
+from llmrec.data.click_examples import PADDING, ClickExamples, liked_events
+from llmrec.data.click_files import PARTS, write_click_examples
 from llmrec.data.features import Features
 from llmrec.data.folder import Data, save_data
 
@@ -29,7 +29,7 @@ def read_rows(path: Path) -> list[dict]:
         return [json.loads(line) for line in file]
 
 
-def click_rows_of(rows: list[dict], dense: dict[int, int]) -> ClickRows:
+def click_rows_of(rows: list[dict], dense: dict[int, int]) -> ClickExamples:
     """Rows with items numbered as the catalogue has them."""
     histories = [[dense[item] for item in row["his"] if item != 0] for row in rows]
     width = max(len(history) for history in histories)
@@ -41,7 +41,7 @@ def click_rows_of(rows: list[dict], dense: dict[int, int]) -> ClickRows:
     )
     labels, times = np.array([bool(r["label"]) for r in rows]), np.array([r["timestamp"] for r in rows], dtype=np.int64)
     zeros = np.zeros(len(rows), np.int32)
-    return ClickRows(users, items, labels, padded, zeros, zeros, times)
+    return ClickExamples(users, items, labels, padded, zeros, zeros, times)
 
 
 def main() -> None:
@@ -62,7 +62,7 @@ def main() -> None:
     options.data.mkdir(parents=True)
     save_data(data, options.data)
     for name, rows in parts.items():
-        write_click_rows(options.data.parent / f"{options.data.name}_clicks" / f"{name}.parquet", rows)
+        write_click_examples(options.data.parent / f"{options.data.name}_clicks" / f"{name}.parquet", rows)
         print(f"{name}: {len(rows):,} rows of {len(np.unique(rows.users)):,} users, {rows.labels.mean():.3f} liked")
 
 

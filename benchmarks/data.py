@@ -63,12 +63,12 @@ def one_round(folder: Path) -> dict:
         result["prepare"] = [after - before for after, before in zip(clocks(), start, strict=True)]
     start = clocks()
     data = load_data(folder / "prepared")
-    cases = leave_one_out(data.interactions).test
+    instances = leave_one_out(data.interactions).test
     result["load_and_split"] = [after - before for after, before in zip(clocks(), start, strict=True)]
     result["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    asked = np.array([int(user_id.removeprefix("user-")) for user_id in data.user_ids])[cases.users]
+    asked = np.array([int(user_id.removeprefix("user-")) for user_id in data.user_ids])[instances.users]
     found = np.full(len(np.load(folder / "latest.npy")), -1, np.int32)
-    found[asked] = cases.targets  # items are numbered as in items.csv
+    found[asked] = instances.targets  # items are numbered as in items.csv
     result["same"] = bool(np.array_equal(found, np.load(folder / "latest.npy")))
     return result
 

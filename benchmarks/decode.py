@@ -6,7 +6,7 @@ Weights are random, items have 4 random codes of 256, prompts are random words: 
 Both sides are checked to find the same items in the same order with the same scores before anything is timed.
 
 `over_prefill` is a whole request over reading its prompt alone. It has two floors. `rows` counts token rows at the prompt's price,
-nothing for scoring: T for the prompt and K for each of the answer's tokens but the last; under the rule `trie`, where a beam
+nothing for scoring: T for the prompt and K for each of the answer's tokens but the last; under the scope `trie`, where a beam
 with one item left needs no reading, as many as ours read (`passes`). `products` is measured: the matrix products of the layers
 alone, in passes of as many rows as ours, over those of the prompt's pass; this is what the processor leaves possible, for a
 product of few rows waits for its weights. --returning N asks again for a user whose prompt was answered before and has grown
@@ -52,7 +52,9 @@ def flags() -> argparse.ArgumentParser:
     """The harness's flags and those of this bench."""
     result = harness.parser(__doc__, quick={"shape": "4x384", "prompt": 64, "rounds": 2, "batch": 1})
     result.add_argument("--shape", choices=SHAPES, default="smollm2-135m")
-    result.add_argument("--rule", choices=("full", "level", "trie"), default="full", help="the score rule")
+    result.add_argument(
+        "--softmax-scope", choices=("vocabulary", "level", "trie"), default="vocabulary", help="the softmax scope"
+    )
     result.add_argument("--prompt", type=int, default=128, help="tokens of a prompt")
     result.add_argument("--beams", type=int, default=20)
     result.add_argument("--batch", type=int, default=1, help="requests at a time")
@@ -152,7 +154,9 @@ def float32_scores(options: argparse.Namespace, items, vocab: int, prompts: list
 
     twin = make_backbone(options.shape, items, vocab, options.dtype, options.device).float()
     trie = TokenTrie.from_item_tokens(items, options.device)
-    return lambda found: score_candidates(twin, items, prompts, found, score_rule=options.rule, trie=trie).numpy()
+    return lambda found: score_candidates(
+        twin, items, prompts, found, softmax_scope=options.softmax_scope, trie=trie
+    ).numpy()
 
 
 def _lists(values) -> list:
@@ -171,7 +175,7 @@ def run(options: argparse.Namespace) -> dict:
     vocab = options.vocab or VOCABULARY[options.shape]
     items = make_items(options.items, vocab)
     backbone = make_backbone(options.shape, items, vocab, options.dtype, options.device)
-    peers = Generate(plain_model(backbone), items, options.beams, options.rule)
+    peers = Generate(plain_model(backbone), items, options.beams, options.softmax_scope)
     if not options.no_pack:
         pack(backbone)
     num_checked = max(options.batch, 1 if options.dtype == "float32" else CHECKED)
@@ -222,7 +226,13 @@ def make_requests(options: argparse.Namespace, backbone, items, prompts: list[np
 
     def search(asked):
         return beam_search(
-            backbone, trie, asked, options.beams, num_beams=options.beams, score_rule=options.rule, prompt_cache=cache
+            backbone,
+            trie,
+            asked,
+            options.beams,
+            num_beams=options.beams,
+            softmax_scope=options.softmax_scope,
+            prompt_cache=cache,
         )
 
     if not options.returning:
@@ -242,9 +252,9 @@ def summary(options: argparse.Namespace, timings: dict, passes: list[int]) -> di
     clock = harness.clock_of(options.device)
     medians = {name: statistics.median(getattr(timings[name], clock)) for name in ("ours", *options.peers)}
     read = options.returning or options.prompt
-    rows = sum(passes) if options.rule == "trie" else options.batch * (read + options.beams * (LEVELS - 1))
+    rows = sum(passes) if options.softmax_scope == "trie" else options.batch * (read + options.beams * (LEVELS - 1))
     return {
-        "score_rule": options.rule,
+        "softmax_scope": options.softmax_scope,
         "identical": True,
         "clock": clock,
         "requests_per_s": {name: options.batch / median for name, median in medians.items()},

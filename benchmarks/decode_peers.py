@@ -6,7 +6,7 @@
 | hf_prefill_once | the same | read once, its cache repeated for the beams and handed to `generate` |
 | hf_hash_mask | a logits processor with a dictionary of prefixes and a vocabulary-wide mask a beam, as MiniOneRec's | as hf |
 
-The rule `level` has no option of `generate`: a logits processor subtracts the log-sum over the level's tokens instead.
+The scope `level` has no option of `generate`: a logits processor subtracts the log-sum over the level's tokens instead.
 
 Letters: B requests, K beams, T prompt tokens, V tokens of the vocabulary, L tokens of an answer.
 """
@@ -26,7 +26,7 @@ Found = tuple[list[list[int]], torch.Tensor]  # items (B, K) and scores float (B
 class Generate:
     """`generate` with K beams over a catalogue, on a plain model whose vocabulary holds the item tokens."""
 
-    def __init__(self, model: torch.nn.Module, item_tokens: ItemTokens, num_beams: int, rule: str) -> None:
+    def __init__(self, model: torch.nn.Module, item_tokens: ItemTokens, num_beams: int, scope: str) -> None:
         self.model = model
         self.num_beams = num_beams
         self.length = item_tokens.max_length
@@ -43,7 +43,7 @@ class Generate:
                 node = node[token]
         low, high = item_tokens.sequences.min(axis=0).tolist(), item_tokens.sequences.max(axis=0).tolist()
         self.levels = [slice(first, last + 1) for first, last in zip(low, high, strict=True)]
-        self.rule = rule
+        self.scope = scope
         self.settings = GenerationConfig(
             num_beams=num_beams,
             num_return_sequences=num_beams,
@@ -51,7 +51,7 @@ class Generate:
             min_new_tokens=self.length,
             do_sample=False,
             length_penalty=0.0,
-            renormalize_logits=rule == "trie",
+            renormalize_logits=scope == "trie",
             pad_token_id=0,
             return_dict_in_generate=True,
             output_scores=True,
@@ -85,7 +85,7 @@ class Generate:
     @torch.no_grad()
     def _run(self, ids: torch.Tensor, processors: list[LogitsProcessor] | None = None, **rest: object) -> Found:
         processors = list(processors or [])
-        if self.rule == "level":
+        if self.scope == "level":
             processors.insert(0, _LevelSoftmax(self.levels, ids.shape[1]))
         out = self.model.generate(
             ids,

@@ -36,9 +36,9 @@ def make_events(num_users: int, num_items: int) -> Interactions:
     width = max(num_items // 5, EVENTS)
     weights = 1 / np.sqrt(np.arange(1, width + 1))
     cumulated = np.cumsum(weights / weights.sum())
-    drawn = np.searchsorted(cumulated, rng.random((num_users, EVENTS))).clip(max=width - 1)
+    sampled = np.searchsorted(cumulated, rng.random((num_users, EVENTS))).clip(max=width - 1)
     taste = rng.integers(0, 20, num_users)[:, None]
-    items = (drawn * 7919 + taste * (num_items // 20)) % num_items  # popular items of a taste lie apart
+    items = (sampled * 7919 + taste * (num_items // 20)) % num_items  # popular items of a taste lie apart
     return Interactions(np.arange(num_users + 1) * EVENTS, items.ravel().astype(np.int32), num_items)
 
 

@@ -54,7 +54,7 @@ class InnerProduct(DenseRecommender):
 
 
 @dataclass
-class Case:
+class Instance:
     """What all peers rank. requests: U; targets: int64 (U,)."""
 
     model: InnerProduct
@@ -68,7 +68,7 @@ class Case:
             yield self.requests.take(rows), self.targets[rows]
 
 
-def make_case(num_users: int, num_items: int, dim: int) -> Case:
+def make_instance(num_users: int, num_items: int, dim: int) -> Instance:
     """Random vectors, histories of HISTORY items each and targets that are not among them."""
     rng = np.random.default_rng(0)
     users, items = (rng.standard_normal((n, dim), dtype=np.float32) for n in (num_users, num_items))
@@ -78,34 +78,34 @@ def make_case(num_users: int, num_items: int, dim: int) -> Case:
         first[:, None] + np.cumsum(rng.integers(1, num_items // (HISTORY + 2), (num_users, HISTORY + 1)), 1)
     ) % num_items
     histories = Histories(np.arange(num_users + 1) * HISTORY, sequences[:, :HISTORY].ravel())
-    return Case(
+    return Instance(
         InnerProduct(users, items), Requests(histories, np.arange(num_users, dtype=np.int32)), sequences[:, HISTORY]
     )
 
 
-def gemm(case: Case) -> None:
+def gemm(instance: Instance) -> None:
     """The scores and nothing else, into one buffer."""
-    out = np.empty((BATCH, case.model.num_items), np.float32)
-    for start in range(0, len(case.targets), BATCH):
-        users = case.model.users[start : start + BATCH]
-        np.matmul(users, case.model.items_transposed, out=out[: len(users)])
+    out = np.empty((BATCH, instance.model.num_items), np.float32)
+    for start in range(0, len(instance.targets), BATCH):
+        users = instance.model.users[start : start + BATCH]
+        np.matmul(users, instance.model.items_transposed, out=out[: len(users)])
 
 
-def ours(case: Case) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def ours(instance: Instance) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """recall@k, NDCG@k and the number of items that tie with the target: float64 (U,) each."""
     counts = []
-    for requests, targets in case.batches():
-        scores, allowed = case.model.allowed_scores(requests, exclude_seen=True)
+    for requests, targets in instance.batches():
+        scores, allowed = instance.model.allowed_scores(requests, exclude_seen=True)
         counts.append(metrics.ranks_from_scores(scores, targets, allowed))
     greater, equal = (np.concatenate(part) for part in zip(*counts, strict=True))
     return metrics.recall(greater, equal, K), metrics.ndcg(greater, equal, K), equal
 
 
-def recbole_style(case: Case) -> tuple[np.ndarray, np.ndarray]:
+def recbole_style(instance: Instance) -> tuple[np.ndarray, np.ndarray]:
     """The method of RecBole's collector and metrics, written anew: recall@k and NDCG@k, float64 (U,)."""
     hits, positives = [], []
-    for requests, targets in case.batches():
-        scores = torch.from_numpy(case.model.scores(requests))
+    for requests, targets in instance.batches():
+        scores = torch.from_numpy(instance.model.scores(requests))
         rows = torch.arange(len(targets))
         scores[rows.repeat_interleave(HISTORY), torch.from_numpy(requests.histories.items).long()] = -torch.inf
         listed = scores.topk(K, dim=1).indices  # (B, k)
@@ -117,13 +117,13 @@ def recbole_style(case: Case) -> tuple[np.ndarray, np.ndarray]:
     return is_hit.sum(axis=1) / num_positive, (is_hit / np.log2(np.arange(2, K + 2))).sum(axis=1)
 
 
-def argsort_loop(case: Case, num_users: int) -> tuple[np.ndarray, np.ndarray]:
+def argsort_loop(instance: Instance, num_users: int) -> tuple[np.ndarray, np.ndarray]:
     """recall@k and NDCG@k of the first users, float64 (num_users,), one sort a user."""
     recall, ndcg = np.zeros(num_users), np.zeros(num_users)
     user = 0
-    for requests, targets in case.batches(num_users):
+    for requests, targets in instance.batches(num_users):
         seen = requests.histories.items.reshape(-1, HISTORY)
-        for scores, target, closed in zip(case.model.scores(requests), targets, seen, strict=True):
+        for scores, target, closed in zip(instance.model.scores(requests), targets, seen, strict=True):
             scores[closed] = -np.inf
             rank = list(np.argsort(-scores)).index(target) + 1
             recall[user], ndcg[user] = rank <= K, (rank <= K) / np.log2(rank + 1)
@@ -131,24 +131,26 @@ def argsort_loop(case: Case, num_users: int) -> tuple[np.ndarray, np.ndarray]:
     return recall, ndcg
 
 
-def make_data(case: Case) -> Data:
+def make_data(instance: Instance) -> Data:
     """The same users with two events more, the last one the test target, as data that `evaluate` takes."""
-    num_users, num_items = len(case.targets), case.model.num_items
-    events = np.concatenate([case.requests.histories.items.reshape(num_users, HISTORY), case.targets[:, None]], axis=1)
+    num_users, num_items = len(instance.targets), instance.model.num_items
+    events = np.concatenate(
+        [instance.requests.histories.items.reshape(num_users, HISTORY), instance.targets[:, None]], axis=1
+    )
     catalog = Catalog.from_rows([{"item_id": str(item), "title": str(item)} for item in range(num_items)])
     interactions = Interactions(np.arange(num_users + 1) * (HISTORY + 1), events.ravel(), num_items)
     return Data(catalog, interactions, Features(num_items), [str(user) for user in range(num_users)])
 
 
-def check(case: Case, sample: int) -> int:
+def check(instance: Instance, sample: int) -> int:
     """Raises NotIdentical unless all give each user the same metrics; returns how many targets tie with another item.
 
     Those users are left out: we count the expectation over their orders, a sort takes one of them.
     """
-    recall, ndcg, equal = ours(case)
+    recall, ndcg, equal = ours(instance)
     for name, (their_recall, their_ndcg) in (
-        ("recbole_style", recbole_style(case)),
-        ("argsort_loop", argsort_loop(case, sample)),
+        ("recbole_style", recbole_style(instance)),
+        ("argsort_loop", argsort_loop(instance, sample)),
     ):
         clear = equal[: len(their_recall)] == 0
         for what, mine, theirs in (("recall", recall, their_recall), ("NDCG", ndcg, their_ndcg)):
@@ -169,18 +171,18 @@ def flags() -> argparse.ArgumentParser:
 def run(options: argparse.Namespace) -> dict:
     """See the harness."""
     torch.set_num_threads(options.threads)
-    case = make_case(options.users, options.items, options.dim)
+    instance = make_instance(options.users, options.items, options.dim)
     sample = min(SAMPLE, options.users)
-    ties = check(case, sample)
-    data, task = make_data(case), load_task("leave_one_out")
+    ties = check(instance, sample)
+    data, task = make_data(instance), load_task("leave_one_out")
     split = task.split.make(data.interactions)
     timings = harness.measure(
         {
-            "gemm": lambda: gemm(case),
-            "ours": lambda: ours(case),
-            "evaluate": lambda: evaluate(case.model, data, task, split=split),
-            "recbole_style": lambda: recbole_style(case),
-            "argsort_loop": lambda: argsort_loop(case, sample),
+            "gemm": lambda: gemm(instance),
+            "ours": lambda: ours(instance),
+            "evaluate": lambda: evaluate(instance.model, data, task, split=split),
+            "recbole_style": lambda: recbole_style(instance),
+            "argsort_loop": lambda: argsort_loop(instance, sample),
         },
         options.rounds,
     )

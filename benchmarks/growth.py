@@ -45,7 +45,9 @@ def flags() -> argparse.ArgumentParser:
     """The harness's flags and those of this bench."""
     result = harness.parser(__doc__, quick={"rounds": 2})
     result.add_argument("--shape", choices=SHAPES, default="4x384")
-    result.add_argument("--rule", choices=("full", "level", "trie"), default="level", help="the score rule")
+    result.add_argument(
+        "--softmax-scope", choices=("vocabulary", "level", "trie"), default="level", help="the softmax scope"
+    )
     result.add_argument("--items", type=int, default=12_101)
     result.add_argument("--history", type=int, default=32, help="items")
     result.add_argument("--beams", type=int, default=20)
@@ -63,7 +65,7 @@ def run(options: argparse.Namespace) -> dict:
     vocab = VOCABULARY[options.shape]
     smallest = make_items(CHECKED_ITEMS, vocab)
     backbone = pack(make_backbone(options.shape, smallest, vocab, "float32", options.device))
-    check(backbone, smallest, options.rule)
+    check(backbone, smallest, options.softmax_scope)
     finish = torch.cuda.synchronize if options.device.startswith("cuda") else None
     points, seconds = {}, {}
     for axis, sizes in {**(QUICK if options.quick else AXES), "rules": ()}.items():
@@ -77,14 +79,14 @@ def run(options: argparse.Namespace) -> dict:
             size: (timing.median_wall if finish else timing.median) / batch[size] for size, timing in timings.items()
         }
         seconds |= {f"{axis} {size}": timing.to_json() for size, timing in timings.items()}
-    return {"score_rule": options.rule, "identical": True, "points": points, "seconds": seconds}
+    return {"softmax_scope": options.softmax_scope, "identical": True, "points": points, "seconds": seconds}
 
 
 def request(backbone, sizes: argparse.Namespace, vocab: int):
     """A call that answers one batch of the given sizes."""
     from llmrec.data.interactions import Histories
+    from llmrec.engines.allowed_items import AllowedItems
     from llmrec.engines.beam_search import beam_search
-    from llmrec.engines.open_items import OpenItems
     from llmrec.engines.trie import TokenTrie
 
     items = make_items(sizes.items, vocab)
@@ -101,8 +103,8 @@ def request(backbone, sizes: argparse.Namespace, vocab: int):
             prompts,
             sizes.beams,
             num_beams=sizes.beams,
-            open_items=OpenItems(trie, len(prompts), None, seen),
-            score_rule=sizes.rule,
+            allowed_items=AllowedItems(trie, len(prompts), None, seen),
+            softmax_scope=sizes.softmax_scope,
         )
 
     return answer
@@ -130,7 +132,7 @@ def ruled_requests(backbone, options: argparse.Namespace, vocab: int) -> dict[st
     ids = [f"B{item:09d}" for item in range(num_items)]
     categories = [str(item % 10) for item in range(num_items)]
     catalog = Catalog(pa.table({"item_id": ids, "title": ids, "category": categories}))
-    model = LanguageModel(backbone, items, CodesAlone(items), catalog, options.rule)
+    model = LanguageModel(backbone, items, CodesAlone(items), catalog, options.softmax_scope)
     recommender = Recommender(GenerativeRecommender(model, num_beams=options.beams), catalog)
     rng = np.random.default_rng(1)
 
@@ -148,7 +150,7 @@ def ruled_requests(backbone, options: argparse.Namespace, vocab: int) -> dict[st
     }
 
 
-def check(backbone, items, rule: str) -> None:
+def check(backbone, items, scope: str) -> None:
     """With as many beams as items the search is the order of all likelihoods."""
     from llmrec.engines.beam_search import beam_search
     from llmrec.engines.likelihood import score_candidates
@@ -156,9 +158,9 @@ def check(backbone, items, rule: str) -> None:
 
     prompt = items.flatten(np.arange(5))
     everything = np.arange(items.num_items)[None]
-    scores = score_candidates(backbone, items, [prompt], everything, score_rule=rule)[0]
+    scores = score_candidates(backbone, items, [prompt], everything, softmax_scope=scope)[0]
     trie = TokenTrie.from_item_tokens(items, backbone.device)
-    found, best = beam_search(backbone, trie, [prompt], items.num_items, score_rule=rule)
+    found, best = beam_search(backbone, trie, [prompt], items.num_items, softmax_scope=scope)
     harness.require_identical(sorted(found[0].tolist()) == list(range(items.num_items)), "an item is missing")
     difference = float((best[0] - scores[found[0].long()]).abs().max())
     harness.require_identical(difference < 1e-3, f"likelihoods differ by {difference:.2g}")

@@ -53,7 +53,7 @@ def flags() -> argparse.ArgumentParser:
 
 def write_run(folder: Path, num_items: int) -> None:
     """A run of a small random model with these many items."""
-    from llmrec.backbones.adapters import train_whole_model
+    from llmrec.backbones.adapters import train_full_model
     from llmrec.backbones.pretrained import random_backbone
     from llmrec.data.catalog import Catalog
     from llmrec.items.semantic_ids import SemanticIDs
@@ -77,7 +77,7 @@ def write_run(folder: Path, num_items: int) -> None:
     backbone = random_backbone("SmolLM2-135M-Instruct", seed=0, hidden_size=32, num_layers=1, num_heads=2, dropout=0.0)
     tokens = item_tokens_for("semantic_id", backbone, catalog, semantic_ids, max_title_tokens=32)
     backbone.add_item_table(ItemTable(tokens.row_levels, backbone.dim, norm=backbone.embedding_norm))
-    train_whole_model(backbone)
+    train_full_model(backbone)
     prompt = load_prompt("next_item/instruction")
     encoder = PromptEncoder(prompt, backbone.tokenizer, tokens, catalog, max_history=20, max_tokens=512)
     model = LanguageModel(backbone, tokens, encoder, catalog, "level")

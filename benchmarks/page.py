@@ -21,8 +21,8 @@ def write() -> None:
     """The plots of benchmarks/results/MACHINE/*.json, and the section of docs/speed.md."""
     folders = [folder for folder in sorted(RESULTS.iterdir()) if any(folder.glob("*.json"))]
     machines = [read(folder) for folder in folders]
-    pictures = [plots.write(results, folder) for results, folder in zip(machines, folders, strict=True)]
-    PAGE.write_text(with_results(PAGE.read_text(), section(machines, pictures)))
+    images = [plots.write(results, folder) for results, folder in zip(machines, folders, strict=True)]
+    PAGE.write_text(with_results(PAGE.read_text(), section(machines, images)))
 
 
 def read(folder: Path) -> Results:
@@ -36,13 +36,13 @@ def with_results(page: str, text: str) -> str:
     return f"{before}{BEGIN}\n{text}\n{rest[rest.index(END) :]}"
 
 
-def section(machines: Sequence[Results], pictures: Sequence[Sequence[tuple[Path, str]]]) -> str:
-    """Goals, and for every machine its ratios, floors and pictures, as Markdown."""
+def section(machines: Sequence[Results], images: Sequence[Sequence[tuple[Path, str]]]) -> str:
+    """Goals, and for every machine its ratios, floors and images, as Markdown."""
     parts = [_goals(machines)]
-    for results, drawn in zip(machines, pictures, strict=True):
+    for results, sampled in zip(machines, images, strict=True):
         parts += [f"### {_processor(results)}", _ratios(results), _rates(results), _floors(results)]
         parts += [_absent(results), _origins(results)]
-        parts += [f"![{alt}](../{path.relative_to(ROOT).as_posix()})" for path, alt in drawn]
+        parts += [f"![{alt}](../{path.relative_to(ROOT).as_posix()})" for path, alt in sampled]
     return "\n\n".join(part for part in parts if part)
 
 

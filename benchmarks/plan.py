@@ -42,37 +42,37 @@ QUICK = tuple(
 )  # fmt: skip
 
 FULL = (
-    _decode("full-135m-128", "--shape smollm2-135m --prompt 128 --rule full",
+    _decode("full-135m-128", "--shape smollm2-135m --prompt 128 --softmax-scope vocabulary",
             ("full, 135M, prompt 128, beside generate", "ratio.hf", 11, True),
             ("full, 135M, prompt 128, beside prefill once", "ratio.hf_prefill_once", 1.6, True),
             ("full, 135M, prompt 128, request over prefill", "over_prefill", 1.8, False)),
-    _decode("full-135m-512", "--shape smollm2-135m --prompt 512 --rule full --rounds 3",
+    _decode("full-135m-512", "--shape smollm2-135m --prompt 512 --softmax-scope vocabulary --rounds 3",
             ("full, 135M, prompt 512, beside generate", "ratio.hf", 16, True),
             ("full, 135M, prompt 512, request over prefill", "over_prefill", 1.25, False)),
-    _decode("trie-135m-128", "--shape smollm2-135m --prompt 128 --rule trie",
+    _decode("trie-135m-128", "--shape smollm2-135m --prompt 128 --softmax-scope trie",
             ("trie, 135M, prompt 128, beside generate", "ratio.hf", 14, True),
             ("trie, 135M, prompt 128, request over prefill", "over_prefill", 1.35, False)),
-    _decode("trie-135m-512", "--shape smollm2-135m --prompt 512 --rule trie --rounds 3",
+    _decode("trie-135m-512", "--shape smollm2-135m --prompt 512 --softmax-scope trie --rounds 3",
             ("trie, 135M, prompt 512, beside generate", "ratio.hf", 18, True),
             ("trie, 135M, prompt 512, request over prefill", "over_prefill", 1.1, False)),
-    _decode("full-135m-128-unpacked", "--shape smollm2-135m --prompt 128 --rule full --no-pack",
+    _decode("full-135m-128-unpacked", "--shape smollm2-135m --prompt 128 --softmax-scope vocabulary --no-pack",
             ("full, 135M, prompt 128, weights unpacked, beside generate", "ratio.hf", 11, True),
             ("full, 135M, prompt 128, weights unpacked, request over prefill", "over_prefill", 1.8, False)),
-    _decode("trie-135m-128-unpacked", "--shape smollm2-135m --prompt 128 --rule trie --no-pack --peers hf_prefill_once",
+    _decode("trie-135m-128-unpacked", "--shape smollm2-135m --prompt 128 --softmax-scope trie --no-pack --peers hf_prefill_once",
             ("trie, 135M, prompt 128, weights unpacked, request over prefill", "over_prefill", 1.35, False)),
     *(
-        _decode(f"{rule}-135m-{prompt}-batch8",
-            f"--shape smollm2-135m --prompt {prompt} --batch 8 --rule {rule} --rounds 3 --peers hf_prefill_once",
-            (f"{rule}, 135M, prompt {prompt}, batch 8, request over prefill", "over_prefill", limit, False))
-        for rule, prompt, limit in (("full", 128, 1.8), ("full", 512, 1.25), ("trie", 128, 1.35), ("trie", 512, 1.1))
+        _decode(f"{scope}-135m-{prompt}-batch8",
+            f"--shape smollm2-135m --prompt {prompt} --batch 8 --softmax-scope {scope} --rounds 3 --peers hf_prefill_once",
+            (f"{scope}, 135M, prompt {prompt}, batch 8, request over prefill", "over_prefill", limit, False))
+        for scope, prompt, limit in (("vocabulary", 128, 1.8), ("vocabulary", 512, 1.25), ("trie", 128, 1.35), ("trie", 512, 1.1))
     ),
-    _decode("full-4x384-128", "--shape 4x384 --prompt 128 --batch 8 --rule full --peers hf hf_prefill_once hf_hash_mask",
+    _decode("full-4x384-128", "--shape 4x384 --prompt 128 --batch 8 --softmax-scope vocabulary --peers hf hf_prefill_once hf_hash_mask",
             ("full, 4 x 384, batch 8, beside generate", "ratio.hf", 18, True),
             ("full, 4 x 384, batch 8, beside prefill once", "ratio.hf_prefill_once", 2.5, True)),
-    _decode("full-4x384-128-words", "--shape 4x384 --prompt 128 --batch 8 --rule full --vocab 49152"),
-    _decode("returning-135m-128", "--shape smollm2-135m --prompt 128 --returning 8 --rule full",
+    _decode("full-4x384-128-words", "--shape 4x384 --prompt 128 --batch 8 --softmax-scope vocabulary --vocab 49152"),
+    _decode("returning-135m-128", "--shape smollm2-135m --prompt 128 --returning 8 --softmax-scope vocabulary",
             ("returning user, 8 new tokens, 135M, prompt 128, beside generate", "ratio.hf", 25, True)),
-    _decode("full-135m-128-bf16", "--shape smollm2-135m --prompt 128 --rule full --dtype bfloat16"),
+    _decode("full-135m-128-bf16", "--shape smollm2-135m --prompt 128 --softmax-scope vocabulary --dtype bfloat16"),
     Run("training", "training", "--rounds 1 --targets 10"),
     Run("training-6-layers", "training", "--layers 6 --rounds 2 --targets 50"),
     Run("trie", "trie"),
@@ -89,21 +89,21 @@ FULL = (
 GPU_SHAPE = "--device cuda --shape smollm2-135m --prompt 128"
 GPU = (
     *(
-        _decode(f"gpu-{rule}-bf16-beams{beams}-batch{batch}",
-            f"{GPU_SHAPE} --dtype bfloat16 --rule {rule} --beams {beams} --batch {batch} --rounds {5 if batch < 16 else 3}")
-        for rule, beams in (("full", 20), ("trie", 20), ("full", 50))
+        _decode(f"gpu-{scope}-bf16-beams{beams}-batch{batch}",
+            f"{GPU_SHAPE} --dtype bfloat16 --softmax-scope {scope} --beams {beams} --batch {batch} --rounds {5 if batch < 16 else 3}")
+        for scope, beams in (("vocabulary", 20), ("trie", 20), ("vocabulary", 50))
         for batch in (1, 4, 16, 64)
     ),
     *(
-        _decode(f"gpu-{rule}-fp32-beams20-batch{batch}", f"{GPU_SHAPE} --rule {rule} --batch {batch} --rounds 3")
-        for rule in ("full", "trie")
+        _decode(f"gpu-{scope}-fp32-beams20-batch{batch}", f"{GPU_SHAPE} --softmax-scope {scope} --batch {batch} --rounds 3")
+        for scope in ("vocabulary", "trie")
         for batch in (1, 16)
     ),
     Run("gpu-training", "training", "--device cuda --layers 6 --rounds 3 --targets 10 50"),
     *(
         _decode(f"gpu-trie-bf16-beams50-batch{batch}",
-            f"{GPU_SHAPE} --dtype bfloat16 --rule trie --beams 50 --batch {batch} --rounds 3")
+            f"{GPU_SHAPE} --dtype bfloat16 --softmax-scope trie --beams 50 --batch {batch} --rounds 3")
         for batch in (1, 4, 16, 64)
     ),
-    _decode("gpu-full-fp32-beams20-batch64", f"{GPU_SHAPE} --rule full --batch 64 --rounds 3 --peers hf_prefill_once"),
+    _decode("gpu-full-fp32-beams20-batch64", f"{GPU_SHAPE} --softmax-scope vocabulary --batch 64 --rounds 3 --peers hf_prefill_once"),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The pictures of docs/speed.md: how many times longer peers take, and how time grows. SVG, the same numbers the same file."""
+"""The images of docs/speed.md: how many times longer peers take, and how time grows. SVG, the same numbers the same file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ AXES = {
 
 def write(results: dict[str, dict], folder: Path) -> list[tuple[Path, str]]:
     """ratios-BENCH.svg for each bench with peers and growth.svg where there is a growth.json: (path, words) each."""
-    pictures = []
+    images = []
     with matplotlib.rc_context(
         {"svg.hashsalt": "llmrec", "font.size": 10, "axes.spines.top": False, "axes.spines.right": False}
     ):
@@ -33,12 +33,12 @@ def write(results: dict[str, dict], folder: Path) -> list[tuple[Path, str]]:
             ]
             if bars:
                 alt = f"{bench}: times longer than llmrec: " + ", ".join(f"{name} {ratio:.3g}" for name, ratio in bars)
-                pictures.append((_save(_bars(bench, bars), folder / f"ratios-{bench}.svg"), alt))
+                images.append((_save(_bars(bench, bars), folder / f"ratios-{bench}.svg"), alt))
         for name, result in results.items():
             if "points" in result:
                 alt = "Seconds a request against " + ", ".join(AXES[axis] for axis in result["points"])
-                pictures.append((_save(_lines(result["points"]), folder / f"{name}.svg"), alt))
-    return pictures
+                images.append((_save(_lines(result["points"]), folder / f"{name}.svg"), alt))
+    return images
 
 
 def _save(figure: Figure, path: Path) -> Path:

@@ -17,7 +17,7 @@ At the top: 16 rows of different users, history lengths the 16-quantiles of the 
 | segments | rows one behind the other, attention a segment, nothing shared |
 | branches | what rows begin with alike is read once; under `branch` all rows of the user in one batch |
 | ours | branches as `llmrec train` runs them: frozen weights as oneDNN reads them where that pays (`packed`; backbones.frozen_linear) |
-| ours_level | the same under the rule `level`, softmax over the codes of the level: another loss, so not among the compared |
+| ours_level | the same under the scope `level`, softmax over the codes of the level: another loss, so not among the compared |
 
 With --device cuda times are the wall's (`clock`), packed rows go through flex attention, and no goal is judged.
 
@@ -54,7 +54,7 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from llmrec.backbones.adapters import add_lora, lora_parameters
-from llmrec.backbones.causal_lm import Backbone, LayerCount, ScoreRule
+from llmrec.backbones.causal_lm import Backbone, LayerCount, SoftmaxScope
 from llmrec.backbones.export import plain_model
 from llmrec.backbones.frozen_linear import FrozenLinear, frozen_weights_packed
 from llmrec.backbones.load import ModelSource
@@ -223,8 +223,8 @@ def make_ways(models: Models, rows: list[Row], *, one_user: bool) -> dict[str, W
     by_length = sorted(rows, key=lambda row: len(row["input_ids"]))
     mixed = [rows[row] for row in np.random.default_rng(0).permutation(len(rows))]
 
-    def own(batch: Batch, model: Backbone = backbone, rule: ScoreRule = "full") -> Tensor:
-        return model.next_token_loss(batch, rule=rule)[0] / num_targets
+    def own(batch: Batch, model: Backbone = backbone, scope: SoftmaxScope = "vocabulary") -> Tensor:
+        return model.next_token_loss(batch, scope=scope)[0] / num_targets
 
     def theirs(batch: Batch) -> Tensor:  # as their Trainer calls it
         return peer(**batch, num_items_in_batch=num_targets).loss
@@ -245,7 +245,7 @@ def make_ways(models: Models, rows: list[Row], *, one_user: bool) -> dict[str, W
         return ways
     return ways | {
         "grouped_all_logits": Way(batches(by_length, Collator(0)), theirs),
-        "ours_level": Way(shared, partial(own, model=faster, rule="level")),
+        "ours_level": Way(shared, partial(own, model=faster, scope="level")),
     }
 
 

@@ -71,9 +71,9 @@ def make_codes(num_items: int, levels: int, codebook: int) -> np.ndarray:
 
 def check(indexes: dict[str, object], codes: np.ndarray) -> None:
     """Raises NotIdentical unless all find the same children for a sample of prefixes of every length."""
-    drawn = np.random.default_rng(1).choice(len(codes), min(SAMPLE, len(codes)), replace=False)
+    sampled = np.random.default_rng(1).choice(len(codes), min(SAMPLE, len(codes)), replace=False)
     for depth in range(codes.shape[1]):
-        prefixes = codes[drawn, :depth]
+        prefixes = codes[sampled, :depth]
         wanted = indexes["ours"].children(prefixes)
         for name, index in indexes.items():
             num_checked = 1 if name == "compare" else len(prefixes)
@@ -141,10 +141,10 @@ def run(options: argparse.Namespace) -> dict:
 
 def time_steps(indexes: dict[str, object], codes: np.ndarray, options: argparse.Namespace) -> dict[str, list[float]]:
     """Milliseconds a step, name -> one an each depth; beams stand behind random items."""
-    drawn = np.random.default_rng(2).choice(len(codes), options.beams)
+    sampled = np.random.default_rng(2).choice(len(codes), options.beams)
     steps = {name: [] for name in indexes}
     for depth in range(options.levels):
-        ready = {name: index.prepare(codes[drawn, :depth]) for name, index in indexes.items()}
+        ready = {name: index.prepare(codes[sampled, :depth]) for name, index in indexes.items()}
         num_pairs, ready["compare"] = len(ready["compare"]), ready["compare"][:COMPARED]
         calls = {name: partial(index.step, ready[name], depth) for name, index in indexes.items()}
         slow = harness.measure({"compare": calls.pop("compare")}, min(3, options.rounds))["compare"]

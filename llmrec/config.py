@@ -36,6 +36,20 @@ MAX_SEED = 2**32 - 1  # numpy takes no larger one
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 
 
+# Names that settings had before, by how they end, and what they are called now.
+RENAMED = {
+    "row_lr": "embedding_lr",
+    "row_decay": "embedding_decay",
+    "prompt.rows": "prompt.targets",
+    "items.mention": "items.prompt_form",
+    "loss.rule": "loss.softmax_scope",
+    "next_item.rule": "next_item.softmax_scope",
+    "pictures": "images",
+    "knowledge": "generated_texts",
+    "watch": "monitor",
+}
+
+
 def check_seed(seed: int) -> None:
     """Raises ConfigError for a seed that settings would not take either."""
     if not 0 <= seed <= MAX_SEED:
@@ -120,6 +134,8 @@ def _in_words(
     override = _override_of(location, given)
     where = f"the argument {_shown(override)}" if override else f"'{path}'" if path else "the command line"
     if first["type"] in ("extra_forbidden", "invalid_key"):
+        if new_name := _renamed(key):
+            return f"the setting '{key}' in {where} is called '{new_name}' now; docs/settings.md lists all."
         nearest = process.extractOne(key, known_keys(model), scorer=fuzz.ratio)
         guess = f" Did you mean '{nearest[0]}'?" if nearest else ""
         return f"unknown setting '{key}' in {where}.{guess}"
@@ -130,6 +146,14 @@ def _in_words(
         message = f"it should be words, but YAML reads {yaml_kind(value)} there; put it in quotes"
     named = f"the setting '{key}' in {where}" if key else f"the settings in {where}"
     return f"{named} does not fit: {message} (it is {_shown(value)})."
+
+
+def _renamed(key: str) -> str | None:
+    """The name of today of a setting that was renamed; None where `key` never was one."""
+    for old, new in RENAMED.items():
+        if key == old or key.endswith(f".{old}"):
+            return key.removesuffix(old) + new
+    return None
 
 
 def _override_of(location: list[str], given: dict[tuple[str, ...], str]) -> str | None:

@@ -34,12 +34,12 @@ def ranks_from_scores(
     A few rows at a time: they stay in the processor's cache through both counts. Each row is counted for itself: counting a whole
     boolean row is one vector instruction after another, where counts along an axis of a matrix are not.
     """
-    num_cases, num_items = scores.shape
-    greater, equal = np.empty(num_cases), np.empty(num_cases)
+    num_instances, num_items = scores.shape
+    greater, equal = np.empty(num_instances), np.empty(num_instances)
     counted = np.empty((_ROWS_AT_ONCE, num_items), dtype=bool)
-    own = scores[np.arange(num_cases), targets][:, None]  # (U, 1)
-    for start in range(0, num_cases, _ROWS_AT_ONCE):
-        rows = slice(start, min(start + _ROWS_AT_ONCE, num_cases))
+    own = scores[np.arange(num_instances), targets][:, None]  # (U, 1)
+    for start in range(0, num_instances, _ROWS_AT_ONCE):
+        rows = slice(start, min(start + _ROWS_AT_ONCE, num_instances))
         some = counted[: rows.stop - rows.start]
         np.greater(scores[rows], own[rows], out=some)
         if allowed is not None:
@@ -52,7 +52,7 @@ def ranks_from_scores(
             equal[rows] = [np.count_nonzero(row) for row in some]
     equal -= 1.0
     if allowed is not None:
-        missed = ~allowed[np.arange(num_cases), targets]
+        missed = ~allowed[np.arange(num_instances), targets]
         greater[missed], equal[missed] = np.inf, 0.0
     return greater, equal
 
@@ -151,7 +151,7 @@ def popularity_bias(
     return recommended - np.where(lengths > 0, own, 0.5)
 
 
-# ------------------------------------------------------------------------------------------------------ click-through
+# ------------------------------------------------------------------------------------------------------ CTR
 
 
 def auc(labels: np.ndarray, scores: np.ndarray) -> float:
@@ -215,7 +215,7 @@ def logloss(labels: np.ndarray, probabilities: np.ndarray) -> float:
     return float(-np.log(np.where(labels, p, 1 - p)).mean())
 
 
-def click_figures(labels: np.ndarray, scores: np.ndarray, users: np.ndarray) -> dict[str, float]:
+def ctr_metrics(labels: np.ndarray, scores: np.ndarray, users: np.ndarray) -> dict[str, float]:
     """auc, gauc and logloss of probabilities: labels bool (N,), scores float (N,), users int (N,)."""
     return {"auc": auc(labels, scores), "gauc": gauc(labels, scores, users), "logloss": logloss(labels, scores)}
 
@@ -234,9 +234,9 @@ def bootstrap_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray
     rows = max(1, min(resamples, 4_000_000 // max(1, num_users)))  # 32 MB of draws at a time
     for start in range(0, resamples, rows):
         size = min(rows, resamples - start)
-        drawn = rng.integers(num_users, size=(size, num_users))
-        drawn += np.arange(size)[:, None] * num_users
-        times = np.bincount(drawn.ravel(), minlength=size * num_users).reshape(size, num_users)
+        sampled = rng.integers(num_users, size=(size, num_users))
+        sampled += np.arange(size)[:, None] * num_users
+        times = np.bincount(sampled.ravel(), minlength=size * num_users).reshape(size, num_users)
         means[start : start + size] = times.astype(np.float64) @ values / num_users
     return means
 

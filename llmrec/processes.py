@@ -35,12 +35,12 @@ def end_with_parent() -> None:
     parent = int(named)
     is_child = os.getppid() == parent  # else there is a launcher between the two
 
-    def watch() -> None:
+    def monitor() -> None:
         while os.getppid() == parent if is_child else _is_running(parent):
             time.sleep(INTERVAL)
         os._exit(1)
 
-    threading.Thread(target=watch, daemon=True, name="end with parent").start()
+    threading.Thread(target=monitor, daemon=True, name="end with parent").start()
 
 
 def _is_running(pid: int) -> bool:

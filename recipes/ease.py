@@ -2,13 +2,13 @@
 
     accelerate launch recipes/ease.py --config recipes/configs/ease/ml100k_posters.yaml data=DATA output=RUN stage=enrich
     accelerate launch recipes/ease.py --config recipes/configs/ease/ml100k_posters.yaml data=DATA output=RUN stage=adapter
-    accelerate launch recipes/ease.py --config recipes/configs/ease/ml100k_posters.yaml data=DATA output=RUN stage=click_through
+    accelerate launch recipes/ease.py --config recipes/configs/ease/ml100k_posters.yaml data=DATA output=RUN stage=ctr
 
 | stage | reads | writes |
 |---|---|---|
-| enrich | the items' fields | DATA/knowledge/NAME: a text an item (the same as `llmrec enrich`; resumes) |
+| enrich | the items' fields | DATA/generated_texts/NAME: a text an item (the same as `llmrec enrich`; resumes) |
 | adapter | those texts, the items' features | RUN/adapter/model: adapter and item vectors, trained and untrained; what texts cost |
-| click_through | those vectors, ratings; no language model | RUN/click_through: cells.jsonl, results.json, auc.svg, models/ |
+| ctr | those vectors, ratings; no language model | RUN/ctr: cells.jsonl, results.json, auc.svg, models/ |
 
 The adapter turns an item's features x into soft tokens i_1..i_nq that make the frozen language model say the text t:
 log p(t | x) = sum over l of log p(t_l | i_1..i_nq, t_<l) (EASE, CIKM 2024, doi 10.1145/3627673.3680048). Each stage goes on where it
@@ -32,36 +32,36 @@ from llmrec.backbones.causal_lm import Backbone
 from llmrec.backbones.text_encoder import encode_texts
 from llmrec.backbones.trained_parts import PartSettings, train_parts
 from llmrec.config import Seed, Settings
-from llmrec.data.click_rows import click_rows
+from llmrec.data.click_examples import click_examples
 from llmrec.data.features import Features
 from llmrec.data.folder import Data, load_data
 from llmrec.data.interactions import Interactions
 from llmrec.data.splits import Split, leave_one_out
-from llmrec.enrich.knowledge import knowledge_folder, load_knowledge
+from llmrec.enrich.generated_texts import generated_texts_folder, load_generated_texts
 from llmrec.enrich.open_provider import open_provider
 from llmrec.enrich.providers import ProviderError
 from llmrec.enrich.run import Enrichment
 from llmrec.enrich.settings import EnrichSettings
 from llmrec.errors import ConfigError
-from llmrec.evaluation.click_report import as_text, plot_click_table
-from llmrec.evaluation.clicks import click_table
+from llmrec.evaluation.clicks import ctr_table
+from llmrec.evaluation.ctr_report import as_text, plot_ctr_table
 from llmrec.evaluation.provenance import provenance
 from llmrec.evaluation.runner import evaluate
 from llmrec.evaluation.tasks import load_task
 from llmrec.files import content_hash, read_json, write_json
-from llmrec.nn.click_through import ModelKind
+from llmrec.nn.ctr import ModelKind
 from llmrec.nn.losses import info_nce
 from llmrec.nn.soft_tokens import SoftTokens
 from llmrec.prompting.packing import make_collator
 from llmrec.recommenders.artifact import MODEL_FOLDER
-from llmrec.recommenders.click_through import ClickSettings
-from llmrec.recommenders.collaborative import collaborative_factors
+from llmrec.recommenders.collaborative import collaborative_embeddings
+from llmrec.recommenders.ctr import CtrSettings
 from llmrec.recommenders.item_writing import SOFT
 from llmrec.recommenders.sasrec import SasRecRecommender, SasRecSettings
 from llmrec.recommenders.vector_artifact import load_item_vectors, save_adapter_run
 from llmrec.training.backbones import BackboneSettings, checked_packing, make_backbone, settle_dtype
-from llmrec.training.click_grid import Arm, cell_scores, run_click_grid
 from llmrec.training.command import begin_run, print_parts, recipe_main, refuse_sharded, settle_run_folder
+from llmrec.training.ctr_grid import Variant, cell_scores, run_ctr_grid
 from llmrec.training.estimate import Estimate
 from llmrec.training.inputs import training_inputs
 from llmrec.training.reconstruction import divide_texts, held_out_costs, soft_vectors, text_costs
@@ -91,13 +91,13 @@ class ReconstructionSettings(Settings):
 
 
 class TableSettings(Settings):
-    """The table of click-through models: every arm with every model and seed."""
+    """The table of CTR models: every arm with every model and seed."""
 
     # name of an arm -> run folder of a finished adapter stage, the first also before its training; {}: this run's own, as `adapter`
     adapters: dict[str, str] = Field(default_factory=dict)
     models: tuple[ModelKind, ...] = Field(("dnn", "dcn_v2", "din", "autoint"), min_length=1)
     seeds: tuple[Seed, ...] = Field((0, 1, 2, 3, 4), min_length=1)
-    model: ClickSettings = ClickSettings()
+    model: CtrSettings = CtrSettings()
     without_ids: bool = False  # every arm once more without the items' trained rows: what its features alone are worth
     rare_below: int = Field(20, ge=0)  # rows of items with fewer training rows are reported by themselves; 0: not
     sasrec_seeds: tuple[Seed, ...] = (0, 1, 2)  # (): no SASRec
@@ -108,9 +108,9 @@ class Ease(PartSettings):
 
     data: str
     output: str
-    stage: Literal["enrich", "adapter", "click_through"]
-    knowledge: str | None = (
-        None  # DATA/knowledge/NAME; None: the only one there is, or for the stage enrich the model's name
+    stage: Literal["enrich", "adapter", "ctr"]
+    generated_texts: str | None = (
+        None  # DATA/generated_texts/NAME; None: the only one there is, or for the stage enrich the model's name
     )
     enrich: EnrichSettings = EnrichSettings(model="SmolLM2-135M-Instruct")
     backbone: BackboneSettings = BackboneSettings()
@@ -124,7 +124,7 @@ class Ease(PartSettings):
 def fitted_events(data: Data) -> Interactions:
     """What collaborative vectors may know: no user's last two events, and nothing from after the click table's training rows."""
     train = leave_one_out(data.interactions).train
-    until = click_rows(data.interactions).train.times.max()
+    until = click_examples(data.interactions).train.times.max()
     kept = train.times <= until
     indptr = np.concatenate([[0], np.cumsum(kept)])[train.indptr]
     return Interactions(indptr, train.items[kept], train.num_items, train.times[kept])
@@ -137,7 +137,7 @@ def features_of(config: Ease, data: Data) -> Features:
 
 
 # -- stage enrich ---------------------------------------------------------------------------------------------------------------
-def write_knowledge(config: Ease, *, fresh: bool) -> None:
+def write_generated_texts(config: Ease, *, fresh: bool) -> None:
     """An LLM's text about every item; what was asked before is not asked again.
 
     Raises:
@@ -147,16 +147,18 @@ def write_knowledge(config: Ease, *, fresh: bool) -> None:
     if config.enrich.about != "items":
         raise ConfigError("this stage writes about items; texts about users: llmrec enrich DATA --about users.")
     data = load_data(config.data)
-    folder = knowledge_folder(Path(config.data), config.knowledge or Path(config.enrich.model).name)
+    folder = generated_texts_folder(Path(config.data), config.generated_texts or Path(config.enrich.model).name)
     if fresh and folder.exists():
         raise ConfigError(
             f"--fresh does not throw texts away that a model has written; to have them written anew, delete '{folder}' first."
         )
     enrichment = Enrichment(data, config.enrich, open_provider(config.enrich))
     Console().print(f"estimate: {enrichment.plan(probe=enrichment.provider.local)}")
-    knowledge = enrichment.run()
-    knowledge.save(folder)
-    statuses = ", ".join(f"{number:,} {status}" for status, number in knowledge.card["counts"]["statuses"].items())
+    generated_texts = enrichment.run()
+    generated_texts.save(folder)
+    statuses = ", ".join(
+        f"{number:,} {status}" for status, number in generated_texts.card["counts"]["statuses"].items()
+    )
     Console().print(f"{statuses or 'no texts'}; written to {folder}")
     if missing := len(enrichment.tally.failures) + len(enrichment.tally.unasked):
         raise ProviderError(
@@ -171,7 +173,7 @@ def reconstruction(config: Ease, soft: SoftTokens, first_id: int, contrast: torc
 
     def compute_loss(backbone: Backbone, batch: Batch) -> tuple[torch.Tensor, int]:
         hidden, targets = backbone.labelled_states(batch)  # (N, D), (N,)
-        loss = backbone.loss(hidden, targets, rule="full")
+        loss = backbone.loss(hidden, targets, scope="vocabulary")
         if contrast is not None:
             ids = batch["input_ids"]
             items = ((ids[ids >= first_id] - first_id) // soft.num_query_tokens).unique()
@@ -190,7 +192,7 @@ def id_vectors(config: Ease, data: Data, backbone: Backbone) -> torch.Tensor | N
         return None
     dim = config.reconstruction.contrast_dim
     check_collaborative_dim("reconstruction.contrast_dim", dim, data.catalog.num_items)
-    factors = torch.from_numpy(collaborative_factors("ease_r", fitted_events(data), dim)[0])
+    factors = torch.from_numpy(collaborative_embeddings("ease_r", fitted_events(data), dim)[0])
     generator = torch.Generator().manual_seed(config.seed)
     turned = torch.linalg.qr(torch.randn(backbone.dim, factors.shape[1], generator=generator)).Q.T  # (contrast_dim, D)
     return (factors @ turned).to(backbone.device)
@@ -202,7 +204,7 @@ def train_adapter(config: Ease, *, fresh: bool, dry_run: bool) -> Estimate | Non
     if (config := settle_run_folder(config, output, fresh=fresh)) is None:
         return None
     data = load_data(config.data)
-    knowledge = load_knowledge(data, config.knowledge)
+    generated_texts = load_generated_texts(data, config.generated_texts)
     config = config.model_copy(update={"backbone": settle_dtype(config.backbone, seed=config.seed)})
     backbone = make_backbone(config.backbone, seed=config.seed)
     soft = make_soft_tokens(config.soft, features_of(config, data), backbone, seed=config.seed)
@@ -212,28 +214,28 @@ def train_adapter(config: Ease, *, fresh: bool, dry_run: bool) -> Estimate | Non
     config = config.model_copy(update={"training": config.training.model_copy(update={"packing": packing})})
 
     texts = divide_texts(
-        backbone, knowledge.texts, seed=config.seed,
+        backbone, generated_texts.texts, seed=config.seed,
         **config.reconstruction.model_dump(include={"held_out", "max_text_tokens"}),
     )  # fmt: skip
     untrained = soft_vectors(soft)
     collate, size = make_collator(packing, backbone.tokenizer.pad_token_id), config.training.batch_size
 
-    def validate(max_cases: int = len(texts.held_out)) -> dict[str, float]:
-        costs, lengths = text_costs(backbone, texts.rows(texts.held_out[:max_cases]), collate, size)
+    def validate(max_instances: int = len(texts.held_out)) -> dict[str, float]:
+        costs, lengths = text_costs(backbone, texts.rows(texts.held_out[:max_instances]), collate, size)
         return {"reconstruction": float(costs.sum() / lengths.sum())}
 
-    training_rows = texts.rows(texts.trained)
+    training_examples = texts.rows(texts.trained)
     inputs = training_inputs(
-        data, fitted_events(data), backbone, features=config.soft.features, texts={"about items": knowledge.texts}
+        data, fitted_events(data), backbone, features=config.soft.features, texts={"about items": generated_texts.texts}
     )
-    begin_run(config, output, num_rows=len(training_rows), inputs=inputs, fresh=fresh)
-    lr = {"adapter_lr": config.training.adapter_lr, "row_lr": config.training.row_lr}
+    begin_run(config, output, num_rows=len(training_examples), inputs=inputs, fresh=fresh)
+    lr = {"adapter_lr": config.training.adapter_lr, "embedding_lr": config.training.embedding_lr}
     parts = trainable_parts(backbone, **lr, weight_decay=config.training.weight_decay)
-    print_parts(backbone, parts, num_rows=len(training_rows))
+    print_parts(backbone, parts, num_rows=len(training_examples))
     compute_loss = reconstruction(config, soft, backbone.first_vector_id(SOFT), id_vectors(config, data, backbone))
     trainer = train(
-        Objective(backbone, compute_loss), parts, training_rows, collate, validate, config.training, output, seed=config.seed,
-        num_cases=len(texts.held_out), dry_run=dry_run,
+        Objective(backbone, compute_loss), parts, training_examples, collate, validate, config.training, output, seed=config.seed,
+        num_instances=len(texts.held_out), dry_run=dry_run,
         criterion=Criterion("reconstruction", greater_is_better=False),
     )  # fmt: skip
     if dry_run:
@@ -242,7 +244,7 @@ def train_adapter(config: Ease, *, fresh: bool, dry_run: bool) -> Estimate | Non
         found = held_out_costs(backbone, texts, collate, size)
         card = {
             "seed": config.seed, "features": list(config.soft.features), "backbone": backbone.source.card(),
-            "layers": str(backbone.layers), "knowledge": knowledge.card, "data": data.card.get("name"),
+            "layers": str(backbone.layers), "generated_texts": generated_texts.card, "data": data.card.get("name"),
             "content_hash": data.content_hash(), "steps": trainer.state.global_step,
             "best_step": trainer.state.best_global_step, "reconstruction": found,
         }  # fmt: skip
@@ -255,43 +257,49 @@ def train_adapter(config: Ease, *, fresh: bool, dry_run: bool) -> Estimate | Non
     return None
 
 
-# -- stage click_through ---------------------------------------------------------------------------------------------------------
-def arms_of(config: Ease, data: Data) -> dict[str, Arm]:
-    """What an item is to a click-through model, by name: its id and what the name says; `ids` has nothing else."""
+# -- stage ctr ---------------------------------------------------------------------------------------------------------
+def variants_of(config: Ease, data: Data) -> dict[str, Variant]:
+    """What an item is to a CTR model, by name: its id and what the name says; `ids` has nothing else."""
     raw = features_of(config, data)
-    knowledge = load_knowledge(data, config.knowledge)
-    written = np.array([text is not None for text in knowledge.texts])
-    texts = encode_texts([text or "" for text in knowledge.texts], config.soft.text.encoder)
-    arms = {
-        "ids": Arm(True),
-        "raw features": Arm(True, {name: (raw[name], raw.present[name]) for name in raw}),
-        "knowledge text": Arm(True, {"knowledge": (texts, written)}),
+    generated_texts = load_generated_texts(data, config.generated_texts)
+    written = np.array([text is not None for text in generated_texts.texts])
+    texts = encode_texts([text or "" for text in generated_texts.texts], config.soft.text.encoder)
+    variants = {
+        "ids": Variant(True),
+        "raw features": Variant(True, {name: (raw[name], raw.present[name]) for name in raw}),
+        "generated text": Variant(True, {"generated_text": (texts, written)}),
     }
     for number, (name, folder) in enumerate((config.table.adapters or {"adapter": config.output}).items()):
         vectors = load_item_vectors(Path(folder) / "adapter", data.catalog.num_items, made_from=data.content_hash())
         if number == 0:
-            arms[f"untrained {name}"] = Arm(True, {"soft": (vectors["untrained"], vectors.present["untrained"])})
-        arms[name] = Arm(True, {"soft": (vectors["trained"], vectors.present["trained"])})
+            variants[f"untrained {name}"] = Variant(
+                True, {"soft": (vectors["untrained"], vectors.present["untrained"])}
+            )
+        variants[name] = Variant(True, {"soft": (vectors["trained"], vectors.present["trained"])})
     if config.table.without_ids:
-        arms |= {f"{name}, no ids": Arm(False, arm.item_inputs) for name, arm in arms.items() if arm.item_inputs}
-    return arms
+        variants |= {
+            f"{name}, no ids": Variant(False, variant.item_inputs)
+            for name, variant in variants.items()
+            if variant.item_inputs
+        }
+    return variants
 
 
 def rank_with_sasrec(
-    config: Ease, data: Data, split: Split, arms: dict[str, Arm], folder: Path, *, fresh: bool
+    config: Ease, data: Data, split: Split, variants: dict[str, Variant], folder: Path, *, fresh: bool
 ) -> list[dict]:
     """SASRec with each arm's item inputs, next item over the whole catalogue; a finished cell is read, not trained again, unless
     fresh."""
     task, lines = load_task("leave_one_out"), []
     for seed in config.table.sasrec_seeds:
-        for name, arm in arms.items():
+        for name, variant in variants.items():
             events, settings = split.fitted(task.fit), SasRecSettings(seed=seed)
             key = content_hash(
-                events.indptr, events.items, split.test.targets, settings.model_dump_json(), arm.digest()
+                events.indptr, events.items, split.test.targets, settings.model_dump_json(), variant.digest()
             )
             path = folder / f"{key}.json"
             if fresh or not path.exists():
-                ranker = SasRecRecommender.from_settings(settings, item_inputs=arm.item_inputs).fit(events)
+                ranker = SasRecRecommender.from_settings(settings, item_inputs=variant.item_inputs).fit(events)
                 found = evaluate(ranker, data, task, "test", split=split)
                 metrics = {each: found.metrics[each] for each in ("recall@10", "ndcg@10")}
                 write_json(path, {"model": "sasrec", "seed": seed, "metrics": metrics})
@@ -301,18 +309,18 @@ def rank_with_sasrec(
     return lines
 
 
-def click_stage(config: Ease, *, fresh: bool) -> None:
-    """Click-through models and SASRec on every arm; a table with intervals over users. fresh: cells that are there are made anew."""
-    folder = Path(config.output) / "click_through"
+def ctr_stage(config: Ease, *, fresh: bool) -> None:
+    """CTR models and SASRec on every arm; a table with intervals over users. fresh: cells that are there are made anew."""
+    folder = Path(config.output) / "ctr"
     data = load_data(config.data)
     loo = leave_one_out(data.interactions)
-    arms = arms_of(config, data)
-    split = click_rows(data.interactions)
+    variants = variants_of(config, data)
+    split = click_examples(data.interactions)
     table = config.table
-    lines = run_click_grid(
+    lines = run_ctr_grid(
         split,
         data.catalog.num_items,
-        arms,
+        variants,
         models=table.models,
         seeds=table.seeds,
         settings=table.model,
@@ -321,28 +329,26 @@ def click_stage(config: Ease, *, fresh: bool) -> None:
         fresh=fresh,
     )
     scores = [cell_scores(folder, line) for line in lines]
-    results = click_table(split.test, lines, scores)
+    results = ctr_table(split.test, lines, scores)
     seen = np.bincount(split.train.items, minlength=data.catalog.num_items)[split.test.items]
-    rare = (
-        click_table(split.test, lines, scores, only=seen < table.rare_below) if (seen < table.rare_below).any() else []
-    )
-    references = [name for name in arms if name == "raw features" or name.startswith("untrained ")][:2]
-    against = {name: click_table(split.test, lines, scores, reference=name) for name in references}
-    with_ids = {name: arm for name, arm in arms.items() if arm.use_ids}
+    rare = ctr_table(split.test, lines, scores, only=seen < table.rare_below) if (seen < table.rare_below).any() else []
+    references = [name for name in variants if name == "raw features" or name.startswith("untrained ")][:2]
+    against = {name: ctr_table(split.test, lines, scores, reference=name) for name in references}
+    with_ids = {name: variant for name, variant in variants.items() if variant.use_ids}
     ranked = rank_with_sasrec(config, data, loo, with_ids, folder / "sasrec", fresh=fresh)
-    facts = provenance("recipes/ease.py stage=click_through", seed=config.seed)
+    facts = provenance("recipes/ease.py stage=ctr", seed=config.seed)
     write_json(
         folder / "results.json",
         {
             "facts": facts,
             "protocol": split.card,
-            "click_through": results,
+            "ctr": results,
             "against": against,
             "rare_items": rare,
             "sasrec": ranked,
         },
     )
-    plot_click_table(results, folder / "auc.svg")
+    plot_ctr_table(results, folder / "auc.svg")
     Console().print(as_text(results))
     Console().print(f"the table is in {folder / 'results.json'}, its plot in {folder / 'auc.svg'}")
 
@@ -360,9 +366,9 @@ def main(config: Ease, *, fresh: bool, dry_run: bool = False) -> Estimate | None
         return train_adapter(config, fresh=fresh, dry_run=dry_run)
     if PartialState().is_main_process:  # the other stages are one process's work
         if config.stage == "enrich":
-            write_knowledge(config, fresh=fresh)
+            write_generated_texts(config, fresh=fresh)
         else:
-            click_stage(config, fresh=fresh)
+            ctr_stage(config, fresh=fresh)
     return None
 
 

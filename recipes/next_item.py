@@ -21,16 +21,16 @@ from pydantic import Field, field_validator
 from torch.nn.functional import dropout
 
 from llmrec.backbones.adapters import trainable_parts
-from llmrec.backbones.causal_lm import Backbone, ScoreRule
-from llmrec.backbones.pictures import picture_paths
+from llmrec.backbones.causal_lm import Backbone, SoftmaxScope
+from llmrec.backbones.images import image_paths
 from llmrec.backbones.text_encoder import encode_texts
 from llmrec.backbones.trained_parts import PartSettings, TrainedPart, train_parts
-from llmrec.backbones.vision_language import encode_pictures
+from llmrec.backbones.vision_language import encode_vision_tokens
 from llmrec.config import Seed, Settings
 from llmrec.data.folder import Data, load_data
 from llmrec.data.splits import Split
 from llmrec.enrich.alignment_texts import alignment_texts
-from llmrec.enrich.knowledge import load_knowledge
+from llmrec.enrich.generated_texts import load_generated_texts
 from llmrec.errors import ConfigError
 from llmrec.evaluation.tasks import load_task
 from llmrec.evaluation.validation import ranking_validation
@@ -40,15 +40,15 @@ from llmrec.items.row_features import nearest_seen, row_features
 from llmrec.items.semantic_ids import SemanticIDs
 from llmrec.nn.item_table import ItemTable
 from llmrec.nn.soft_tokens import SoftItemTable
-from llmrec.prompting.alignment import alignment_rows, find_task
-from llmrec.prompting.collators import AnswerRows, DenseRows
+from llmrec.prompting.alignment import alignment_examples, find_task
+from llmrec.prompting.collators import AllPositionExamples, LastItemExamples
 from llmrec.prompting.encoder import PromptEncoder
 from llmrec.prompting.mixture import Mixture, Source, share_lines
 from llmrec.prompting.packing import make_collator
 from llmrec.prompting.templates import load_prompt
 from llmrec.recommenders.artifact import MODEL_FOLDER, save_artifact
-from llmrec.recommenders.collaborative import collaborative_factors
-from llmrec.recommenders.item_writing import item_mentions, item_tokens_for, soft_prompt_ids
+from llmrec.recommenders.collaborative import collaborative_embeddings
+from llmrec.recommenders.item_writing import item_prompt_sequences, item_tokens_for, soft_prompt_ids
 from llmrec.recommenders.language_model import LanguageModel, recommender_of
 from llmrec.training.backbones import (
     BackboneSettings,
@@ -69,7 +69,7 @@ from llmrec.training.soft_tokens import (
     make_soft_tokens,
     soft_features,
 )
-from llmrec.training.trainer import Batch, ComputeLoss, Objective, TrainingRows, TrainingSettings, train
+from llmrec.training.trainer import Batch, ComputeLoss, Objective, TrainingExamples, TrainingSettings, train
 
 if TYPE_CHECKING:
     from transformers import TrainerState
@@ -81,7 +81,7 @@ class ItemSettings(Settings):
 
     form: Literal["text", "unique_id", "semantic_id", "soft"] = "semantic_id"  # of the answer; soft: by inner product
     # in prompts, side by side; (): as answered. image: the vision tokens of a vision-language model
-    mention: tuple[Literal["text", "unique_id", "semantic_id", "soft", "image"], ...] = ()
+    prompt_form: tuple[Literal["text", "unique_id", "semantic_id", "soft", "image"], ...] = ()
     semantic_ids: str | None = None  # a folder `llmrec tokenize` wrote; None: the only ones in the data folder
     start: Literal["text", "collaborative", "random"] = "text"  # what item rows are initialised from
     collaborative_dim: int = Field(256, ge=1)
@@ -91,15 +91,15 @@ class ItemSettings(Settings):
     place_unseen: bool = True
 
     @property
-    def mention_forms(self) -> tuple[str, ...]:
+    def prompt_forms(self) -> tuple[str, ...]:
         """How prompts mention items; soft answers are mentioned by their soft tokens."""
-        return self.mention or (("soft",) if self.form == "soft" else ())
+        return self.prompt_form or (("soft",) if self.form == "soft" else ())
 
 
-class PictureSettings(Settings):
-    """How pictures stand in prompts, where items.mention says image."""
+class ImageSettings(Settings):
+    """How images stand in prompts, where items.prompt_form says image."""
 
-    max_tokens: int = Field(64, ge=1)  # vision tokens of a picture at most: its resolution is capped by them
+    max_tokens: int = Field(64, ge=1)  # vision tokens of an image at most: its resolution is capped by them
     on_broken: Literal["skip", "fail"] = "skip"
 
 
@@ -107,7 +107,9 @@ class PromptSettings(Settings):
     """How the model is asked."""
 
     name: str = "next_item/bare"  # a shipped prompt, or the path of one
-    rows: Literal["dense", "answer"] = "dense"  # dense: every history item is a target (bare prompts only)
+    targets: Literal["all_positions", "last_item"] = (
+        "all_positions"  # all_positions: every history item is a target (bare prompts only)
+    )
     max_history: int = Field(50, ge=1)  # items
     history_step: int = Field(
         1, ge=1
@@ -116,9 +118,9 @@ class PromptSettings(Settings):
 
 
 class LossSettings(Settings):
-    """What is minimised; decoding scores items by the same rule."""
+    """What is minimised; decoding scores items in the same softmax scope."""
 
-    rule: ScoreRule | None = None  # None: level, or full for the text form
+    softmax_scope: SoftmaxScope | None = None  # None: level, or full for the text form
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     hidden_dropout: float = Field(0.0, ge=0, lt=1)  # of the hidden states the head reads
 
@@ -129,7 +131,7 @@ class AlignmentSettings(Settings):
     tasks: dict[str, float] = Field({})  # task -> how often an epoch holds each of its rows; empty: no alignment
     next_item: float = Field(1.0, gt=0)  # the same of the next item's rows
     description: tuple[str, ...] = ()  # columns of the catalogue that describe an item
-    knowledge: str | None = None  # or texts that `llmrec enrich` wrote about the items
+    generated_texts: str | None = None  # or texts that `llmrec enrich` wrote about the items
     queries: str | None = None  # texts of `llmrec enrich`: what somebody who wants the item would ask for
     preferences: str | None = None  # texts of `llmrec enrich` about the users
     max_answer_tokens: int = Field(64, ge=2)  # of an answer in words
@@ -159,8 +161,8 @@ class NextItem(PartSettings):
     output: str
     backbone: BackboneSettings = BackboneSettings()
     items: ItemSettings = ItemSettings()
-    soft: SoftTokenSettings = SoftTokenSettings()  # where items.form or items.mention says soft
-    pictures: PictureSettings = PictureSettings()
+    soft: SoftTokenSettings = SoftTokenSettings()  # where items.form or items.prompt_form says soft
+    images: ImageSettings = ImageSettings()
     prompt: PromptSettings = PromptSettings()
     train: tuple[TrainedPart, ...] = ()  # (): lora (whole, from scratch) and what the form of the items brings along
     loss: LossSettings = LossSettings()
@@ -175,8 +177,8 @@ def settle_parts(config: NextItem) -> NextItem:
     """The settings with the list of trained parts in the place of none."""
     if config.train:
         return config
-    forms = {config.items.form, *config.items.mention_forms}
-    parts = ["lora" if config.backbone.scratch is None else "whole"]
+    forms = {config.items.form, *config.items.prompt_forms}
+    parts = ["lora" if config.backbone.scratch is None else "full"]
     parts += ["semantic_adapter"] if "soft" in forms else []
     parts += ["item_table"] if config.items.form != "text" else []
     return config.model_copy(update={"train": tuple(parts)})
@@ -184,9 +186,9 @@ def settle_parts(config: NextItem) -> NextItem:
 
 def settle_packing(config: NextItem, backbone: Backbone) -> NextItem:
     """The settings with a way to batch in the place of "auto". Raises ConfigError or ModelError for one that cannot work."""
-    if config.training.packing == "branches" and config.prompt.rows == "dense":
+    if config.training.packing == "branches" and config.prompt.targets == "all_positions":
         raise ConfigError(
-            "training.packing=branches joins the answer rows of a user, but prompt.rows=dense reads all of a user's targets in one "
+            "training.packing=branches joins the answer rows of a user, but prompt.targets=all_positions reads all of a user's targets in one "
             "row as it is; set training.packing=segments."
         )
     packing = checked_packing(config.training.packing, backbone)
@@ -198,13 +200,13 @@ def make_model(
 ) -> LanguageModel:
     """The backbone with item tokens, trained parts and prompt."""
     check_positions(backbone, config.prompt.max_tokens)
-    if config.items.form == "soft" or "soft" in config.items.mention:
+    if config.items.form == "soft" or "soft" in config.items.prompt_form:
         features = soft_features(config.soft, data, split.train, seed=config.seed)
         backbone.add_vectors("soft", make_soft_tokens(config.soft, features, backbone, seed=config.seed))
-    if "image" in config.items.mention:
-        paths = picture_paths(data.catalog, data.folder)
-        pictures = encode_pictures(backbone, paths, item_ids=data.catalog.item_ids, **config.pictures.model_dump())
-        backbone.add_vectors("image", pictures)
+    if "image" in config.items.prompt_form:
+        paths = image_paths(data.catalog, data.folder)
+        images = encode_vision_tokens(backbone, paths, item_ids=data.catalog.item_ids, **config.images.model_dump())
+        backbone.add_vectors("image", images)
     lengths = {"max_title_tokens": config.items.max_title_tokens}
     tokens = item_tokens_for(config.items.form, backbone, data.catalog, codes, **lengths)
     if config.items.form == "soft":
@@ -218,11 +220,11 @@ def make_model(
     encoder = PromptEncoder(
         load_prompt(config.prompt.name), backbone.tokenizer, tokens, data.catalog,
         max_history=config.prompt.max_history, history_step=config.prompt.history_step, max_tokens=config.prompt.max_tokens,
-        mentions=item_mentions(config.items.mention_forms, tokens, backbone, data.catalog, **lengths),
+        prompt_sequences=item_prompt_sequences(config.items.prompt_forms, tokens, backbone, data.catalog, **lengths),
         soft_prompt=soft_prompt_ids(backbone),
     )  # fmt: skip
-    rule = config.loss.rule or ("full" if config.items.form == "text" else "level")
-    return LanguageModel(backbone, tokens, encoder, data.catalog, rule, config.items.mention_forms)
+    scope = config.loss.softmax_scope or ("vocabulary" if config.items.form == "text" else "level")
+    return LanguageModel(backbone, tokens, encoder, data.catalog, scope, config.items.prompt_forms)
 
 
 def trained_rows(config: NextItem, data: Data, split: Split, backbone: Backbone, tokens: ItemTokens) -> ItemTable:
@@ -240,7 +242,7 @@ def start_features(config: NextItem, data: Data, split: Split) -> np.ndarray:
         return encode_texts(data.catalog.texts())
     dim = config.items.collaborative_dim
     check_collaborative_dim("items.collaborative_dim", dim, data.catalog.num_items)
-    return collaborative_factors("ease_r", split.train, dim)[0]
+    return collaborative_embeddings("ease_r", split.train, dim)[0]
 
 
 def place_unseen(model: LanguageModel, data: Data, split: Split) -> int:
@@ -254,19 +256,19 @@ def place_unseen(model: LanguageModel, data: Data, split: Split) -> int:
 
 
 # -- rows -----------------------------------------------------------------------------------------------------------------------
-def training_rows(config: NextItem, data: Data, split: Split, encoder: PromptEncoder) -> TrainingRows:
+def training_examples(config: NextItem, data: Data, split: Split, encoder: PromptEncoder) -> TrainingExamples:
     """The next item's rows, and those of alignment tasks among them."""
-    make_rows = DenseRows if config.prompt.rows == "dense" else AnswerRows
+    make_rows = AllPositionExamples if config.prompt.targets == "all_positions" else LastItemExamples
     rows = make_rows(encoder, split.train.histories)
     wanted = config.alignment
     if not wanted.tasks:
         return rows
-    named = wanted.model_dump(include={"description", "knowledge", "queries", "preferences"})
+    named = wanted.model_dump(include={"description", "generated_texts", "queries", "preferences"})
     texts = alignment_texts(data, split, **named)
     sources = [Source("next_item", rows, wanted.next_item)]
     for name, times in wanted.tasks.items():
         if times:
-            aligned = alignment_rows(
+            aligned = alignment_examples(
                 name, texts, split.train.histories, data.catalog, encoder, max_answer_tokens=wanted.max_answer_tokens
             )
             sources.append(Source(name, aligned, times))
@@ -288,7 +290,7 @@ def objective(config: NextItem, model: LanguageModel) -> ComputeLoss:
             return item_loss(backbone, hidden, targets), len(targets)
         # Answers in words compete with all that the model can say; items only with what the decoder has them compete with.
         is_word = targets < backbone.base_vocab_size
-        words = backbone.loss(hidden[is_word], targets[is_word], rule="full", label_smoothing=smoothing)
+        words = backbone.loss(hidden[is_word], targets[is_word], scope="vocabulary", label_smoothing=smoothing)
         return words + item_loss(backbone, hidden[~is_word], targets[~is_word]), len(targets)
 
     return compute_loss
@@ -296,11 +298,13 @@ def objective(config: NextItem, model: LanguageModel) -> ComputeLoss:
 
 def inputs_of(config: NextItem, data: Data, split: Split, model: LanguageModel) -> dict[str, str]:
     """What this training is begun on: it goes on over nothing else."""
-    forms, aligned = {config.items.form, *config.items.mention_forms}, config.alignment
+    forms, aligned = {config.items.form, *config.items.prompt_forms}, config.alignment
     features = (*(config.soft.features if "soft" in forms else ()), *(["image"] if "image" in forms else ()))
-    named = {aligned.knowledge: "items", aligned.queries: "items", aligned.preferences: "users"}
+    named = {aligned.generated_texts: "items", aligned.queries: "items", aligned.preferences: "users"}
     texts = {
-        name: load_knowledge(data, name, about=about).texts for name, about in named.items() if name and aligned.tasks
+        name: load_generated_texts(data, name, about=about).texts
+        for name, about in named.items()
+        if name and aligned.tasks
     }
     return training_inputs(data, split.train, model.backbone, features=features, encoder=model.encoder, texts=texts)
 
@@ -331,22 +335,22 @@ def main(config: NextItem, *, fresh: bool, dry_run: bool = False) -> Estimate | 
     model = make_model(config, data, split, make_backbone(config.backbone, seed=config.seed), codes)
     backbone = model.backbone
     config = settle_packing(config, backbone)
-    rows = training_rows(config, data, split, model.encoder)
+    rows = training_examples(config, data, split, model.encoder)
     begin_run(config, output, num_rows=len(rows), inputs=inputs_of(config, data, split, model), fresh=fresh)
     parts = trainable_parts(
         backbone,
         adapter_lr=config.training.adapter_lr,
-        row_lr=config.training.row_lr,
+        embedding_lr=config.training.embedding_lr,
         weight_decay=config.training.weight_decay,
     )
     print_parts(backbone, parts, num_rows=len(rows))
 
     recommender = recommender_of(model, num_beams=config.validation.num_beams)
-    validate, num_cases = ranking_validation(recommender, data, task, split, max_users=config.validation.max_users)
+    validate, num_instances = ranking_validation(recommender, data, task, split, max_users=config.validation.max_users)
     trainer = train(
         Objective(backbone, objective(config, model)), parts, rows,
         make_collator(config.training.packing, backbone.tokenizer.pad_token_id),
-        validate, config.training, output, seed=config.seed, num_cases=num_cases, dry_run=dry_run,
+        validate, config.training, output, seed=config.seed, num_instances=num_instances, dry_run=dry_run,
     )  # fmt: skip
     if dry_run:
         return trainer.estimate

@@ -25,33 +25,33 @@ from accelerate.utils import set_seed
 from pydantic import Field
 
 from llmrec.backbones.adapters import TrainablePart, trainable_parts
-from llmrec.backbones.causal_lm import Backbone, ScoreRule
+from llmrec.backbones.causal_lm import Backbone, SoftmaxScope
 from llmrec.backbones.trained_parts import PartSettings, train_parts
 from llmrec.config import Seed, Settings
 from llmrec.data.catalog import Catalog
-from llmrec.data.click_rows import ClickRows, ClickSplit, liked_events
+from llmrec.data.click_examples import ClickExamples, ClickSplit, liked_events
 from llmrec.data.folder import Data, load_data
 from llmrec.data.interactions import Interactions
 from llmrec.data.splits import Split
 from llmrec.errors import ConfigError
-from llmrec.evaluation.candidates import drawn_lists, hit_among
-from llmrec.evaluation.clicks import click_report
+from llmrec.evaluation.candidates import hit_among, sampled_lists
+from llmrec.evaluation.clicks import ctr_report
 from llmrec.evaluation.tasks import load_task
 from llmrec.evaluation.validation import ranking_validation
 from llmrec.files import write_json
 from llmrec.items.forms import ItemTokens
-from llmrec.metrics import click_figures
+from llmrec.metrics import ctr_metrics
 from llmrec.nn.losses import token_loss
 from llmrec.nn.semantic_adapter import AdapterKind
 from llmrec.nn.soft_tokens import SoftItemTable
-from llmrec.prompting.collators import AnswerRows
+from llmrec.prompting.collators import LastItemExamples
 from llmrec.prompting.encoder import PromptEncoder
 from llmrec.prompting.packing import make_collator
-from llmrec.prompting.pointwise import ClickPromptRows
+from llmrec.prompting.pointwise import ClickPromptExamples
 from llmrec.prompting.templates import load_prompt
 from llmrec.recommenders.artifact import MODEL_FOLDER, save_artifact
 from llmrec.recommenders.click_means import CLICK_MEANS, mean_scores
-from llmrec.recommenders.item_writing import SOFT, item_mentions, item_tokens_for
+from llmrec.recommenders.item_writing import SOFT, item_prompt_sequences, item_tokens_for
 from llmrec.recommenders.language_model import LanguageModel, recommender_of
 from llmrec.recommenders.pointwise import liked_logits
 from llmrec.training.backbones import (
@@ -67,7 +67,7 @@ from llmrec.training.curriculum import Curriculum
 from llmrec.training.estimate import Estimate, Estimates
 from llmrec.training.inputs import training_inputs
 from llmrec.training.objectives import item_loss_of
-from llmrec.training.pointwise import ClickRowSettings, make_click_rows
+from llmrec.training.pointwise import ClickExampleSettings, make_click_examples
 from llmrec.training.soft_tokens import AdapterSettings, SoftTokenSettings, make_soft_tokens, soft_features
 from llmrec.training.steps import (
     Schedule,
@@ -79,7 +79,7 @@ from llmrec.training.steps import (
     steps_of,
     write_finished,
 )
-from llmrec.training.trainer import NDCG, Batch, ComputeLoss, Criterion, Objective, TrainingRows, train
+from llmrec.training.trainer import NDCG, Batch, ComputeLoss, Criterion, Objective, TrainingExamples, train
 
 AUC = Criterion("auc", greater_is_better=True)
 RESULTS = "results.json"
@@ -106,7 +106,7 @@ class PromptSettings(Settings):
 class NextItemSettings(Settings):
     """How objective=next_item is trained and watched."""
 
-    rule: ScoreRule | None = None  # None: full for titles, level for soft answers
+    softmax_scope: SoftmaxScope | None = None  # None: full for titles, level for soft answers
     task: str = "leave_one_out"
     max_users: int = Field(500, ge=1)  # of a validation
     num_beams: int = Field(20, ge=1)
@@ -144,7 +144,7 @@ class SoftTokensRecipe(PartSettings):
     items: ItemSettings = ItemSettings()
     soft: SoftSettings = SoftSettings()
     prompt: PromptSettings = PromptSettings()
-    clicks: ClickRowSettings = ClickRowSettings()  # of objective=pointwise
+    clicks: ClickExampleSettings = ClickExampleSettings()  # of objective=pointwise
     next_item: NextItemSettings = NextItemSettings()
     curriculum: CurriculumSettings = CurriculumSettings()
     training: StepSettings = StepSettings()
@@ -163,7 +163,7 @@ class Events:
     train: Interactions
     split: Split | None = None
     clicks: ClickSplit | None = None
-    counted: ClickRows | None = None
+    counted: ClickExamples | None = None
 
     @property
     def card(self) -> dict:
@@ -175,8 +175,8 @@ def read_events(config: SoftTokensRecipe, data: Data) -> Events:
     """The rows or cases of the objective, and the training events among them."""
     if config.objective == "next_item":
         split, wanted = load_task(config.next_item.task).split.make(data.interactions), config.next_item
-        asked = {"max_cases": wanted.max_test_users, "seed": config.seed, "setting": "next_item.num_candidates"}
-        *_, left_out = drawn_lists(
+        asked = {"max_instances": wanted.max_test_users, "seed": config.seed, "setting": "next_item.num_candidates"}
+        *_, left_out = sampled_lists(
             split.test, data.catalog.num_items, wanted.num_candidates, **asked
         )  # else refused after training
         if left_out:
@@ -185,10 +185,10 @@ def read_events(config: SoftTokensRecipe, data: Data) -> Events:
                 "hit ratio among candidates leaves them out (a smaller next_item.num_candidates keeps them)"
             )
         return Events(split.train, split=split)
-    whole, drawn = make_click_rows(
+    whole, sampled = make_click_examples(
         config.clicks, data.interactions, max_history=config.prompt.max_history, seed=config.seed
     )
-    return Events(liked_events(whole.train, data.catalog.num_items), clicks=drawn, counted=whole.train)
+    return Events(liked_events(whole.train, data.catalog.num_items), clicks=sampled, counted=whole.train)
 
 
 # -- model ----------------------------------------------------------------------------------------------------------------------
@@ -216,15 +216,15 @@ def make_model(config: SoftTokensRecipe, data: Data, events: Events, backbone: B
     tokens = item_tokens_for(answer, backbone, data.catalog, None, max_title_tokens=config.items.max_title_tokens)
     if answer == SOFT:
         backbone.add_item_table(SoftItemTable(backbone.vector_tokens[SOFT], norm=backbone.embedding_norm))
-    names = ["lora" if config.backbone.scratch is None else "whole"]
+    names = ["lora" if config.backbone.scratch is None else "full"]
     names += ["semantic_adapter"] if has_soft else []
     names += ["item_table"] if answer == SOFT else []
     train_parts(backbone, names, config, seed=config.seed)
     check_can_be_saved(backbone)
     forms = HYBRID if has_soft else WORDS
     encoder = encoder_of(config, backbone, data.catalog, tokens, forms)
-    rule = config.next_item.rule or ("level" if answer == SOFT else "full")
-    return LanguageModel(backbone, tokens, encoder, data.catalog, rule, forms)
+    scope = config.next_item.softmax_scope or ("level" if answer == SOFT else "vocabulary")
+    return LanguageModel(backbone, tokens, encoder, data.catalog, scope, forms)
 
 
 def encoder_of(
@@ -234,14 +234,14 @@ def encoder_of(
     return PromptEncoder(
         load_prompt(config.prompt.name), backbone.tokenizer, tokens, catalog,
         max_history=config.prompt.max_history, history_step=config.prompt.history_step, max_tokens=config.prompt.max_tokens,
-        mentions=item_mentions(forms, tokens, backbone, catalog, max_title_tokens=config.items.max_title_tokens),
+        prompt_sequences=item_prompt_sequences(forms, tokens, backbone, catalog, max_title_tokens=config.items.max_title_tokens),
     )  # fmt: skip
 
 
 def in_words(model: LanguageModel, config: SoftTokensRecipe) -> LanguageModel:
     """The same model, whose prompts mention items by their titles alone."""
     encoder = encoder_of(config, model.backbone, model.catalog, model.item_tokens, WORDS)
-    return replace(model, encoder=encoder, mention_forms=WORDS)
+    return replace(model, encoder=encoder, prompt_forms=WORDS)
 
 
 # -- objective ------------------------------------------------------------------------------------------------------------------
@@ -278,15 +278,15 @@ def train_step(
         curriculum, packing = Curriculum(soft_ids, seed=config.seed, until=config.curriculum.until), "none"
     settings = step.settings.model_copy(update={"packing": packing})
     model = in_words(model, config) if step.name == "words" else model
-    rows = training_rows(model, events)
+    rows = training_examples(model, events)
     own = trainable_parts(
-        backbone, adapter_lr=settings.adapter_lr, row_lr=settings.row_lr, weight_decay=settings.weight_decay
+        backbone, adapter_lr=settings.adapter_lr, embedding_lr=settings.embedding_lr, weight_decay=settings.weight_decay
     )
     print_parts(backbone, own, num_rows=len(rows))
-    watch, num_cases = validation(config, model, events, data)
+    monitor, num_instances = validation(config, model, events, data)
     trainer = train(
         Objective(backbone, objective(model, curriculum)), own, rows, make_collator(packing, backbone.tokenizer.pad_token_id),
-        watch, settings, folder, seed=config.seed, num_cases=num_cases, dry_run=dry_run,
+        monitor, settings, folder, seed=config.seed, num_instances=num_instances, dry_run=dry_run,
         criterion=AUC if events.clicks is not None else NDCG, callbacks=[] if curriculum is None else [curriculum],
     )  # fmt: skip
     if not dry_run:
@@ -294,11 +294,11 @@ def train_step(
     return trainer.estimate
 
 
-def training_rows(model: LanguageModel, events: Events) -> TrainingRows:
+def training_examples(model: LanguageModel, events: Events) -> TrainingExamples:
     """Questions with their answer words, or histories with the titles that followed."""
     if events.clicks is not None:
-        return ClickPromptRows(model.encoder, events.clicks.train)
-    return AnswerRows(model.encoder, events.train.histories)
+        return ClickPromptExamples(model.encoder, events.clicks.train)
+    return LastItemExamples(model.encoder, events.train.histories)
 
 
 # -- evaluate -------------------------------------------------------------------------------------------------------------------
@@ -312,9 +312,9 @@ def validation(
         return ranking_validation(recommender, data, task, events.split, max_users=config.next_item.max_users)
     rows = events.clicks.valid
 
-    def click_validation(max_cases: int = len(rows)) -> dict[str, float]:
-        asked = rows.take(np.arange(min(max_cases, len(rows))))
-        return click_figures(asked.labels, recommender.score_rows(asked), asked.users)
+    def click_validation(max_instances: int = len(rows)) -> dict[str, float]:
+        asked = rows.take(np.arange(min(max_instances, len(rows))))
+        return ctr_metrics(asked.labels, recommender.score_rows(asked), asked.users)
 
     return click_validation, len(rows)
 
@@ -326,13 +326,13 @@ def test_results(config: SoftTokensRecipe, model: LanguageModel, events: Events,
     if events.clicks is None:
         return hit_among(
             recommender, events.split.test, config.next_item.num_candidates,
-            max_cases=config.next_item.max_test_users, seed=config.seed,
+            max_instances=config.next_item.max_test_users, seed=config.seed,
         )  # fmt: skip
     test = events.clicks.test
     scores = {"model": recommender.score_rows(test)}
     for kind in CLICK_MEANS:
         scores[kind] = mean_scores(kind, events.counted, test, data.catalog.num_items)
-    return {"test_rows": len(test), **{name: click_report(test, values) for name, values in scores.items()}}
+    return {"test_rows": len(test), **{name: ctr_report(test, values) for name, values in scores.items()}}
 
 
 # -- run ------------------------------------------------------------------------------------------------------------------------
@@ -347,13 +347,13 @@ def main(config: SoftTokensRecipe, *, fresh: bool, dry_run: bool = False) -> Est
     events = read_events(config, data)
     config = config.model_copy(update={"backbone": settle_dtype(config.backbone, seed=config.seed)})
     model = make_model(config, data, events, make_backbone(config.backbone, seed=config.seed))
-    num_rows = len(training_rows(model, events))
+    num_rows = len(training_examples(model, events))
     inputs = training_inputs(
         data, events.train, model.backbone, features=() if config.schedule == "words" else config.soft.features,
         encoder=model.encoder, clicks=events.clicks,
     )  # fmt: skip
     begin_run(config, output, num_rows=num_rows, inputs=inputs, fresh=fresh, parts=(*get_args(StepName), RESULTS))
-    parts = trainable_parts(model.backbone, adapter_lr=0, row_lr=0, weight_decay=0)
+    parts = trainable_parts(model.backbone, adapter_lr=0, embedding_lr=0, weight_decay=0)
     steps = steps_of(config.schedule, config.training, config.soft_training)
     estimated = {step.name: train_step(config, step, model, events, data, parts, dry_run=dry_run) for step in steps}
     if dry_run:

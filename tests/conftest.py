@@ -93,7 +93,7 @@ def tiny_code_run(few_users: Path, tiny_model: str, tmp_path_factory: pytest.Tem
     run = tmp_path_factory.mktemp("tiny_code_run") / "run"
     run_here(
         settings(
-            few_users, tiny_model, run, "items.form=semantic_id", f"items.semantic_ids={codes}", "prompt.rows=answer",
+            few_users, tiny_model, run, "items.form=semantic_id", f"items.semantic_ids={codes}", "prompt.targets=last_item",
             "prompt.name=next_item/instruction", "training.max_steps=2", "training.evaluate_every=2",
             "validation.max_users=4", "validation.num_beams=10",
         )
@@ -135,8 +135,8 @@ def growing_run(few_items: Path, tiny_model: str, tmp_path_factory: pytest.TempP
 
 
 @pytest.fixture(scope="session")
-def pictured_items(few_items: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same films, each but the eighth with a title card as its picture, and a matrix "taste" of numbers at random."""
+def imaged_items(few_items: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same films, each but the eighth with a title card as its image, and a matrix "taste" of numbers at random."""
     import numpy as np
     import pyarrow as pa
 
@@ -144,7 +144,7 @@ def pictured_items(few_items: Path, tmp_path_factory: pytest.TempPathFactory) ->
     from llmrec.data.catalog import Catalog
     from llmrec.data.features import Features
 
-    data, folder = load_data(few_items), tmp_path_factory.mktemp("pictured_items") / "data"
+    data, folder = load_data(few_items), tmp_path_factory.mktemp("imaged_items") / "data"
     (folder / "images").mkdir(parents=True)
     names = [f"images/{item_id}.png" for item_id in data.catalog.item_ids]
     for title, genres, name in zip(data.catalog.titles, data.catalog.table["genres"].to_pylist(), names, strict=True):
@@ -158,8 +158,8 @@ def pictured_items(few_items: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="session")
-def poster_run(pictured_items: Path, tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run whose items are soft tokens of texts and pictures. Tests leave it as it is."""
+def poster_run(imaged_items: Path, tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run whose items are soft tokens of texts and images. Tests leave it as it is."""
     from tests.recipes.running import run_here, settings
 
     run = tmp_path_factory.mktemp("poster_run") / "run"
@@ -169,5 +169,5 @@ def poster_run(pictured_items: Path, tiny_model: str, tmp_path_factory: pytest.T
         "soft.adapter.hidden_dim=32",
         "soft.adapter.num_query_tokens=2",
     )
-    run_here(settings(pictured_items, tiny_model, run, *more, "training.max_steps=8", "training.evaluate_every=8"))
+    run_here(settings(imaged_items, tiny_model, run, *more, "training.max_steps=8", "training.evaluate_every=8"))
     return run

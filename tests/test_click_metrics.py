@@ -1,4 +1,4 @@
-"""AUC, AUC within users and logloss: by hand, by brute force over all pairs, and with users redrawn."""
+"""AUC, AUC within users and logloss: by hand, by brute force over all pairs, and with users resampled."""
 
 import numpy as np
 import pytest
@@ -72,7 +72,7 @@ def test_logloss_by_hand_and_certain_errors_stay_finite():
     assert metrics.logloss(labels, np.array([0.0, 1.0])) == pytest.approx(-np.log(1e-7), rel=1e-6)
 
 
-def click_rows(num_users=60, seed=0):
+def click_examples(num_users=60, seed=0):
     rng = np.random.default_rng(seed)
     users = np.repeat(np.arange(num_users), rng.integers(1, 12, num_users))
     labels = rng.random(len(users)) < 0.6
@@ -80,7 +80,7 @@ def click_rows(num_users=60, seed=0):
 
 
 def test_each_redrawn_auc_is_the_auc_of_the_redrawn_rows():
-    labels, scores, users = click_rows(num_users=8)
+    labels, scores, users = click_examples(num_users=8)
     values = metrics.auc_resamples(labels, scores, users, resamples=20, seed=4)
     for value, times in zip(values, metrics._draws(8, 20, 4), strict=True):
         rows = np.concatenate([np.tile(np.flatnonzero(users == user), number) for user, number in enumerate(times)])
@@ -88,18 +88,18 @@ def test_each_redrawn_auc_is_the_auc_of_the_redrawn_rows():
 
 
 def test_each_redrawn_gauc_is_the_gauc_of_the_redrawn_users():
-    labels, scores, users = click_rows()
+    labels, scores, users = click_examples()
     of_users = metrics.user_auc(labels, scores, users)
     values = metrics.gauc_resamples(labels, scores, users, resamples=5, seed=1)
-    for value, drawn in zip(
+    for value, sampled in zip(
         values, np.random.default_rng(1).integers(len(of_users.users), size=(5, len(of_users.users))), strict=True
     ):
-        expected = of_users.values[drawn] @ of_users.rows[drawn] / of_users.rows[drawn].sum()
+        expected = of_users.values[sampled] @ of_users.rows[sampled] / of_users.rows[sampled].sum()
         assert value == pytest.approx(expected)
 
 
 def test_redrawn_values_surround_the_real_one_and_repeat_with_their_seed():
-    labels, scores, users = click_rows(400)
+    labels, scores, users = click_examples(400)
     for resamples, real in (
         (metrics.auc_resamples, metrics.auc(labels, scores)),
         (metrics.gauc_resamples, metrics.gauc(labels, scores, users)),
@@ -111,6 +111,6 @@ def test_redrawn_values_surround_the_real_one_and_repeat_with_their_seed():
 
 
 def test_a_monotone_change_of_the_scores_changes_no_resample():
-    labels, scores, users = click_rows()
+    labels, scores, users = click_examples()
     a, b = (metrics.auc_resamples(labels, s, users, resamples=50) for s in (scores, np.exp(scores)))
     assert np.array_equal(a, b)

@@ -56,8 +56,8 @@ def _tied_scores(draw):
 
 
 @given(_tied_scores(), st.integers(1, 7))
-def test_expectations_equal_the_mean_over_every_order_of_the_items(case, k):
-    scores, target = case
+def test_expectations_equal_the_mean_over_every_order_of_the_items(instance, k):
+    scores, target = instance
     greater, equal = ranks_from_scores(scores, np.array([target]))
     ranks = []
     for order in permutations(range(scores.shape[1])):  # a stable sort of each order breaks ties by that order

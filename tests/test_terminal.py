@@ -1,4 +1,4 @@
-"""Texts from strangers on a terminal."""
+"""Texts from hallucinated_titles on a terminal."""
 
 import pytest
 

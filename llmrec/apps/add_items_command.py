@@ -36,7 +36,7 @@ def add_items(
 ) -> None:
     """Let a run recommend items it was not trained on: each gets a free code near its features. Old codes stay.
 
-    Runs of the text form only need the titles. Runs of soft tokens make them of the new items' texts, and of their pictures where
+    Runs of the text form only need the titles. Runs of soft tokens make them of the new items' texts, and of their images where
     the column `image` names files beside ITEMS. Runs with one token an item refuse: a new token has learned nothing.
     To evaluate the run afterwards, prepare data whose items are the old ones followed by the new ones, in this order.
 
@@ -51,10 +51,10 @@ def add_items(
 
     chosen = {"title": title_column, "catalog_id": catalog_id_column}
     new = Catalog(read_items(items, {name: column for name, column in chosen.items() if column}))
-    added = add(run, new, features=_read_features(features or []), pictures=items.parent, out=out)
+    added = add(run, new, features=_read_features(features or []), images=items.parent, out=out)
     for columns, what in (
         (added.missing_columns, "The new items lack what the old ones have"),
-        (added.unused_columns, "Left out, because the run's catalogue has no such column or keeps no pictures"),
+        (added.unused_columns, "Left out, because the run's catalogue has no such column or keeps no images"),
     ):
         if columns:
             typer.echo(f"{what}: {', '.join(columns)}.", err=True)
@@ -62,10 +62,10 @@ def add_items(
         typer.echo(
             f"{number} of {added.num_new} new items have no '{name}'; their soft tokens are made of the rest.", err=True
         )
-    if added.codes is not None and added.score_rule != "trie":
+    if added.codes is not None and added.softmax_scope != "trie":
         typer.echo(
-            f"This run scores by the rule '{added.score_rule}', under which codes that were never an answer rarely reach a list. "
-            "Runs trained with loss.rule=trie find new items ten times as often (docs/benchmarks.md).",
+            f"This run scores by the rule '{added.softmax_scope}', under which codes that were never an answer rarely reach a list. "
+            "Runs trained with loss.softmax_scope=trie find new items ten times as often (docs/benchmarks.md).",
             err=True,
         )
     if as_json:

@@ -44,7 +44,7 @@ def chat(
     instruction: Instruction = None,
     num_beams: Beams = None,
     decoding: Decoding = "trie",
-    score_rule: Rule = None,
+    softmax_scope: Rule = None,
     language_model: LanguageModelName = None,
     device: Device = None,
 ) -> None:
@@ -59,7 +59,7 @@ def chat(
     """
     shown = screen()
     shown.say(f"Loading the recommender of {printable(str(run))} ...")
-    recommender = open_run(run, num_beams=num_beams, device=device, decoding=decoding, score_rule=score_rule)
+    recommender = open_run(run, num_beams=num_beams, device=device, decoding=decoding, softmax_scope=softmax_scope)
     if sys.stdin.isatty():
         with contextlib.suppress(ImportError):  # not on every system
             import readline  # noqa: F401  (lines can be edited and recalled)
@@ -272,8 +272,8 @@ class Chat:
             found = answer(catalog, question, liked, self.shown[-TOLD_OF:], model, on_text=self.write_piece)
         finally:
             self.say("")
-        if found.strangers:
-            names = ", ".join(f"'{printable(name)}'" for name in found.strangers)
+        if found.hallucinated_titles:
+            names = ", ".join(f"'{printable(name)}'" for name in found.hallucinated_titles)
             self.say(f"(It names {names}, which it was not told of: that is no recommendation.)")
 
     def writer(self) -> TextModel:

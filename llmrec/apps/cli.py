@@ -20,8 +20,8 @@ from llmrec.apps.eval_command import evaluate
 from llmrec.apps.explain_command import explain
 from llmrec.apps.export_command import export
 from llmrec.apps.features_command import features
+from llmrec.apps.image_command import image
 from llmrec.apps.listing_commands import prompts, recipes, tasks
-from llmrec.apps.picture_command import picture
 from llmrec.apps.recommend_commands import recommend, score
 from llmrec.apps.tokenize_command import tokenize
 from llmrec.apps.train_command import train
@@ -95,7 +95,7 @@ for command in (
     train,
     recommend,
     score,
-    picture,
+    image,
     explain,
     chat,
     add_items,

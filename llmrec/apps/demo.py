@@ -1,9 +1,9 @@
 """`llmrec demo`: the main job on a real small language model and real data, from raw files to a report.
 
 runs/demo/
-  data/          MovieLens-100K prepared, with a picture a film and semantic ids
+  data/          MovieLens-100K prepared, with an image a film and semantic ids
   run/           the fine-tuned recommender (recipes/next_item.py), one token a film
-  soft/          another, that reads films as soft tokens of their texts, pictures and item factors
+  soft/          another, that reads films as soft tokens of their texts, images and item factors
   demo.json      every number of the report
   report.html    the page to look at
 """
@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from llmrec.apps.title_cards import items_with_pictures
+from llmrec.apps.title_cards import items_with_images
 from llmrec.apps.tokenize_command import tokenize
 from llmrec.data.added_parts import added_parts
 from llmrec.data.folder import Data, load_data
@@ -52,7 +52,7 @@ SMOKE = ["backbone.num_layers=1", "training.max_steps=24", "training.evaluate_ev
 SMOKE_SOFT = ["backbone.num_layers=1", "training.max_steps=8", "training.evaluate_every=8", "training.log_every=1",
               "validation.max_users=60", "prompt.max_history=20"]  # fmt: skip
 FORMAT = 2  # of demo.json; rises when it says something else of the same runs
-SMOKE_PICTURES = 100  # films that get one
+SMOKE_IMAGES = 100  # films that get one
 NUM_EXAMPLES = 3
 PARTS = ("data", "run", "soft", "demo.json", "report.html")  # of a demo's folder
 CODES = "rq-kmeans"
@@ -61,7 +61,7 @@ SWAPPED, SHOWN, WATCHED = (
     "50",
     "181",
     "172",
-)  # Star Wars gets the picture of Return of the Jedi; The Empire Strikes Back
+)  # Star Wars gets the image of Return of the Jedi; The Empire Strikes Back
 
 
 def run_demo(out: Path, *, seed: int = 0, smoke: bool = False, posters: Path | None = None) -> None:
@@ -70,13 +70,13 @@ def run_demo(out: Path, *, seed: int = 0, smoke: bool = False, posters: Path | N
     seed: of both trainings; each seed has a folder of its own.
     posters: a folder of film posters named ITEM_ID.jpg or ITEM_ID.png; None for title cards (`title_cards`).
     smoke: the same path with a few steps of one layer, killed on purpose in the middle of training; checks that the loss falls, that
-    the run resumes, that every recommended item is real, and that another picture of a film changes what it should and nothing else,
+    the run resumes, that every recommended item is real, and that another image of a film changes what it should and nothing else,
     and raises AssertionError where one does not hold.
     """
     started = time.monotonic()
     check_demo_folder(out)
-    with _stage("data: MovieLens-100K, a picture a film"):
-        data = _data(out / "data", posters=posters, num_pictures=SMOKE_PICTURES if smoke else None)
+    with _stage("data: MovieLens-100K, an image a film"):
+        data = _data(out / "data", posters=posters, num_images=SMOKE_IMAGES if smoke else None)
     with _stage("items: texts embedded, semantic ids"):
         codes = _semantic_ids(out / "data")
     common = [f"data={out / 'data'}", f"seed={seed}"]
@@ -86,7 +86,7 @@ def run_demo(out: Path, *, seed: int = 0, smoke: bool = False, posters: Path | N
             _train_killed_once(out / "run", overrides)
         else:
             _train("demo", overrides)
-    with _stage("training: the same films as soft tokens of texts, pictures and item factors"):
+    with _stage("training: the same films as soft tokens of texts, images and item factors"):
         _train("demo_soft", [*common, f"output={out / 'soft'}", *(SMOKE_SOFT if smoke else [])])
     finished = out / "demo.json"
     runs = {name: out / name for name in ("run", "soft")}
@@ -98,7 +98,7 @@ def run_demo(out: Path, *, seed: int = 0, smoke: bool = False, posters: Path | N
         console.print(f"evaluated already: {finished}")
     else:
         with _stage("evaluation: the whole catalogue, seven recommenders, seen items excluded and kept"):
-            report, llm = _evaluate(data, runs, seed=seed, max_cases=60 if smoke else None, codes=codes)
+            report, llm = _evaluate(data, runs, seed=seed, max_instances=60 if smoke else None, codes=codes)
         if smoke:
             _check_smoke(data, out / "run", llm)
         write_report(out / "report.html", report)
@@ -106,14 +106,14 @@ def run_demo(out: Path, *, seed: int = 0, smoke: bool = False, posters: Path | N
             finished,
             {**to_json(report), "examples": [vars(example) for example in report.examples], **written},
         )
-    picture = _picture_arguments(data, out)
+    image = _image_arguments(data, out)
     if smoke:
-        with _stage("another picture of a film"):
-            _check_picture(picture)
+        with _stage("another image of a film"):
+            _check_image(image)
     _show(read_json(finished, what="the demo's results"))
     console.print(f"\nreport: {out / 'report.html'}   ({time.monotonic() - started:.0f} s)")
     console.print(f"go on with: llmrec chat {out / 'run'}")
-    console.print(f"another picture of a film: llmrec {' '.join(picture)}", soft_wrap=True)
+    console.print(f"another image of a film: llmrec {' '.join(image)}", soft_wrap=True)
 
 
 def check_demo_folder(out: Path) -> None:
@@ -133,35 +133,35 @@ def check_demo_folder(out: Path) -> None:
     sweep(out)
 
 
-def _data(folder: Path, *, posters: Path | None, num_pictures: int | None) -> Data:
-    """The data folder, prepared where it is not there; num_pictures: of the films that most have rated, None for all."""
-    pictures = _pictures_name(posters, num_pictures)
+def _data(folder: Path, *, posters: Path | None, num_images: int | None) -> Data:
+    """The data folder, prepared where it is not there; num_images: of the films that most have rated, None for all."""
+    images = _images_name(posters, num_images)
     if (folder / "data.json").exists():
         data = load_data(folder)
-        if data.card["sources"]["items"] == f"{pictures}.jsonl":
+        if data.card["sources"]["items"] == f"{images}.jsonl":
             return data
         if "image" in data.catalog.fields:
             raise ConfigError(
-                f"'{folder}' was prepared with other pictures ({Path(data.card['sources']['items']).stem}) than are asked for now "
-                f"({pictures}), and runs were trained on them. Name a new folder with --out, or remove '{folder.parent}'."
+                f"'{folder}' was prepared with other images ({Path(data.card['sources']['items']).stem}) than are asked for now "
+                f"({images}), and runs were trained on them. Name a new folder with --out, or remove '{folder.parent}'."
             )
         console.print(
-            f"prepared before films had pictures, so it is prepared anew; for `llmrec eval` of the old {folder.parent / 'run'}, "
+            f"prepared before films had images, so it is prepared anew; for `llmrec eval` of the old {folder.parent / 'run'}, "
             "remove that and train it again"
         )
     items, interactions, terms = movielens_100k()
-    only = None if num_pictures is None else _most_rated(interactions, num_pictures)
+    only = None if num_images is None else _most_rated(interactions, num_images)
     with tempfile.TemporaryDirectory() as temporary:
-        drawn = Path(temporary) / pictures
-        items = items_with_pictures(items, drawn, posters=posters, only=only)
+        sampled = Path(temporary) / images
+        items = items_with_images(items, sampled, posters=posters, only=only)
         ours = {str(part) for part in added_parts(folder)} <= {f"semantic ids '{CODES}'"}  # made anew below
-        prepare(items, interactions, folder, name="ml-100k", terms=terms, image_root=drawn, force=ours)
+        prepare(items, interactions, folder, name="ml-100k", terms=terms, image_root=sampled, force=ours)
     return load_data(folder)
 
 
-def _pictures_name(posters: Path | None, num_pictures: int | None) -> str:
-    """What tells a data folder's pictures from others."""
-    of = "" if num_pictures is None else f"-{num_pictures}"
+def _images_name(posters: Path | None, num_images: int | None) -> str:
+    """What tells a data folder's images from others."""
+    of = "" if num_images is None else f"-{num_images}"
     return f"title_cards{of}" if posters is None else f"posters-{content_hash(str(posters.resolve()))[:8]}{of}"
 
 
@@ -213,7 +213,9 @@ def _check_smoke(data: Data, run: Path, llm: Ranker) -> None:
     assert sorted(losses) == list(range(1, 25)), f"each step once, before and after the kill: {sorted(losses)}"
     first, last = np.mean([losses[s] for s in range(1, 5)]), np.mean([losses[s] for s in range(21, 25)])
     assert last < first, f"the loss falls: {first:.3f} -> {last:.3f}"
-    requests = Requests.from_cases(load_task("leave_one_out").split.make(data.interactions).test).take(np.arange(60))
+    requests = Requests.from_instances(load_task("leave_one_out").split.make(data.interactions).test).take(
+        np.arange(60)
+    )
     items = llm.rank(requests, 10, exclude_seen=True).items
     assert ((items >= 0) & (items < data.catalog.num_items)).all(), "ten real items for everybody"
     console.print(
@@ -221,43 +223,43 @@ def _check_smoke(data: Data, run: Path, llm: Ranker) -> None:
     )
 
 
-def _picture_arguments(data: Data, out: Path) -> list[str]:
-    """The command, without its name, that gives a film another one's picture."""
+def _image_arguments(data: Data, out: Path) -> list[str]:
+    """The command, without its name, that gives a film another one's image."""
     catalog = data.catalog
     shown, swapped = catalog.index([SHOWN, SWAPPED]).tolist()
     if not catalog.text(shown, "image"):  # a folder of posters may lack it
         shown = next(item for item in range(catalog.num_items) if item != swapped and catalog.text(item, "image"))
     return [
-        "picture", str(out / "soft"), "--item", SWAPPED, "--picture", str(data.folder / catalog.text(shown, "image")),
+        "image", str(out / "soft"), "--item", SWAPPED, "--image", str(data.folder / catalog.text(shown, "image")),
         "--history", SHOWN, "--history", WATCHED,
     ]  # fmt: skip
 
 
-def _check_picture(arguments: list[str]) -> None:
+def _check_image(arguments: list[str]) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "llmrec", *arguments, "--json"], check=False, stdout=subprocess.PIPE, text=True
     )
     assert done.returncode == 0, f"llmrec {' '.join(arguments)} ended with {done.returncode}"
     found = json.loads(done.stdout)
     tokens, score = found["soft_tokens"], found["score"]
-    assert tokens["cosine"] < 0.9999, f"another picture, other soft tokens: cosine {tokens['cosine']}"
+    assert tokens["cosine"] < 0.9999, f"another image, other soft tokens: cosine {tokens['cosine']}"
     assert tokens["largest_change_of_other_items"] == 0, f"no other film's soft tokens change: {tokens}"
-    assert score["before"] != score["after"], f"another picture, another score: {score}"
+    assert score["before"] != score["after"], f"another image, another score: {score}"
     console.print(
-        f"smoke: another picture: cosine of soft tokens {tokens['cosine']:.3f}, score {score['before']:.3f} -> "
+        f"smoke: another image: cosine of soft tokens {tokens['cosine']:.3f}, score {score['before']:.3f} -> "
         f"{score['after']:.3f}, no other film's soft tokens moved"
     )
 
 
 def _evaluate(
-    data: Data, runs: dict[str, Path], *, seed: int, max_cases: int | None, codes: SemanticIDs
+    data: Data, runs: dict[str, Path], *, seed: int, max_instances: int | None, codes: SemanticIDs
 ) -> tuple[Report, Ranker]:
     """runs: "run" and "soft"."""
     run = runs["run"]
     task = load_task("leave_one_out")
     split = task.split.make(data.interactions)
     filtered, unfiltered = (
-        Comparison(data, task.model_copy(update={"exclude_seen": seen}), split, max_cases=max_cases)
+        Comparison(data, task.model_copy(update={"exclude_seen": seen}), split, max_instances=max_instances)
         for seen in (True, False)
     )
     baselines = filtered.baselines()
@@ -269,7 +271,7 @@ def _evaluate(
     facts = {
         **provenance("make demo" if seed == 0 else f"llmrec demo --seed {seed}", seed=seed),
         "backbone": f"{card['backbone']['name']} from {card['backbone']['source']} ({card['backbone']['revision']}), {card['layers']}",
-        SOFT_NAME: f"{soft.card['layers']}; films are soft tokens of texts, pictures ({Path(data.card['sources']['items']).stem}) and "
+        SOFT_NAME: f"{soft.card['layers']}; films are soft tokens of texts, images ({Path(data.card['sources']['items']).stem}) and "
         "item factors",
         "terms": data.card.get("terms"),
     }

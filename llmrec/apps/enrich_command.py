@@ -13,7 +13,7 @@ from llmrec.apps.output import check_writable, print_json
 from llmrec.terminal import printable
 
 if TYPE_CHECKING:
-    from llmrec.enrich.knowledge import Knowledge
+    from llmrec.enrich.generated_texts import GeneratedTexts
     from llmrec.enrich.run import Enrichment, Estimate
 
 ASK_CALLS, ASK_SECONDS = 1_000, 300  # from so much work on, a person at a terminal is asked first
@@ -55,7 +55,7 @@ def enrich(
 ) -> None:
     """Let a language model write a text about every item, or a profile of every user; what is finished is never asked again.
 
-    Writes DATA/knowledge/NAME. A killed run goes on where it was; equal items are asked about once; empty, looping, copied and refused
+    Writes DATA/generated_texts/NAME. A killed run goes on where it was; equal items are asked about once; empty, looping, copied and refused
     texts are asked for again, then flagged.
 
     \b
@@ -76,7 +76,7 @@ def _write_texts(
     # Loaded here so that --help needs no torch.
     from llmrec.config import load_config
     from llmrec.data.folder import load_data
-    from llmrec.enrich.knowledge import knowledge_folder
+    from llmrec.enrich.generated_texts import generated_texts_folder
     from llmrec.enrich.open_provider import open_provider
     from llmrec.enrich.questions import enrich_prompt
     from llmrec.enrich.run import Enrichment
@@ -86,7 +86,7 @@ def _write_texts(
     data = load_data(data_dir)
     enrich_prompt(settings)  # what it refuses is said before a model is loaded
     by_default = settings.model.rstrip("/").rsplit("/", 1)[-1] + ("-users" if settings.about == "users" else "")
-    folder = knowledge_folder(data_dir, name or by_default)
+    folder = generated_texts_folder(data_dir, name or by_default)
     if not dry_run:
         check_writable(folder.parent / "card.json")
     enrichment = Enrichment(
@@ -103,24 +103,26 @@ def _write_texts(
     if _is_large(estimate, enrichment) and not yes and sys.stdin.isatty() and not typer.confirm("Go on?", err=True):
         typer.echo("Nothing more was asked. What was asked is kept.", err=True)
         return
-    knowledge = enrichment.run()
-    knowledge.save(folder)
-    _finish(knowledge, enrichment, folder, as_json)
+    generated_texts = enrichment.run()
+    generated_texts.save(folder)
+    _finish(generated_texts, enrichment, folder, as_json)
 
 
-def _finish(knowledge: Knowledge, enrichment: Enrichment, folder: Path, as_json: bool) -> None:
+def _finish(generated_texts: GeneratedTexts, enrichment: Enrichment, folder: Path, as_json: bool) -> None:
     """Prints what came of it; raises ProviderError where questions are left without an answer."""
     from llmrec.enrich.providers import ProviderError
 
     tally = enrichment.tally
-    samples = [text for text in knowledge.texts if text is not None]
+    samples = [text for text in generated_texts.texts if text is not None]
     samples = [samples[len(samples) * (2 * n + 1) // (2 * SAMPLES)] for n in range(min(SAMPLES, len(samples)))]
     run = {"calls": tally.calls, "prompt_tokens": tally.prompt_tokens, "new_tokens": tally.new_tokens,
            "seconds": round(tally.seconds, 1), "not_asked": len(tally.unasked), "failed": len(tally.failures)}  # fmt: skip
     if as_json:
-        print_json({"folder": str(folder), "card": knowledge.card, "run": run, "samples": samples})
+        print_json({"folder": str(folder), "card": generated_texts.card, "run": run, "samples": samples})
     else:
-        counts = ", ".join(f"{number:,} {status}" for status, number in knowledge.card["counts"]["statuses"].items())
+        counts = ", ".join(
+            f"{number:,} {status}" for status, number in generated_texts.card["counts"]["statuses"].items()
+        )
         typer.echo(
             f"{counts or 'no texts'}. Asked {run['calls']:,} times in {run['seconds']:,} s: {run['prompt_tokens']:,} tokens read, "
             f"{run['new_tokens']:,} written."
@@ -129,7 +131,7 @@ def _finish(knowledge: Knowledge, enrichment: Enrichment, folder: Path, as_json:
             typer.echo(f"  {printable(sample)}")
         typer.echo(f"Written to {folder}")
     if tally.cut_in_thought:
-        left = sum(status == "cut_off" for status in knowledge.statuses)
+        left = sum(status == "cut_off" for status in generated_texts.statuses)
         typer.echo(
             f"{len(tally.cut_in_thought):,} answers ended while the model was still thinking, so they were asked for again with up to "
             f"{tally.most_new_tokens:,} tokens; {left:,} are still cut off. A reasoning model needs a higher "

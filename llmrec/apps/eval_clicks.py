@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from llmrec.apps.output import print_json
-from llmrec.data.click_rows import ClickSplit
+from llmrec.data.click_examples import ClickSplit
 from llmrec.data.folder import load_data
 from llmrec.errors import ConfigError
 from llmrec.evaluation.clicks import ClickEvaluation, click_differences, click_means, click_protocol, evaluate_clicks
@@ -19,7 +19,7 @@ from llmrec.evaluation.tasks import ClicksTask
 from llmrec.evaluation.verdicts import label, sentence
 from llmrec.files import write_json
 from llmrec.recommenders.artifact import read_manifest
-from llmrec.recommenders.click_through import CARD, ClickModel
+from llmrec.recommenders.ctr import CARD, CtrModel
 from llmrec.recommenders.pointwise import PointwiseRecommender
 from llmrec.recommenders.requests import Ranker
 
@@ -47,7 +47,7 @@ def evaluate_run_of_clicks(
         raise ConfigError(f"a report of clicks is a .json file, but --out is '{out}'.")
     is_ctr_model = (run / CARD).is_file()
     if is_ctr_model:
-        model, card = ClickModel.load(run)
+        model, card = CtrModel.load(run)
         folder = data or Path(card["data"])
     else:
         trained = read_manifest(run)["protocol"]

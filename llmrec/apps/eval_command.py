@@ -30,7 +30,7 @@ def evaluate(
     baseline: Annotated[
         str | None,
         typer.Option(
-            help="Instead of a run: popularity, markov, ease_r, ease_r_factors, matrix_factorisation or sasrec, fitted here."
+            help="Instead of a run: popularity, markov, ease_r, low_rank_ease_r, matrix_factorisation or sasrec, fitted here."
         ),
     ] = None,
     baseline_setting: Annotated[
@@ -83,7 +83,7 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="Write a report too: a file that ends in .html or .json.")] = None,
     num_beams: Beams = None,
     decoding: Decoding = "trie",
-    score_rule: Rule = None,
+    softmax_scope: Rule = None,
     device: Device = None,
     as_json: AsJson = False,
 ) -> None:
@@ -94,7 +94,7 @@ def evaluate(
       llmrec eval runs/demo --with-baselines --out report.html
       llmrec eval runs/mine0 runs/mine1 runs/mine2                  # seeds of one configuration: mean, spread, each
       llmrec eval runs/mine --against runs/other                    # a paired test
-      llmrec eval runs/ease/click_through/models/ids/din            # a CTR model: AUC, GAUC, beside means of items and users
+      llmrec eval runs/ease/ctr/models/ids/din            # a CTR model: AUC, GAUC, beside means of items and users
       llmrec eval --baseline sasrec --baseline-setting dim=64 --baseline-setting seed=1 --data data/mine
       llmrec eval --baseline ease_r --data data/mine --fit train+valid --exclude-seen --json
       llmrec eval --baseline markov --data data/mine --both-ties    # does the file's order of equal times give answers away?
@@ -123,7 +123,7 @@ def evaluate(
         check_writable(out)
 
     def opened(run: Path) -> Ranker:
-        return open_run(run, num_beams=num_beams, device=device, decoding=decoding, score_rule=score_rule).ranker
+        return open_run(run, num_beams=num_beams, device=device, decoding=decoding, softmax_scope=softmax_scope).ranker
 
     name = task or ("clicks" if runs and is_ctr_model(runs[0]) else "leave_one_out")
     of_clicks = load_any_task(name)
@@ -148,7 +148,7 @@ def evaluate(
         return
     asked = _Asked(runs or [], against or [], data, name, subset, fit, exclude_seen, with_baselines, max_users)
     if baseline is not None:
-        unused = {"--num-beams": num_beams, "--score-rule": score_rule, "--device": device}
+        unused = {"--num-beams": num_beams, "--softmax-scope": softmax_scope, "--device": device}
         _warn_of_unused({**unused, "--decoding": None if decoding == "trie" else decoding})
         chosen, again = (make_baseline(baseline, baseline_setting or ()) for _ in range(2))
         comparison = _with_baseline_alone(asked)
@@ -168,7 +168,7 @@ def evaluate(
     else:
         eval_output.print_tables(found.evaluations, found.against)
     if out is not None:
-        shown = comparison.examples(found.first, range(min(eval_output.NUM_EXAMPLES, len(comparison.cases))))
+        shown = comparison.examples(found.first, range(min(eval_output.NUM_EXAMPLES, len(comparison.instances))))
         everything = found.evaluations + ([found.against] if found.against else [])
         eval_output.save_report(out, everything, runs[0] / "training_log.jsonl" if runs else None, shown)
         typer.echo(f"Wrote {out}.", err=True)

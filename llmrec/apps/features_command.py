@@ -36,11 +36,11 @@ def features(
         list[str] | None, typer.Option(help="Column to encode as text; repeatable. By default all.")
     ] = None,
     on_broken: Annotated[
-        str, typer.Option(help="Pictures that cannot be read: 'skip' (their items go without) or 'fail'.")
+        str, typer.Option(help="Images that cannot be read: 'skip' (their items go without) or 'fail'.")
     ] = "skip",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """List the features of a data folder's items; add a matrix of your own; encode texts and pictures ahead of training.
+    """List the features of a data folder's items; add a matrix of your own; encode texts and images ahead of training.
 
     Encoded vectors are kept in llmrec's cache by content and encoder, a matrix of your own in DATA/features.
 
@@ -134,7 +134,7 @@ def _listed(data: Data) -> dict[str, Any]:
 def _encoders(data: Data) -> list[dict[str, Any]]:
     """What the default encoders could make of the items, and of how many the cache holds it (None: encoder not installed)."""
     from llmrec.backbones.image_encoder import DEFAULT_IMAGE_ENCODER, num_encoded
-    from llmrec.backbones.pictures import picture_paths
+    from llmrec.backbones.images import image_paths
     from llmrec.backbones.text_encoder import DEFAULT_ENCODER, are_encoded
     from llmrec.errors import ModelError
 
@@ -142,11 +142,11 @@ def _encoders(data: Data) -> list[dict[str, Any]]:
     with_words = sum(bool(text.strip()) for text in texts)
     rows = [{"name": "text", "encoder": DEFAULT_ENCODER, "items": with_words}]
     if "image" in data.catalog.fields:
-        pictures = picture_paths(data.catalog, data.folder)
-        rows.append({"name": "image", "encoder": DEFAULT_IMAGE_ENCODER, "items": sum(map(bool, pictures))})
+        images = image_paths(data.catalog, data.folder)
+        rows.append({"name": "image", "encoder": DEFAULT_IMAGE_ENCODER, "items": sum(map(bool, images))})
     for row in rows:
         try:
-            row["encoded"] = num_encoded(pictures) if row["name"] == "image" else with_words * are_encoded(texts)
+            row["encoded"] = num_encoded(images) if row["name"] == "image" else with_words * are_encoded(texts)
         except ModelError:
             row["encoded"] = None
     return rows

@@ -30,7 +30,7 @@ Decoding = Annotated[
 Rule = Annotated[
     str | None,
     typer.Option(
-        "--score-rule",
+        "--softmax-scope",
         help="The softmax a token is scored by: full (the vocabulary), level (its level's item tokens), trie (what continues an item). "
         "Default: as trained.",
     ),
@@ -39,7 +39,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 def open_run(
-    run: Path, *, num_beams: int | None, device: str | None, decoding: str = "trie", score_rule: str | None = None
+    run: Path, *, num_beams: int | None, device: str | None, decoding: str = "trie", softmax_scope: str | None = None
 ) -> Recommender:
     """The recommender of a run, on the accelerator where there is one and no device is named."""
     import torch
@@ -48,5 +48,5 @@ def open_run(
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return Recommender.from_pretrained(
-        run, device=device, num_beams=num_beams, decoding=decoding, score_rule=score_rule
+        run, device=device, num_beams=num_beams, decoding=decoding, softmax_scope=softmax_scope
     )

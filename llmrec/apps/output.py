@@ -36,9 +36,9 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))  # Text: a bracket is a bracket
     console = Console(file=sys.stdout, width=None if is_terminal else 10_000)
-    with console.capture() as drawn:
+    with console.capture() as sampled:
         console.print(table)
-    typer.echo("\n".join(line.rstrip() for line in drawn.get().splitlines()))
+    typer.echo("\n".join(line.rstrip() for line in sampled.get().splitlines()))
 
 
 class Screen:

@@ -48,7 +48,7 @@ def recommend(
     instruction: Instruction = None,
     num_beams: Beams = None,
     decoding: Decoding = "trie",
-    score_rule: Rule = None,
+    softmax_scope: Rule = None,
     device: Device = None,
     as_json: AsJson = False,
 ) -> None:
@@ -62,7 +62,7 @@ def recommend(
     from llmrec.recommenders.diversity import parse_diversity
 
     method = None if diversity is None else parse_diversity(diversity)
-    recommender = open_run(run, num_beams=num_beams, device=device, decoding=decoding, score_rule=score_rule)
+    recommender = open_run(run, num_beams=num_beams, device=device, decoding=decoding, softmax_scope=softmax_scope)
     found = recommender.recommend(
         history or [],
         k,
@@ -103,7 +103,7 @@ def score(
     ],
     history: History = None,
     instruction: Instruction = None,
-    score_rule: Rule = None,
+    softmax_scope: Rule = None,
     device: Device = None,
     as_json: AsJson = False,
 ) -> None:
@@ -114,7 +114,7 @@ def score(
     Example:
       llmrec score runs/demo --history 50 --candidate 181 --candidate 172
     """
-    recommender = open_run(run, num_beams=1, device=device, score_rule=score_rule)
+    recommender = open_run(run, num_beams=1, device=device, softmax_scope=softmax_scope)
     item_ids = _listed_ids(candidate, recommender)
     scores = recommender.score(history or [], item_ids, instruction=instruction)
     titles = [recommender.catalog.title(item) for item in recommender.catalog.index(item_ids)]

@@ -1,7 +1,7 @@
-"""A picture for every film of the demo: posters of the user's own, or plain title cards, because MovieLens comes without pictures.
+"""An image for every film of the demo: posters of the user's own, or plain title cards, because MovieLens comes without images.
 
-A title card shows nothing that the title and the genres do not say: it stands in for a poster so that the path of pictures can be
-tried, and says nothing of what pictures are worth.
+A title card shows nothing that the title and the genres do not say: it stands in for a poster so that the path of images can be
+tried, and says nothing of what images are worth.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ POSTER_KINDS = (".jpg", ".jpeg", ".png")
 
 
 def title_card(title: str, genres: Sequence[str]) -> Image.Image:
-    """The title on a ground of one band a genre, each genre in a colour of its own; the same picture for the same words."""
+    """The title on a ground of one band a genre, each genre in a colour of its own; the same image for the same words."""
     card = Image.new("RGB", SIZE, "dimgray")
     draw = ImageDraw.Draw(card)
     for place, genre in enumerate(genres):
@@ -50,13 +50,13 @@ def genre_colour(genre: str) -> tuple[int, int, int]:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
-def items_with_pictures(
+def items_with_images(
     items: Path, out: Path, *, posters: Path | None = None, only: Collection[str] | None = None
 ) -> Path:
-    """Writes the films of a jsonl file anew to OUT/(name of OUT).jsonl, with a column `image` and the picture files beside it.
+    """Writes the films of a jsonl file anew to OUT/(name of OUT).jsonl, with a column `image` and the image files beside it.
 
-    posters: a folder of ITEM_ID.jpg or ITEM_ID.png; films without one there get no picture. None draws title cards.
-    only: ids of the films that get pictures, None for all.
+    posters: a folder of ITEM_ID.jpg or ITEM_ID.png; films without one there get no image. None draws title cards.
+    only: ids of the films that get images, None for all.
 
     Raises DataError where the folder is none or holds no poster of these films.
     """

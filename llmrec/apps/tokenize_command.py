@@ -25,7 +25,7 @@ def tokenize(
     feature: Annotated[
         list[str] | None,
         typer.Option(
-            help="What the codes are made from: 'text' (encoded titles and fields), 'image' (encoded pictures), or features of "
+            help="What the codes are made from: 'text' (encoded titles and fields), 'image' (encoded images), or features of "
             "the data folder by name. Repeat it to set several side by side. By default the text."
         ),
     ] = None,

@@ -13,8 +13,8 @@ from torch import nn
 
 from llmrec.backbones.causal_lm import Backbone
 from llmrec.backbones.decoder_layers import layer_adapters
+from llmrec.backbones.image_families import vision_parts
 from llmrec.backbones.model_files import check_lora_files, loading
-from llmrec.backbones.picture_families import vision_parts
 from llmrec.backbones.prefix import Prefix, find_prefix
 from llmrec.errors import ArtifactError, ModelError
 from llmrec.nn.item_table import ItemTable
@@ -111,11 +111,11 @@ def is_added(name: str) -> bool:
 
 
 def trainable_parts(
-    backbone: Backbone, *, adapter_lr: float, row_lr: float, weight_decay: float
+    backbone: Backbone, *, adapter_lr: float, embedding_lr: float, weight_decay: float
 ) -> list[TrainablePart]:
     """The trained parts with their learning rates; together they are exactly the parameters that require a gradient.
 
-    `row_lr` is of what stands in the place of embedding rows (item table, soft prompt, prefix), `adapter_lr` of all matrices.
+    `embedding_lr` is of what stands in the place of embedding rows (item table, soft prompt, prefix), `adapter_lr` of all matrices.
     """
     by_part: dict[str, list[nn.Parameter]] = {"language model": []}  # its own layers: all of them, or the last
     named = {id(parameter): name for parameter, name in _parts_of(backbone)}
@@ -127,7 +127,7 @@ def trainable_parts(
         TrainablePart(
             name,
             tuple(parameters),
-            row_lr if name in rows else adapter_lr,
+            embedding_lr if name in rows else adapter_lr,
             # one number: decay would pull the temperature, not the size of anything
             0.0 if name.endswith("scale") else weight_decay,
         )
@@ -174,7 +174,7 @@ def without_adapters(backbone: Backbone) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def train_whole_model(backbone: Backbone) -> None:
+def train_full_model(backbone: Backbone) -> None:
     """Every parameter of the language model is trained (from scratch), but the vocabulary matrices only if they are used.
 
     A model of bare item tokens never reads a word, so its vocabulary stays as it is.
@@ -188,8 +188,8 @@ def train_whole_model(backbone: Backbone) -> None:
             parameter.data = parameter.data.float()  # bfloat16 would lose small steps
 
 
-def is_trained_whole(backbone: Backbone) -> bool:
-    """Whether every parameter of the language model but its vocabulary matrices is trained, as `train_whole_model` leaves it."""
+def is_fully_fine_tuned(backbone: Backbone) -> bool:
+    """Whether every parameter of the language model but its vocabulary matrices is trained, as `train_full_model` leaves it."""
     lm = backbone.causal_lm
     words = {id(p) for layer in (lm.get_input_embeddings(), lm.get_output_embeddings()) for p in layer.parameters()}
     return all(p.requires_grad for p in backbone.body.parameters() if id(p) not in words)

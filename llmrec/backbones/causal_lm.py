@@ -15,16 +15,16 @@ from llmrec.backbones.model_files import check_vocabulary
 from llmrec.backbones.packed_attention import PackedLayout, packed
 from llmrec.backbones.packed_linear import PackedLinear
 from llmrec.errors import ModelError
+from llmrec.nn.image_tokens import ImageTokens
 from llmrec.nn.item_table import ItemTable
 from llmrec.nn.losses import IGNORE, token_loss
-from llmrec.nn.picture_tokens import PictureTokens
 from llmrec.nn.soft_tokens import SoftItemTable
 from llmrec.nn.splice import VectorTokens, splice
 
-# The softmax an answer token is scored by: `full` over the vocabulary and all item tokens (Hugging Face's own), `level` over the item
+# The softmax an answer token is scored by: `vocabulary` over the vocabulary and all item tokens (Hugging Face's own), `level` over the item
 # tokens of the answer's level, `trie` over the tokens that continue an item of the catalogue.
-ScoreRule = Literal["full", "level", "trie"]
-PICTURES = "image"  # the vector tokens that are pictures' vision tokens: a `PictureTokens`
+SoftmaxScope = Literal["vocabulary", "level", "trie"]
+IMAGES = "image"  # the vector tokens that are images' vision tokens: a `ImageTokens`
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ class Backbone(nn.Module):
         Args:
             input_ids: int64 (B, T), or inputs_embeds (B, T, D) instead.
             attention_mask: int64 (B, T), or what the model takes as prepared 4-D masks.
-            position_ids: int64 (B, T), by default 0, 1, ...; pictures among input_ids change them from there (`position_moves`).
+            position_ids: int64 (B, T), by default 0, 1, ...; images among input_ids change them from there (`position_moves`).
             packed_layout: who sees whom where the one row is many, packed; then no attention_mask.
             places: int64 (B,), the one token of each row whose state is asked for: then (B, 1, D).
         """
@@ -173,8 +173,8 @@ class Backbone(nn.Module):
             assert input_ids is not None, "hidden_states needs input_ids or inputs_embeds"
             inputs_embeds = self.embed(input_ids)
         arguments: dict[str, Any] = {"position_ids": position_ids}
-        if input_ids is not None and PICTURES in self.vector_tokens:
-            arguments = self._picture_arguments(input_ids, position_ids, packed_layout)
+        if input_ids is not None and IMAGES in self.vector_tokens:
+            arguments = self._image_arguments(input_ids, position_ids, packed_layout)
         special = nullcontext()
         if packed_layout is not None:
             special = packed(self.config.get_text_config(decoder=True))
@@ -195,31 +195,31 @@ class Backbone(nn.Module):
         return hidden
 
     def position_moves(self, input_ids: torch.Tensor) -> torch.Tensor:
-        """How far pictures in a row move the positions of what stands behind it: input_ids int64 (B, T) -> int64 (B,).
+        """How far images in a row move the positions of what stands behind it: input_ids int64 (B, T) -> int64 (B,).
 
-        Zero but for models whose positions have three axes, where a picture takes fewer positions than tokens. Who reads rows in parts
+        Zero but for models whose positions have three axes, where an image takes fewer positions than tokens. Who reads rows in parts
         adds what the parts before have moved.
         """
-        if PICTURES not in self.vector_tokens:
+        if IMAGES not in self.vector_tokens:
             return torch.zeros(len(input_ids), dtype=torch.int64, device=input_ids.device)
-        return self.vector_tokens[PICTURES].moves(input_ids - self.first_vector_id(PICTURES))
+        return self.vector_tokens[IMAGES].moves(input_ids - self.first_vector_id(IMAGES))
 
-    def _picture_arguments(
+    def _image_arguments(
         self, input_ids: torch.Tensor, position_ids: torch.Tensor | None, layout: PackedLayout | None
     ) -> dict[str, Any]:
-        """What the language tower is told of the pictures among the tokens: their positions, and vectors for its first layers."""
-        pictures: PictureTokens = self.vector_tokens[PICTURES]
-        places = input_ids - self.first_vector_id(PICTURES)  # (B, T), which vision token each is
+        """What the language tower is told of the images among the tokens: their positions, and vectors for its first layers."""
+        images: ImageTokens = self.vector_tokens[IMAGES]
+        places = input_ids - self.first_vector_id(IMAGES)  # (B, T), which vision token each is
         arguments: dict[str, Any] = {"position_ids": position_ids}
-        if pictures.has_grid:
+        if images.has_grid:
             if position_ids is None:
                 position_ids = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
             seen_until = layout.seen_until[None] if layout is not None else None
-            arguments["position_ids"] = pictures.rotary_positions(places, position_ids, seen_until)  # (3, B, T)
-        if len(pictures.deep):
-            is_picture = pictures.is_picture(places)
-            arguments["visual_pos_masks"] = is_picture
-            arguments["deepstack_visual_embeds"] = pictures.deep_rows(places[is_picture])
+            arguments["position_ids"] = images.rotary_positions(places, position_ids, seen_until)  # (3, B, T)
+        if len(images.deep):
+            is_image = images.is_image(places)
+            arguments["visual_pos_masks"] = is_image
+            arguments["deepstack_visual_embeds"] = images.deep_rows(places[is_image])
         return arguments
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -257,19 +257,19 @@ class Backbone(nn.Module):
         return torch.cat(logits, dim=1)
 
     def loss(
-        self, hidden: torch.Tensor, targets: torch.Tensor, *, rule: ScoreRule, label_smoothing: float = 0.0
+        self, hidden: torch.Tensor, targets: torch.Tensor, *, scope: SoftmaxScope, label_smoothing: float = 0.0
     ) -> torch.Tensor:
-        """Summed negative log-likelihood of `targets` int64 (N,) under the softmax `rule` names; hidden (N, D). float32 ().
+        """Summed negative log-likelihood of `targets` int64 (N,) in the softmax `scope`; hidden (N, D). float32 ().
 
-        The rule `trie` needs the catalogue: see llmrec.engines.trie_loss.
+        The scope `trie` needs the catalogue: see llmrec.engines.trie_loss.
         """
-        assert rule in ("full", "level"), rule
-        if rule == "full":
+        assert scope in ("vocabulary", "level"), scope
+        if scope == "vocabulary":
             return token_loss(self.logits(hidden), targets, label_smoothing=label_smoothing)
         table = self.item_table
-        assert table is not None, "rule 'level' needs an item table"
+        assert table is not None, "scope 'level' needs an item table"
         rows = targets - self.base_vocab_size
-        assert bool((rows >= 0).all()), "rule 'level' trains on item tokens only"
+        assert bool((rows >= 0).all()), "scope 'level' trains on item tokens only"
         total = hidden.new_zeros((), dtype=torch.float32)
         for start, stop in zip(table.starts, table.starts[1:], strict=False):
             at = (rows >= start) & (rows < stop)
@@ -295,10 +295,10 @@ class Backbone(nn.Module):
         is_target = targets != IGNORE
         return hidden[:, :-1][is_target], targets[is_target]
 
-    def next_token_loss(self, batch: dict[str, torch.Tensor], *, rule: ScoreRule) -> tuple[torch.Tensor, int]:
+    def next_token_loss(self, batch: dict[str, torch.Tensor], *, scope: SoftmaxScope) -> tuple[torch.Tensor, int]:
         """The summed loss over the targets of a batch as in `labelled_states`, and their number."""
         hidden, targets = self.labelled_states(batch)
-        return self.loss(hidden, targets, rule=rule), len(targets)
+        return self.loss(hidden, targets, scope=scope), len(targets)
 
     @torch.no_grad()
     def check_head(self) -> None:

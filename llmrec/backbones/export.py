@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import nn
 
-from llmrec.backbones.causal_lm import PICTURES, Backbone
+from llmrec.backbones.causal_lm import IMAGES, Backbone
 from llmrec.backbones.decoder_layers import layer_adapters
 from llmrec.backbones.prefix import find_prefix
 from llmrec.errors import ModelError
@@ -88,7 +88,7 @@ def plain_tokenizer(backbone: Backbone, row_strings: list[str]) -> Any:
     tokenizer = copy.deepcopy(backbone.tokenizer)
     gap = backbone.base_vocab_size - len(tokenizer)
     tokenizer.add_tokens([f"<unused_row_{index}>" for index in range(gap)])
-    made = [(name, source) for name, source in backbone.vector_tokens.sources.items() if name != PICTURES]
+    made = [(name, source) for name, source in backbone.vector_tokens.sources.items() if name != IMAGES]
     vectors = [f"<{name}_{place}>" for name, source in made for place in range(source.num_tokens)]
     added = [*row_strings, *vectors]
     tokenizer.add_tokens(added)
@@ -114,10 +114,10 @@ def _check_plain(backbone: Backbone) -> None:
             "this run with llmrec, or export one of LoRA, item rows, soft tokens and a soft prompt."
         )
     sources = set(backbone.vector_tokens.sources)
-    if PICTURES in sources and len(sources) > 1:
+    if IMAGES in sources and len(sources) > 1:
         raise ModelError(
-            "pictures beside soft tokens or a soft prompt are not exported: a plain vision-language checkpoint reads pixels by itself, "
-            "so ids behind the pictures' would be others there. Serve this run with llmrec, or export one without either."
+            "images beside soft tokens or a soft prompt are not exported: a plain vision-language checkpoint reads pixels by itself, "
+            "so ids behind the images' would be others there. Serve this run with llmrec, or export one without either."
         )
 
 
@@ -128,7 +128,7 @@ def _rows(backbone: Backbone) -> tuple[torch.Tensor, torch.Tensor]:
     table, vectors = backbone.item_table, backbone.vector_tokens
     nothing = torch.zeros(0, backbone.dim, device=backbone.device)
     read, answered = (nothing, nothing) if table is None else (table.weight, table.output_weight())
-    if vectors.num_tokens and PICTURES not in vectors:  # a vision-language checkpoint reads pixels by itself
+    if vectors.num_tokens and IMAGES not in vectors:  # a vision-language checkpoint reads pixels by itself
         places = torch.arange(vectors.num_tokens, device=backbone.device)
         made = torch.cat([vectors.rows(part) for part in places.split(_VECTORS_AT_ONCE)])
         # they are what the first layer reads; what an embedding gives is scaled on the way there

@@ -10,7 +10,7 @@ from pathlib import Path
 from llmrec.errors import LlmrecError, ModelError
 from llmrec.files import cache_dir, content_hash, read_json, write_json
 
-# What transformers reads of a folder: configurations, tokenizers, preparation of pictures, weights.
+# What transformers reads of a folder: configurations, tokenizers, preparation of images, weights.
 READ_SUFFIXES = frozenset({".bin", ".jinja", ".json", ".model", ".safetensors", ".tiktoken", ".txt"})
 # What a training leaves beside them, and nobody reads.
 _LEFT_BEHIND = frozenset({"training_args.bin", "optimizer.bin", "scheduler.bin", "trainer_state.json"})

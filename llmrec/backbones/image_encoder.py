@@ -1,6 +1,6 @@
-"""Pictures to vectors by a real vision network: each picture once, kept on disk by what the file holds and which model read it.
+"""Images to vectors by a real vision network: each image once, kept on disk by what the file holds and which model read it.
 
-Letters: N items, U different pictures, B pictures of a batch, D width.
+Letters: N items, U different images, B images of a batch, D width.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from rich.progress import track
 from torch import Tensor
 
 from llmrec.backbones import efficientnet, pretrained_vision
-from llmrec.backbones.pictures import MAX_PIXELS, PictureError, read_content, read_picture
+from llmrec.backbones.images import MAX_PIXELS, ImageError, read_content, read_image
 from llmrec.backbones.vector_cache import VectorCache
 from llmrec.errors import DataError, ModelError
 from llmrec.files import content_hash
 
 DEFAULT_IMAGE_ENCODER = efficientnet.NAME
-BATCH_SIZE = 8  # pictures; larger batches leave a processor's cache
-SHARD_SIZE = 512  # pictures that are encoded before they are written
-PREPARATION = "1"  # raise it when the same picture would come to other vectors
+BATCH_SIZE = 8  # images; larger batches leave a processor's cache
+SHARD_SIZE = 512  # images that are encoded before they are written
+PREPARATION = "1"  # raise it when the same image would come to other vectors
 
 OnBroken = Literal["skip", "fail"]
 Encode = Callable[[Sequence[Image.Image]], Tensor]
@@ -34,27 +34,27 @@ logger = logging.getLogger(__name__)
 
 
 def encode_images(
-    pictures: Sequence[Path | None],
+    images: Sequence[Path | None],
     model: str = DEFAULT_IMAGE_ENCODER,
     *,
     item_ids: Sequence[str] | None = None,
     on_broken: OnBroken = "skip",
     max_pixels: int = MAX_PIXELS,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Vectors of pictures, as the model gives them: float32 (N, D), zero where absent; and which are there: bool (N,).
+    """Vectors of images, as the model gives them: float32 (N, D), zero where absent; and which are there: bool (N,).
 
-    pictures: one file an item, None for an item without (absent, silently).
+    images: one file an item, None for an item without (absent, silently).
     model: "efficientnet-lite0", or a vision model for transformers: a folder or a name on the hub. Which vector it gives:
     `llmrec.backbones.pretrained_vision`.
     item_ids: how messages name the items; by default their places.
-    on_broken: what becomes of a file that is missing, damaged, no picture, or has more than `max_pixels` pixels: "skip" makes the item
+    on_broken: what becomes of a file that is missing, damaged, no image, or has more than `max_pixels` pixels: "skip" makes the item
     absent and warns once for all, "fail" raises DataError for the first.
 
-    Equal pictures are encoded once. Vectors are kept under the cache folder as soon as some hundreds are computed, so a run that was
-    ended goes on, and a changed poster costs one picture. Raises ModelError for a model that cannot be used.
+    Equal images are encoded once. Vectors are kept under the cache folder as soon as some hundreds are computed, so a run that was
+    ended goes on, and a changed poster costs one image. Raises ModelError for a model that cannot be used.
     """
-    broken = _Broken(pictures, item_ids, on_broken)
-    keys = _content_keys(pictures, max_pixels, broken)
+    broken = _Broken(images, item_ids, on_broken)
+    keys = _content_keys(images, max_pixels, broken)
     unique = np.unique(keys[keys > 0])  # (U,)
     item_of = dict(zip(keys.tolist(), range(len(keys)), strict=True))  # of each content, an item that has it
     cache = VectorCache(cache_name(model))
@@ -71,21 +71,21 @@ def encode_images(
     broken.warn()
     present = keys > 0
     present[list(broken.reasons)] = False
-    result = np.zeros((len(pictures), vectors.shape[1]), np.float32)
+    result = np.zeros((len(images), vectors.shape[1]), np.float32)
     result[present] = vectors[np.searchsorted(unique, keys[present])]
     return result, present
 
 
-def num_encoded(pictures: Sequence[Path | None], model: str = DEFAULT_IMAGE_ENCODER) -> int:
-    """Of how many items the cache holds the picture's vector by this model."""
-    keys = _content_keys(pictures, MAX_PIXELS, _Broken(pictures, None, "skip"))
+def num_encoded(images: Sequence[Path | None], model: str = DEFAULT_IMAGE_ENCODER) -> int:
+    """Of how many items the cache holds the image's vector by this model."""
+    keys = _content_keys(images, MAX_PIXELS, _Broken(images, None, "skip"))
     unique = np.unique(keys[keys > 0])
     _, known = VectorCache(cache_name(model)).find(unique)
     return int(np.isin(keys, unique[known]).sum())
 
 
 def cache_name(model: str) -> str:
-    """The name of the model's vectors in the cache: its weights, and how pictures are prepared for it."""
+    """The name of the model's vectors in the cache: its weights, and how images are prepared for it."""
     if model == efficientnet.NAME:
         identity = f"{model} {efficientnet.revision()}"
     else:
@@ -94,16 +94,16 @@ def cache_name(model: str) -> str:
 
 
 class _Broken:
-    """The pictures that cannot be used: collected, or the first of them raised."""
+    """The images that cannot be used: collected, or the first of them raised."""
 
-    def __init__(self, pictures: Sequence[Path | None], item_ids: Sequence[str] | None, on_broken: OnBroken) -> None:
-        self.pictures, self.item_ids, self.on_broken = pictures, item_ids, on_broken
+    def __init__(self, images: Sequence[Path | None], item_ids: Sequence[str] | None, on_broken: OnBroken) -> None:
+        self.images, self.item_ids, self.on_broken = images, item_ids, on_broken
         self.reasons: dict[int, str] = {}  # item -> what is wrong
 
     def add(self, item: int, reason: str) -> None:
         if self.on_broken == "fail":
             raise DataError(
-                f"the picture of {self._named(item, reason)}. Mend or remove it, or let such items go without: on_broken 'skip'."
+                f"the image of {self._named(item, reason)}. Mend or remove it, or let such items go without: on_broken 'skip'."
             )
         self.reasons[item] = reason
 
@@ -112,24 +112,24 @@ class _Broken:
             first = "; ".join(self._named(item, reason) for item, reason in sorted(self.reasons.items())[:3])
             more = len(self.reasons) - 3
             logger.warning(
-                "%d of %d pictures cannot be used, and their items go without: %s%s",
-                len(self.reasons), sum(path is not None for path in self.pictures), first, f"; and {more} more" if more > 0 else "",
+                "%d of %d images cannot be used, and their items go without: %s%s",
+                len(self.reasons), sum(path is not None for path in self.images), first, f"; and {more} more" if more > 0 else "",
             )  # fmt: skip
 
     def _named(self, item: int, reason: str) -> str:
         name = f"item {item}" if self.item_ids is None else f"item '{self.item_ids[item]}'"
-        return f"{name}, '{self.pictures[item]}': {reason}"
+        return f"{name}, '{self.images[item]}': {reason}"
 
 
-def _content_keys(pictures: Sequence[Path | None], max_pixels: int, broken: _Broken) -> np.ndarray:
+def _content_keys(images: Sequence[Path | None], max_pixels: int, broken: _Broken) -> np.ndarray:
     """uint64 (N,): what the file of each item holds, its header checked; 0 where there is no usable file."""
-    keys = np.zeros(len(pictures), np.uint64)
-    for item, path in enumerate(pictures):
+    keys = np.zeros(len(images), np.uint64)
+    for item, path in enumerate(images):
         if path is None:
             continue
         try:
             keys[item] = int(content_hash(read_content(path, max_pixels)), 16)
-        except PictureError as error:
+        except ImageError as error:
             broken.add(item, str(error))
     return keys
 
@@ -137,7 +137,7 @@ def _content_keys(pictures: Sequence[Path | None], max_pixels: int, broken: _Bro
 def _encode(
     keys: np.ndarray, items: list[int], model: str, cache: VectorCache, max_pixels: int, broken: _Broken
 ) -> tuple[np.ndarray, np.ndarray]:
-    """keys: uint64 (U,), what `items` hold -> vectors float32 (U, D), zero where the picture is damaged; which are whole, bool (U,)."""
+    """keys: uint64 (U,), what `items` hold -> vectors float32 (U, D), zero where the image is damaged; which are whole, bool (U,)."""
     encode = _load(model)
     whole = np.zeros(len(keys), bool)
     written = 0
@@ -145,13 +145,13 @@ def _encode(
     console = Console(stderr=True)
     with torch.inference_mode():
         vectors = np.zeros((len(keys), _width(encode, model)), np.float32)
-        for start in track(starts, f"encoding {len(keys)} pictures with {model}", console=console, transient=True):
+        for start in track(starts, f"encoding {len(keys)} images with {model}", console=console, transient=True):
             images = []
             for place in range(start, min(start + BATCH_SIZE, len(keys))):
                 try:
-                    images.append(_picture(broken.pictures[items[place]], max_pixels))
+                    images.append(_image(broken.images[items[place]], max_pixels))
                     whole[place] = True
-                except PictureError as error:
+                except ImageError as error:
                     broken.add(items[place], str(error))
             done = min(start + BATCH_SIZE, len(keys))
             if images:
@@ -170,12 +170,12 @@ def _width(encode: Encode, model: str) -> int:
         return encode([Image.new("RGB", (64, 64))]).shape[1]
     except (TypeError, ValueError, RuntimeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise ModelError(f"'{model}' makes no vector of a picture alone ({reason}). Name a vision model.") from error
+        raise ModelError(f"'{model}' makes no vector of an image alone ({reason}). Name a vision model.") from error
 
 
-def _picture(path: Path | None, max_pixels: int) -> Image.Image:
+def _image(path: Path | None, max_pixels: int) -> Image.Image:
     assert path is not None  # its content has a key
-    return read_picture(path, max_pixels)
+    return read_image(path, max_pixels)
 
 
 def _load(model: str) -> Encode:

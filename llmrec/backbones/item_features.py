@@ -1,4 +1,4 @@
-"""The features of items by name: encoded texts and pictures, what the caller computed, matrices of the data folder.
+"""The features of items by name: encoded texts and images, what the caller computed, matrices of the data folder.
 
 N items, F features, D_f the width of one.
 """
@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from llmrec.backbones.image_encoder import DEFAULT_IMAGE_ENCODER, encode_images
-from llmrec.backbones.pictures import MAX_PIXELS, PIXEL_LIMIT, picture_paths
+from llmrec.backbones.images import MAX_PIXELS, PIXEL_LIMIT, image_paths
 from llmrec.backbones.text_encoder import DEFAULT_ENCODER, MAX_TOKENS, encode_texts
 from llmrec.config import Settings
 from llmrec.data.catalog import Catalog
@@ -26,9 +26,9 @@ TEXT, IMAGE = "text", "image"
 # What is made from something else and never read from DATA/features; "collaborative" would leak the events of the test.
 COMPUTED = {
     TEXT: "encoded from the catalogue's texts",
-    IMAGE: "encoded from the catalogue's pictures",
+    IMAGE: "encoded from the catalogue's images",
     "collaborative": "fitted to the events that a split allows, by whoever asks for it",
-    "knowledge": "encoded from the texts of `llmrec enrich`",
+    "generated_texts": "encoded from the texts of `llmrec enrich`",
 }
 OnMissing = Literal["learned", "fail"]
 logger = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class ImageSource(Settings):
     """What makes the feature "image"."""
 
     encoder: str = DEFAULT_IMAGE_ENCODER  # see `encode_images`
-    on_broken: Literal["skip", "fail"] = "skip"  # files that are missing, damaged or no pictures
+    on_broken: Literal["skip", "fail"] = "skip"  # files that are missing, damaged or no images
     max_pixels: int = Field(MAX_PIXELS, ge=1, le=PIXEL_LIMIT)
 
 
@@ -60,7 +60,7 @@ def item_features(
 ) -> Features:
     """The features `names` of a data folder's items, in this order; see `catalog_features`.
 
-    extra: features that the caller computed, such as "collaborative" from the training events of a split, or encoded "knowledge";
+    extra: features that the caller computed, such as "collaborative" from the training events of a split, or encoded "generated_texts";
     they go before those of the same name in the data folder. A matrix in the data folder is found by its name, but not under the
     names in COMPUTED: a "collaborative" that lies there would have seen the events of the test.
     """
@@ -84,9 +84,9 @@ def catalog_features(
     """Each of `names` at its own width, with the items that have it.
 
     names: features of `known`; else "text", the texts of the catalogue by `text`'s encoder (an item without a word is absent), or
-    "image", its pictures in `folder` by `image`'s.
+    "image", its images in `folder` by `image`'s.
     Raises DataError for a name that is neither, with those there are, or that no item has; for fields that are not there and for
-    pictures as `encode_images` says. ModelError for an encoder that cannot be used.
+    images as `encode_images` says. ModelError for an encoder that cannot be used.
     """
     text, image = text or TextSource(), image or ImageSource()
     repeated = next((name for place, name in enumerate(names) if name in names[:place]), None)
@@ -107,9 +107,9 @@ def catalog_features(
         elif name == IMAGE:
             if folder is None:
                 raise DataError(
-                    "the features 'image' need the data folder that the pictures lie in, but it is not known here."
+                    "the features 'image' need the data folder that the images lie in, but it is not known here."
                 )
-            found.add(name, *_encoded_pictures(catalog, folder, image))
+            found.add(name, *_encoded_images(catalog, folder, image))
         else:
             raise DataError(_unknown(name, known))
         if not found.present[name].any():
@@ -137,9 +137,9 @@ def items_without_features(features: Features, catalog: Catalog, on_missing: OnM
     return missing
 
 
-def _encoded_pictures(catalog: Catalog, folder: Path, image: ImageSource) -> tuple[np.ndarray, np.ndarray]:
+def _encoded_images(catalog: Catalog, folder: Path, image: ImageSource) -> tuple[np.ndarray, np.ndarray]:
     return encode_images(
-        picture_paths(catalog, folder),
+        image_paths(catalog, folder),
         image.encoder,
         item_ids=catalog.item_ids,
         on_broken=image.on_broken,

@@ -1,10 +1,10 @@
-"""Any vision model that transformers loads, as an encoder of pictures: one vector a picture.
+"""Any vision model that transformers loads, as an encoder of images: one vector an image.
 
-Letters: B pictures, P places of the picture (patches or grid cells), D width.
+Letters: B images, P places of the image (patches or grid cells), D width.
 
 | model | vector |
 |---|---|
-| picture and text in one space (CLIP, SigLIP, ...: `TWO_TOWERS`) | its image embedding |
+| image and text in one space (CLIP, SigLIP, ...: `TWO_TOWERS`) | its image embedding |
 | vision network with a pooled output it was trained with (DINOv2, Swin, ResNet, ConvNeXt, ViT with pooler) | that output |
 | any other, and one whose checkpoint lacks the pooler's weights | mean of the last hidden states over all places |
 
@@ -30,12 +30,12 @@ TWO_TOWERS = ("align", "altclip", "blip", "chinese_clip", "clip", "clipseg", "me
 
 
 def identity(model: str) -> str:
-    """What tells this model's vectors from another's: its weights and how it wants pictures prepared. Raises ModelError."""
+    """What tells this model's vectors from another's: its weights and how it wants images prepared. Raises ModelError."""
     return _source(model).identity
 
 
 class VisionModel:
-    """A vision model by folder or hub name, with the preparation of pictures that its checkpoint asks for.
+    """A vision model by folder or hub name, with the preparation of images that its checkpoint asks for.
 
     Raises ModelError where it cannot be found or loaded, or is no vision model.
     """
@@ -59,13 +59,13 @@ class VisionModel:
         self.pooled = not any("pooler" in key for key in loaded["missing_keys"])
         if model.main_input_name != "pixel_values" and not self.two_towers:
             raise ModelError(
-                f"'{name}' ({config.model_type}) reads {model.main_input_name}, not pictures. Name a vision model."
+                f"'{name}' ({config.model_type}) reads {model.main_input_name}, not images. Name a vision model."
             )
         self.model, self.device = model.to(device).eval(), device
 
-    def encode(self, pictures: Sequence[Image.Image]) -> Tensor:
-        """RGB pictures of any size -> float32 (B, D)."""
-        inputs = self.processor(images=list(pictures), return_tensors="pt").to(self.device)
+    def encode(self, images: Sequence[Image.Image]) -> Tensor:
+        """RGB images of any size -> float32 (B, D)."""
+        inputs = self.processor(images=list(images), return_tensors="pt").to(self.device)
         if self.two_towers:
             return self.model.get_image_features(**inputs).pooler_output
         output = self.model(**inputs)

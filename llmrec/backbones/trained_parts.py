@@ -9,7 +9,7 @@ from pydantic import Field
 from rapidfuzz import fuzz, process
 from torch import nn
 
-from llmrec.backbones.adapters import add_lora, is_added, lora_parameters, train_whole_model
+from llmrec.backbones.adapters import add_lora, is_added, lora_parameters, train_full_model
 from llmrec.backbones.causal_lm import Backbone
 from llmrec.backbones.decoder_layers import LayerPart, add_layer_adapters, decoder_layers, layer_adapters
 from llmrec.backbones.prefix import add_prefix, find_prefix
@@ -23,7 +23,7 @@ from llmrec.nn.soft_tokens import SoftItemTable
 # whole: every layer of the language model. last_layers: the last few. The three that follow are added to a frozen one; the others
 # stand beside it and exist because of the form of the items or the prompt.
 TrainedPart = Literal[
-    "whole", "last_layers", "lora", "layer_adapter", "prefix", "soft_prompt", "semantic_adapter", "item_table"
+    "full", "last_layers", "lora", "layer_adapter", "prefix", "soft_prompt", "semantic_adapter", "item_table"
 ]
 
 
@@ -99,8 +99,8 @@ def train_parts(backbone: Backbone, names: Sequence[str], settings: PartSettings
     if "lora" in names:
         add_lora(backbone, **settings.lora.model_dump())
     backbone.requires_grad_(False)
-    if "whole" in names:
-        train_whole_model(backbone)
+    if "full" in names:
+        train_full_model(backbone)
     if "last_layers" in names:
         train_last_layers(backbone, settings.num_last_layers)
     trained: list[nn.Parameter] = lora_parameters(backbone) if "lora" in names else []
@@ -124,7 +124,7 @@ def check_names(names: Sequence[str]) -> None:
             )
     if len(set(names)) < len(names) or not names:
         raise ConfigError(f"expected train to name at least one part, and each once, got {list(names)}.")
-    if "whole" in names and (others := {"last_layers", "lora", "layer_adapter", "prefix"} & set(names)):
+    if "full" in names and (others := {"last_layers", "lora", "layer_adapter", "prefix"} & set(names)):
         raise ConfigError(
             f"train names whole, which trains every layer as it is, and {', '.join(sorted(others))} beside it; keep one of the two."
         )

@@ -1,6 +1,6 @@
-"""Vision tokens of pictures on disk, by what the picture files hold: a folder of shards, each written once and whole.
+"""Vision tokens of images on disk, by what the image files hold: a folder of shards, each written once and whole.
 
-Pictures have different numbers of tokens, so a shard is their vectors one after another and how many belong to each.
+Images have different numbers of tokens, so a shard is their vectors one after another and how many belong to each.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _NAMES = {"keys", "grids", "vectors", "deep"}
 
 
 @dataclass(frozen=True)
-class EncodedPicture:
-    """grid: int64 (2,), its rows and columns of tokens. vectors: (M, D), one a token. deep: (L, M, D), see `PictureTokens`."""
+class EncodedImage:
+    """grid: int64 (2,), its rows and columns of tokens. vectors: (M, D), one a token. deep: (L, M, D), see `ImageTokens`."""
 
     grid: Tensor
     vectors: Tensor
@@ -29,14 +29,14 @@ class EncodedPicture:
 
 
 class VisionCache:
-    """The vision tokens that one model made. name: what tells this model and its preparation of pictures from every other."""
+    """The vision tokens that one model made. name: what tells this model and its preparation of images from every other."""
 
     def __init__(self, name: str) -> None:
         self.folder = cache_dir() / "vision_tokens" / name
 
-    def find(self, keys: Set[int]) -> dict[int, EncodedPicture]:
-        """The pictures that are known, by key; keys are int64."""
-        found: dict[int, EncodedPicture] = {}
+    def find(self, keys: Set[int]) -> dict[int, EncodedImage]:
+        """The images that are known, by key; keys are int64."""
+        found: dict[int, EncodedImage] = {}
         for path in sorted(self.folder.glob("*.safetensors")):
             shard = _shard(path)
             if shard is None or keys.isdisjoint(shard["keys"].tolist()):
@@ -45,16 +45,16 @@ class VisionCache:
             vectors, deep = shard["vectors"].split(counts), shard["deep"].split(counts, dim=1)
             for place, key in enumerate(shard["keys"].tolist()):
                 if key in keys:
-                    found[key] = EncodedPicture(shard["grids"][place], vectors[place], deep[place])
+                    found[key] = EncodedImage(shard["grids"][place], vectors[place], deep[place])
         return found
 
-    def add(self, keys: Sequence[int], pictures: Sequence[EncodedPicture]) -> None:
-        """Writes one shard of pictures, different ones."""
+    def add(self, keys: Sequence[int], images: Sequence[EncodedImage]) -> None:
+        """Writes one shard of images, different ones."""
         shard = {
             "keys": torch.tensor(keys, dtype=torch.int64),
-            "grids": torch.stack([picture.grid for picture in pictures]),
-            "vectors": torch.cat([picture.vectors for picture in pictures]),
-            "deep": torch.cat([picture.deep for picture in pictures], dim=1),
+            "grids": torch.stack([image.grid for image in images]),
+            "vectors": torch.cat([image.vectors for image in images]),
+            "deep": torch.cat([image.deep for image in images], dim=1),
         }
         with atomic_file(self.folder / f"{content_hash(str(list(keys)))}.safetensors") as temporary:
             save_file(shard, temporary)

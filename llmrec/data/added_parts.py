@@ -4,8 +4,8 @@
 |---|---|---|
 | features/NAME | the items, in their order | the same item ids |
 | semantic_ids/NAME | a catalogue (`catalog_hash` of its card) | the same catalogue |
-| knowledge/NAME about items | a catalogue | the same catalogue, or one with more items behind |
-| knowledge/NAME about users | all the data (`content_hash` of its card) | the same data |
+| generated_texts/NAME about items | a catalogue | the same catalogue, or one with more items behind |
+| generated_texts/NAME about users | all the data (`content_hash` of its card) | the same data |
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from llmrec.data.folder import Data
 from llmrec.errors import DataError
 from llmrec.files import put_back, read_json, unfinished
 
-_CARDS = {"semantic_ids": "semantic_ids.json", "knowledge": "card.json"}
+_CARDS = {"semantic_ids": "semantic_ids.json", "generated_texts": "card.json"}
 
 
 @dataclass(frozen=True)
 class AddedPart:
     """files: those of the part, below the data folder; str() is what a sentence calls it."""
 
-    kind: Literal["features", "semantic_ids", "knowledge"]
+    kind: Literal["features", "semantic_ids", "generated_texts"]
     name: str
     files: tuple[Path, ...]
 
     def __str__(self) -> str:
-        what = {"features": "features", "semantic_ids": "semantic ids", "knowledge": "generated texts"}[self.kind]
+        what = {"features": "features", "semantic_ids": "semantic ids", "generated_texts": "generated texts"}[self.kind]
         return f"{what} '{self.name}'"
 
 
@@ -43,7 +43,7 @@ def added_parts(folder: Path) -> list[AddedPart]:
 
 
 def _added(folder: Path) -> Iterator[AddedPart]:
-    for kind in ("features", "semantic_ids", "knowledge"):
+    for kind in ("features", "semantic_ids", "generated_texts"):
         left = set(unfinished(folder / kind))
         entries = sorted((folder / kind).iterdir()) if (folder / kind).is_dir() else []
         by_name: dict[str, list[Path]] = {}
@@ -102,7 +102,7 @@ def _fits(part: AddedPart, folder: Path, before: Catalog | None, data: Data) -> 
         card = read_json(folder / part.kind / part.name / _CARDS[part.kind], "card", DataError)
     except DataError:
         return False
-    if part.kind == "knowledge":
+    if part.kind == "generated_texts":
         return texts_fit(card, data) != "none"
     inner = card.get("card")
     made_for = inner.get("catalog_hash") if isinstance(inner, dict) else None

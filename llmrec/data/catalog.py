@@ -1,4 +1,4 @@
-"""The items: an outside id, a title, text fields and perhaps a picture each, backed by Arrow."""
+"""The items: an outside id, a title, text fields and perhaps an image each, backed by Arrow."""
 
 from __future__ import annotations
 

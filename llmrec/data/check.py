@@ -18,7 +18,7 @@ from llmrec.data.events import (
     sort_events,
     unknown_items_sentence,
 )
-from llmrec.data.item_columns import picture_file, plain_of_markup
+from llmrec.data.item_columns import image_file, plain_of_markup
 from llmrec.data.readers import read_interactions, read_items
 from llmrec.data.reading import quoted, shortened
 from llmrec.errors import LlmrecError
@@ -68,7 +68,7 @@ def _about_items(catalog: Catalog, root: Path) -> list[dict]:
     shared = {title: count for title, count in titles.items() if count > 1}
     example = f", such as '{shortened(max(shared, key=shared.get))}'" if shared else ""
     images = [name for name in catalog.table["image"].to_pylist() if name] if "image" in catalog.fields else []
-    lost = sum(picture_file(root.resolve(), name) is None for name in images)
+    lost = sum(image_file(root.resolve(), name) is None for name in images)
     marked = [title for title in titles if plain_of_markup(title) != title]
     spaced = _differ_by_spaces(catalog.item_ids)
     wordless = ", ".join(f"'{shortened(name)}' ({what})" for name, what in catalog.no_words.items())

@@ -7,7 +7,7 @@
 | history | list of int32, what the user had liked before, oldest first |
 | time | int64, optional |
 
-For published splits, whose rows are fixed; rows of one's own events are made by `click_rows`.
+For published splits, whose rows are fixed; rows of one's own events are made by `click_examples`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from llmrec.data.click_rows import PADDING, ClickRows, ClickSplit
+from llmrec.data.click_examples import PADDING, ClickExamples, ClickSplit
 from llmrec.data.formats import read_parquet
 from llmrec.data.interactions import integers
 from llmrec.data.reading import reading
@@ -27,7 +27,7 @@ from llmrec.files import content_hash, write_arrow
 PARTS = ("train", "valid", "test")
 
 
-def write_click_rows(path: str | Path, rows: ClickRows) -> None:
+def write_click_examples(path: str | Path, rows: ClickExamples) -> None:
     """One table of a given split."""
     columns = {
         "user": pa.array(rows.users, pa.int32()),
@@ -63,7 +63,7 @@ def read_click_split(folder: str | Path, num_items: int, *, max_history: int) ->
     return ClickSplit(**parts, card=card)
 
 
-def _read(path: Path, num_items: int, max_history: int) -> ClickRows:
+def _read(path: Path, num_items: int, max_history: int) -> ClickExamples:
     # KeyError: a column that is not there; the others: columns of other types, or with nulls
     what, other_columns = "click rows with the columns user, item, label and history", (TypeError, AttributeError)
     with reading(path, what, KeyError, ValueError, *other_columns):
@@ -86,7 +86,7 @@ def _read(path: Path, num_items: int, max_history: int) -> ClickRows:
             f"the click rows in '{path}' should hold both classes, but {labels.sum()} of {len(labels)} are liked."
         )
     zeros = np.zeros(len(items), np.int32)
-    return ClickRows(users, items, labels, _latest(flat, lengths, max_history), zeros, zeros.copy(), times)
+    return ClickExamples(users, items, labels, _latest(flat, lengths, max_history), zeros, zeros.copy(), times)
 
 
 def _latest(flat: np.ndarray, lengths: np.ndarray, width: int) -> np.ndarray:
@@ -97,7 +97,7 @@ def _latest(flat: np.ndarray, lengths: np.ndarray, width: int) -> np.ndarray:
     return values[np.where(places >= (ends - lengths)[:, None], places, -1)]
 
 
-def _count_earlier(parts: list[ClickRows]) -> None:
+def _count_earlier(parts: list[ClickExamples]) -> None:
     """Fills in `answered` and `liked`."""
     if any(rows.times is None for rows in parts):
         return

@@ -6,9 +6,9 @@ items.parquet        the catalog
 interactions.parquet user int32, item int32, time int64?, rating float32?; by user, oldest first
 users.parquet        user_id string, row u for user u
 features/            NAME.safetensors: vectors float32 (num_items, D), present bool (num_items,)
-images/              pictures that the catalog's `image` column points to
+images/              images that the catalog's `image` column points to
 semantic_ids/        NAME/: codes that `llmrec tokenize` gave the items
-knowledge/           NAME/: texts that `llmrec enrich` had written about items or users
+generated_texts/     NAME/: texts that `llmrec enrich` had written about items or users
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from llmrec.files import content_hash, put_back, read_json, write_arrow, write_j
 
 FORMAT_VERSION = 1
 PARTS = ("data.json", "items.parquet", "interactions.parquet", "users.parquet", "features", "images", "semantic_ids",
-         "knowledge")  # fmt: skip
+         "generated_texts")  # fmt: skip
 
 
 @dataclass

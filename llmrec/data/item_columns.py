@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as types
 
-# RE2, which pyarrow uses. Addresses and the names of picture files; a number as programs print it.
+# RE2, which pyarrow uses. Addresses and the names of image files; a number as programs print it.
 _ADDRESS = r"(?i)(?:https?|ftp)://[^\s\"'<>|]+|data:[a-z]+/[^\s\"'<>]+|^\s*(?:www\.|//)\S+$"
-_PICTURE_FILE = r"(?i)^\s*[^\s\"']+\.(?:jpe?g|png|gif|webp|bmp|tiff?|avif|svg)\s*$"
+_IMAGE_FILE = r"(?i)^\s*[^\s\"']+\.(?:jpe?g|png|gif|webp|bmp|tiff?|avif|svg)\s*$"
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _VECTOR = rf"^\s*[\[(]?\s*{_NUMBER}(?:[,;\s]+{_NUMBER}){{3,}}[,;\s]*[\])]?\s*$"
 _FEWEST_NUMBERS = 4  # of a vector: three numbers may be a size or a date
@@ -44,7 +44,7 @@ def no_words(column: pa.ChunkedArray) -> str | None:
     of_addresses = pc.less(pc.multiply(pc.utf8_length(rest), 2), pc.utf8_length(texts))
     if pc.mean(of_addresses).as_py() > 0.5:
         return "addresses"
-    return "file names" if pc.all(pc.match_substring_regex(texts, _PICTURE_FILE)).as_py() else None
+    return "file names" if pc.all(pc.match_substring_regex(texts, _IMAGE_FILE)).as_py() else None
 
 
 def _holds_vectors(column: pa.ChunkedArray, texts: pa.ChunkedArray) -> bool:
@@ -56,8 +56,8 @@ def _holds_vectors(column: pa.ChunkedArray, texts: pa.ChunkedArray) -> bool:
     return pc.all(pc.match_substring_regex(texts, rf"^{_NUMBER}$")).as_py()
 
 
-def picture_file(root: Path, name: str) -> Path | None:
-    """The file inside `root`, a resolved folder, that an item's picture names.
+def image_file(root: Path, name: str) -> Path | None:
+    """The file inside `root`, a resolved folder, that an item's image names.
 
     None where there is none, and where a name can be no file's: an address, a null character in it, too many characters.
     """
@@ -96,7 +96,7 @@ def _is_joined(name: str, column: pa.ChunkedArray) -> bool:
 
 
 def without_markup(table: pa.Table) -> pa.Table:
-    """The items with `&amp;` as & and without tags such as <b>, in all texts but ids and pictures."""
+    """The items with `&amp;` as & and without tags such as <b>, in all texts but ids and images."""
     for position, name in enumerate(table.column_names):
         column = table[name]
         if name in ("item_id", "image"):

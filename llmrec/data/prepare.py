@@ -18,7 +18,7 @@ from llmrec.data.events import Events, count_ties, doubles, match_events, sort_e
 from llmrec.data.features import Features
 from llmrec.data.folder import PARTS, Data, load_data, save_data
 from llmrec.data.interactions import Interactions
-from llmrec.data.item_columns import picture_file
+from llmrec.data.item_columns import image_file
 from llmrec.data.readers import read_interactions, read_items
 from llmrec.errors import ConfigError, DataError
 from llmrec.files import atomic_folder, put_back, unfinished
@@ -50,7 +50,7 @@ def prepare(
     at least that, `min_user_events` users with at least that many. `drop_unknown` leaves out events of unknown items
     instead of refusing them, `drop_doubles` all but the first of a user's events with one item at one time; `unescape`
     takes the markup of web pages out of the items' texts. `columns` maps
-    user_id, item_id, timestamp, rating (interactions), catalog_id and title (items) to the names in the files. Pictures
+    user_id, item_id, timestamp, rating (interactions), catalog_id and title (items) to the names in the files. Images
     that the column `image` names are copied from `image_root` (by default where the items lie). Features, semantic ids and
     generated texts that were added to an older data folder `out` stay where they fit the new data (`added_parts`); where
     some do not, `force` leaves them behind. Raises DataError for what is wrong with the files or with `out` (a folder that
@@ -178,10 +178,10 @@ def _kept(
 
 
 def _copy_images(catalog: Catalog, root: Path, folder: Path) -> tuple[Catalog, int]:
-    """Copy the pictures to FOLDER/images; the catalog with their new paths (null where there is none), their number."""
+    """Copy the images to FOLDER/images; the catalog with their new paths (null where there is none), their number."""
     root, copied = root.resolve(), []
     for name in catalog.table["image"].to_pylist():
-        source = picture_file(root, name) if name else None
+        source = image_file(root, name) if name else None
         if source is None:
             copied.append(None)
             continue

@@ -15,7 +15,7 @@ from llmrec.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True, eq=False)
-class Cases:
+class Instances:
     """N questions "what comes next?" with their answers.
 
     users: int32 (N,); histories: N rows, every one non-empty, oldest first; targets: int32 (N,) dense items;
@@ -38,8 +38,8 @@ class Split:
     name: str
     train: Interactions
     train_valid: Interactions
-    valid: Cases
-    test: Cases
+    valid: Instances
+    test: Instances
     card: dict
 
     def fitted(self, fit: str) -> Interactions:
@@ -49,12 +49,12 @@ class Split:
         return self.train if fit == "train" else self.train_valid
 
 
-def _cases(interactions: Interactions, users: np.ndarray, lengths: np.ndarray) -> Cases:
+def _instances(interactions: Interactions, users: np.ndarray, lengths: np.ndarray) -> Instances:
     """One case a user: the first `lengths` events are the history, the event after them the target."""
     starts = interactions.indptr[users]
     indptr, positions = gather_rows(starts, lengths)
     targets = starts + lengths
-    return Cases(
+    return Instances(
         users.astype(np.int32),
         Histories(indptr, interactions.items[positions]),
         interactions.items[targets],
@@ -63,7 +63,13 @@ def _cases(interactions: Interactions, users: np.ndarray, lengths: np.ndarray) -
 
 
 def _finish(
-    name: str, settings: dict, train: Interactions, train_valid: Interactions, valid: Cases, test: Cases, left_out: dict
+    name: str,
+    settings: dict,
+    train: Interactions,
+    train_valid: Interactions,
+    valid: Instances,
+    test: Instances,
+    left_out: dict,
 ) -> Split:
     """Put the parts together with a card that says how many of everything there are, cold users and items included."""
     card = {
@@ -106,8 +112,8 @@ def leave_one_out(interactions: Interactions) -> Split:
         {},
         interactions.first(np.where(asked, lengths - 2, lengths)),
         interactions.first(np.where(asked, lengths - 1, lengths)),
-        _cases(interactions, users, lengths[users] - 2),
-        _cases(interactions, users, lengths[users] - 1),
+        _instances(interactions, users, lengths[users] - 2),
+        _instances(interactions, users, lengths[users] - 1),
         {"users_with_under_3_events": int((~asked).sum())},
     )
 
@@ -145,7 +151,7 @@ def temporal(interactions: Interactions, test_quantile: float = 0.9, valid_quant
                 f"no user has an event both before and after the {name} cut in time ({cut}), so there is nothing to "
                 "ask. Use other quantiles, or leave_one_out."
             )
-        parts.append(_cases(interactions, users, seen[cut][users]))
+        parts.append(_instances(interactions, users, seen[cut][users]))
         left_out[f"{name}_users_without_history"] = int((has_target & (seen[cut] == 0)).sum())
     return _finish(
         "temporal",
@@ -188,8 +194,8 @@ def by_user(interactions: Interactions, valid: float = 0.1, test: float = 0.1, s
             f"a split by user needs at least 3 users with 2 events or more, but only {len(able)} of the "
             f"{interactions.num_users} users can be drawn from. Use more data, or leave_one_out."
         )
-    drawn = np.random.default_rng(seed).permutation(able)
-    valid_users, test_users = np.sort(drawn[:num_valid]), np.sort(drawn[num_valid : num_valid + num_test])
+    sampled = np.random.default_rng(seed).permutation(able)
+    valid_users, test_users = np.sort(sampled[:num_valid]), np.sort(sampled[num_valid : num_valid + num_test])
     train_valid_lengths = lengths.copy()
     train_valid_lengths[test_users] = 0
     train_lengths = train_valid_lengths.copy()
@@ -199,7 +205,7 @@ def by_user(interactions: Interactions, valid: float = 0.1, test: float = 0.1, s
         {"valid_share": valid, "test_share": test, "seed": seed},
         interactions.first(train_lengths),
         interactions.first(train_valid_lengths),
-        _cases(interactions, valid_users, lengths[valid_users] - 1),
-        _cases(interactions, test_users, lengths[test_users] - 1),
+        _instances(interactions, valid_users, lengths[valid_users] - 1),
+        _instances(interactions, test_users, lengths[test_users] - 1),
         {"users_with_under_2_events": int((lengths < 2).sum())},
     )

@@ -3,7 +3,7 @@
 A pass over a few tokens costs nearly what a pass over many does: the model's weights have to come from memory each time.
 So once the beams of a request have little more than one item each below them, the rest of all those items is read in a
 single pass, and the depths that follow find their hidden states there. The scores are the same; at most half as many rows
-more are computed. Titles gain most: after a few words there is one item left, and many words to go. The rule `full` compares
+more are computed. Titles gain most: after a few words there is one item left, and many words to go. The scope `vocabulary` compares
 with the whole vocabulary, whose matrix is read from memory once for all of these rows as well, and for the prompt's last token
 together with the first beams: its normaliser shifts all scores of a request alike, so it can wait (`BeamReader.owed`).
 
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from llmrec.backbones.causal_lm import Backbone, ScoreRule
+from llmrec.backbones.causal_lm import Backbone, SoftmaxScope
 from llmrec.engines.likelihood import full_normaliser
 from llmrec.engines.prompt_tree import PromptTree
 from llmrec.engines.trie import TokenTrie, node_range
@@ -34,7 +34,7 @@ class _Ahead:
     ranks: int64 (B, C), the items' ranks, -1 where none. owners: int64 (B, C), the beam each is below. first: int64 (B, C),
     the row of each item's token at `depth`; those of its later tokens follow. row_items, row_depths: int64 (B, E), the item
     and the token of each row; rows a request has no use for repeat a token. hidden: (B, E, D), once read; normaliser: float32
-    (B, E, 1), likewise, under the rule `full`.
+    (B, E, 1), likewise, under the scope `vocabulary`.
     """
 
     depth: int
@@ -50,7 +50,7 @@ class _Ahead:
 @dataclass
 class BeamStates:
     """What was read of M beams. rows: int64 (M,), their places in [0, B * K). hidden: (M, D), the state behind each.
-    normaliser: float32 (M, 1) under the rule `full`, see `full_normaliser`; zeros behind the prompt, where it is owed."""
+    normaliser: float32 (M, 1) under the scope `vocabulary`, see `full_normaliser`; zeros behind the prompt, where it is owed."""
 
     rows: Tensor
     hidden: Tensor
@@ -60,9 +60,9 @@ class BeamStates:
 class BeamReader:
     """Reads beams on a prompt tree."""
 
-    def __init__(self, backbone: Backbone, tree: PromptTree, trie: TokenTrie, rule: ScoreRule) -> None:
-        """rule: under `trie` a beam with a single item below it is certain of every token and is not read."""
-        self._backbone, self._tree, self._trie, self._rule = backbone, tree, trie, rule
+    def __init__(self, backbone: Backbone, tree: PromptTree, trie: TokenTrie, scope: SoftmaxScope) -> None:
+        """scope: under `trie` a beam with a single item below it is certain of every token and is not read."""
+        self._backbone, self._tree, self._trie, self._scope = backbone, tree, trie, scope
         first = tree.last_hidden
         self._ancestors = torch.zeros(len(first), 1, 0, dtype=torch.bool, device=first.device)  # (B, K, S)
         self._ahead: _Ahead | None = None
@@ -70,14 +70,14 @@ class BeamReader:
 
     @property
     def owed(self) -> Tensor:
-        """What the scores of a request are still too high by: float32 (B, 1), of the rule `full`."""
+        """What the scores of a request are still too high by: float32 (B, 1), of the scope `vocabulary`."""
         if self._root_normaliser is None:  # nothing was read behind the prompt
             self._normaliser(self._tree.last_hidden[:0])
         return self._root_normaliser
 
     def _normaliser(self, hidden: Tensor) -> Tensor | None:
-        """Of hidden (M, D), (M, 1), under the rule `full`, and of the prompts together with the first of them."""
-        if self._rule != "full":
+        """Of hidden (M, D), (M, 1), under the scope `vocabulary`, and of the prompts together with the first of them."""
+        if self._scope != "vocabulary":
             return None
         if self._root_normaliser is not None:
             return full_normaliser(self._backbone, hidden)
@@ -95,10 +95,10 @@ class BeamReader:
         row = torch.arange(num_requests * num_beams, device=states.device).view(states.shape)
         if depth == 0:
             hidden = self._tree.last_hidden
-            owed = hidden.new_zeros(len(hidden), 1, dtype=torch.float32) if self._rule == "full" else None
+            owed = hidden.new_zeros(len(hidden), 1, dtype=torch.float32) if self._scope == "vocabulary" else None
             return BeamStates(row[:, 0], hidden, owed)
         starts, ends = node_range(states)
-        is_needed = is_alive & (ends - starts > 1) if self._rule == "trie" else is_alive
+        is_needed = is_alive & (ends - starts > 1) if self._scope == "trie" else is_alive
         if self._ahead is not None:
             return self._found_ahead(row, is_needed, starts, depth)
         self._ancestors = self._ancestors.gather(1, parents[..., None].expand(-1, -1, self._ancestors.shape[2]))
@@ -110,7 +110,7 @@ class BeamReader:
         counts = (ends - starts).masked_fill(~is_needed, 0).gather(1, places)  # (B, G), items below each
         hidden = self._grow(tokens.gather(1, places), places, starts.gather(1, places), counts, num_beams, depth)
         hidden, places = hidden[is_read], row.gather(1, places)[is_read]  # (M, D), (M,)
-        if self._ahead is None or self._rule != "full":
+        if self._ahead is None or self._scope != "vocabulary":
             return BeamStates(places, hidden, self._normaliser(hidden))
         later = self._ahead.hidden
         normaliser = self._normaliser(torch.cat([hidden, later.flatten(0, 1)]))
@@ -150,7 +150,7 @@ class BeamReader:
 
         starts, counts: int64 (B, G), the ranks below each beam.
         """
-        if self._rule == "trie" or depth >= self._trie.depth - 1:
+        if self._scope == "trie" or depth >= self._trie.depth - 1:
             return None
         num_items, num_beams = int(counts.sum(1).max()), int((counts > 0).sum(1).max())
         if num_items > _ITEMS_A_BEAM * num_beams:

@@ -11,7 +11,7 @@ lead to an allowed item are candidates. As in transformers' beam search (length_
 With K at least the number of leaves this is brute force. With fewer, k different items come out whenever k are allowed,
 because every candidate leads to an allowed item and K >= k.
 
-Under the rule `trie` a beam with a single item below it is resolved: its remaining tokens are certain, so it keeps its
+Under the scope `trie` a beam with a single item below it is resolved: its remaining tokens are certain, so it keeps its
 score and the model reads no more of it.
 
 Letters: B requests, K beams, W children, N items, D width.
@@ -26,10 +26,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llmrec.backbones.causal_lm import Backbone, ScoreRule
+from llmrec.backbones.causal_lm import Backbone, SoftmaxScope
+from llmrec.engines.allowed_items import AllowedItems
 from llmrec.engines.beam_reader import BeamReader
-from llmrec.engines.likelihood import answer_rows, token_log_probs
-from llmrec.engines.open_items import OpenItems
+from llmrec.engines.likelihood import last_item_examples, token_log_probs
 from llmrec.engines.prompt_cache import PromptCache
 from llmrec.engines.prompt_tree import PromptTree
 from llmrec.engines.trie import TokenTrie, node_range
@@ -65,50 +65,50 @@ def beam_search(
     k: int,
     *,
     num_beams: int = 20,
-    open_items: OpenItems | None = None,
-    score_rule: ScoreRule = "full",
+    allowed_items: AllowedItems | None = None,
+    softmax_scope: SoftmaxScope = "vocabulary",
     prompt_cache: PromptCache | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The k best items for each prompt.
 
     prompts: B arrays of token ids, each ending where the answer begins. k: items a request. num_beams: K; never less than
-    k are kept. open_items: what may come out; None for everything. It never changes an item's score. score_rule: see
-    `likelihood`. prompt_cache: beginnings of prompts read before. The trie, and open_items made with it, lie where the model
+    k are kept. allowed_items: what may come out; None for everything. It never changes an item's score. softmax_scope: see
+    `likelihood`. prompt_cache: beginnings of prompts read before. The trie, and allowed_items made with it, lie where the model
     does. Memory: the cache of a pass holds about B * (T + K * (L - 1)) positions, T being the longest prompt and L the longest
     answer, and up to half as many nodes more where answers are read ahead.
 
     Returns, on the CPU and best first, items int32 (B, k), padded with -1 where fewer can be reached, and their scores
     float32 (B, k), log-probabilities of whole answers, padded with -inf. Items on one leaf (equal titles) have the same
-    score and stand in catalogue order. Raises ModelError for a backbone or rule that cannot do this, RequestError for
+    score and stand in catalogue order. Raises ModelError for a backbone or scope that cannot do this, RequestError for
     empty or too long prompts, or k < 1.
     """
     if k < 1 or num_beams < 1:
         raise RequestError(f"expected k and num_beams of at least 1, got {k} and {num_beams}.")
-    rows = answer_rows(backbone, score_rule, trie.token_ranges)
+    rows = last_item_examples(backbone, softmax_scope, trie.token_ranges)
     width = max(k, num_beams)
     tree = PromptTree(backbone, prompts, trie.depth, prompt_cache)
     beams = _root(trie, len(prompts))
     finished = _Beams(*(values[:, :0] for values in vars(beams).values()))
-    reader = BeamReader(backbone, tree, trie, score_rule)
+    reader = BeamReader(backbone, tree, trie, softmax_scope)
     for depth in range(trie.depth):
-        candidates = _candidates(backbone, trie, open_items, beams, reader, depth, score_rule, rows[depth])
+        candidates = _candidates(backbone, trie, allowed_items, beams, reader, depth, softmax_scope, rows[depth])
         beams, finished = _select(trie, candidates, finished, width, depth + 1)
         if beams.states.shape[1] == 0:
             break
-    if score_rule == "full":
+    if softmax_scope == "vocabulary":
         finished.scores -= reader.owed
         _check_scores(finished.scores)
-    return _items(trie, open_items, finished, k)
+    return _items(trie, allowed_items, finished, k)
 
 
 def _candidates(
     backbone: Backbone,
     trie: TokenTrie,
-    open_items: OpenItems | None,
+    allowed_items: AllowedItems | None,
     beams: _Beams,
     reader: BeamReader,
     depth: int,
-    rule: ScoreRule,
+    scope: SoftmaxScope,
     item_rows: slice | None,
 ) -> _Beams:
     """All children of all beams, (B, K * W), scored; those that lead to no open item have -inf."""
@@ -117,11 +117,11 @@ def _candidates(
     behind = reader.read(beams.states, beams.tokens, beams.parents, beams.scores > _NEVER, depth)
     log_probs = torch.zeros(tokens.shape, device=tokens.device).flatten(0, 1)  # (B * K, W): what is not read is certain
     read = token_log_probs(
-        backbone, behind.hidden, tokens.flatten(0, 1)[behind.rows], rule, item_rows, normaliser=behind.normaliser
+        backbone, behind.hidden, tokens.flatten(0, 1)[behind.rows], scope, item_rows, normaliser=behind.normaliser
     )
     _check_scores(read)
     log_probs[behind.rows] = read
-    is_open = states >= 0 if open_items is None else open_items.is_open(states)
+    is_open = states >= 0 if allowed_items is None else allowed_items.is_open(states)
     scores = (beams.scores[..., None] + log_probs.view(tokens.shape)).masked_fill_(~is_open, _NEVER)
     parents = torch.arange(num_beams, device=states.device)[:, None].expand_as(states)
     return _Beams(states.flatten(1), tokens.flatten(1), scores.flatten(1), parents.flatten(1))
@@ -149,14 +149,14 @@ def _select(trie: TokenTrie, candidates: _Beams, finished: _Beams, width: int, d
     return best, finished
 
 
-def _items(trie: TokenTrie, open_items: OpenItems | None, finished: _Beams, k: int) -> tuple[Tensor, Tensor]:
+def _items(trie: TokenTrie, allowed_items: AllowedItems | None, finished: _Beams, k: int) -> tuple[Tensor, Tensor]:
     """The first k open items on the finished leaves, best leaf first: int32 (B, k) and float32 (B, k), padded."""
     starts, ends = node_range(finished.states.masked_fill(finished.scores == _NEVER, -1))
     ranks = starts[..., None] + torch.arange(trie.max_leaf_items, device=starts.device)  # (B, K, C)
     is_item = (ranks < ends[..., None]).flatten(1)
     ranks = ranks.flatten(1).clamp(max=trie.num_items - 1)
-    if open_items is not None:
-        is_item &= open_items.count(ranks, ranks + 1) > 0
+    if allowed_items is not None:
+        is_item &= allowed_items.count(ranks, ranks + 1) > 0
     scores = finished.scores.repeat_interleave(trie.max_leaf_items, dim=1).masked_fill(~is_item, _NEVER)
     items = trie.items[ranks].masked_fill(~is_item, -1)
     first = (~is_item).byte().argsort(dim=1, stable=True)[:, :k]

@@ -1,8 +1,8 @@
-"""How likely the model finds an answer: the score rules, and the likelihood of named candidates.
+"""How likely the model finds an answer: the softmax scopes, and the likelihood of named candidates.
 
-| rule | softmax at an answer position over | right for |
+| scope | softmax at an answer position over | right for |
 |---|---|---|
-| `full` | the vocabulary and all item tokens | models trained on that loss; equals Hugging Face's own scores |
+| `vocabulary` | the vocabulary and all item tokens | models trained on that loss; equals Hugging Face's own scores |
 | `level` | the item tokens of that level (all items for unique ids) | models trained with the `level` loss |
 | `trie` | the tokens that continue an item of the catalogue; equals Hugging Face's `renormalize_logits` | the `trie` loss |
 
@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llmrec.backbones.causal_lm import Backbone, ScoreRule
+from llmrec.backbones.causal_lm import Backbone, SoftmaxScope
 from llmrec.engines.prompt_cache import PromptCache
 from llmrec.engines.prompt_tree import PromptTree
 from llmrec.engines.trie import TokenTrie
@@ -38,14 +38,16 @@ _NODES_AT_ONCE = 512
 _CHILDREN_AT_ONCE = 1 << 20  # numbers that are compared at a time on the way down the trie
 
 
-def answer_rows(backbone: Backbone, rule: ScoreRule, token_ranges: Sequence[tuple[int, int]]) -> list[slice | None]:
+def last_item_examples(
+    backbone: Backbone, scope: SoftmaxScope, token_ranges: Sequence[tuple[int, int]]
+) -> list[slice | None]:
     """For each position of an answer the rows of the item table that its level has, or None where words stand there too.
 
     token_ranges: the lowest and highest token id at each position. Raises ModelError where the model has no such tokens or
-    `rule` cannot score them.
+    `scope` cannot score them.
     """
-    if rule not in get_args(ScoreRule):
-        raise ModelError(f"expected a score rule of {', '.join(get_args(ScoreRule))}, got {rule!r}.")
+    if scope not in get_args(SoftmaxScope):
+        raise ModelError(f"expected a softmax scope of {', '.join(get_args(SoftmaxScope))}, got {scope!r}.")
     highest = max(high for _, high in token_ranges)
     if highest >= backbone.num_tokens:
         raise ModelError(
@@ -59,10 +61,10 @@ def answer_rows(backbone: Backbone, rule: ScoreRule, token_ranges: Sequence[tupl
         level if level is not None and low >= base + level.start and high < base + level.stop else None
         for (low, high), level in zip(token_ranges, levels, strict=False)
     ]
-    if rule == "level" and None in rows:
+    if scope == "level" and None in rows:
         raise ModelError(
-            "the score rule 'level' normalises over the item tokens of one level, and these answers also hold other "
-            "tokens, as titles do; use the rule 'full' or 'trie', or the form unique_id or semantic_id."
+            "the softmax scope 'level' normalises over the item tokens of one level, and these answers also hold other "
+            "tokens, as titles do; use the scope 'vocabulary' or 'trie', or the form unique_id or semantic_id."
         )
     return rows
 
@@ -71,7 +73,7 @@ def token_log_probs(
     backbone: Backbone,
     hidden: Tensor,
     tokens: Tensor,
-    rule: ScoreRule,
+    scope: SoftmaxScope,
     rows: slice | None,
     *,
     children: Tensor | None = None,
@@ -79,16 +81,16 @@ def token_log_probs(
 ) -> Tensor:
     """Log-probabilities of tokens at the position after each hidden state.
 
-    hidden: (N, D). tokens: int64 (N, W), anything where negative. rows: see `answer_rows`. children: int64 (N, C), padded
-    with -1, what the rule `trie` normalises over; None where those are `tokens`. normaliser: `full_normaliser(backbone, hidden)`
-    for the rule `full`, where it is known already. Only the logits `rule` needs are computed. Returns float32 (N, W).
+    hidden: (N, D). tokens: int64 (N, W), anything where negative. rows: see `last_item_examples`. children: int64 (N, C), padded
+    with -1, what the scope `trie` normalises over; None where those are `tokens`. normaliser: `full_normaliser(backbone, hidden)`
+    for the scope `vocabulary`, where it is known already. Only the logits `scope` needs are computed. Returns float32 (N, W).
     """
-    if rule == "full":
+    if scope == "vocabulary":
         if normaliser is None:
             normaliser = full_normaliser(backbone, hidden)
         return _logits_at(backbone, hidden, tokens, rows) - normaliser
-    if rule == "level":
-        assert rows is not None, "answer_rows refuses the rule 'level' for words"
+    if scope == "level":
+        assert rows is not None, "last_item_examples refuses the scope 'level' for words"
         logits = backbone.item_logits(hidden, rows)
         values = logits.gather(1, (tokens - backbone.base_vocab_size - rows.start).clamp(min=0))
         return values - logits.logsumexp(1, keepdim=True)
@@ -139,7 +141,7 @@ def answer_log_probs(
     prompts: Sequence[np.ndarray],
     candidates: np.ndarray,
     *,
-    score_rule: ScoreRule = "full",
+    softmax_scope: SoftmaxScope = "vocabulary",
     trie: TokenTrie | None = None,
     prompt_cache: PromptCache | None = None,
 ) -> Tensor:
@@ -148,9 +150,9 @@ def answer_log_probs(
     Each prompt is read once; a candidate's tokens see the prompt and each other, never another candidate.
 
     prompts: B arrays of token ids. candidates: int (B, C), items in [0, num_items). trie: the catalogue's, built here if the
-    rule `trie` needs one and none is given. prompt_cache: beginnings of prompts read before. Returns float32 (B, C, L) on
+    scope `trie` needs one and none is given. prompt_cache: beginnings of prompts read before. Returns float32 (B, C, L) on
     the CPU, 0 beyond a candidate's own end; L is the length of the longest candidate. Raises RequestError for candidates
-    of another shape or range, and what `PromptTree` and `answer_rows` raise.
+    of another shape or range, and what `PromptTree` and `last_item_examples` raise.
     """
     answers = _candidate_tokens(item_tokens, prompts, candidates)  # (B, C, L), -1 beyond the end
     used = answers[answers[..., 0] >= 0]  # (B * C, L)
@@ -161,17 +163,17 @@ def answer_log_probs(
     is_end = answers < 0
     answers = answers.to(backbone.device)
     children: list[_Children | None] = [None] * answers.shape[2]
-    if score_rule == "trie":
+    if softmax_scope == "trie":
         trie = (TokenTrie.from_item_tokens(item_tokens) if trie is None else trie).to(backbone.device)
         children = _children_on_the_way(trie, answers)
         ranges = trie.token_ranges[: answers.shape[2]]
-    rows = answer_rows(backbone, score_rule, ranges)
+    rows = last_item_examples(backbone, softmax_scope, ranges)
     answers = answers.clamp(min=0)
     tree = PromptTree(backbone, prompts, answers.shape[2], prompt_cache)
     # at the root all candidates of a request have the same children
     over = None if children[0] is None else children[0].of(slice(0, 1)).flatten(0, 1)
     scores = [
-        token_log_probs(backbone, tree.last_hidden, answers[..., 0], score_rule, rows[0], children=over)[..., None]
+        token_log_probs(backbone, tree.last_hidden, answers[..., 0], softmax_scope, rows[0], children=over)[..., None]
     ]
     if answers.shape[2] > 1:
         at_once = max(1, _NODES_AT_ONCE // (answers.shape[2] - 1))
@@ -179,7 +181,7 @@ def answer_log_probs(
         for start in range(0, answers.shape[1], at_once):
             part = slice(start, start + at_once)
             over = [None if each is None else each.of(part) for each in children[1:]]
-            later.append(_later_log_probs(backbone, tree, answers[:, part], score_rule, rows, over))
+            later.append(_later_log_probs(backbone, tree, answers[:, part], softmax_scope, rows, over))
         scores.append(torch.cat(later, dim=1))
     return torch.cat(scores, dim=-1).cpu().masked_fill(is_end, 0.0)
 
@@ -190,13 +192,13 @@ def score_candidates(
     prompts: Sequence[np.ndarray],
     candidates: np.ndarray,
     *,
-    score_rule: ScoreRule = "full",
+    softmax_scope: SoftmaxScope = "vocabulary",
     trie: TokenTrie | None = None,
     prompt_cache: PromptCache | None = None,
 ) -> Tensor:
     """Log-likelihood of each candidate's whole answer: float32 (B, C) on the CPU. See `answer_log_probs`."""
     return answer_log_probs(
-        backbone, item_tokens, prompts, candidates, score_rule=score_rule, trie=trie, prompt_cache=prompt_cache
+        backbone, item_tokens, prompts, candidates, softmax_scope=softmax_scope, trie=trie, prompt_cache=prompt_cache
     ).sum(-1)
 
 
@@ -236,13 +238,13 @@ def _later_log_probs(
     backbone: Backbone,
     tree: PromptTree,
     answers: Tensor,
-    rule: ScoreRule,
+    scope: SoftmaxScope,
     rows: list[slice | None],
     children: list[Tensor | None],
 ) -> Tensor:
     """Log-probabilities of all tokens but the first, in one pass. answers: int64 (B, C, L) -> float32 (B, C, L - 1).
 
-    children: for each place after the first what may stand there, int64 (B, C, W), where the rule asks for it.
+    children: for each place after the first what may stand there, int64 (B, C, W), where the scope asks for it.
     """
     num_requests, num_candidates, length = answers.shape
     fed = length - 1  # the last token is predicted, never read
@@ -259,7 +261,7 @@ def _later_log_probs(
     for place in range(1, length):
         over = None if children[place - 1] is None else children[place - 1].flatten(0, 1)
         states, tokens = hidden[:, place - 1], wanted[:, place - 1, None]
-        scored.append(token_log_probs(backbone, states, tokens, rule, rows[place], children=over))
+        scored.append(token_log_probs(backbone, states, tokens, scope, rows[place], children=over))
     return torch.cat(scored, dim=1).view(num_requests, num_candidates, fed)
 
 

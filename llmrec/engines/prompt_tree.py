@@ -8,7 +8,7 @@ Prompts of unequal length are padded on the right: a causal model never looks th
 hides the padding from the nodes. Reading therefore needs no mask at all, unless the prompts' beginnings are known already
 (from a `PromptCache`, or because all prompts of the batch begin alike): then only what follows is read.
 
-Pictures (Qwen-VL): a picture's tokens have positions on three axes, which the backbone finds in their ids, and what stands behind it
+Images (Qwen-VL): an image's tokens have positions on three axes, which the backbone finds in their ids, and what stands behind it
 moves. A cache does not show its ids any more, so the tree remembers how far what it holds has moved the rest.
 
 Exact for layers of full attention and of sliding windows. Sliding layers get their own mask, in true positions, over an
@@ -76,7 +76,7 @@ class PromptTree:
         # (B, P) each: the position number of what the cache holds, and whether it is a token or padding
         self._positions = torch.zeros(len(prompts), 0, dtype=torch.int64, device=backbone.device)
         self._is_token = torch.zeros(len(prompts), 0, dtype=torch.bool, device=backbone.device)
-        # (B,): how far the pictures in what was read have moved the positions of what follows
+        # (B,): how far the images in what was read have moved the positions of what follows
         self._moves = torch.zeros(len(prompts), dtype=torch.int64, device=backbone.device)
 
         known = [prompt_cache.longest(prompt) for prompt in prompts] if prompt_cache is not None else []
@@ -190,7 +190,7 @@ class PromptTree:
             )
 
     def _moved_by(self, tokens: Sequence[np.ndarray]) -> Tensor:
-        """How far the pictures in B arrays of token ids move the positions of what stands behind them: int64 (B,)."""
+        """How far the images in B arrays of token ids move the positions of what stands behind them: int64 (B,)."""
         return self._backbone.position_moves(torch.from_numpy(_padded(tokens)).to(self._backbone.device))
 
 

@@ -1,7 +1,7 @@
-"""The training loss of the score rule `trie`: each token of an answer against the tokens that also continue an item.
+"""The training loss of the softmax scope `trie`: each token of an answer against the tokens that also continue an item.
 
 -log p(item) = -sum_d log softmax over the children of the node that the first d tokens lead to: the sum over an item's tokens is
-what the decoder scores the item by under the same rule. The children are those of the whole catalogue. A node with one
+what the decoder scores the item by in the same scope. The children are those of the whole catalogue. A node with one
 child costs nothing and teaches nothing, so its position is left out of the head altogether.
 
 Letters: N targets, D width, U different nodes, C candidate tokens.
@@ -19,7 +19,7 @@ from llmrec.nn.losses import allowed_token_loss
 
 
 class TrieLoss:
-    """Summed negative log-likelihood of whole answers under the rule `trie`. Logits are computed for candidate tokens only."""
+    """Summed negative log-likelihood of whole answers under the scope `trie`. Logits are computed for candidate tokens only."""
 
     def __init__(self, item_tokens: ItemTokens, trie: TokenTrie) -> None:
         """trie: of these very item tokens, on any device."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from llmrec.data.folder import Data
 from llmrec.data.splits import Split
-from llmrec.enrich.knowledge import load_knowledge
+from llmrec.enrich.generated_texts import load_generated_texts
 from llmrec.errors import ConfigError, DataError
 from llmrec.prompting.alignment import AlignmentTexts, describe_items
 
@@ -16,35 +16,35 @@ def alignment_texts(
     split: Split,
     *,
     description: Sequence[str] = (),
-    knowledge: str | None = None,
+    generated_texts: str | None = None,
     queries: str | None = None,
     preferences: str | None = None,
 ) -> AlignmentTexts:
     """Titles, and what else is named.
 
-    description: columns that describe an item. knowledge, in their place, and queries: names in DATA/knowledge, texts about items.
+    description: columns that describe an item. knowledge, in their place, and queries: names in DATA/generated_texts, texts about items.
     preferences: the same about users. Raises ConfigError for descriptions from two sources and for a column that is not there,
     DataError for knowledge that is not there, belongs to other data, or was written from events that `split` holds out.
     """
-    if description and knowledge:
+    if description and generated_texts:
         raise ConfigError(
-            f"alignment.description names columns ({', '.join(description)}) and alignment.knowledge texts ('{knowledge}'), but an "
+            f"alignment.description names columns ({', '.join(description)}) and alignment.generated_texts texts ('{generated_texts}'), but an "
             "item has one description. Keep one of the two."
         )
     descriptions = describe_items(data.catalog, description) if description else None
-    if knowledge:
-        descriptions = load_knowledge(data, knowledge).texts
+    if generated_texts:
+        descriptions = load_generated_texts(data, generated_texts).texts
     return AlignmentTexts(
         data.catalog.titles,
         descriptions,
-        load_knowledge(data, queries).texts if queries else None,
+        load_generated_texts(data, queries).texts if queries else None,
         _preferences(data, split, preferences) if preferences else None,
     )
 
 
 def _preferences(data: Data, split: Split, name: str) -> list[str | None]:
     """Summaries of users' tastes. They are `llmrec enrich`'s from the events of leave-one-out, of which `split` may hold some out."""
-    found = load_knowledge(data, name, about="users")
+    found = load_generated_texts(data, name, about="users")
     fit = found.card["settings"]["fit"]
     if split.name != "leave_one_out" or fit != "train":
         raise DataError(

@@ -11,7 +11,7 @@ from pathlib import Path
 from llmrec.backbones.reasoning import spoken
 from llmrec.data.folder import Data
 from llmrec.enrich.cache import AnswerCache
-from llmrec.enrich.knowledge import Knowledge
+from llmrec.enrich.generated_texts import GeneratedTexts
 from llmrec.enrich.providers import Chat, Completion, Provider, ProviderError, Request
 from llmrec.enrich.quality import GOOD, Status, cut_in_thought, judge, said
 from llmrec.enrich.questions import enrich_prompt, questions
@@ -102,7 +102,7 @@ class Enrichment:
             self.provider.local,
         )
 
-    def run(self) -> Knowledge:
+    def run(self) -> GeneratedTexts:
         """Asks what is not cached, judges, retries and flags.
 
         Raises ProviderError where going on makes no sense; what was finished is kept, and a second run goes on from there.
@@ -151,7 +151,7 @@ class Enrichment:
                 best[chat] = text, "duplicate"
             seen.add(words)
 
-    def _knowledge(self, best: dict[Chat, tuple[str, Status]]) -> Knowledge:
+    def _knowledge(self, best: dict[Chat, tuple[str, Status]]) -> GeneratedTexts:
         found: dict[int, tuple[str, str]] = {}
         for row, chat in self.chats.items():
             if chat in self.too_long:
@@ -183,7 +183,7 @@ class Enrichment:
         if about == "users":
             card["content_hash"] = self.data.content_hash()
             card["split"] = {"policy": "leave_one_out", "fit": self.settings.fit}
-        return Knowledge.of(num_rows, found, card, keep_flagged=self.settings.keep_flagged)
+        return GeneratedTexts.of(num_rows, found, card, keep_flagged=self.settings.keep_flagged)
 
     def _askable(self) -> list[Chat]:
         return [chat for chat in self.different if chat not in self.too_long]
@@ -255,10 +255,12 @@ class Enrichment:
         return kept
 
 
-def enrich(data: Data, settings: EnrichSettings, provider: Provider, *, cache_path: Path | None = None) -> Knowledge:
+def enrich(
+    data: Data, settings: EnrichSettings, provider: Provider, *, cache_path: Path | None = None
+) -> GeneratedTexts:
     """Texts about all items (or users) of `data`, as a recipe needs them: no question back, nothing printed.
 
-    Answers come from the cache where it has them; `.save(DATA/knowledge/NAME)` writes the texts where `load_knowledge` finds them.
+    Answers come from the cache where it has them; `.save(DATA/generated_texts/NAME)` writes the texts where `load_generated_texts` finds them.
     Raises ConfigError for a prompt that does not fit, ProviderError where the provider gives up; a second call goes on from there.
     """
     return Enrichment(data, settings, provider, cache_path=cache_path).run()

@@ -41,7 +41,7 @@ class EnrichSettings(Settings):
     retries: int = Field(2, ge=0, le=20)  # of a text that is no good, sampled with other seeds
     retry_temperature: float = Field(0.8, gt=0, le=5)
     retry_top_p: float = Field(0.95, gt=0, le=1)
-    keep_flagged: bool = False  # texts that stay no good are kept in Knowledge.texts
+    keep_flagged: bool = False  # texts that stay no good are kept in GeneratedTexts.texts
 
     max_items: int | None = Field(None, ge=1)  # the first so many items or users
     max_tokens: int | None = Field(None, ge=1)  # read and written, in all

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from llmrec import __version__, metrics
-from llmrec.data.click_rows import ClickRows, ClickSplit
+from llmrec.data.click_examples import ClickExamples, ClickSplit
 from llmrec.data.folder import Data
 from llmrec.evaluation.significance import Difference, verdict_of
 from llmrec.evaluation.tasks import ClicksTask
@@ -22,7 +22,7 @@ class ClickEvaluation:
     """The result of one scorer on the rows of one task.
 
     protocol: JSON values, all that the numbers depend on; metrics: name -> value, low, high (None for the log loss's interval, and for
-    a figure that does not exist); resamples: "auc", "gauc" -> float64 (R,) over redrawn users, for paired differences.
+    a figure that does not exist); resamples: "auc", "gauc" -> float64 (R,) over resampled users, for paired differences.
     """
 
     protocol: dict
@@ -35,25 +35,25 @@ class ClickEvaluation:
 
 
 def evaluate_clicks(
-    name: str, card: dict, scores: np.ndarray, asked: ClickRows, protocol: dict, task: ClicksTask
+    name: str, card: dict, scores: np.ndarray, asked: ClickExamples, protocol: dict, task: ClicksTask
 ) -> ClickEvaluation:
     """The task's figures of scores, float (N,) in [0, 1], of the rows that were asked, with intervals over users."""
     interval = task.interval
-    figures = metrics.click_figures(asked.labels, scores, asked.users)
-    found, redrawn = {}, {}
+    figures = metrics.ctr_metrics(asked.labels, scores, asked.users)
+    found, resampled = {}, {}
     for metric in task.metrics:
         value = figures[metric]
         found[metric] = {"value": None if np.isnan(value) else value, "low": None, "high": None}
         if metric in _RESAMPLED and not np.isnan(value):
-            redrawn[metric] = _RESAMPLED[metric](
+            resampled[metric] = _RESAMPLED[metric](
                 asked.labels, scores, asked.users, resamples=interval.resamples, seed=interval.seed
             )
-            found[metric] |= _interval(redrawn[metric], interval.level)
-    return ClickEvaluation({**protocol, "recommender": {"name": name, **card}}, found, redrawn)
+            found[metric] |= _interval(resampled[metric], interval.level)
+    return ClickEvaluation({**protocol, "recommender": {"name": name, **card}}, found, resampled)
 
 
 def click_means(
-    split: ClickSplit, asked: ClickRows, protocol: dict, task: ClicksTask, num_items: int
+    split: ClickSplit, asked: ClickExamples, protocol: dict, task: ClicksTask, num_items: int
 ) -> list[ClickEvaluation]:
     """What stands beside every scorer: the means of items and users, of the training rows."""
     return [
@@ -62,7 +62,7 @@ def click_means(
     ]
 
 
-def click_protocol(data: Data, task: ClicksTask, split: ClickSplit, subset: str, asked: ClickRows) -> dict:
+def click_protocol(data: Data, task: ClicksTask, split: ClickSplit, subset: str, asked: ClickExamples) -> dict:
     """Everything the numbers depend on but the scorer; with how many users have an AUC of their own."""
     of_users = metrics.user_auc(asked.labels, np.zeros(len(asked)), asked.users)
     return {
@@ -92,15 +92,15 @@ def click_differences(first: ClickEvaluation, second: ClickEvaluation) -> list[D
     ]  # fmt: skip
 
 
-def click_report(rows: ClickRows, scores: np.ndarray) -> dict:
-    """auc and gauc of scores, float (N,): value, and low and high of 95 % of the values over redrawn users; None of a figure that
+def ctr_report(rows: ClickExamples, scores: np.ndarray) -> dict:
+    """auc and gauc of scores, float (N,): value, and low and high of 95 % of the values over resampled users; None of a figure that
     does not exist, such as the gauc where no user has rows of both classes."""
     task = ClicksTask(kind="clicks", name="clicks", version=1, metrics=("auc", "gauc"))
     return evaluate_clicks("", {}, scores, rows, {}, task).metrics
 
 
-def click_table(
-    rows: ClickRows,
+def ctr_table(
+    rows: ClickExamples,
     lines: Sequence[dict],
     scores: Sequence[np.ndarray],
     *,
@@ -121,10 +121,10 @@ def click_table(
     groups: dict[tuple[str, str], list[tuple[dict, np.ndarray]]] = {}
     for line, of_line in zip(lines, scores, strict=True):
         groups.setdefault((line["arm"], line["model"]), []).append((line, of_line[counted]))
-    figures, redrawn = {}, {}
+    figures, resampled = {}, {}
     for group, cells in groups.items():
-        figures[group] = [metrics.click_figures(asked.labels, one, asked.users) for _, one in cells]
-        redrawn[group] = {
+        figures[group] = [metrics.ctr_metrics(asked.labels, one, asked.users) for _, one in cells]
+        resampled[group] = {
             name: np.mean([draw(asked.labels, one, asked.users, resamples=resamples) for _, one in cells], axis=0)
             for name, draw in _RESAMPLED.items()
         }
@@ -136,17 +136,17 @@ def click_table(
         "gauc_users_left_out": of_users.num_left_out,
     }
     table = []
-    for (arm, model), cells in groups.items():
-        record = {"arm": arm, "model": model, "seeds": len(cells), **counts}
-        record["logloss"] = float(np.mean([found["logloss"] for found in figures[arm, model]]))
+    for (variant, model), cells in groups.items():
+        record = {"arm": variant, "model": model, "seeds": len(cells), **counts}
+        record["logloss"] = float(np.mean([found["logloss"] for found in figures[variant, model]]))
         record["seconds"] = float(np.mean([cell["seconds"] for cell, _ in cells]))
         for name in ("auc", "gauc"):
-            values = [found[name] for found in figures[arm, model]]
+            values = [found[name] for found in figures[variant, model]]
             record[name] = {"value": float(np.mean(values)), "seed_std": float(np.std(values))}
-            record[name] |= _interval(redrawn[arm, model][name], level)
-            if arm != reference and (reference, model) in groups:
+            record[name] |= _interval(resampled[variant, model][name], level)
+            if variant != reference and (reference, model) in groups:
                 base = np.mean([found[name] for found in figures[reference, model]])
-                interval = _interval(redrawn[arm, model][name] - redrawn[reference, model][name], level)
+                interval = _interval(resampled[variant, model][name] - resampled[reference, model][name], level)
                 record[name]["minus_reference"] = {
                     "value": float(np.mean(values) - base),
                     **interval,

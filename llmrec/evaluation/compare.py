@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from llmrec.data.folder import Data
-from llmrec.data.splits import Cases, Split
+from llmrec.data.splits import Instances, Split
 from llmrec.evaluation.progress import batches
 from llmrec.evaluation.report import Example
 from llmrec.evaluation.runner import Evaluation, evaluate
@@ -23,22 +23,24 @@ from llmrec.terminal import printable
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """What every recommender is asked. subset: "test" or "valid"; max_cases: only the first so many, None for all."""
+    """What every recommender is asked. subset: "test" or "valid"; max_instances: only the first so many, None for all."""
 
     data: Data
     task: NextItemTask
     split: Split
     subset: str = "test"
-    max_cases: int | None = None
+    max_instances: int | None = None
 
     @property
-    def cases(self) -> Cases:
+    def instances(self) -> Instances:
         """All test instances of the subset."""
         return self.split.valid if self.subset == "valid" else self.split.test
 
     def ask(self, recommender: Ranker) -> Evaluation:
         """How it does."""
-        return evaluate(recommender, self.data, self.task, self.subset, split=self.split, max_cases=self.max_cases)
+        return evaluate(
+            recommender, self.data, self.task, self.subset, split=self.split, max_instances=self.max_instances
+        )
 
     def with_shuffled_ties(self) -> Comparison:
         """The same with events of one moment in another order (`ties.with_shuffled_ties`), divided anew."""
@@ -60,15 +62,15 @@ class Comparison:
 
     def examples(self, ranker: Ranker, rows: Sequence[int]) -> list[Example]:
         """What the users of some test instances are recommended."""
-        cases = self.cases
-        requests = Requests.from_cases(cases).take(np.asarray(rows))
+        instances = self.instances
+        requests = Requests.from_instances(instances).take(np.asarray(rows))
         ranking = ranker.rank(requests, 10, exclude_seen=self.task.exclude_seen)
         return [
             Example(
-                user_id=self.data.user_ids[int(cases.users[row])],
+                user_id=self.data.user_ids[int(instances.users[row])],
                 history=self._titles(requests.histories[number][-10:]),
                 recommended=self._titles(ranking.items[number]),
-                target=printable(self.data.catalog.title(cases.targets[row])),
+                target=printable(self.data.catalog.title(instances.targets[row])),
             )
             for number, row in enumerate(rows)
         ]

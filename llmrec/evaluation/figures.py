@@ -1,4 +1,4 @@
-"""The report's pictures as SVG, each drawn for a light and a dark page. Letters: N items, L levels, K codes of a level."""
+"""The report's images as SVG, each drawn for a light and a dark page. Letters: N items, L levels, K codes of a level."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DARK = Theme(ink="#d4d8dd", faint="#3b424b", accent="#74aee8", second="#e2946b",
 
 
 @dataclass(frozen=True)
-class Picture:
+class ItemImage:
     """One drawing twice, as data URIs, with words for those who cannot see it."""
 
     light: str
@@ -39,7 +39,7 @@ class Picture:
     alt: str
 
 
-def _both(draw: Callable[[Theme], Figure], alt: str) -> Picture:
+def _both(draw: Callable[[Theme], Figure], alt: str) -> ItemImage:
     # Fixed ids and no date: the same numbers give the same file.
     with matplotlib.rc_context({"svg.hashsalt": "llmrec", "font.size": 10, "axes.spines.top": False,
                                 "axes.spines.right": False}):  # fmt: skip
@@ -48,7 +48,7 @@ def _both(draw: Callable[[Theme], Figure], alt: str) -> Picture:
             buffer = io.BytesIO()
             draw(theme).savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
             uris.append("data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode())
-    return Picture(*uris, alt)
+    return ItemImage(*uris, alt)
 
 
 def _style(axes, theme: Theme) -> None:
@@ -61,7 +61,7 @@ def _style(axes, theme: Theme) -> None:
         text.set_color(theme.ink)
 
 
-def training_curve(records: Sequence[dict]) -> Picture | None:
+def training_curve(records: Sequence[dict]) -> ItemImage | None:
     """Training loss and, below it, validation NDCG@10 by step; None without a loss.
 
     records: what the training log holds, {"step", "loss", ...} and {"step", "eval_ndcg@10", ...} in any order.
@@ -96,7 +96,7 @@ def training_curve(records: Sequence[dict]) -> Picture | None:
     return _both(draw, alt)
 
 
-def intervals(metric: str, names: Sequence[str], results: Sequence[dict]) -> Picture:
+def intervals(metric: str, names: Sequence[str], results: Sequence[dict]) -> ItemImage:
     """One line a recommender: the metric's value and interval. results: {"value", "low", "high"} each."""
     alt = f"{label(metric)}: " + ", ".join(f"{n} {r['value']:.4f}" for n, r in zip(names, results, strict=True))
 
@@ -119,7 +119,7 @@ def intervals(metric: str, names: Sequence[str], results: Sequence[dict]) -> Pic
     return _both(draw, alt)
 
 
-def codebooks(codes: np.ndarray, codebook_sizes: Sequence[int]) -> Picture:
+def codebooks(codes: np.ndarray, codebook_sizes: Sequence[int]) -> ItemImage:
     """How many items use each code, one panel a level, busiest code first, with how many codes are used at all.
 
     codes: int (N, L), each in [0, K of its level).

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.progress import track
 
 
-def batches(num_cases: int, batch: int, what: str) -> Iterator[np.ndarray]:
+def batches(num_instances: int, batch: int, what: str) -> Iterator[np.ndarray]:
     """Rows of successive batches, with a progress bar named `what` on stderr where that is a terminal."""
-    rows = np.arange(num_cases)
-    parts = [rows[start : start + batch] for start in range(0, num_cases, batch)]
+    rows = np.arange(num_instances)
+    parts = [rows[start : start + batch] for start in range(0, num_instances, batch)]
     return iter(track(parts, what, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True))

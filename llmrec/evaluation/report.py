@@ -1,4 +1,4 @@
-"""One evaluation as one self-contained HTML file, and as JSON: verdicts, table, pictures, examples, protocol.
+"""One evaluation as one self-contained HTML file, and as JSON: verdicts, table, images, examples, protocol.
 
 Item texts are data: the template escapes every value, and nothing is fetched from anywhere when the page is opened.
 """
@@ -36,7 +36,7 @@ class Report:
     evaluations: one a recommender and protocol, in the order of the table's rows; the first one's protocol is the main
     one, others (seen items kept, say) get tables of their own. facts: command, commit, seed, machine (`provenance`) and
     whatever else a reader asks for, such as "backbone". training: records of the training log. codes: int (N, L) with
-    codebook_sizes, for the picture of the semantic ids. Empty parts are left out of the page.
+    codebook_sizes, for the image of the semantic ids. Empty parts are left out of the page.
     """
 
     title: str

@@ -13,7 +13,7 @@ import numpy as np
 
 from llmrec import __version__, metrics
 from llmrec.data.folder import Data
-from llmrec.data.splits import Cases, Split
+from llmrec.data.splits import Instances, Split
 from llmrec.errors import ConfigError, ModelError
 from llmrec.evaluation.candidates import sampled_candidates
 from llmrec.evaluation.progress import batches
@@ -72,12 +72,12 @@ def evaluate(
     *,
     split: Split | None = None,
     batch: int = BATCH,
-    max_cases: int | None = None,
+    max_instances: int | None = None,
 ) -> Evaluation:
     """Asks `recommender` every case of the task and counts where the targets come.
 
     A `DenseRecommender` is ranked by its scores, with expected ranks under ties; any other by the list it returns.
-    subset: "test" or "valid"; split: the task's split of these data, where the caller has made it already; max_cases:
+    subset: "test" or "valid"; split: the task's split of these data, where the caller has made it already; max_instances:
     only the first so many (recorded in the protocol). Raises ConfigError for settings that contradict each other and
     ModelError for a recommender that breaks its contract (NaN, seen items, repeated items).
     """
@@ -93,34 +93,34 @@ def evaluate(
             f"{data.catalog.num_items}. Evaluate it on the data folder that it was made from."
         )
     split = split or task.split.make(data.interactions)
-    cases = split.valid if subset == "valid" else split.test
-    if max_cases is not None:
-        cases = _take_cases(cases, np.arange(min(max_cases, len(cases))))
+    instances = split.valid if subset == "valid" else split.test
+    if max_instances is not None:
+        instances = _take_cases(instances, np.arange(min(max_instances, len(instances))))
     if isinstance(task, CandidatesTask):
-        candidates, asked = sampled_candidates(cases, data.catalog.num_items, task.num_candidates, task.seed)
-        cases = _take_cases(cases, asked)  # users with too few items left are not asked
-        greater, equal, items = *_ask_of_candidates(recommender, cases, candidates), None
+        candidates, asked = sampled_candidates(instances, data.catalog.num_items, task.num_candidates, task.seed)
+        instances = _take_cases(instances, asked)  # users with too few items left are not asked
+        greater, equal, items = *_ask_of_candidates(recommender, instances, candidates), None
     else:
-        greater, equal, items = _ask(recommender, cases, task, batch)
-    counts, repeated = split.fitted(task.fit).counts(), repeated_targets(cases)
-    per_user = _per_user(task, cases, greater, equal, items, counts)
-    masks = {"cold_target": counts[cases.targets] == 0, "repeated_target": repeated, "new_target": ~repeated}
+        greater, equal, items = _ask(recommender, instances, task, batch)
+    counts, repeated = split.fitted(task.fit).counts(), repeated_targets(instances)
+    per_user = _per_user(task, instances, greater, equal, items, counts)
+    masks = {"cold_target": counts[instances.targets] == 0, "repeated_target": repeated, "new_target": ~repeated}
     return Evaluation(
-        _protocol(recommender, data, task, split, subset, cases),
+        _protocol(recommender, data, task, split, subset, instances),
         _with_intervals(task, per_user, items, recommender.num_items),
         slices_of(masks, per_user, task.interval),
-        cases.users,
+        instances.users,
         per_user,
         _kind(recommender),
         masks,
     )
 
 
-def repeated_targets(cases: Cases) -> np.ndarray:
+def repeated_targets(instances: Instances) -> np.ndarray:
     """Whether each case's target lies in its own history: bool (U,). With seen items excluded nobody can hit such a target."""
-    rows = np.repeat(np.arange(len(cases)), cases.histories.lengths)
-    found = np.zeros(len(cases), dtype=bool)
-    found[rows[cases.histories.items == cases.targets[rows]]] = True
+    rows = np.repeat(np.arange(len(instances)), instances.histories.lengths)
+    found = np.zeros(len(instances), dtype=bool)
+    found[rows[instances.histories.items == instances.targets[rows]]] = True
     return found
 
 
@@ -130,21 +130,21 @@ def _kind(recommender: Ranker) -> Kind:
     return "baseline" if isinstance(recommender, Baseline) else "model"
 
 
-def _take_cases(cases: Cases, rows: np.ndarray) -> Cases:
-    times = None if cases.times is None else cases.times[rows]
-    return Cases(cases.users[rows], cases.histories.take(rows), cases.targets[rows], times)
+def _take_cases(instances: Instances, rows: np.ndarray) -> Instances:
+    times = None if instances.times is None else instances.times[rows]
+    return Instances(instances.users[rows], instances.histories.take(rows), instances.targets[rows], times)
 
 
 def _ask(
-    recommender: Ranker, cases: Cases, task: NextItemTask, batch: int
+    recommender: Ranker, instances: Instances, task: NextItemTask, batch: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """greater, equal: float64 (U,); items: int32 (U, k), or None where no metric looks at the lists."""
-    requests = Requests.from_cases(cases)
+    requests = Requests.from_instances(instances)
     k = max(task.ks)
     needs_items = bool({"coverage", "popularity_bias"} & set(task.metrics))
     parts = []
-    for rows in batches(len(cases), batch, f"evaluating {recommender.name}"):
-        asked, targets = requests.take(rows), cases.targets[rows]
+    for rows in batches(len(instances), batch, f"evaluating {recommender.name}"):
+        asked, targets = requests.take(rows), instances.targets[rows]
         if isinstance(recommender, DenseRecommender):
             scores, allowed = recommender.allowed_scores(asked, exclude_seen=task.exclude_seen)
             greater, equal = metrics.ranks_from_scores(scores, targets, allowed)
@@ -159,10 +159,12 @@ def _ask(
     return np.concatenate(greater), np.concatenate(equal), np.concatenate(items) if needs_items else None
 
 
-def _ask_of_candidates(recommender: Ranker, cases: Cases, candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _ask_of_candidates(
+    recommender: Ranker, instances: Instances, candidates: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """greater, equal: float64 (U,), among the candidates, int64 (U, C), the target first."""
-    requests, parts = Requests.from_cases(cases), []
-    for rows in batches(len(cases), SCORED_AT_ONCE, f"evaluating {recommender.name}"):
+    requests, parts = Requests.from_instances(instances), []
+    for rows in batches(len(instances), SCORED_AT_ONCE, f"evaluating {recommender.name}"):
         scores = recommender.score(requests.take(rows), candidates[rows])
         parts.append(metrics.ranks_from_scores(scores, np.zeros(len(rows), np.int64)))
     greater, equal = zip(*parts, strict=True)
@@ -193,7 +195,7 @@ def _check_ranking(recommender: Ranker, ranking: Ranking, asked: Requests, k: in
 
 def _per_user(
     task: NextItemTask,
-    cases: Cases,
+    instances: Instances,
     greater: np.ndarray,
     equal: np.ndarray,
     items: np.ndarray | None,
@@ -207,7 +209,7 @@ def _per_user(
                 per_user[f"{name}@{k}"] = metrics.ACCURACY[name](greater, equal, k)
             elif name == "popularity_bias":
                 percentiles = metrics.popularity_percentiles(counts)
-                histories = cases.histories
+                histories = instances.histories
                 bias = metrics.popularity_bias(items[:, :k], histories.indptr, histories.items, percentiles)
                 per_user[f"{name}@{k}"] = bias
     return per_user
@@ -254,7 +256,9 @@ def _ranked_by(recommender: Ranker, task: NextItemTask) -> str:
     return "scores of all items" if isinstance(recommender, DenseRecommender) else f"list of {max(task.ks)}"
 
 
-def _protocol(recommender: Ranker, data: Data, task: NextItemTask, split: Split, subset: str, cases: Cases) -> dict:
+def _protocol(
+    recommender: Ranker, data: Data, task: NextItemTask, split: Split, subset: str, instances: Instances
+) -> dict:
     """Everything the numbers depend on; two results whose protocols differ in more than the recommender do not compare."""
     card = data.card  # empty for data made in memory
     return {
@@ -269,7 +273,7 @@ def _protocol(recommender: Ranker, data: Data, task: NextItemTask, split: Split,
         "exclude_seen": task.exclude_seen,
         "ranked_by": _ranked_by(recommender, task),
         "interval": {"kind": "percentile bootstrap over users", **task.interval.model_dump()},
-        "num_users": len(cases),
+        "num_users": len(instances),
         "num_items": recommender.num_items,
         "recommender": {"name": recommender.name, **recommender.card},
         "llmrec_version": __version__,

@@ -19,7 +19,7 @@ _OWN = {"seed", "output", "data", "backbone.dtype"}
 
 def is_ctr_model(run: Path) -> bool:
     """Whether the folder holds a CTR model."""
-    from llmrec.recommenders.click_through import CARD
+    from llmrec.recommenders.ctr import CARD
 
     return (run / CARD).is_file()
 

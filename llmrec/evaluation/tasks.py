@@ -11,7 +11,7 @@ from rapidfuzz import process
 
 from llmrec.config import Seed, Settings, load_config
 from llmrec.data import splits
-from llmrec.data.click_rows import ClickSplit, click_rows
+from llmrec.data.click_examples import ClickSplit, click_examples
 from llmrec.data.interactions import Interactions
 from llmrec.data.splits import Split
 from llmrec.errors import ConfigError
@@ -139,7 +139,7 @@ class CandidatesTask(Settings):
 
 
 class ClicksTask(Settings):
-    """Does this user like this item? Rows with both answers, in time; see `llmrec.data.click_rows`."""
+    """Does this user like this item? Rows with both answers, in time; see `llmrec.data.click_examples`."""
 
     kind: Literal["clicks"]
     name: str
@@ -157,7 +157,7 @@ class ClicksTask(Settings):
 
     def make(self, interactions: Interactions) -> ClickSplit:
         """The rows of these interactions."""
-        return click_rows(
+        return click_examples(
             interactions,
             **self.model_dump(
                 include={

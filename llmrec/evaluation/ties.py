@@ -26,8 +26,8 @@ def with_shuffled_ties(data: Data, seed: int = 0) -> Data:
             f"'{data.folder}' was prepared with shuffled ties and lacks the file's order. Prepare it with --ties file."
         )
     users = np.repeat(np.arange(events.num_users), events.lengths)
-    drawn = np.random.default_rng(seed).permutation(events.num_events)
-    positions = np.lexsort((drawn, events.times, users))
+    sampled = np.random.default_rng(seed).permutation(events.num_events)
+    positions = np.lexsort((sampled, events.times, users))
     ratings = None if events.ratings is None else events.ratings[positions]
     shuffled = Interactions(events.indptr, events.items[positions], events.num_items, events.times, ratings)
     result = replace(data, interactions=shuffled, card={**data.card, "ties": {"policy": "shuffle", "seed": seed}})

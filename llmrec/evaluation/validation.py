@@ -24,23 +24,23 @@ def ranking_validation(
     Targets that lie in the history cannot be hit where the task excludes seen items: they are counted on standard error. Raises
     ConfigError where all of them do: every checkpoint would be as good as any other.
     """
-    watched = task.model_copy(update={"metrics": ("recall", "ndcg"), "ks": (10,)})
-    num_cases = min(max_users, len(split.valid))
-    unreachable = int(np.count_nonzero(repeated_targets(split.valid)[:num_cases])) if task.exclude_seen else 0
+    monitored = task.model_copy(update={"metrics": ("recall", "ndcg"), "ks": (10,)})
+    num_instances = min(max_users, len(split.valid))
+    unreachable = int(np.count_nonzero(repeated_targets(split.valid)[:num_instances])) if task.exclude_seen else 0
     if unreachable:
         counted = (
-            f"{unreachable:,} of {num_cases:,} validation targets lie in the user's own history and cannot be hit, because the task "
+            f"{unreachable:,} of {num_instances:,} validation targets lie in the user's own history and cannot be hit, because the task "
             f"'{task.name}' excludes seen items"
         )
-        if unreachable == num_cases:
+        if unreachable == num_instances:
             raise ConfigError(
                 f"{counted}: no checkpoint could be told from another. Name the task "
                 "leave_one_out_unfiltered (or one of your own with exclude_seen: false), or prepare the data without repeated events."
             )
         print(f"note: {counted}.", file=sys.stderr)
 
-    def rank_validation(max_cases: int = num_cases) -> dict[str, float]:
-        result = evaluate(recommender, data, watched, "valid", split=split, max_cases=max_cases)
+    def rank_validation(max_instances: int = num_instances) -> dict[str, float]:
+        result = evaluate(recommender, data, monitored, "valid", split=split, max_instances=max_instances)
         return {name: metric["value"] for name, metric in result.metrics.items()}
 
-    return rank_validation, num_cases
+    return rank_validation, num_instances

@@ -9,7 +9,7 @@ ItemTable; ids from V + R on are vector tokens, places for vectors that are made
 | unique_id | one token | that token | one an item, trained |
 | semantic_id | one code token a level | the same | one a code of every level's codebook, trained |
 | soft | num_query_tokens vector tokens made of its features | one token | one an item, made of its features |
-| image | its picture's vision tokens between the model's own words for a picture | never | none |
+| image | its image's vision tokens between the model's own words for an image | never | none |
 
 Letters: N items, R rows of the ItemTable, S vector tokens, L_max tokens of the longest item, V rows of the base embedding.
 """
@@ -39,7 +39,7 @@ ONE_TOKEN_FORMS = ("unique_id", "soft")  # answers of one token, whose softmax i
 class ItemSequences:
     """A sequence of token ids for every item: how a prompt mentions it, or a part of the mention.
 
-    sequences: int32 (N, L_max), padded with -1. lengths: int32 (N,); a part may be empty (no picture), a whole mention is not.
+    sequences: int32 (N, L_max), padded with -1. lengths: int32 (N,); a part may be empty (no image), a whole mention is not.
     """
 
     sequences: np.ndarray
@@ -100,7 +100,7 @@ class ItemTokens(ItemSequences):
         return len(self.row_strings)
 
     @cached_property
-    def mentions(self) -> ItemSequences:
+    def prompt_sequences(self) -> ItemSequences:
         """The sequences as they stand inside a sentence: without the end token of the text form."""
         if self.end_token is None:
             return self
@@ -118,16 +118,18 @@ def joined(parts: Sequence[ItemSequences]) -> ItemSequences:
     return ItemSequences(np.take_along_axis(beside, order, axis=1)[:, : int(lengths.max(initial=1))], lengths)
 
 
-def soft_mentions(num_items: int, num_query_tokens: int, first_id: int) -> ItemSequences:
+def soft_sequences(num_items: int, num_query_tokens: int, first_id: int) -> ItemSequences:
     """Item i is the vector tokens first_id + i * num_query_tokens, ..., as `SoftTokens` numbers them."""
     ids = first_id + np.arange(num_items * num_query_tokens, dtype=np.int32)
     return ItemSequences(ids.reshape(num_items, num_query_tokens), np.full(num_items, num_query_tokens, dtype=np.int32))
 
 
-def image_mentions(offsets: np.ndarray, first_id: int, opening: Sequence[int], closing: Sequence[int]) -> ItemSequences:
-    """Item i is the vector tokens first_id + offsets[i] ... first_id + offsets[i + 1] - 1 between words; empty without a picture.
+def image_sequences(
+    offsets: np.ndarray, first_id: int, opening: Sequence[int], closing: Sequence[int]
+) -> ItemSequences:
+    """Item i is the vector tokens first_id + offsets[i] ... first_id + offsets[i + 1] - 1 between words; empty without an image.
 
-    offsets: int64 (N + 1,), of `PictureTokens`. opening, closing: word ids, of `llmrec.backbones.picture_families.picture_words`.
+    offsets: int64 (N + 1,), of `ImageTokens`. opening, closing: word ids, of `llmrec.backbones.image_families.image_words`.
     """
     counts = np.diff(offsets)
     lengths = np.where(counts > 0, counts + len(opening) + len(closing), 0)
@@ -139,7 +141,7 @@ def image_mentions(offsets: np.ndarray, first_id: int, opening: Sequence[int], c
 
 
 def or_else(first: ItemSequences, fallback: ItemSequences) -> ItemSequences:
-    """The first way to mention an item, and the other where that is empty: a picture, else the title."""
+    """The first way to mention an item, and the other where that is empty: an image, else the title."""
     is_empty = first.lengths == 0
     lengths = np.where(is_empty, fallback.lengths, 0).astype(np.int32)
     return joined([first, ItemSequences(np.where(is_empty[:, None], fallback.sequences, -1), lengths)])

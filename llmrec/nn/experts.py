@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class WhitenedExperts(nn.Module):
+class MixtureOfExperts(nn.Module):
     """sum_k g_k (x - b_k) W_k with gates g = softmax(x W_g + noise) (UniSRec, Hou et al. 2022, eq. 1-4).
 
     Subtracting a trained mean and multiplying by a trained matrix is a parametric whitening (eq. 1): vectors of a frozen encoder

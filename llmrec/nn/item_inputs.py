@@ -46,7 +46,7 @@ class FrozenField(nn.Module):
         self.replace(matrix, present)
 
     def replace(self, matrix: np.ndarray, present: np.ndarray) -> None:
-        """Other rows of the same kind, such as those of a changed picture, under the scaling that was trained with."""
+        """Other rows of the same kind, such as those of a changed image, under the scaling that was trained with."""
         rows = (torch.as_tensor(matrix, dtype=torch.float32) - self.centre) / self.scale
         self.present.copy_(torch.as_tensor(present))
         self.matrix.copy_(torch.where(self.present[:, None], rows, 0.0))

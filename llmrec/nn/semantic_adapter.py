@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from llmrec.errors import ArtifactError, ModelError
-from llmrec.nn.experts import WhitenedExperts
-from llmrec.nn.query_former import QueryFormer
+from llmrec.nn.experts import MixtureOfExperts
+from llmrec.nn.q_former import QFormer
 
 AdapterKind = Literal["linear", "mlp", "qformer", "moe"]
 _CHUNK = 65_536  # rows of a feature matrix looked at together
@@ -115,10 +115,10 @@ class SemanticAdapter(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.norm = nn.Identity() if kind == "linear" else nn.LayerNorm(hidden_dim)
         if kind == "qformer":
-            self.query_former = QueryFormer(num_query_tokens, hidden_dim, num_layers, num_heads, dropout)
+            self.q_former = QFormer(num_query_tokens, hidden_dim, num_layers, num_heads, dropout)
         if kind == "moe":
             self.experts = nn.ModuleList(
-                WhitenedExperts(hidden_dim, num_experts, noisy=noisy_gates) for _ in feature_dims
+                MixtureOfExperts(hidden_dim, num_experts, noisy=noisy_gates) for _ in feature_dims
             )
         self.out = nn.Linear(hidden_dim, dim if kind == "qformer" else num_query_tokens * dim)
         self.empty = nn.Parameter(torch.zeros(num_query_tokens, dim))
@@ -136,7 +136,7 @@ class SemanticAdapter(nn.Module):
         return torch.where(present.any(dim=1)[:, None, None], rows, self.empty).float() * self.log_scale.exp()
 
     def pooled(self, features: Mapping[str, Tensor], present: Tensor) -> Tensor:
-        """The mean of an item's soft tokens, float32 (B, D): one vector an item, as answers by inner product and click-through models
+        """The mean of an item's soft tokens, float32 (B, D): one vector an item, as answers by inner product and CTR models
         take it. The last map is linear, so the mean is taken before it: an n_q-th of its work."""
         fused = self._fused(features, present)
         if self.kind == "qformer":
@@ -160,7 +160,7 @@ class SemanticAdapter(nn.Module):
         hidden = self.dropout(hidden)
         if self.kind == "qformer":
             # attention over nothing is NaN: items without features look at what they have, and are replaced behind the last map
-            fused = self.query_former(hidden, present | ~present.any(dim=1)[:, None])  # (B, n_q, H)
+            fused = self.q_former(hidden, present | ~present.any(dim=1)[:, None])  # (B, n_q, H)
         else:
             fused = self._sum(hidden, present)  # (B, H)
         return self.norm(fused)
@@ -211,7 +211,7 @@ class SemanticAdapter(nn.Module):
                     module.bias.zero_()
         self.empty.normal_(generator=generator)
         if self.kind == "qformer":
-            self.query_former.queries.normal_(generator=generator)
+            self.q_former.queries.normal_(generator=generator)
 
 
 def _check(feature_dims: Mapping[str, int], kind: str, hidden_dim: int, num_heads: int) -> None:

@@ -38,7 +38,7 @@ class SoftTokens(nn.Module):
     ) -> None:
         """features: name -> float32 (N, D_name), for every name of the adapter; present: name -> bool (N,).
 
-        sources: name -> JSON facts of what made the feature, by which other items, or other pictures, get theirs later; None where
+        sources: name -> JSON facts of what made the feature, by which other items, or other images, get theirs later; None where
         nobody is to make any.
         """
         super().__init__()
@@ -117,7 +117,7 @@ class SoftItemTable(nn.Module):
     """Answers by inner product: row i of the item table is a trained projection of item i's soft tokens.
 
     What an `ItemTable` is to trained rows this is to rows made of features, under the same names, so that a new item, or another
-    picture of an old one, needs no training. Logits are `exp(log_scale) * hidden @ weight.T` with rows of length `norm`.
+    image of an old one, needs no training. Logits are `exp(log_scale) * hidden @ weight.T` with rows of length `norm`.
     """
 
     num_levels = 1

@@ -1,7 +1,7 @@
 """Vector tokens: places in the token stream whose input vectors are made outside the vocabulary, and the one place they are put in.
 
 An id of the token stream is a word of the vocabulary, a row of the item table, or, from V + R on, a vector token: the soft tokens
-that an adapter makes of an item's features, an item's picture as the model's own vision tokens, a soft prompt. To prompts,
+that an adapter makes of an item's features, an item's image as the model's own vision tokens, a soft prompt. To prompts,
 caches, packing and beams they are ids like any other; `Backbone.embed` looks their vectors up here and splices them in.
 
 Letters: S vector tokens, P places, D width.

@@ -35,7 +35,7 @@ from llmrec.data.catalog import Catalog, nearest_words
 from llmrec.data.interactions import Histories
 from llmrec.errors import ConfigError, DataError, RequestError
 from llmrec.items.plain_text import one_line
-from llmrec.prompting.alignment_rows import CHARACTERS_A_TOKEN, AlignmentRows, Shown
+from llmrec.prompting.alignment_examples import CHARACTERS_A_TOKEN, AlignmentExamples, Shown
 from llmrec.prompting.encoder import MAX_FIELD_CHARACTERS, PromptEncoder
 from llmrec.prompting.templates import load_prompt
 
@@ -68,7 +68,7 @@ TASKS = {
 }
 WHERE_FROM = {
     "description": "name the catalogue's columns that describe an item in alignment.description, or texts of `llmrec enrich` in "
-    "alignment.knowledge",
+    "alignment.generated_texts",
     "query": "write what somebody who wants the item would type, `llmrec enrich DATA --model MODEL --prompt enrich/item_query --name "
     "queries`, and name it: alignment.queries=queries",
     "preference": "name texts of `llmrec enrich` about users in alignment.preferences",
@@ -108,7 +108,7 @@ def find_task(name: str) -> AlignmentTask:
     return TASKS[name]
 
 
-def alignment_rows(
+def alignment_examples(
     name: str,
     texts: AlignmentTexts,
     histories: Histories,
@@ -116,7 +116,7 @@ def alignment_rows(
     like: PromptEncoder,
     *,
     max_answer_tokens: int,
-) -> AlignmentRows:
+) -> AlignmentExamples:
     """The rows of one task.
 
     histories: what may be learned from, one row a user. like: whose item forms, soft prompt and limits they have.
@@ -136,17 +136,17 @@ def alignment_rows(
     encoder = PromptEncoder(
         prompt, like.tokenizer, like.item_tokens, catalog,
         max_history=like.max_history, history_step=like.history_step, max_tokens=like.max_tokens - words,
-        mentions=like.mentions, soft_prompt=like.soft_prompt,
+        prompt_sequences=like.prompt_sequences, soft_prompt=like.soft_prompt,
     )  # fmt: skip
     queries = [query[:MAX_FIELD_CHARACTERS] for query in needed["query"]] if "query" in needed else None
     _check_room(encoder, name, task, shown, needed, queries)
     characters = np.zeros(catalog.num_items)  # that an item's fields take in the prompt
     for field in prompt.fields:
         characters += [min(len(catalog.text(item, field)), MAX_FIELD_CHARACTERS) for item in range(catalog.num_items)]
-    return AlignmentRows(
+    return AlignmentExamples(
         encoder,
         shown,
-        encoder.mentions.lengths + characters / CHARACTERS_A_TOKEN,
+        encoder.prompt_sequences.lengths + characters / CHARACTERS_A_TOKEN,
         answers=needed.get(task.answer),
         queries=queries,
         max_answer_tokens=max_answer_tokens,
@@ -171,16 +171,19 @@ def describe_items(catalog: Catalog, fields: Sequence[str]) -> list[str]:
 
 def _check_forms(name: str, like: PromptEncoder) -> None:
     """Words that are tied to the same words would be copied, and nothing learned."""
-    mentions = like.mentions.sequences
+    prompt_sequences = like.prompt_sequences.sequences
     if like.item_tokens.form == "text":
         raise ConfigError(
             f"the alignment task '{name}' ties an item's own tokens to its words, but in the text form an item is its words. Use items "
             "as unique or semantic ids, or leave alignment out."
         )
-    if name == "item_to_title" and ((mentions >= 0) & (mentions < like.item_tokens.base_vocab_size)).any():
+    if (
+        name == "item_to_title"
+        and ((prompt_sequences >= 0) & (prompt_sequences < like.item_tokens.base_vocab_size)).any()
+    ):
         raise ConfigError(
             f"the alignment task '{name}' asks for the title of an item, but prompts mention items by their titles. Leave the task "
-            "out, or take text out of items.mention."
+            "out, or take text out of items.prompt_form."
         )
 
 

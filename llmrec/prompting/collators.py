@@ -4,8 +4,8 @@ Letters: N users' histories, B rows of a batch, T tokens.
 
 | rows | prompt | what is a target |
 |---|---|---|
-| DenseRows | bare | every item of a window of the history, each event of a user once an epoch |
-| AnswerRows | any | one item a row, behind the prompt of what came before it |
+| AllPositionExamples | bare | every item of a window of the history, each event of a user once an epoch |
+| LastItemExamples | any | one item a row, behind the prompt of what came before it |
 
 A row's labels lie where its tokens lie (the loss shifts, as in transformers); -100 is no target.
 """
@@ -25,7 +25,7 @@ from llmrec.prompting.encoder import PromptEncoder
 NO_TARGET = -100
 
 
-class DenseRows:
+class AllPositionExamples:
     """Windows over users' histories in which every item is a target of the items before it.
 
     A window holds as many items as a request shows (`PromptEncoder.num_fitting`) and one more, so its last target
@@ -43,18 +43,18 @@ class DenseRows:
                 f"'{encoder.prompt.task}/{encoder.prompt.name}' is a {encoder.prompt.kind} prompt. "
                 "Choose a bare prompt, or train on answers."
             )
-        if encoder.mentions is not encoder.item_tokens and encoder.item_tokens.max_length > 1:
+        if encoder.prompt_sequences is not encoder.item_tokens and encoder.item_tokens.max_length > 1:
             raise ConfigError(
                 f"dense training predicts each item where the prompt mentions it, so an item that is not mentioned as it is answered "
                 f"has to be an answer of one token; the form '{encoder.item_tokens.form}' has {encoder.item_tokens.max_length}. "
-                "Train on answers: prompt.rows=answer."
+                "Train on answers: prompt.targets=last_item."
             )
         self.encoder = encoder
         self.histories = histories
         windows = [
             (user, *window)
             for user in range(len(histories))
-            for window in _windows(encoder, encoder.mentions.lengths[histories[user]])
+            for window in _windows(encoder, encoder.prompt_sequences.lengths[histories[user]])
         ]
         # (W, 4): user, start, first target, end (positions within the user's history)
         self.windows = np.array(windows, dtype=np.int64).reshape(-1, 4)
@@ -76,14 +76,14 @@ class DenseRows:
         """input_ids: int32 (T,); labels: int64 (T,)."""
         user, start, first_target, end = self.windows[row].tolist()
         items, num_context = self.histories[user][start:end], first_target - start
-        mentions, answers, prefix = self.encoder.mentions, self.encoder.item_tokens, self.encoder.prefix
-        input_ids = np.concatenate([np.asarray(prefix, dtype=np.int32), mentions.flatten(items)])
-        ends = len(prefix) + np.cumsum(mentions.lengths[items])
-        if mentions is answers:
+        prompt_sequences, answers, prefix = self.encoder.prompt_sequences, self.encoder.item_tokens, self.encoder.prefix
+        input_ids = np.concatenate([np.asarray(prefix, dtype=np.int32), prompt_sequences.flatten(items)])
+        ends = len(prefix) + np.cumsum(prompt_sequences.lengths[items])
+        if prompt_sequences is answers:
             labels = input_ids.astype(np.int64)
             labels[: ends[num_context - 1] if num_context else len(prefix)] = NO_TARGET
             return {"input_ids": input_ids, "labels": labels}
-        firsts = (ends - mentions.lengths[items])[num_context:]  # where each target's mention begins
+        firsts = (ends - prompt_sequences.lengths[items])[num_context:]  # where each target's mention begins
         labels = np.full(len(input_ids), NO_TARGET, dtype=np.int64)
         labels[firsts] = answers.sequences[items[num_context:], 0]
         return {"input_ids": input_ids[: firsts[-1] + 1], "labels": labels[: firsts[-1] + 1]}
@@ -100,7 +100,7 @@ def _windows(encoder: PromptEncoder, lengths: np.ndarray) -> list[tuple[int, int
     return windows
 
 
-class AnswerRows:
+class LastItemExamples:
     """One target a row: the prompt of a history, and behind it the tokens of the item that followed.
 
     targets: int (N,), the item that followed each history; None takes every event of every history after its first as the

@@ -72,7 +72,7 @@ class PromptEncoder:
         max_history: int,
         max_tokens: int,
         history_step: int = 1,
-        mentions: ItemSequences | None = None,
+        prompt_sequences: ItemSequences | None = None,
         soft_prompt: np.ndarray | None = None,
     ) -> None:
         if max_history < 1:
@@ -86,9 +86,12 @@ class PromptEncoder:
         self.tokenizer = tokenizer
         self.item_tokens = item_tokens
         # one behind the other, titles are told apart by their end tokens
-        own = item_tokens if prompt.kind == "bare" else item_tokens.mentions
-        self.mentions = mentions if mentions is not None else own
-        assert self.mentions.num_items == item_tokens.num_items, (self.mentions.num_items, item_tokens.num_items)
+        own = item_tokens if prompt.kind == "bare" else item_tokens.prompt_sequences
+        self.prompt_sequences = prompt_sequences if prompt_sequences is not None else own
+        assert self.prompt_sequences.num_items == item_tokens.num_items, (
+            self.prompt_sequences.num_items,
+            item_tokens.num_items,
+        )
         self.max_history = max_history
         self.max_tokens = max_tokens
         self.history_step = history_step
@@ -107,9 +110,9 @@ class PromptEncoder:
         self.soft_prompt = soft_prompt
         self.prefix = [*start, *([] if soft_prompt is None else soft_prompt.tolist())]
         instruction = "" if "instruction" in prompt.variables else None
-        asked = int(self.mentions.lengths.argmax()) if prompt.answers is not None else None
+        asked = int(self.prompt_sequences.lengths.argmax()) if prompt.answers is not None else None
         num_fixed = len(self._render(np.empty(0, np.int32), instruction, asked)[0])
-        longest = self.mentions.max_length
+        longest = self.prompt_sequences.max_length
         if num_fixed + longest > self.room:
             raise ConfigError(
                 f"prompt '{prompt.task}/{prompt.name}' takes {num_fixed} tokens, an item in it up to {longest} and the answer "
@@ -141,7 +144,7 @@ class PromptEncoder:
             )
         history = np.asarray(history, dtype=np.int32)
         is_bare = self.prompt.kind == "bare"
-        shown = self.num_fitting(self.mentions.lengths[history]) if is_bare else self.num_shown(len(history))
+        shown = self.num_fitting(self.prompt_sequences.lengths[history]) if is_bare else self.num_shown(len(history))
         ids, spans = self._render(history[len(history) - shown :], instruction, candidate)
         if len(ids) > self.room:
             ids, spans = self._cut(history, instruction, candidate)
@@ -196,9 +199,9 @@ class PromptEncoder:
         if self.prompt.kind == "bare":
             if instruction is not None:
                 self.prompt.render([], instruction)  # says that a bare prompt has no place for it
-            ends = len(self.prefix) + np.cumsum(self.mentions.lengths[history])
-            spans = np.stack([ends - self.mentions.lengths[history], ends], axis=1)
-            return [*self.prefix, *self.mentions.flatten(history).tolist()], spans.tolist()
+            ends = len(self.prefix) + np.cumsum(self.prompt_sequences.lengths[history])
+            spans = np.stack([ends - self.prompt_sequences.lengths[history], ends], axis=1)
+            return [*self.prefix, *self.prompt_sequences.flatten(history).tolist()], spans.tolist()
         shown = history if candidate is None else np.append(history, np.int32(candidate))
         items = [
             PromptItem(position, {field: self._field_text(item, field) for field in self.prompt.fields})
@@ -261,7 +264,7 @@ class PromptEncoder:
             if added is not None:
                 ids.append(self.tokenizer.convert_tokens_to_ids(added.content))
             else:
-                tokens = self.mentions[items[int(match["slot"])]].tolist()
+                tokens = self.prompt_sequences[items[int(match["slot"])]].tolist()
                 spans.append((len(ids), len(ids) + len(tokens)))
                 ids += tokens
         ids += self._ordinary_ids(_stripped(text + marked[place:], strip_next, False))

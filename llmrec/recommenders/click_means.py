@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import numpy as np
 from scipy.special import expit, logit
 
-from llmrec.data.click_rows import ClickRows
+from llmrec.data.click_examples import ClickExamples
 
 ClickMean = Literal["item_mean", "user_item_mean"]
 CLICK_MEANS: tuple[ClickMean, ...] = get_args(ClickMean)
@@ -15,8 +15,8 @@ CLICK_MEANS: tuple[ClickMean, ...] = get_args(ClickMean)
 
 def mean_scores(
     kind: ClickMean,
-    train: ClickRows,
-    rows: ClickRows,
+    train: ClickExamples,
+    rows: ClickExamples,
     num_items: int,
     *,
     item_shrink: float = 3.0,

@@ -9,8 +9,8 @@ import numpy as np
 from llmrec.data.interactions import Interactions
 from llmrec.errors import ConfigError
 from llmrec.files import cache_dir, content_hash
-from llmrec.recommenders.ease_r import EaseRFactors
-from llmrec.recommenders.factor_cache import kept_factors
+from llmrec.recommenders.ease_r import LowRankEaseR
+from llmrec.recommenders.embedding_cache import kept_embeddings
 from llmrec.recommenders.matrix_factorisation import MatrixFactorisation
 from llmrec.recommenders.sasrec import SasRecRecommender, SasRecSettings
 
@@ -18,7 +18,7 @@ CollaborativeKind = Literal["ease_r", "sasrec", "matrix_factorisation"]
 VERSION = 2  # rises whenever a kind's item embeddings come to be other numbers
 
 
-def collaborative_factors(
+def collaborative_embeddings(
     kind: CollaborativeKind,
     train: Interactions,
     dim: int,
@@ -40,7 +40,7 @@ def collaborative_factors(
     if kind == "ease_r":
         if not 1 <= dim <= train.num_items:
             raise ConfigError(f"EASE-R has embeddings of 1 to {train.num_items} dimensions (one an item), not {dim}.")
-        model = EaseRFactors(dim=dim)
+        model = LowRankEaseR(dim=dim)
     elif kind == "sasrec":
         model = SasRecRecommender(**{**dict(sasrec or SasRecSettings()), "dim": dim, "seed": seed})
     elif kind == "matrix_factorisation":
@@ -53,7 +53,7 @@ def collaborative_factors(
         f"version {VERSION}, {sorted(model.card.items())}, items {train.num_items}", train.indptr, train.items
     )
     path = cache_dir() / kind / f"{key}.safetensors"
-    return kept_factors(path, lambda: _absent_rows_zero(model.fit(train).item_embeddings(), present)), present
+    return kept_embeddings(path, lambda: _absent_rows_zero(model.fit(train).item_embeddings(), present)), present
 
 
 def _absent_rows_zero(factors: np.ndarray, present: np.ndarray) -> np.ndarray:

@@ -60,8 +60,8 @@ class EaseR(Baseline):
         self.num_items = interactions.num_items
         items, seen = seen_items(interactions)
         check_memory(len(items))
-        with _Watched(f"EASE-R on {len(items):,} items") as watched:
-            self._weights, order = inverse(gram_of(seen, self.settings.regularisation), watched.show)  # (N, N)
+        with _Watched(f"EASE-R on {len(items):,} items") as monitored:
+            self._weights, order = inverse(gram_of(seen, self.settings.regularisation), monitored.show)  # (N, N)
         self._order = items[order]  # the item of each row and column
         self._weights /= -self._weights.diagonal().copy()
         np.fill_diagonal(self._weights, 0.0)
@@ -88,14 +88,14 @@ class EaseR(Baseline):
         return scores
 
 
-class EaseRFactors(Baseline):
+class LowRankEaseR(Baseline):
     """EASE-R's low-rank embeddings as a recommender: score(i) = sum over the history of recency^a <embedding, embedding_i>.
 
     What a language model's item embeddings may start from, so the one to beat for a model that does: training has to add to it. `dim`
     components keep what many items share and drop the rest, which on small data can beat all of EASE-R.
     """
 
-    name = "ease_r_factors"
+    name = "low_rank_ease_r"
     Settings = EaseRFactorsSettings
 
     def fit(self, interactions: Interactions) -> Self:

@@ -23,7 +23,7 @@ from llmrec.items.plain_text import one_line
 from llmrec.prompting.templates import VALUE_CLOSE, VALUE_OPEN, PromptItem, load_prompt
 from llmrec.recommenders.artifact import find_backbone, read_manifest
 from llmrec.recommenders.evidence import Evidence, title_of
-from llmrec.recommenders.mentions import strangers
+from llmrec.recommenders.hallucinated_titles import hallucinated_titles
 from llmrec.terminal import printable
 
 LIKED_SHOWN = 5  # history items the model is told of: those that matter most
@@ -56,10 +56,10 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Answer:
-    """A model's own words about items. strangers: names in it that it was not told of; they are no recommendations."""
+    """A model's own words about items. hallucinated_titles: names in it that it was not told of; they are no recommendations."""
 
     text: str
-    strangers: tuple[str, ...]
+    hallucinated_titles: tuple[str, ...]
     language_model: dict[str, Any]
 
 
@@ -86,7 +86,7 @@ def explain(catalog: Catalog, history: Sequence[str], evidence: Evidence, model:
     for temperature in _DRAFTS:
         (draft,) = generate_texts(model, [asked], max_new_tokens=EXPLANATION_TOKENS, temperature=temperature)
         text = first_sentences(beginning + draft.text, finished=draft.finished)
-        names = strangers(text, catalog, given, facts)
+        names = hallucinated_titles(text, catalog, given, facts)
         if not names and _is_readable(text.removeprefix(beginning)):
             return Explanation(text, "language model", tuple(dict.fromkeys(refused)), evidence, model.card)
         refused += names
@@ -117,7 +117,9 @@ def answer(
     asked = text_prompt("ask", catalog, liked, shown, one_line(question), is_chat=model.is_chat)
     (found,) = generate_texts(model, [asked], max_new_tokens=ANSWER_TOKENS, on_text=on_text)
     given = [title_of(catalog, item_id) for item_id in dict.fromkeys([*liked, *shown])]
-    return Answer(found.text.strip(), tuple(strangers(found.text, catalog, given, as_text(asked))), model.card)
+    return Answer(
+        found.text.strip(), tuple(hallucinated_titles(found.text, catalog, given, as_text(asked))), model.card
+    )
 
 
 def text_prompt(

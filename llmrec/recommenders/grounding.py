@@ -104,7 +104,7 @@ class GroundedRecommender(DenseRecommender):
             path = cache_dir() / "grounding" / f"{key}.safetensors"
             self._titles = _cached(path, self.num_items)
             if self._titles is None:
-                self._titles = self._vectors([tokens.mentions[item] for item in range(self.num_items)])
+                self._titles = self._vectors([tokens.prompt_sequences[item] for item in range(self.num_items)])
                 with atomic_file(path) as temporary:
                     save_file({"vectors": self._titles}, temporary)
         return self._titles

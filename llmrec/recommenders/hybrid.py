@@ -10,7 +10,7 @@ from typing import Self
 
 import numpy as np
 
-from llmrec.data.splits import Cases
+from llmrec.data.splits import Instances
 from llmrec.errors import ConfigError
 from llmrec.metrics import ndcg, ranks_from_scores
 from llmrec.recommenders.baselines import EaseR
@@ -73,7 +73,7 @@ class Hybrid(DenseRecommender):
 
     def fit_weight(
         self,
-        cases: Cases,
+        instances: Instances,
         *,
         exclude_seen: bool = True,
         candidates: np.ndarray | None = None,
@@ -87,15 +87,19 @@ class Hybrid(DenseRecommender):
         case once; None: 256 at a time. The model lists each case once, whatever the grid. Deterministic.
         """
         if batches is None:
-            batches = np.split(np.arange(len(cases)), range(256, len(cases), 256))
-        requests = Requests.from_cases(cases)
+            batches = np.split(np.arange(len(instances)), range(256, len(instances), 256))
+        requests = Requests.from_instances(instances)
         gains = np.zeros(len(grid))  # (W,)
         for rows in batches:
             model, ease_r, allowed = self._parts(requests.take(rows), exclude_seen, candidates)
             for w, weight in enumerate(grid):
-                greater, equal = ranks_from_scores(weight * model + (1 - weight) * ease_r, cases.targets[rows], allowed)
+                greater, equal = ranks_from_scores(
+                    weight * model + (1 - weight) * ease_r, instances.targets[rows], allowed
+                )
                 gains[w] += ndcg(greater, equal, 10).sum()
-        self.validation = {float(weight): float(gain) / len(cases) for weight, gain in zip(grid, gains, strict=True)}
+        self.validation = {
+            float(weight): float(gain) / len(instances) for weight, gain in zip(grid, gains, strict=True)
+        }
         self.weight = max(sorted(self.validation), key=self.validation.__getitem__)
         return self
 

@@ -1,9 +1,9 @@
-"""Features of new items and of other pictures, from what a run says its features were made from. Nothing is trained.
+"""Features of new items and of other images, from what a run says its features were made from. Nothing is trained.
 
 | feature | a new item's |
 |---|---|
 | text | its own texts by the run's encoder |
-| image | its own picture by the run's encoder, where it has one |
+| image | its own image by the run's encoder, where it has one |
 | collaborative | absent: nobody has met the item yet |
 | any other name | given as a matrix |
 """
@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from llmrec.backbones.causal_lm import PICTURES
+from llmrec.backbones.causal_lm import IMAGES
 from llmrec.backbones.image_encoder import encode_images
+from llmrec.backbones.images import ImageError, read_image
 from llmrec.backbones.item_features import COMPUTED, IMAGE, TEXT, ImageSource, TextSource, catalog_features
-from llmrec.backbones.pictures import PictureError, read_picture
 from llmrec.data.catalog import Catalog
 from llmrec.data.features import Features
 from llmrec.errors import ArtifactError, DataError
@@ -34,22 +34,22 @@ from llmrec.recommenders.requests import Ranker
 Sources = Mapping[str, dict[str, Any]]
 
 
-def replace_picture(model: LanguageModel, item: int, picture: Path) -> None:
-    """Gives one item another picture, in memory: its soft tokens, and where answers are soft its row, follow at once.
+def replace_image(model: LanguageModel, item: int, image: Path) -> None:
+    """Gives one item another image, in memory: its soft tokens, and where answers are soft its row, follow at once.
 
     Prompts that were read before are forgotten: the ids of soft tokens stay, what they stand for does not.
 
     Raises:
-        ArtifactError: the run has no soft tokens, or they are not made of pictures.
-        DataError: the file is no picture, or has too many pixels. ModelError: the run's image encoder cannot be used.
+        ArtifactError: the run has no soft tokens, or they are not made of images.
+        DataError: the file is no image, or has too many pixels. ModelError: the run's image encoder cannot be used.
     """
-    soft = soft_tokens_of_pictures(model)
+    soft = soft_tokens_of_images(model)
     source = ImageSource(**soft.sources[IMAGE])
     try:
-        read_picture(picture, source.max_pixels)
-    except PictureError as error:
-        raise DataError(f"the picture '{picture}' cannot be used: {error}. Name another file.") from error
-    vectors, _ = encode_images([picture], source.encoder, on_broken="fail", max_pixels=source.max_pixels)  # (1, D)
+        read_image(image, source.max_pixels)
+    except ImageError as error:
+        raise DataError(f"the image '{image}' cannot be used: {error}. Name another file.") from error
+    vectors, _ = encode_images([image], source.encoder, on_broken="fail", max_pixels=source.max_pixels)  # (1, D)
     old_width = soft.features_of(slice(0, 1))[IMAGE].shape[1]
     _check_width(IMAGE, vectors, old_width, source.encoder)
     soft.replace(item, {IMAGE: torch.from_numpy(vectors[0])})
@@ -64,22 +64,22 @@ def language_model_of(ranker: Ranker) -> LanguageModel:
     return ranker.model
 
 
-def soft_tokens_of_pictures(model: LanguageModel) -> SoftTokens:
-    """The run's soft tokens. Raises ArtifactError where there are none, or pictures reach the model in another way as well."""
+def soft_tokens_of_images(model: LanguageModel) -> SoftTokens:
+    """The run's soft tokens. Raises ArtifactError where there are none, or images reach the model in another way as well."""
     tokens = model.backbone.vector_tokens
-    if PICTURES in tokens:
+    if IMAGES in tokens:
         raise ArtifactError(
-            "prompts of this run hold pictures as vision tokens of the model's own, which are made when it is trained; only pictures "
+            "prompts of this run hold images as vision tokens of the model's own, which are made when it is trained; only images "
             "among the features of soft tokens can be replaced."
         )
     if SOFT not in tokens:
         raise ArtifactError(
-            "this run has no soft tokens, so no picture is read. Train one with items.form=soft and soft.features=[text,image]."
+            "this run has no soft tokens, so no image is read. Train one with items.form=soft and soft.features=[text,image]."
         )
     soft = tokens[SOFT]
     if IMAGE not in soft.names:
         raise ArtifactError(
-            f"the soft tokens of this run are made of {', '.join(soft.names)}, so no picture is read. Train with image among "
+            f"the soft tokens of this run are made of {', '.join(soft.names)}, so no image is read. Train with image among "
             "soft.features."
         )
     return soft
@@ -95,11 +95,11 @@ def grown_features(
     sources: Sources,
     new: Catalog,
     given: Mapping[str, np.ndarray],
-    pictures: Sequence[Path | None] | None,
+    images: Sequence[Path | None] | None,
 ) -> tuple[Features, dict[str, int]]:
     """The features of the run's items with those of the new ones behind, and how many new ones lack each.
 
-    given: name -> (num_new, D) of `own_matrices`, no more and no less. pictures: the file of each new item, where they have any.
+    given: name -> (num_new, D) of `own_matrices`, no more and no less. images: the file of each new item, where they have any.
 
     Raises DataError for a matrix that is missing or of another width, ModelError for an encoder that cannot be used.
     """
@@ -114,7 +114,7 @@ def grown_features(
     grown, absent = Features(old.num_items + new.num_items), {}
     for name, source in sources.items():
         width = old[name].shape[1]
-        vectors, present = _new_vectors(name, source, new, given, pictures, width)
+        vectors, present = _new_vectors(name, source, new, given, images, width)
         _check_width(name, vectors, width, source.get("encoder", f"matrix '{name}'"))
         grown.add(name, np.concatenate([old[name], vectors]), np.concatenate([old.present[name], present]))
         absent[name] = int((~present).sum())
@@ -126,7 +126,7 @@ def _new_vectors(
     source: dict[str, Any],
     new: Catalog,
     given: Mapping[str, np.ndarray],
-    pictures: Sequence[Path | None] | None,
+    images: Sequence[Path | None] | None,
     width: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """float32 (num_new, D), bool (num_new,)."""
@@ -137,10 +137,10 @@ def _new_vectors(
     if name == TEXT:
         found = catalog_features([TEXT], new, Features(new.num_items), text=TextSource(**source))
         return found[TEXT], found.present[TEXT]
-    if name == IMAGE and any(pictures or ()):
+    if name == IMAGE and any(images or ()):
         image = ImageSource(**source)
         return encode_images(
-            pictures, image.encoder, item_ids=new.item_ids, on_broken=image.on_broken, max_pixels=image.max_pixels
+            images, image.encoder, item_ids=new.item_ids, on_broken=image.on_broken, max_pixels=image.max_pixels
         )
     return np.zeros((new.num_items, width), np.float32), np.zeros(new.num_items, bool)
 

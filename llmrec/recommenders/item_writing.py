@@ -7,8 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from llmrec.backbones.causal_lm import PICTURES, Backbone
-from llmrec.backbones.vision_language import picture_mentions
+from llmrec.backbones.causal_lm import IMAGES, Backbone
+from llmrec.backbones.vision_language import vision_sequences
 from llmrec.data.catalog import Catalog
 from llmrec.errors import ArtifactError, ConfigError
 from llmrec.items.forms import (
@@ -17,7 +17,7 @@ from llmrec.items.forms import (
     joined,
     or_else,
     semantic_id_tokens,
-    soft_mentions,
+    soft_sequences,
     text_tokens,
     unique_id_tokens,
 )
@@ -58,7 +58,7 @@ def item_tokens_for(
     return semantic_id_tokens(semantic_ids, backbone.base_vocab_size)
 
 
-def item_mentions(
+def item_prompt_sequences(
     forms: Sequence[str],
     answers: ItemTokens,
     backbone: Backbone,
@@ -81,26 +81,26 @@ def item_mentions(
             parts.append(_titles(answers, backbone, catalog, max_title_tokens))
         elif form == SOFT and SOFT in backbone.vector_tokens:
             per_item = backbone.vector_tokens[SOFT].num_query_tokens
-            parts.append(soft_mentions(catalog.num_items, per_item, backbone.first_vector_id(SOFT)))
-        elif form == PICTURES and PICTURES in backbone.vector_tokens:
-            parts.append(picture_mentions(backbone))
+            parts.append(soft_sequences(catalog.num_items, per_item, backbone.first_vector_id(SOFT)))
+        elif form == IMAGES and IMAGES in backbone.vector_tokens:
+            parts.append(vision_sequences(backbone))
         elif form == answers.form and form != SOFT:
-            parts.append(answers.mentions)
+            parts.append(answers.prompt_sequences)
         else:
             raise ConfigError(
                 f"prompts of this run cannot mention items by '{form}': they are answered by '{answers.form}', and beside that form "
                 "there are text, with features soft, and with a vision-language model image."
             )
-    mentions = joined(parts)
-    if mentions.lengths.min(initial=1) == 0:  # pictures alone: an item without one is called by its title
-        mentions = or_else(mentions, _titles(answers, backbone, catalog, max_title_tokens))
-    return mentions
+    prompt_sequences = joined(parts)
+    if prompt_sequences.lengths.min(initial=1) == 0:  # images alone: an item without one is called by its title
+        prompt_sequences = or_else(prompt_sequences, _titles(answers, backbone, catalog, max_title_tokens))
+    return prompt_sequences
 
 
 def _titles(answers: ItemTokens, backbone: Backbone, catalog: Catalog, max_title_tokens: int) -> ItemSequences:
     if answers.form == "text":
-        return answers.mentions
-    return item_tokens_for("text", backbone, catalog, None, max_title_tokens=max_title_tokens).mentions
+        return answers.prompt_sequences
+    return item_tokens_for("text", backbone, catalog, None, max_title_tokens=max_title_tokens).prompt_sequences
 
 
 def soft_prompt_ids(backbone: Backbone) -> np.ndarray | None:

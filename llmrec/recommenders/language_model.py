@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from llmrec.backbones.causal_lm import Backbone, ScoreRule
+from llmrec.backbones.causal_lm import Backbone, SoftmaxScope
 from llmrec.backbones.serving import pack
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Histories
+from llmrec.engines.allowed_items import AllowedItems, ItemBitmap
 from llmrec.engines.beam_search import beam_search
 from llmrec.engines.likelihood import score_candidates
-from llmrec.engines.open_items import ItemBitmap, OpenItems
 from llmrec.engines.prompt_cache import PromptCache
 from llmrec.engines.prompt_tree import PromptTree, can_take_prompts_apart
 from llmrec.engines.retrieval import best_of_chunks
@@ -46,8 +46,8 @@ class LanguageModel:
     item_tokens: ItemTokens
     encoder: PromptEncoder
     catalog: Catalog
-    score_rule: ScoreRule
-    mention_forms: tuple[str, ...] = ()  # how prompts mention items; none: as they are answered
+    softmax_scope: SoftmaxScope
+    prompt_forms: tuple[str, ...] = ()  # how prompts mention items; none: as they are answered
     prompt_cache: PromptCache | None = None  # what returning users' prompts begin with, for a model that serves
 
     @property
@@ -58,8 +58,8 @@ class LanguageModel:
             "layers": str(self.backbone.layers),
             "dtype": str(self.backbone.dtype).removeprefix("torch."),
             "form": self.item_tokens.form,
-            "mentions": list(self.mention_forms or (self.item_tokens.form,)),
-            "score_rule": self.score_rule,
+            "mentions": list(self.prompt_forms or (self.item_tokens.form,)),
+            "softmax_scope": self.softmax_scope,
             "prompt": f"{self.encoder.prompt.task}/{self.encoder.prompt.name}",
             "prompt_hash": self.encoder.prompt.hash,
             "max_history": self.encoder.max_history,
@@ -144,10 +144,10 @@ class GenerativeRecommender:
                 [prompts[row] for row in rows],
                 k,
                 num_beams=beams,
-                open_items=self._open_items(
+                allowed_items=self._open_items(
                     requests.take(rows), exclude_seen, [listed[row] for row in rows], bitmap, rows
                 ),
-                score_rule=model.score_rule,
+                softmax_scope=model.softmax_scope,
                 prompt_cache=model.prompt_cache,
             )
         return Ranking(items, scores)
@@ -175,14 +175,14 @@ class GenerativeRecommender:
         listed: list[np.ndarray | None],
         bitmap: ItemBitmap | None,
         rows: np.ndarray,
-    ) -> OpenItems:
+    ) -> AllowedItems:
         """What `rows` of a batch, which are `requests`, may receive; `bitmap` is that of the whole batch."""
         if bitmap is not None:  # one rule for all is read without an index
             bitmap = ItemBitmap(bitmap.before, bitmap.rows[torch.from_numpy(rows)] if len(bitmap.before) > 1 else None)
         has_list = np.array([items is not None for items in listed])
         lists = Histories.from_lists([[] if items is None else items for items in listed]) if has_list.any() else None
         closed = requests.closed(exclude_seen=exclude_seen)
-        return OpenItems(self.trie, len(requests), bitmap, closed, lists, None if has_list.all() else has_list)
+        return AllowedItems(self.trie, len(requests), bitmap, closed, lists, None if has_list.all() else has_list)
 
     def _bitmap(self, candidates: np.ndarray) -> ItemBitmap:
         """What `candidates` allow, in the trie's order; the latest few are kept."""
@@ -210,7 +210,7 @@ class GenerativeRecommender:
                 model.item_tokens,
                 [prompts[row] for row in rows],
                 wanted[rows],
-                score_rule=model.score_rule,
+                softmax_scope=model.softmax_scope,
                 trie=self.trie,
                 prompt_cache=model.prompt_cache,
             )
@@ -233,7 +233,7 @@ class OneTokenRecommender(DenseRecommender):
     @torch.no_grad()
     def rank(self, requests: Requests, k: int, *, exclude_seen: bool, candidates: np.ndarray | None = None) -> Ranking:
         """As of every dense recommender, but scores of a large catalogue never stand in memory beside each other."""
-        if self.model.score_rule == "full":  # its softmax is over the vocabulary too
+        if self.model.softmax_scope == "vocabulary":  # its softmax is over the vocabulary too
             return super().rank(requests, k, exclude_seen=exclude_seen, candidates=candidates)
         backbone = self.model.backbone.eval()
         prompts = self.model.prompts(requests)
@@ -267,7 +267,7 @@ class OneTokenRecommender(DenseRecommender):
         out = np.empty((len(requests), self.num_items), dtype=np.float32)
         for rows in self.model.batches(prompts):
             hidden = self.model.last_hidden([prompts[row] for row in rows])
-            if self.model.score_rule == "full":
+            if self.model.softmax_scope == "vocabulary":
                 log_p = backbone.logits(hidden).log_softmax(dim=-1)[:, backbone.base_vocab_size :]
             else:
                 log_p = backbone.item_logits(hidden).log_softmax(dim=-1)
@@ -280,7 +280,7 @@ def ready_to_serve(model: LanguageModel, *, prompt_cache_bytes: int) -> Language
     a memory of the prompts it has read. prompt_cache_bytes: 0 for none; models whose layers cannot take prompts apart
     (recurrent ones) have none either."""
     # the rule `trie` compares single words and a click prompt two: the head's own rows are enough
-    reads_head = model.score_rule == "full" and model.encoder.prompt.answers is None
+    reads_head = model.softmax_scope == "vocabulary" and model.encoder.prompt.answers is None
     pack(model.backbone, head=reads_head)
     if prompt_cache_bytes == 0 or not can_take_prompts_apart(model.backbone):
         return model

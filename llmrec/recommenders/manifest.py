@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
-from llmrec.backbones.causal_lm import ScoreRule
+from llmrec.backbones.causal_lm import SoftmaxScope
 from llmrec.backbones.decoder_layers import LayerPart
 from llmrec.errors import ArtifactError
 
@@ -53,13 +53,13 @@ class Manifest(BaseModel):
 
     backbone: _Asked
     source: _Source
-    trained_whole: bool = Field(strict=True)
+    full_fine_tuning: bool = Field(strict=True)
     adapters: _Adapters
     dtype: Literal["float32", "bfloat16", "float16"]
     quantize: Literal["nf4"] | None
     form: Literal["text", "unique_id", "semantic_id", "soft"]
-    mention_forms: Annotated[list[Literal["text", "unique_id", "semantic_id", "soft", "image"]], Field(max_length=5)]
-    score_rule: ScoreRule
+    prompt_forms: Annotated[list[Literal["text", "unique_id", "semantic_id", "soft", "image"]], Field(max_length=5)]
+    softmax_scope: SoftmaxScope
     prompt_hash: str
     max_history: Count
     history_step: Count = 1  # runs before it was a setting dropped one item at a time
@@ -67,6 +67,15 @@ class Manifest(BaseModel):
     max_title_tokens: Count
     catalog_hash: str
     weights: dict[str, str] = Field({})  # SHA-256 of every file of weights; runs before November 2026 have none
+
+
+def from_version_2(manifest: dict[str, Any]) -> dict[str, Any]:
+    """A manifest of November 2026 as one of today: the same facts, some under other names."""
+    names = {"score_rule": "softmax_scope", "mention_forms": "prompt_forms", "trained_whole": "full_fine_tuning"}
+    renamed = {names.get(key, key): value for key, value in manifest.items()}
+    if renamed.get("softmax_scope") == "full":
+        renamed["softmax_scope"] = "vocabulary"
+    return {**renamed, "format_version": 3}
 
 
 def check_manifest(manifest: dict[str, Any], folder: Path) -> None:

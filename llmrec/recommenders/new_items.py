@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from llmrec.backbones.images import image_paths
 from llmrec.backbones.item_features import IMAGE, TEXT, TextSource, catalog_features
 from llmrec.backbones.model_files import check_weights, weight_checksums
-from llmrec.backbones.pictures import picture_paths
 from llmrec.data.catalog import Catalog
 from llmrec.data.features import Features
 from llmrec.errors import ArtifactError, DataError
@@ -30,7 +30,7 @@ from llmrec.recommenders.vector_artifact import FEATURES, VECTOR_TOKENS, soft_so
 @dataclass(frozen=True)
 class Added:
     """num_items: items of the run now; codes: int32 (num_new, L) of the new ones, None for forms without; folder: where it
-    was written; missing_columns: what the old items have and the new ones lack; unused_columns: the other way round; score_rule:
+    was written; missing_columns: what the old items have and the new ones lack; unused_columns: the other way round; softmax_scope:
     the run's; without: for runs of soft tokens, how many of the new items lack each feature that some lack."""
 
     num_new: int
@@ -39,7 +39,7 @@ class Added:
     folder: Path
     missing_columns: list[str]
     unused_columns: list[str]
-    score_rule: str
+    softmax_scope: str
     without: dict[str, int]
 
 
@@ -48,16 +48,16 @@ def add_items(
     new: Catalog,
     *,
     features: Mapping[str, np.ndarray] | None = None,
-    pictures: str | Path | None = None,
+    images: str | Path | None = None,
     out: str | Path | None = None,
 ) -> Added:
     """Writes the run's model with the new items behind the old ones; the old items keep their numbers and codes.
 
     Args:
-        new: the items to add, each with a title. Columns that the run's catalogue lacks are left out; pictures too, but where
+        new: the items to add, each with a title. Columns that the run's catalogue lacks are left out; images too, but where
             soft tokens are made of them they are read.
         features: name -> float32 (num_new, D), where codes or soft tokens were made from matrices of the user's own.
-        pictures: the folder that the column `image` of `new` counts from.
+        images: the folder that the column `image` of `new` counts from.
         out: a folder to write instead of the run's own, which else is replaced once the new one is whole.
 
     Raises:
@@ -73,8 +73,8 @@ def add_items(
     target = _checked_target(folder, out)
     old, sources = _catalog(folder, manifest), soft_sources(folder / VECTOR_TOKENS)
     lacking = [name for name in old.fields if name not in new.fields and name != "image"]
-    left_out = [name for name in new.fields if name not in old.fields or name == "image"]  # a run keeps no pictures
-    paths = picture_paths(new, Path(pictures or ".")) if IMAGE in sources and "image" in new.fields else None
+    left_out = [name for name in new.fields if name not in old.fields or name == "image"]  # a run keeps no images
+    paths = image_paths(new, Path(images or ".")) if IMAGE in sources and "image" in new.fields else None
     unused = [name for name in left_out if name != "image" or paths is None]
     grown = old.extend(Catalog(new.table.drop_columns(left_out)))
     new = Catalog(grown.table.slice(old.num_items))  # its columns as the old items have them
@@ -102,20 +102,20 @@ def add_items(
         card = (temporary / "README.md").read_text(encoding="utf-8")
         write_text(temporary / "README.md", f"{card}\n{new.num_items:,} items were added without training.\n")
     codes = None if ids is None else ids.codes[-new.num_items :]
-    return Added(new.num_items, grown.num_items, codes, target, lacking, unused, manifest["score_rule"], without)
+    return Added(new.num_items, grown.num_items, codes, target, lacking, unused, manifest["softmax_scope"], without)
 
 
 def _refuse_what_cannot_grow(manifest: dict[str, Any]) -> None:
-    if "unique_id" in (manifest["form"], *manifest["mention_forms"]):
+    if "unique_id" in (manifest["form"], *manifest["prompt_forms"]):
         raise ArtifactError(
             "every item of this run is a token with a row of its own that training made, and a new item has none: train again "
             "with the new items in the data, or train with items.form=semantic_id, whose codes new items share, or "
             "items.form=soft, whose rows are made of features."
         )
-    if "image" in manifest["mention_forms"]:
+    if "image" in manifest["prompt_forms"]:
         raise ArtifactError(
-            "prompts of this run hold pictures as vision tokens, which are made when it is trained; train again with the new items in "
-            "the data, or train with soft tokens of pictures: items.form=soft, soft.features=[text,image]."
+            "prompts of this run hold images as vision tokens, which are made when it is trained; train again with the new items in "
+            "the data, or train with soft tokens of images: items.form=soft, soft.features=[text,image]."
         )
 
 

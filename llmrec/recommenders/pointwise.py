@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from llmrec.backbones.causal_lm import Backbone
-from llmrec.data.click_rows import PADDING, ClickRows
+from llmrec.data.click_examples import PADDING, ClickExamples
 from llmrec.data.interactions import Histories
 from llmrec.prompting.answer_words import AnswerWords, answer_words
 from llmrec.recommenders.requests import DenseRecommender, Requests, candidate_mask
@@ -71,7 +71,7 @@ class PointwiseRecommender(DenseRecommender):
                 scores[row], prompts = self._liked(prompts), []
         return scores if wanted.shape[1] != 1 else self._liked(prompts)[:, None]
 
-    def score_rows(self, rows: ClickRows) -> np.ndarray:
+    def score_rows(self, rows: ClickExamples) -> np.ndarray:
         """P(liked) of each row: float32 (N,)."""
         histories = Histories.from_lists([history[history != PADDING].tolist() for history in rows.histories])
         return self.score(Requests(histories), rows.items[:, None])[:, 0]

@@ -18,7 +18,7 @@ from typing import Literal, Self, get_args
 import numpy as np
 import torch
 
-from llmrec.backbones.causal_lm import ScoreRule
+from llmrec.backbones.causal_lm import SoftmaxScope
 from llmrec.backbones.generation import TextModel, load_text_model
 from llmrec.backbones.load import hub_reachable, resolve
 from llmrec.data.catalog import Catalog
@@ -48,7 +48,7 @@ from llmrec.recommenders.explain import (
 )
 from llmrec.recommenders.filters import Filter, ruled
 from llmrec.recommenders.grounding import GroundedRecommender
-from llmrec.recommenders.item_sources import language_model_of, replace_picture
+from llmrec.recommenders.item_sources import language_model_of, replace_image
 from llmrec.recommenders.language_model import LanguageModel, ready_to_serve, recommender_of
 from llmrec.recommenders.requests import Ranker, Ranking, Requests
 from llmrec.recommenders.rules import Condition, ItemRules
@@ -107,7 +107,7 @@ class Recommender:
         device: str = "cpu",
         num_beams: int | None = None,
         decoding: Decoding = "trie",
-        score_rule: ScoreRule | None = None,
+        softmax_scope: SoftmaxScope | None = None,
         prompt_cache_mib: int = 256,
     ) -> Self:
         """The recommender in a run folder, or in the model folder that `save_pretrained` or `llmrec train` wrote.
@@ -119,14 +119,14 @@ class Recommender:
                 4 for the free text of grounding.
             decoding: "trie" searches among the items' own tokens; "grounding", for runs of the text form, lets the model
                 write freely and ranks items by how near their titles are (`grounding.GroundedRecommender`).
-            score_rule: the softmax an answer's tokens are scored by, `full`, `level` or `trie` (see `engines.likelihood`); None for
+            softmax_scope: the softmax an answer's tokens are scored by, `vocabulary`, `level` or `trie` (see `engines.likelihood`); None for
                 the one the model was trained with, which suits it best. Grounding has none.
             prompt_cache_mib: what may be kept of prompts read before, so that a returning user's new items alone are read;
                 0 for nothing. Grounding keeps nothing.
 
         Raises:
             ArtifactError: the folder is no artifact, is of a newer format, or is damaged.
-            ConfigError: there is no such device, decoding or score rule, or num_beams is below 1.
+            ConfigError: there is no such device, decoding or softmax scope, or num_beams is below 1.
         """
         folder = checked_path(folder, "the run folder")
         if num_beams is not None and not is_count(num_beams):
@@ -137,17 +137,19 @@ class Recommender:
             raise ConfigError(f"dtype should be one of torch's, such as torch.float32, or None, but it is {dtype!r}.")
         if decoding not in get_args(Decoding):
             raise ConfigError(f"decoding should be {' or '.join(get_args(Decoding))}, but it is '{decoding}'.")
-        if score_rule is not None and score_rule not in get_args(ScoreRule):
-            raise ConfigError(f"score_rule should be {', '.join(get_args(ScoreRule))}, but it is '{score_rule}'.")
-        if score_rule is not None and decoding == "grounding":
-            raise ConfigError("grounding writes free text and has no score rule; leave one of the two out.")
+        if softmax_scope is not None and softmax_scope not in get_args(SoftmaxScope):
+            raise ConfigError(
+                f"softmax_scope should be {', '.join(get_args(SoftmaxScope))}, but it is '{softmax_scope}'."
+            )
+        if softmax_scope is not None and decoding == "grounding":
+            raise ConfigError("grounding writes free text and has no softmax scope; leave one of the two out.")
         model_folder = find_model(folder)
         device = _checked_device(device)
         # grounding reads titles with the untuned model, so its adapters have to stay apart
         to_serve = decoding == "trie"
         model = load_artifact(model_folder, dtype=dtype, device=device, to_serve=to_serve)
-        if score_rule is not None:
-            model = _scored_by(model, score_rule)
+        if softmax_scope is not None:
+            model = _scored_by(model, softmax_scope)
         if to_serve:
             model = ready_to_serve(model, prompt_cache_bytes=prompt_cache_mib << 20)
         made = GroundedRecommender if decoding == "grounding" else recommender_of
@@ -305,16 +307,16 @@ class Recommender:
             self._text_models = {name: model}
         return self._text_models[name]
 
-    def replace_picture(self, item_id: str, picture: str | Path) -> None:
-        """Gives an item another picture, in memory; the run folder stays. See `item_sources.replace_picture`.
+    def replace_image(self, item_id: str, image: str | Path) -> None:
+        """Gives an item another image, in memory; the run folder stays. See `item_sources.replace_image`.
 
-        Raises RequestError where there is no such item, DataError where the file is no usable picture, ArtifactError where the run
-        reads no pictures, ModelError where its image encoder cannot be used here.
+        Raises RequestError where there is no such item, DataError where the file is no usable image, ArtifactError where the run
+        reads no images, ModelError where its image encoder cannot be used here.
         """
         item = int(self.catalog.index(checked_ids([item_id], "the item"))[0])
-        picture = checked_path(picture, "the picture")
+        image = checked_path(image, "the image")
         with self._lock:
-            replace_picture(language_model_of(self.ranker), item, picture)
+            replace_image(language_model_of(self.ranker), item, image)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Copies the model folder to `folder`, whole or not at all; an older artifact there is replaced.
@@ -398,11 +400,11 @@ class Recommender:
         ]
 
 
-def _scored_by(model: LanguageModel, rule: ScoreRule) -> LanguageModel:
-    """The model with another score rule than it was trained with."""
+def _scored_by(model: LanguageModel, rule: SoftmaxScope) -> LanguageModel:
+    """The model with another softmax scope than it was trained with."""
     if model.encoder.prompt.answers is not None:
-        raise ConfigError("this run answers its prompt with one of two words and has no score rule; leave it out.")
-    return replace(model, score_rule=rule)
+        raise ConfigError("this run answers its prompt with one of two words and has no softmax scope; leave it out.")
+    return replace(model, softmax_scope=rule)
 
 
 def _checked_device(name: str) -> str:

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from llmrec.data.interactions import Histories
-from llmrec.data.splits import Cases
+from llmrec.data.splits import Instances
 from llmrec.errors import ModelError, RequestError
 
 # Lists of at most so many items are worked through for each request; longer ones become filters over the catalogue, which are kept.
@@ -47,9 +47,9 @@ class Requests:
                 )
 
     @classmethod
-    def from_cases(cls, cases: Cases) -> Requests:
+    def from_instances(cls, instances: Instances) -> Requests:
         """The questions of evaluation cases, without their answers."""
-        return cls(cases.histories, cases.users, cases.times)
+        return cls(instances.histories, instances.users, instances.times)
 
     def __len__(self) -> int:
         return len(self.histories)

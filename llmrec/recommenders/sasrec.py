@@ -21,7 +21,7 @@ from llmrec.errors import ConfigError, DataError, ModelError
 from llmrec.nn.item_inputs import ItemInputs
 from llmrec.nn.sequence import SasRec
 from llmrec.recommenders.baseline import Baseline
-from llmrec.recommenders.click_through import ItemMatrices
+from llmrec.recommenders.ctr import ItemMatrices
 from llmrec.recommenders.requests import Requests
 
 SCORED_AT_ONCE = 512  # requests
@@ -93,8 +93,8 @@ class SasRecRecommender(Baseline):
             items, mask = _windows(train.histories, self.settings.max_length + 1)
             if not len(items):
                 raise DataError("SASRec learns from users with two events or more, but these data have none.")
-            watched = _latest(interactions.histories, np.flatnonzero(held_out), self.settings.max_length + 1)
-            self._train(items, mask, *(watched if held_out.any() else (items, mask)), known=interactions.counts() > 0)
+            monitored = _latest(interactions.histories, np.flatnonzero(held_out), self.settings.max_length + 1)
+            self._train(items, mask, *(monitored if held_out.any() else (items, mask)), known=interactions.counts() > 0)
         return self
 
     def _make_network(self) -> SasRec:
@@ -115,8 +115,8 @@ class SasRecRecommender(Baseline):
         self,
         items: torch.Tensor,
         mask: torch.Tensor,
-        watched: torch.Tensor,
-        watched_mask: torch.Tensor,
+        monitored: torch.Tensor,
+        monitored_mask: torch.Tensor,
         known: np.ndarray,
     ) -> None:
         """items int64 (windows, T + 1), mask bool alike; watched: sequences whose last item is what validation asks for."""
@@ -134,7 +134,7 @@ class SasRecRecommender(Baseline):
                 optimizer.step()
             if epoch % 2:
                 continue
-            value = self._last_loss(watched, watched_mask)
+            value = self._last_loss(monitored, monitored_mask)
             if not np.isfinite(value):
                 raise ModelError(
                     f"SASRec diverged in epoch {epoch + 1} (its loss is {value}); lower lr, or check that features are finite."

@@ -6,7 +6,7 @@
 | soft.safetensors | the adapter's weights and the scaling of its inputs |
 | features/NAME.safetensors | the items' features it reads |
 | soft_prompt.safetensors | the soft prompt |
-| image.safetensors | the pictures as the model's own vision tokens |
+| image.safetensors | the images as the model's own vision tokens |
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from llmrec.backbones.causal_lm import PICTURES, Backbone
+from llmrec.backbones.causal_lm import IMAGES, Backbone
 from llmrec.backbones.model_files import loading, shapes_in
-from llmrec.backbones.vision_language import load_pictures, save_pictures
+from llmrec.backbones.vision_language import load_vision_tokens, save_vision_tokens
 from llmrec.data.features import Features
 from llmrec.errors import ArtifactError
 from llmrec.files import atomic_folder, read_json, write_json
@@ -56,9 +56,9 @@ def save_vector_tokens(folder: Path, backbone: Backbone) -> None:
         if name == SOFT:
             card[name] = {"adapter": source.adapter.settings, "sources": source.sources}
             _save_soft_tokens(folder, source)
-        elif name == PICTURES:
+        elif name == IMAGES:
             card[name] = {"num_tokens": source.num_tokens}
-            save_pictures(source, folder / f"{name}.safetensors")
+            save_vision_tokens(source, folder / f"{name}.safetensors")
         else:
             card[name] = {"num_tokens": source.num_tokens}
             save_file({"weight": source.weight.detach().contiguous()}, folder / f"{name}.safetensors")
@@ -80,8 +80,8 @@ def load_vector_tokens(folder: Path, backbone: Backbone, num_items: int) -> None
             adapter.load_state_dict(load_file(folder / "soft.safetensors"))
             features = Features.load(folder / FEATURES, num_items)
             source, dim = soft_tokens(features, adapter, settings["sources"]), adapter.dim
-        elif name == PICTURES:
-            source, dim = load_pictures(folder / f"{name}.safetensors", backbone, num_items), backbone.dim
+        elif name == IMAGES:
+            source, dim = load_vision_tokens(folder / f"{name}.safetensors", backbone, num_items), backbone.dim
         else:
             words = load_file(folder / f"{name}.safetensors")["weight"]
             if settings["num_tokens"] != len(words):

@@ -11,7 +11,7 @@ from huggingface_hub.errors import StrictDataclassError
 from pydantic import Field, model_validator
 from transformers import AutoConfig, GenerationConfig
 
-from llmrec.backbones.adapters import is_trained_whole
+from llmrec.backbones.adapters import is_fully_fine_tuned
 from llmrec.backbones.arithmetic import fastest_dtype
 from llmrec.backbones.causal_lm import Backbone
 from llmrec.backbones.packing_check import check_packing
@@ -75,7 +75,7 @@ def make_backbone(settings: BackboneSettings, dtype: torch.dtype | None = None, 
 def check_can_be_saved(backbone: Backbone) -> None:
     """Raises ModelError where a model that is trained whole has a configuration that transformers will not write, or not read again:
     before hours of training, not after them."""
-    if not is_trained_whole(backbone):
+    if not is_fully_fine_tuned(backbone):
         return
     model = backbone.causal_lm
     try:

@@ -128,10 +128,10 @@ class Estimates:
         }
 
 
-def estimate(trainer: RankingTrainer, *, num_cases: int, done: int = 0) -> Estimate | None:
+def estimate(trainer: RankingTrainer, *, num_instances: int, done: int = 0) -> Estimate | None:
     """Tries batches of `trainer` before it trains; None where the model is to be trained in slices, which no single process can try.
 
-    num_cases: validation cases a ranking asks; 0 leaves validation out. done: steps that a resumed training has behind it.
+    num_instances: validation cases a ranking asks; 0 leaves validation out. done: steps that a resumed training has behind it.
     """
     if trainer.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
         return None
@@ -163,10 +163,10 @@ def estimate(trainer: RankingTrainer, *, num_cases: int, done: int = 0) -> Estim
         if tried.largest and not tried.not_tried:  # settling goes through batches of all sizes
             settle(trainer, peak, budget=max(SETTLING, share))
         highest = peak.bytes()
-        if tried.not_tried and num_cases:
+        if tried.not_tried and num_instances:
             ranked = Ranked(None, None, ("validation",))
         else:
-            ranked = try_validation(trainer, num_cases, budget=max(RANKING, share))
+            ranked = try_validation(trainer, num_instances, budget=max(RANKING, share))
     if highest is not None:
         highest = max(highest + tried.missing, ranked.peak or 0)
     return Estimate(
@@ -208,8 +208,8 @@ def measured(trainer: RankingTrainer, expected: Estimate | None, folder: Path, *
     if expected is None or not trainer.is_world_process_zero():
         return
     steps = trainer.state.global_step - done
-    watched = f"eval_{trainer.args.metric_for_best_model}"
-    validated = [log for log in trainer.state.log_history if watched in log and log["step"] > done]
+    monitored = f"eval_{trainer.args.metric_for_best_model}"
+    validated = [log for log in trainer.state.log_history if monitored in log and log["step"] > done]
     foreseen = expected.seconds_of(steps, len(validated))  # early stopping may have left some out
     found = {"seconds": seconds, "peak": highest, "num_steps": steps, "num_validations": len(validated)}
     write_json(

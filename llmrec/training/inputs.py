@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from llmrec.backbones.causal_lm import Backbone
+from llmrec.backbones.images import PIXEL_LIMIT, ImageError, image_paths, read_content
 from llmrec.backbones.item_features import COMPUTED, IMAGE
-from llmrec.backbones.pictures import PIXEL_LIMIT, PictureError, picture_paths, read_content
-from llmrec.data.click_rows import ClickSplit
+from llmrec.data.click_examples import ClickSplit
 from llmrec.data.folder import Data
 from llmrec.data.interactions import Interactions
 from llmrec.errors import ConfigError
@@ -34,7 +34,7 @@ def training_inputs(
 ) -> dict[str, str]:
     """A digest of each thing that enters a training, by a name that a person knows.
 
-    train: the events learned from, which a task chose. features: names among which those of matrices and of pictures are looked at;
+    train: the events learned from, which a task chose. features: names among which those of matrices and of images are looked at;
     what is computed from texts or events follows from the data. encoder: how prompts and items are written, semantic ids among it.
     texts: what `llmrec enrich` wrote, by name. clicks: the rows of pointwise questions.
     """
@@ -49,7 +49,7 @@ def training_inputs(
         found["item tokens"] = content_hash(tokens.sequences, tokens.lengths)
     for name in features:
         if name == IMAGE:
-            found["pictures"] = _pictures_hash(data)
+            found["images"] = _images_hash(data)
         elif name not in COMPUTED:
             found[f"features '{name}'"] = content_hash(data.features[name], data.features.present[name])
     for name, written in (texts or {}).items():
@@ -76,14 +76,14 @@ def check_inputs(now: Mapping[str, Any], folder: Path) -> None:
         )
 
 
-def _pictures_hash(data: Data) -> str:
-    """Of the files themselves; one that is missing or no picture counts as none."""
-    assert data.folder is not None, "pictures lie in a data folder"
-    return content_hash(*(_picture_hash(path) for path in picture_paths(data.catalog, data.folder)))
+def _images_hash(data: Data) -> str:
+    """Of the files themselves; one that is missing or no image counts as none."""
+    assert data.folder is not None, "images lie in a data folder"
+    return content_hash(*(_image_hash(path) for path in image_paths(data.catalog, data.folder)))
 
 
-def _picture_hash(path: Path | None) -> str:
+def _image_hash(path: Path | None) -> str:
     try:
         return "" if path is None else content_hash(read_content(path, PIXEL_LIMIT))
-    except PictureError:
+    except ImageError:
         return ""

@@ -16,12 +16,14 @@ ItemLoss = Callable[[Backbone, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def item_loss_of(model: LanguageModel, *, label_smoothing: float = 0.0) -> ItemLoss:
-    """(backbone, hidden (N, D), targets (N,)) -> -log p of the items' tokens by the model's score rule, summed.
+    """(backbone, hidden (N, D), targets (N,)) -> -log p of the items' tokens by the model's softmax scope, summed.
 
     Where an item is one token the children of the trie's root are the level, so the rules `trie` and `level` are the same.
     """
-    if model.score_rule == "trie" and model.item_tokens.form not in ONE_TOKEN_FORMS:
+    if model.softmax_scope == "trie" and model.item_tokens.form not in ONE_TOKEN_FORMS:
         trie_loss = TrieLoss(model.item_tokens, TokenTrie.from_item_tokens(model.item_tokens))
         return lambda backbone, hidden, targets: trie_loss(backbone, hidden, targets, label_smoothing=label_smoothing)
-    rule = "level" if model.score_rule == "trie" else model.score_rule
-    return lambda backbone, hidden, targets: backbone.loss(hidden, targets, rule=rule, label_smoothing=label_smoothing)
+    scope = "level" if model.softmax_scope == "trie" else model.softmax_scope
+    return lambda backbone, hidden, targets: backbone.loss(
+        hidden, targets, scope=scope, label_smoothing=label_smoothing
+    )

@@ -8,13 +8,13 @@ from typing import Literal
 from pydantic import Field
 
 from llmrec.config import Settings
+from llmrec.data.click_examples import ClickSplit, click_examples, sampled_rows
 from llmrec.data.click_files import read_click_split
-from llmrec.data.click_rows import ClickSplit, click_rows, drawn_rows
 from llmrec.data.interactions import Interactions
 
 
-class ClickRowSettings(Settings):
-    """Rows to train on and to be measured by; see `llmrec.data.click_rows`."""
+class ClickExampleSettings(Settings):
+    """Rows to train on and to be measured by; see `llmrec.data.click_examples`."""
 
     folder: str | None = (
         None  # train, valid and test rows of a published split (llmrec.data.click_files); None: made here
@@ -29,17 +29,17 @@ class ClickRowSettings(Settings):
     max_test_rows: int | None = Field(None, ge=2)
 
 
-def make_click_rows(
-    settings: ClickRowSettings, interactions: Interactions, *, max_history: int, seed: int
+def make_click_examples(
+    settings: ClickExampleSettings, interactions: Interactions, *, max_history: int, seed: int
 ) -> tuple[ClickSplit, ClickSplit]:
     """All rows of the split, and of each part as many as the settings want."""
     if settings.folder is not None:
         whole = read_click_split(settings.folder, interactions.num_items, max_history=max_history)
     else:
         chosen = settings.model_dump(include={"split", "valid", "test", "positive_from", "negative_below"})
-        whole = click_rows(interactions, **chosen, seed=seed, max_history=max_history)
-    drawn = {
-        name: drawn_rows(getattr(whole, name), getattr(settings, f"max_{name}_rows"), seed)
+        whole = click_examples(interactions, **chosen, seed=seed, max_history=max_history)
+    sampled = {
+        name: sampled_rows(getattr(whole, name), getattr(settings, f"max_{name}_rows"), seed)
         for name in ("train", "valid", "test")
     }
-    return whole, replace(whole, **drawn)
+    return whole, replace(whole, **sampled)

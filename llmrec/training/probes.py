@@ -184,28 +184,28 @@ def try_optimizer(trainer: RankingTrainer) -> tuple[list[torch.Tensor], float]:
     return state, seconds
 
 
-def try_validation(trainer: RankingTrainer, num_cases: int, *, budget: float) -> Ranked:
+def try_validation(trainer: RankingTrainer, num_instances: int, *, budget: float) -> Ranked:
     """One validation, foreseen from a few cases and some more (a part is the same however many there are).
 
     budget: seconds that the last and largest ranking may take; some times that where memory would not be known otherwise.
     """
-    if num_cases == 0:
+    if num_instances == 0:
         return Ranked(0.0, None)
     device = trainer.args.device
     trainer.model.zero_grad(set_to_none=True)  # a validation comes behind a whole step
 
-    def rank(cases: int) -> float:
-        return seconds_of(device, lambda: trainer.rank_validation(cases))
+    def rank(instances: int) -> float:
+        return seconds_of(device, lambda: trainer.rank_validation(instances))
 
-    few = ranked = min(FIRST_CASES, num_cases)
+    few = ranked = min(FIRST_CASES, num_instances)
     for _ in range(2):  # the first warms up
         before, peak = used_bytes(device), Peak(device)
         mark = peak.bytes()
         few_seconds = seconds = rank(few)
         if seconds > LONG_TRY:
             break
-    while ranked < num_cases and seconds <= LONG_TRY:
-        more = min(num_cases, FASTER * ranked)
+    while ranked < num_instances and seconds <= LONG_TRY:
+        more = min(num_instances, FASTER * ranked)
         patience = (
             budget if ranked >= RANKED_AT_ONCE else FASTER * budget
         )  # fewer say little of the memory that they take
@@ -215,14 +215,14 @@ def try_validation(trainer: RankingTrainer, num_cases: int, *, budget: float) ->
     highest = peak.bytes()
     if highest == mark:
         highest = None
-    at_once, in_all = min(ranked, RANKED_AT_ONCE), min(num_cases, RANKED_AT_ONCE)
+    at_once, in_all = min(ranked, RANKED_AT_ONCE), min(num_instances, RANKED_AT_ONCE)
     if highest is not None and before is not None:  # what it took grows with the cases that are ranked at once
         highest = before + (highest - before) * in_all // at_once
-    not_tried = (f"more than {ranked} validation cases",) if seconds > LONG_TRY and ranked < num_cases else ()
+    not_tried = (f"more than {ranked} validation cases",) if seconds > LONG_TRY and ranked < num_instances else ()
     if ranked == few:
-        return Ranked(seconds * num_cases / ranked, highest, not_tried)
+        return Ranked(seconds * num_instances / ranked, highest, not_tried)
     a_case = max(seconds - few_seconds, 0.0) / (ranked - few)
-    return Ranked(seconds + a_case * (num_cases - ranked), highest, not_tried)
+    return Ranked(seconds + a_case * (num_instances - ranked), highest, not_tried)
 
 
 @contextlib.contextmanager

@@ -12,10 +12,10 @@ from rich.console import Console
 from torch.nn.functional import cross_entropy
 
 from llmrec.backbones.causal_lm import Backbone
-from llmrec.items.forms import soft_mentions
+from llmrec.items.forms import soft_sequences
 from llmrec.metrics import bootstrap_interval
 from llmrec.nn.soft_tokens import SoftTokens
-from llmrec.prompting.knowledge_rows import KnowledgeRows
+from llmrec.prompting.generated_text_examples import GeneratedTextExamples
 from llmrec.prompting.packing import Collate
 from llmrec.recommenders.item_writing import SOFT
 
@@ -24,7 +24,7 @@ from llmrec.recommenders.item_writing import SOFT
 class Texts:
     """What is said of whom: texts by item, items to train on and items held out, and how rows are made of them."""
 
-    rows: Callable[..., KnowledgeRows]  # (items, shown=..., alone=...) -> rows
+    rows: Callable[..., GeneratedTextExamples]  # (items, shown=..., alone=...) -> rows
     trained: np.ndarray  # int (number of them,)
     held_out: np.ndarray
 
@@ -34,20 +34,20 @@ def divide_texts(
 ) -> Texts:
     """Items with a text, a share of them held out by the seed. The backbone has its soft tokens."""
     per_item = backbone.vector_tokens[SOFT].num_query_tokens
-    mentions = soft_mentions(len(texts), per_item, backbone.first_vector_id(SOFT))
+    prompt_sequences = soft_sequences(len(texts), per_item, backbone.first_vector_id(SOFT))
     known = np.random.default_rng(seed).permutation(np.flatnonzero([text is not None for text in texts]))
     num_held_out = max(2, round(len(known) * held_out))
 
-    def rows(items: np.ndarray, *, shown: np.ndarray | None = None, alone: bool = False) -> KnowledgeRows:
-        tokenizer, before = backbone.tokenizer, None if alone else mentions
-        return KnowledgeRows(tokenizer, before, texts, items, max_text_tokens=max_text_tokens, shown=shown)
+    def rows(items: np.ndarray, *, shown: np.ndarray | None = None, alone: bool = False) -> GeneratedTextExamples:
+        tokenizer, before = backbone.tokenizer, None if alone else prompt_sequences
+        return GeneratedTextExamples(tokenizer, before, texts, items, max_text_tokens=max_text_tokens, shown=shown)
 
     return Texts(rows, known[num_held_out:], known[:num_held_out])
 
 
 @torch.no_grad()
 def text_costs(
-    backbone: Backbone, rows: KnowledgeRows, collate: Collate, batch_size: int
+    backbone: Backbone, rows: GeneratedTextExamples, collate: Collate, batch_size: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """-log p of each row's text, and its tokens: float64 (M,), int64 (M,)."""
     backbone.eval()
@@ -84,7 +84,7 @@ def held_out_costs(backbone: Backbone, texts: Texts, collate: Collate, batch_siz
 
 @torch.no_grad()
 def soft_vectors(soft: SoftTokens) -> np.ndarray:
-    """float32 (num_items, D): the mean of each item's soft tokens, what click-through models read."""
+    """float32 (num_items, D): the mean of each item's soft tokens, what CTR models read."""
     was_training = soft.training
     vectors = soft.eval().table().mean(dim=1).cpu().numpy()
     soft.train(was_training)

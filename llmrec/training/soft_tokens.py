@@ -26,7 +26,7 @@ from llmrec.errors import ConfigError
 from llmrec.nn.semantic_adapter import AdapterKind, SemanticAdapter
 from llmrec.nn.soft_prompt import SoftPrompt
 from llmrec.nn.soft_tokens import SoftTokens
-from llmrec.recommenders.collaborative import CollaborativeKind, collaborative_factors
+from llmrec.recommenders.collaborative import CollaborativeKind, collaborative_embeddings
 from llmrec.recommenders.vector_artifact import soft_tokens
 
 
@@ -65,7 +65,9 @@ def soft_features(settings: SoftTokenSettings, data: Data, train: Interactions |
         assert train is not None, "collaborative features need the events that they may be fitted to"
         if settings.collaborative == "ease_r":
             check_collaborative_dim("soft.collaborative_dim", settings.collaborative_dim, data.catalog.num_items)
-        vectors, present = collaborative_factors(settings.collaborative, train, settings.collaborative_dim, seed=seed)
+        vectors, present = collaborative_embeddings(
+            settings.collaborative, train, settings.collaborative_dim, seed=seed
+        )
         extra.add("collaborative", vectors, present)
     features = item_features(settings.features, data, text=settings.text, image=settings.image, extra=extra)
     items_without_features(features, data.catalog, settings.on_missing)
@@ -82,7 +84,7 @@ def check_collaborative_dim(setting: str, dim: int, num_items: int) -> None:
 
 
 def feature_sources(settings: SoftTokenSettings) -> dict[str, dict[str, Any]]:
-    """JSON facts of what makes each feature; a run keeps them for new items and other pictures (`recommenders.item_sources`)."""
+    """JSON facts of what makes each feature; a run keeps them for new items and other images (`recommenders.item_sources`)."""
     facts: dict[str, dict[str, Any]] = {
         TEXT: settings.text.model_dump(),
         IMAGE: settings.image.model_dump(),

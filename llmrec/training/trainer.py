@@ -58,7 +58,7 @@ class Criterion(NamedTuple):
 NDCG = Criterion("ndcg@10", greater_is_better=True)
 
 
-class TrainingRows(Protocol):
+class TrainingExamples(Protocol):
     """What is trained on: rows for a collator; how long each is (in any unit: batches are made of rows of like length) and whose,
     rows of a user side by side."""
 
@@ -81,7 +81,7 @@ class TrainingSettings(Settings):
     packing: Packing = "auto"
     gradient_accumulation: int = Field(1, ge=1)
     adapter_lr: float = Field(1e-3, ge=0)
-    row_lr: float = Field(3e-3, ge=0)
+    embedding_lr: float = Field(3e-3, ge=0)
     weight_decay: float = Field(0.01, ge=0)
     warmup_ratio: float = Field(0.05, ge=0, le=1)
     max_grad_norm: float = Field(1.0, ge=0)
@@ -173,7 +173,7 @@ class RankingTrainer(Trainer):
         self.remove_callback(PrinterCallback)  # raw dicts; ProgressLines says it in words
         self.add_callback(ContinuesLoss(self))
 
-    def _get_train_sampler(self, train_dataset: TrainingRows | None = None) -> EpochSampler:
+    def _get_train_sampler(self, train_dataset: TrainingExamples | None = None) -> EpochSampler:
         rows = self.train_dataset if train_dataset is None else train_dataset
 
         def order() -> LengthSampler | BranchSampler:
@@ -231,14 +231,14 @@ class RankingTrainer(Trainer):
 def train(
     objective: Objective,
     parts: Sequence[TrainablePart],
-    rows: TrainingRows,
+    rows: TrainingExamples,
     collate: Callable[[list[Any]], Batch],
     rank_validation: Callable[..., dict[str, float]],
     settings: TrainingSettings,
     folder: Path,
     *,
     seed: int,
-    num_cases: int = 0,
+    num_instances: int = 0,
     dry_run: bool = False,
     criterion: Criterion = NDCG,
     callbacks: Sequence[TrainerCallback] = (),
@@ -248,7 +248,7 @@ def train(
     Args:
         rows: items `collate` turns into batches; `len(rows)` is one epoch.
         rank_validation: metric name -> value on the validation cases, or on the first so many of them; must hold the criterion's.
-        num_cases: how many validation cases there are; 0 leaves their time out of the estimate.
+        num_instances: how many validation cases there are; 0 leaves their time out of the estimate.
         dry_run: stop once time and memory have been estimated.
         criterion: the metric whose best checkpoint is kept.
         callbacks: a recipe's own, such as one that is told the step.
@@ -289,7 +289,7 @@ def train(
                 f"the training was over at step {done}: its best weights are read, nothing is tried"
             )
         else:
-            trainer.estimate = estimate(trainer, num_cases=num_cases, done=done)
+            trainer.estimate = estimate(trainer, num_instances=num_instances, done=done)
             say(trainer.estimate)
         if dry_run:
             return trainer

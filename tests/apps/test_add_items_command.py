@@ -22,7 +22,7 @@ def test_new_items_of_a_file_come_out_of_the_next_command(run, tmp_path, capsys)
     assert (done.json["added"], done.json["num_items"]) == (2, 102)
     assert np.shape(done.json["codes"]) == (2, 3) and done.json["missing_columns"] == ["year"]
     assert "lack what the old ones have: year" in done.err
-    assert "loss.rule=trie find new items" in done.err
+    assert "loss.softmax_scope=trie find new items" in done.err
     found = call(
         capsys, "recommend", run, "--history", "50", "-k", 2, "--candidates", "n1", "--candidates", "n2", "--json"
     )

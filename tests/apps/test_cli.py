@@ -12,7 +12,7 @@ from llmrec.apps import recommend_commands
 from llmrec.apps.cli import main
 from tests.apps.calling import assert_one_sentence, call, call_alone, command
 
-COMMANDS = ["demo", "data check", "data prepare", "tokenize", "train", "recommend", "score", "picture", "chat", "add-items", "eval",
+COMMANDS = ["demo", "data check", "data prepare", "tokenize", "train", "recommend", "score", "image", "chat", "add-items", "eval",
             "export", "recipes", "prompts", "tasks"]  # fmt: skip
 
 

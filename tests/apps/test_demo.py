@@ -1,11 +1,11 @@
-"""What the demo prepares: a data folder with pictures that is found again, and the command that swaps one."""
+"""What the demo prepares: a data folder with images that is found again, and the command that swaps one."""
 
 import shutil
 
 import pytest
 from PIL import Image
 
-from llmrec.apps.demo import SMOKE_PICTURES, SWAPPED, _data, _picture_arguments, check_demo_folder, run_demo
+from llmrec.apps.demo import SMOKE_IMAGES, SWAPPED, _data, _image_arguments, check_demo_folder, run_demo
 from llmrec.errors import ConfigError
 
 
@@ -13,43 +13,43 @@ from llmrec.errors import ConfigError
 def prepared(tmp_path_factory):
     """Cards for the three films that most have rated."""
     folder = tmp_path_factory.mktemp("demo") / "data"
-    return _data(folder, posters=None, num_pictures=3)
+    return _data(folder, posters=None, num_images=3)
 
 
 def test_films_get_title_cards_and_the_folder_is_found_again(prepared):
     named = {item: prepared.catalog.text(item, "image") for item in range(prepared.catalog.num_items)}
-    pictures = sorted(name for name in named.values() if name)
-    assert pictures == ["images/100.png", "images/258.png", "images/50.png"], "Fargo, Contact, Star Wars"
+    images = sorted(name for name in named.values() if name)
+    assert images == ["images/100.png", "images/258.png", "images/50.png"], "Fargo, Contact, Star Wars"
     assert sorted(path.name for path in (prepared.folder / "images").iterdir()) == ["100.png", "258.png", "50.png"]
     written = (prepared.folder / "data.json").stat().st_mtime_ns
-    assert _data(prepared.folder, posters=None, num_pictures=3).card == prepared.card
+    assert _data(prepared.folder, posters=None, num_images=3).card == prepared.card
     assert (prepared.folder / "data.json").stat().st_mtime_ns == written
     assert prepared.card["name"] == "ml-100k" and prepared.catalog.num_items == 1682
 
 
-def test_other_pictures_need_another_folder(prepared, tmp_path):
+def test_other_images_need_another_folder(prepared, tmp_path):
     with pytest.raises(
-        ConfigError, match=r"with other pictures \(title_cards-3\) than are asked for now \(title_cards\)"
+        ConfigError, match=r"with other images \(title_cards-3\) than are asked for now \(title_cards\)"
     ):
-        _data(prepared.folder, posters=None, num_pictures=None)
+        _data(prepared.folder, posters=None, num_images=None)
     with pytest.raises(ConfigError, match=r"asked for now \(posters-"):
-        _data(prepared.folder, posters=tmp_path, num_pictures=None)
+        _data(prepared.folder, posters=tmp_path, num_images=None)
 
 
-def test_a_folder_from_before_there_were_pictures_is_prepared_anew(movielens, tmp_path):
+def test_a_folder_from_before_there_were_images_is_prepared_anew(movielens, tmp_path):
     shutil.copytree(movielens, tmp_path / "data")
     (tmp_path / "posters").mkdir()
     Image.new("RGB", (4, 6), "red").save(tmp_path / "posters" / "172.jpg")
-    data = _data(tmp_path / "data", posters=tmp_path / "posters", num_pictures=None)
+    data = _data(tmp_path / "data", posters=tmp_path / "posters", num_images=None)
     assert [path.name for path in (data.folder / "images").iterdir()] == ["172.jpg"]
 
 
-def test_the_command_to_type_names_a_picture_that_is_there(prepared, tmp_path):
-    words = _picture_arguments(prepared, tmp_path)
-    assert words[:4] == ["picture", str(tmp_path / "soft"), "--item", SWAPPED]
+def test_the_command_to_type_names_a_image_that_is_there(prepared, tmp_path):
+    words = _image_arguments(prepared, tmp_path)
+    assert words[:4] == ["image", str(tmp_path / "soft"), "--item", SWAPPED]
     # the first there is beside Star Wars's own, where Return of the Jedi has none
     assert words[5] == str(prepared.folder / "images" / "100.png")
-    assert prepared.catalog.contains([*words[7::2], SWAPPED]).all() and SMOKE_PICTURES >= 100
+    assert prepared.catalog.contains([*words[7::2], SWAPPED]).all() and SMOKE_IMAGES >= 100
 
 
 @pytest.mark.parametrize("mine", ["thesis.txt", "report.html", "data/notes.txt", ".git/HEAD"])

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from llmrec.data.folder import load_data, save_data
-from llmrec.enrich.knowledge import load_knowledge
+from llmrec.enrich.generated_texts import load_generated_texts
 from tests.apps.calling import assert_one_sentence, call, call_alone, command
 from tests.enrich.conftest import film_data, film_folder, films, tiny_chat_model  # noqa: F401  (fixtures)
 from tests.enrich.serving import ChatServer, Reply, completion, good_text
@@ -47,15 +47,15 @@ def test_texts_of_a_real_model_on_this_machine(capsys, cache, film_folder, tiny_
         "dtype=float32",
     )
     found = call(capsys, "enrich", *model, "--json").json
-    assert found["folder"] == str(film_folder / "knowledge" / "tiny") and found["run"]["calls"] == 4
+    assert found["folder"] == str(film_folder / "generated_texts" / "tiny") and found["run"]["calls"] == 4
     assert (
         found["card"]["model"]["provider"] == "transformers" and sum(found["card"]["counts"]["statuses"].values()) == 5
     )
     assert str(tiny_chat_model) not in json.dumps(found["card"]["model"])
-    assert load_knowledge(load_data(film_folder), "tiny").card["prompt"] == "enrich/item_knowledge"
+    assert load_generated_texts(load_data(film_folder), "tiny").card["prompt"] == "enrich/item_knowledge"
     again = call(capsys, "enrich", *model, "--json").json
     assert again["run"]["calls"] == 0 and again["card"] == found["card"]
-    table = pq.read_table(film_folder / "knowledge" / "tiny" / "texts.parquet")
+    table = pq.read_table(film_folder / "generated_texts" / "tiny" / "texts.parquet")
     assert [(f.name, str(f.type)) for f in table.schema] == [
         ("item", "int32"),
         ("text", "string"),
@@ -66,7 +66,7 @@ def test_texts_of_a_real_model_on_this_machine(capsys, cache, film_folder, tiny_
 def test_a_dry_run_says_what_it_would_cost_and_asks_a_server_nothing(capsys, cache, forty):
     with ChatServer(good_text) as server:
         called = call(capsys, "enrich", forty, *SERVER, server.url, "--dry-run")
-    assert called.status == 0 and server.bodies == [] and not (forty / "knowledge").exists()
+    assert called.status == 0 and server.bodies == [] and not (forty / "generated_texts").exists()
     assert "40 items, 40 different questions, 0 answered already." in called.err
     assert "Left: 40 calls, about " in called.err and "2,560 to write at most" in called.err
 
@@ -76,7 +76,7 @@ def test_what_a_person_reads(capsys, cache, forty):
         called = call(capsys, "enrich", forty, *SERVER, server.url)
     assert called.status == 0, called.err
     assert called.out.startswith("40 ok. Asked 40 times in ")
-    assert called.out.count("It is about") == 3 and f"Written to {forty / 'knowledge' / 'm'}" in called.out
+    assert called.out.count("It is about") == 3 and f"Written to {forty / 'generated_texts' / 'm'}" in called.out
 
 
 def test_a_control_character_in_an_answer_does_not_reach_the_terminal(capsys, cache, forty):
@@ -89,7 +89,7 @@ def test_profiles_of_users(capsys, cache, film_folder):  # noqa: F811
     with ChatServer(good_text) as server:
         found = call(capsys, "enrich", film_folder, *SERVER, server.url, "--about", "users", "--json").json
     assert found["folder"].endswith("m-users") and found["card"]["counts"]["asked_about"] == 2
-    assert "user" in pq.read_table(film_folder / "knowledge" / "m-users" / "texts.parquet").column_names
+    assert "user" in pq.read_table(film_folder / "generated_texts" / "m-users" / "texts.parquet").column_names
 
 
 def test_the_budget_is_said_when_it_is_used_up(capsys, cache, forty):
@@ -103,7 +103,7 @@ def test_rubbish_for_some_questions_is_one_sentence_at_the_end(capsys, cache, fo
     with ChatServer(lambda body, n: Reply(400, b"<rubbish>") if "Film 7" in str(body) else good_text(body)) as server:
         called = call(capsys, "enrich", forty, *SERVER, server.url)
     assert called.status == 2 and "llmrec: 1 questions have no answer: " in called.err and "<rubbish>" in called.err
-    assert load_knowledge(load_data(forty), "m").statuses.count("ok") == 39
+    assert load_generated_texts(load_data(forty), "m").statuses.count("ok") == 39
 
 
 def test_a_server_that_dies_midway_is_one_sentence(capsys, cache, forty):
@@ -111,7 +111,7 @@ def test_a_server_that_dies_midway_is_one_sentence(capsys, cache, forty):
         called = call(capsys, "enrich", forty, *SERVER, server.url)
     assert called.status == 2 and called.out == "" and called.err.count("llmrec: ") == 1
     assert "refuses: status 401 'no more money'" in called.err and "answers are kept" in called.err
-    assert not (forty / "knowledge" / "m").exists()
+    assert not (forty / "generated_texts" / "m").exists()
 
 
 def test_a_killed_run_goes_on_and_repeats_no_finished_call(tmp_path, forty):
@@ -150,7 +150,7 @@ def test_a_killed_run_goes_on_and_repeats_no_finished_call(tmp_path, forty):
         (("--model", "m", "--base-url", "http://localhost:1/v1"), "the provider is not openai"),
         (("--model", "m", "--provider", "openai"), "named by its URL"),
         (("--model", "no/such/model/here"), "expected a model folder"),
-        (("--model", "m", "--name", "../up"), "the name of knowledge"),
+        (("--model", "m", "--name", "../up"), "the name of generated texts"),
         (("--model", "m", "--prompt", "enrich/film_knowledge", "--about", "users"), "is about one item"),
     ],
 )

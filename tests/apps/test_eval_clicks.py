@@ -10,18 +10,18 @@ from llmrec import metrics
 from llmrec.data.folder import load_data
 from llmrec.evaluation.tasks import load_any_task
 from llmrec.recommenders.click_means import mean_scores
-from llmrec.recommenders.click_through import ClickModel, ClickSettings
-from llmrec.training.click_grid import Arm, run_click_grid
+from llmrec.recommenders.ctr import CtrModel, CtrSettings
+from llmrec.training.ctr_grid import Variant, run_ctr_grid
 from tests.apps.calling import assert_one_sentence, call
 
 
 @pytest.fixture(scope="module")
 def table(few_users, tmp_path_factory):
     """A finished table of CTR models: ids alone, one model, two seeds; the model of the first is kept."""
-    folder, data = tmp_path_factory.mktemp("ctr") / "click_through", load_data(few_users)
-    run_click_grid(
-        load_any_task("clicks").make(data.interactions), data.catalog.num_items, {"ids": Arm(True)}, models=["dnn"], seeds=[3, 4],
-        settings=ClickSettings(epochs=1), folder=folder, facts={"data": str(few_users)},
+    folder, data = tmp_path_factory.mktemp("ctr") / "ctr", load_data(few_users)
+    run_ctr_grid(
+        load_any_task("clicks").make(data.interactions), data.catalog.num_items, {"ids": Variant(True)}, models=["dnn"], seeds=[3, 4],
+        settings=CtrSettings(epochs=1), folder=folder, facts={"data": str(few_users)},
     )  # fmt: skip
     return folder
 
@@ -29,12 +29,12 @@ def table(few_users, tmp_path_factory):
 def test_a_ctr_model_has_its_figures_beside_the_means(table, few_users, capsys):
     data, task = load_data(few_users), load_any_task("clicks")
     split = task.make(data.interactions)
-    model, card = ClickModel.load(table / "models" / "ids" / "dnn")
+    model, card = CtrModel.load(table / "models" / "ids" / "dnn")
     assert (card["arm"], card["model"], card["seed"]) == ("ids", "dnn", 3)
     asked = split.test
     for flags in ([], ["--task", "clicks", "--data", few_users]):
         found = call(capsys, "eval", table / "models" / "ids" / "dnn", *flags, "--json").json
-        figures = metrics.click_figures(asked.labels, model.score(asked), asked.users)
+        figures = metrics.ctr_metrics(asked.labels, model.score(asked), asked.users)
         assert {name: result["value"] for name, result in found["metrics"].items()} == figures
         assert found["metrics"]["auc"]["low"] < figures["auc"] < found["metrics"]["auc"]["high"]
         by_item = mean_scores("item_mean", split.train, asked, data.catalog.num_items)

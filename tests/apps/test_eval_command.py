@@ -137,7 +137,7 @@ def test_runs_that_cannot_be_put_together_are_refused(tiny_run, other_seed, tiny
     assert_one_sentence(call(capsys, "eval", tiny_run, tiny_run), "should have different seeds, but they have 0, 0")
     called = call(capsys, "eval", tiny_run, tiny_code_run)
     assert_one_sentence(
-        called, "items.form, items.semantic_ids, prompt.name, prompt.rows, training.evaluate_every and more"
+        called, "items.form, items.semantic_ids, prompt.name, prompt.targets, training.evaluate_every and more"
     )
     assert "--against" in called.err
     shutil.copytree(other_seed, tmp_path / "run")

@@ -97,7 +97,7 @@ def test_what_does_not_fit_leaves_everything_as_it_was(capsys, films, tmp_path, 
         (["--add", "mine"], "--add is written NAME=FILE"),
         (
             ["--add", "image=x.npy"],
-            "the features 'image' are encoded from the catalogue's pictures. Choose another name",
+            "the features 'image' are encoded from the catalogue's images. Choose another name",
         ),
         (["--add", "collaborative=x.npy"], "the features 'collaborative' are fitted to the events that a split allows"),
         (["--add", "../x=x.npy"], "there is no file 'x.npy'"),
@@ -114,7 +114,7 @@ def test_what_cannot_be_done_is_said_in_one_sentence(capsys, films, arguments, s
     assert not (films.folder / "features").exists()
 
 
-def test_pictures_and_texts_are_encoded_ahead_and_found_again(capsys, films, tmp_path):
+def test_images_and_texts_are_encoded_ahead_and_found_again(capsys, films, tmp_path):
     model = save_vision_model("convnext", tmp_path / "model")
     made = call(capsys, "features", films.folder, "--encode", "image", "--encoder", model, "--json").json["encoded"][0]
     assert (made["name"], made["width"], made["present"], made["encoder"]) == ("image", 16, 11, model)
@@ -130,4 +130,4 @@ def test_broken_posters_are_skipped_or_fail_as_asked(capsys, films, tmp_path):
     skipped = call(capsys, "features", films.folder, "--encode", "image", "--encoder", model, "--json")
     assert skipped.json["encoded"][0]["present"] == 10
     failed = call(capsys, "features", films.folder, "--encode", "image", "--encoder", model, "--on-broken", "fail")
-    assert_one_sentence(failed, f"the picture of item '{films.catalog.item_id(4)}'")
+    assert_one_sentence(failed, f"the image of item '{films.catalog.item_id(4)}'")

@@ -135,8 +135,11 @@ def test_titles_cannot_steer_the_terminal(tiny_run, tmp_path, capsys):
         (["--diversity", "dpp"], "diversity should read like mmr:0.3"),
         (["--decoding", "grounding"], "this run's items are of the form 'unique_id'"),
         (["--decoding", "wishing"], "decoding should be trie or grounding, but it is 'wishing'"),
-        (["--score-rule", "softest"], "score_rule should be full, level, trie, but it is 'softest'"),
-        (["--decoding", "grounding", "--score-rule", "full"], "grounding writes free text and has no score rule"),
+        (["--softmax-scope", "softest"], "softmax_scope should be full, level, trie, but it is 'softest'"),
+        (
+            ["--decoding", "grounding", "--softmax-scope", "vocabulary"],
+            "grounding writes free text and has no softmax scope",
+        ),
         (["--device", "abacus"], "the device 'abacus' cannot be used"),
     ],
 )
@@ -144,9 +147,9 @@ def test_what_cannot_be_answered_is_one_sentence(tiny_run, capsys, arguments, se
     assert_one_sentence(call(capsys, "recommend", tiny_run, *arguments), sentence)
 
 
-@pytest.mark.parametrize("rule", ["full", "level", "trie"])
-def test_a_list_has_the_scores_that_its_items_have_by_the_same_rule(tiny_code_run, capsys, rule):
-    asked = (tiny_code_run, *HISTORY, "--score-rule", rule, "--json")
+@pytest.mark.parametrize("scope", ["vocabulary", "level", "trie"])
+def test_a_list_has_the_scores_that_its_items_have_by_the_same_rule(tiny_code_run, capsys, scope):
+    asked = (tiny_code_run, *HISTORY, "--softmax-scope", scope, "--json")
     found = call(capsys, "recommend", *asked, "-k", "5").json["recommendations"]
     candidates = [word for item in found for word in ("--candidate", item["item_id"])]
     scores = call(capsys, "score", *asked, *candidates).json["scores"]
@@ -156,11 +159,13 @@ def test_a_list_has_the_scores_that_its_items_have_by_the_same_rule(tiny_code_ru
 def test_the_rules_score_one_item_differently_and_the_trained_one_is_the_default(tiny_code_run, capsys):
     asked = ("score", tiny_code_run, *HISTORY, "--candidate", "172", "--json")
     scores = {
-        rule: call(capsys, *asked, *(() if rule is None else ("--score-rule", rule))).json["scores"][0]["score"]
-        for rule in (None, "full", "level", "trie")
+        scope: call(capsys, *asked, *(() if scope is None else ("--softmax-scope", scope))).json["scores"][0]["score"]
+        for scope in (None, "vocabulary", "level", "trie")
     }
-    assert scores["full"] < scores["level"] < scores["trie"]  # each softmax is over fewer tokens than the one before
-    assert scores[None] == scores[read_manifest(tiny_code_run)["score_rule"]]
+    assert (
+        scores["vocabulary"] < scores["level"] < scores["trie"]
+    )  # each softmax is over fewer tokens than the one before
+    assert scores[None] == scores[read_manifest(tiny_code_run)["softmax_scope"]]
 
 
 def test_a_binary_file_of_candidates_is_one_sentence(tiny_run, capsys):

@@ -1,4 +1,4 @@
-"""Pictures for the demo's films: title cards that are the same for the same words, and posters of a folder."""
+"""Images for the demo's films: title cards that are the same for the same words, and posters of a folder."""
 
 import json
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from llmrec.apps.title_cards import SIZE, genre_colour, items_with_pictures, title_card
+from llmrec.apps.title_cards import SIZE, genre_colour, items_with_images, title_card
 from llmrec.errors import DataError
 
 FILMS = [
@@ -43,8 +43,8 @@ def test_long_titles_stay_inside():
 
 
 def test_all_films_or_some_get_a_card(films, tmp_path):
-    assert images_of(items_with_pictures(films, tmp_path / "all" / "cards")) == ["50.png", "181.png", "7.png"]
-    some = items_with_pictures(films, tmp_path / "some", only={"181"})
+    assert images_of(items_with_images(films, tmp_path / "all" / "cards")) == ["50.png", "181.png", "7.png"]
+    some = items_with_images(films, tmp_path / "some", only={"181"})
     assert some == tmp_path / "some" / "some.jsonl" and images_of(some) == [None, "181.png", None]
     assert Image.open(tmp_path / "some" / "181.png").size == SIZE
 
@@ -53,10 +53,10 @@ def test_posters_go_by_the_ids_of_the_films_and_others_go_without(films, tmp_pat
     (tmp_path / "posters").mkdir()
     Image.new("RGB", (4, 6), "red").save(tmp_path / "posters" / "181.jpg")
     Image.new("RGB", (4, 6), "red").save(tmp_path / "posters" / "9999.png")
-    made = items_with_pictures(films, tmp_path / "made", posters=tmp_path / "posters")
+    made = items_with_images(films, tmp_path / "made", posters=tmp_path / "posters")
     assert images_of(made) == [None, "181.jpg", None] and not (tmp_path / "made" / "9999.png").exists()
     (tmp_path / "posters" / "181.jpg").unlink()
     with pytest.raises(DataError, match=r"name them after the films' ids: 50\.jpg, 181\.png"):
-        items_with_pictures(films, tmp_path / "none", posters=tmp_path / "posters")
+        items_with_images(films, tmp_path / "none", posters=tmp_path / "posters")
     with pytest.raises(DataError, match="expected a folder of posters"):
-        items_with_pictures(films, tmp_path / "none", posters=tmp_path / "nowhere")
+        items_with_images(films, tmp_path / "none", posters=tmp_path / "nowhere")

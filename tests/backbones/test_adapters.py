@@ -10,7 +10,7 @@ from peft import PrefixTuningConfig, get_peft_model
 from torch import nn
 
 from llmrec.backbones.adapter_files import load_adapters, save_adapters
-from llmrec.backbones.adapters import add_lora, lora_parameters, train_whole_model, trainable_parts, without_adapters
+from llmrec.backbones.adapters import add_lora, lora_parameters, train_full_model, trainable_parts, without_adapters
 from llmrec.backbones.causal_lm import Backbone, LayerCount
 from llmrec.backbones.decoder_layers import add_layer_adapters, decoder_layers, layer_adapters, layer_parts
 from llmrec.backbones.export import plain_model
@@ -44,7 +44,7 @@ def with_table(family: str = "llama") -> Backbone:
 def two_steps(backbone: Backbone) -> set[str]:
     """Names of the parameters that two optimiser steps changed."""
     before = {name: p.detach().clone() for name, p in backbone.named_parameters()}
-    parts = trainable_parts(backbone, adapter_lr=0.1, row_lr=0.1, weight_decay=0.0)
+    parts = trainable_parts(backbone, adapter_lr=0.1, embedding_lr=0.1, weight_decay=0.0)
     listed = [p for part in parts for p in part.parameters]
     assert {id(p) for p in listed} == {id(p) for p in backbone.parameters() if p.requires_grad}
     assert len(listed) == len({id(p) for p in listed})
@@ -52,7 +52,7 @@ def two_steps(backbone: Backbone) -> set[str]:
     backbone.train()
     for _ in range(2):  # what starts behind zeros moves in the second
         loss, _ = backbone.next_token_loss(
-            {"input_ids": IDS, "attention_mask": torch.ones_like(IDS), "labels": IDS}, rule="full"
+            {"input_ids": IDS, "attention_mask": torch.ones_like(IDS), "labels": IDS}, scope="vocabulary"
         )
         optimizer.zero_grad()
         loss.backward()
@@ -118,7 +118,7 @@ def test_modules_beside_the_model_move_if_they_are_named_and_only_then(names):
     ids = torch.cat([vectors[None], IDS], dim=1)
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids.masked_fill(ids >= 304, -100)}
     before = {name: p.detach().clone() for name, p in backbone.named_parameters()}
-    parts = trainable_parts(backbone, adapter_lr=0.1, row_lr=0.2, weight_decay=0.01)
+    parts = trainable_parts(backbone, adapter_lr=0.1, embedding_lr=0.2, weight_decay=0.01)
     rates = {part.name: (part.learning_rate, part.weight_decay) for part in parts}
     expected = {
         "lora": {"LoRA": (0.1, 0.01)},
@@ -129,7 +129,7 @@ def test_modules_beside_the_model_move_if_they_are_named_and_only_then(names):
     optimizer = torch.optim.SGD([p for part in parts for p in part.parameters], lr=0.1)
     backbone.train()
     for _ in range(2):
-        loss, _ = backbone.next_token_loss(batch, rule="full")
+        loss, _ = backbone.next_token_loss(batch, scope="vocabulary")
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -143,7 +143,7 @@ def test_modules_beside_the_model_move_if_they_are_named_and_only_then(names):
 
 def test_whole_moves_every_layer_and_not_the_vocabulary():
     backbone = with_table()
-    train_parts(backbone, ["whole", "item_table"], SETTINGS)
+    train_parts(backbone, ["full", "item_table"], SETTINGS)
     moved = two_steps(backbone)
     assert {"embed_tokens" in name or "lm_head" in name for name in moved} == {False}
     assert moved == {n for n, p in backbone.named_parameters() if "embed_tokens" not in n and "lm_head" not in n}
@@ -286,7 +286,7 @@ def test_a_list_that_names_nothing_trainable_is_answered_with_the_nearest_name()
     with pytest.raises(ConfigError, match="at least one"):
         check_names([])
     with pytest.raises(ConfigError, match="whole, which trains every layer as it is, and lora beside it"):
-        check_names(["whole", "lora"])
+        check_names(["full", "lora"])
     with pytest.raises(ConfigError, match=r"semantic_adapter, but .* it has: item_table"):
         train_parts(with_table(), ["semantic_adapter"], SETTINGS)
 
@@ -308,8 +308,8 @@ def test_parts_that_a_model_cannot_have_are_refused_in_words():
 
 def test_a_model_trained_whole_is_one_part():
     backbone = tiny_backbone("llama")
-    train_whole_model(backbone)
-    parts = trainable_parts(backbone, adapter_lr=0.1, row_lr=0.2, weight_decay=0.01)
+    train_full_model(backbone)
+    parts = trainable_parts(backbone, adapter_lr=0.1, embedding_lr=0.2, weight_decay=0.01)
     assert [part.name for part in parts] == ["language model"]
 
 

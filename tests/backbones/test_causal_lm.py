@@ -39,7 +39,7 @@ def test_lora_and_item_rows_train_and_the_base_stays(family):
     backbone, tokens = with_items(family)
     add_lora(backbone, rank=2, alpha=4, dropout=0.0)
     before = {name: p.detach().clone() for name, p in backbone.named_parameters()}
-    parts = trainable_parts(backbone, adapter_lr=1e-2, row_lr=1e-2, weight_decay=0.0)
+    parts = trainable_parts(backbone, adapter_lr=1e-2, embedding_lr=1e-2, weight_decay=0.0)
     optimizer = torch.optim.SGD([p for part in parts for p in part.parameters], lr=0.5)
     backbone.train()
     ids = torch.tensor([[1, *tokens[2], *tokens[4], *tokens[6]]])
@@ -47,7 +47,7 @@ def test_lora_and_item_rows_train_and_the_base_stays(family):
     labels[0, 0] = -100
     for _ in range(2):  # LoRA's A moves only once B has left zero
         loss, count = backbone.next_token_loss(
-            {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}, rule="level"
+            {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}, scope="level"
         )
         assert count == 9
         optimizer.zero_grad()
@@ -71,7 +71,7 @@ def test_level_loss_is_the_mean_over_each_levels_own_rows():
     for position, target in enumerate((targets - backbone.base_vocab_size).tolist()):
         same_level = backbone.item_table.levels == backbone.item_table.levels[target]
         by_hand -= float(logits[position, target] - logits[position, same_level].logsumexp(0))
-    assert float(backbone.loss(hidden, targets, rule="level")) == pytest.approx(by_hand, abs=1e-5)
+    assert float(backbone.loss(hidden, targets, scope="level")) == pytest.approx(by_hand, abs=1e-5)
 
 
 def test_full_loss_equals_cross_entropy_of_the_plain_model():
@@ -79,7 +79,7 @@ def test_full_loss_equals_cross_entropy_of_the_plain_model():
     backbone.eval()
     ids = torch.tensor([[1, *tokens[2], *tokens[4]]])
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
-    loss, count = backbone.next_token_loss(batch, rule="full")
+    loss, count = backbone.next_token_loss(batch, scope="vocabulary")
     plain = plain_model(backbone)(input_ids=ids, labels=ids).loss
     assert float(loss / count) == pytest.approx(float(plain), abs=1e-4)
 

@@ -7,11 +7,11 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from llmrec.backbones.adapters import add_lora, lora_parameters
-from llmrec.backbones.causal_lm import PICTURES, Backbone
+from llmrec.backbones.causal_lm import IMAGES, Backbone
 from llmrec.backbones.export import export, plain_model
 from llmrec.backbones.prefix import add_prefix
 from llmrec.errors import ModelError
-from llmrec.items.forms import soft_mentions, unique_id_tokens
+from llmrec.items.forms import soft_sequences, unique_id_tokens
 from llmrec.nn.semantic_adapter import SemanticAdapter
 from llmrec.nn.soft_prompt import SoftPrompt
 from llmrec.nn.soft_tokens import SoftItemTable, SoftTokens
@@ -43,8 +43,10 @@ def soft_backbone(family: str, *, answers: bool = True) -> Backbone:
 def prompt(backbone: Backbone) -> torch.Tensor:
     """Soft prompt, words, three items as soft tokens: int64 (1, T)."""
     start = backbone.first_vector_id("soft_prompt")
-    mentions = soft_mentions(N, Q, backbone.first_vector_id("soft"))
-    return torch.tensor([[*range(start, start + P), 5, 9, *mentions[4], 7, *mentions[3], *mentions[0]]])
+    prompt_sequences = soft_sequences(N, Q, backbone.first_vector_id("soft"))
+    return torch.tensor(
+        [[*range(start, start + P), 5, 9, *prompt_sequences[4], 7, *prompt_sequences[3], *prompt_sequences[0]]]
+    )
 
 
 @pytest.mark.parametrize("answers", [True, False])
@@ -95,11 +97,11 @@ def test_generation_never_writes_a_vector(tmp_path):
     plain = AutoModelForCausalLM.from_pretrained(tmp_path / "plain")
     plain.lm_head.weight.data.zero_()  # every id is as likely as any other
     ids = prompt(backbone).expand(20, -1)
-    drawn = {"do_sample": True, "top_k": 0, "max_new_tokens": 20, "attention_mask": torch.ones_like(ids)}
+    sampled = {"do_sample": True, "top_k": 0, "max_new_tokens": 20, "attention_mask": torch.ones_like(ids)}
     torch.manual_seed(0)
-    assert plain.generate(ids, **drawn)[:, ids.shape[1] :].max() < backbone.num_tokens
+    assert plain.generate(ids, **sampled)[:, ids.shape[1] :].max() < backbone.num_tokens
     plain.generation_config = GenerationConfig()  # without what the checkpoint says
-    assert plain.generate(ids, **drawn)[:, ids.shape[1] :].max() >= backbone.num_tokens
+    assert plain.generate(ids, **sampled)[:, ids.shape[1] :].max() >= backbone.num_tokens
 
 
 def test_what_acts_inside_the_layers_is_refused():
@@ -109,8 +111,8 @@ def test_what_acts_inside_the_layers_is_refused():
         plain_model(backbone)
 
 
-def test_pictures_beside_soft_tokens_are_refused():
+def test_images_beside_soft_tokens_are_refused():
     backbone = soft_backbone("llama")
-    backbone.add_vectors(PICTURES, SoftPrompt(2, backbone.dim, norm=1.0))  # any source under that name
+    backbone.add_vectors(IMAGES, SoftPrompt(2, backbone.dim, norm=1.0))  # any source under that name
     with pytest.raises(ModelError, match="reads pixels by itself"):
         plain_model(backbone)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from llmrec.backbones import frozen_linear, packed_linear
-from llmrec.backbones.adapters import add_lora, lora_parameters, train_whole_model
+from llmrec.backbones.adapters import add_lora, lora_parameters, train_full_model
 from llmrec.backbones.frozen_linear import FrozenLinear, frozen_weights_packed
 from llmrec.backbones.packed_linear import blas_is_narrow
 from tests.tiny import FAMILIES, tiny_backbone
@@ -60,7 +60,7 @@ def test_a_layer_with_a_bias_computes_the_same_and_hands_its_gradient_down():
 
 def test_what_is_trained_or_too_large_or_not_float32_is_left_alone(monkeypatch):
     whole = tiny_backbone("llama")
-    train_whole_model(whole)
+    train_full_model(whole)
     half = tiny_backbone("llama")
     half.causal_lm.to(torch.bfloat16)
     for backbone in (whole, half):

@@ -51,12 +51,12 @@ def test_draws_follow_the_softmax_of_the_temperature():
     expected = (model.causal_lm(ids).logits[0, -1] / 0.5).softmax(-1)
     best = int(expected.argmax())
     word = model.tokenizer.decode([best])
-    drawn = [
+    sampled = [
         generate_texts(model, ["A"], max_new_tokens=1, temperature=0.5, seed=seed)[0].text == word
         for seed in range(400)
     ]
-    share, p = sum(drawn) / len(drawn), float(expected[best])
-    assert 0.1 < p < 0.95 and abs(share - p) < 4 * (p * (1 - p) / len(drawn)) ** 0.5
+    share, p = sum(sampled) / len(sampled), float(expected[best])
+    assert 0.1 < p < 0.95 and abs(share - p) < 4 * (p * (1 - p) / len(sampled)) ** 0.5
 
 
 def test_a_text_ends_at_an_end_token_which_is_counted_and_not_shown():

@@ -35,7 +35,7 @@ def data(tmp_path_factory) -> Data:
     folder = tmp_path_factory.mktemp("data")
     (folder / "images").mkdir()
     Image.new("RGB", (20, 30), "teal").save(folder / "images" / "a.png")
-    (folder / "images" / "broken.png").write_text("no picture")
+    (folder / "images" / "broken.png").write_text("no image")
     catalog = Catalog.from_rows([dict(zip(("item_id", "title", "image"), row, strict=True)) for row in ITEMS])
     features = Features(4)
     features.add("mine", np.arange(8).reshape(4, 2), np.array([True, True, False, False]))
@@ -109,7 +109,10 @@ def test_text_is_made_from_the_fields_and_by_the_encoder_that_are_asked_for(data
         ),
         (["mine", "mine"], "'mine' is named twice"),
         ([], "name a feature or more"),
-        (["knowledge"], "'knowledge' are not known here: they are encoded from the texts of `llmrec enrich`"),
+        (
+            ["generated_texts"],
+            "'generated_texts' are not known here: they are encoded from the texts of `llmrec enrich`",
+        ),
     ],
 )
 def test_names_that_cannot_be_served_are_refused(data, names, sentence):
@@ -126,8 +129,8 @@ def test_a_feature_that_no_item_has_is_refused(data, image):
         catalog_features(["image"], untitled, Features(1))
 
 
-def test_a_broken_picture_fails_by_item_where_that_is_asked(data, image):
-    with pytest.raises(DataError, match=r"item 'c', '.*broken\.png': the file is no picture"):
+def test_a_broken_image_fails_by_item_where_that_is_asked(data, image):
+    with pytest.raises(DataError, match=r"item 'c', '.*broken\.png': the file is no image"):
         item_features(["image"], data, image=image.model_copy(update={"on_broken": "fail"}))
 
 

@@ -65,7 +65,7 @@ def test_one_byte_of_the_vocabulary_makes_another_encoder(twins):
     assert identity(one) != identity(other)
 
 
-def test_how_pictures_are_prepared_is_part_of_an_encoder(twins):
+def test_how_images_are_prepared_is_part_of_an_encoder(twins):
     one, other = twins
     for folder, size in ((one, 224), (other, 225)):
         (folder / "preprocessor_config.json").write_text(json.dumps({"size": size}))

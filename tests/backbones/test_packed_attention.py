@@ -30,7 +30,7 @@ def trained_backbone(family: str) -> Backbone:
     return backbone.eval()
 
 
-def answer_row(prompt: list[int], item: int) -> dict[str, np.ndarray]:
+def last_item_example(prompt: list[int], item: int) -> dict[str, np.ndarray]:
     ids = np.array([*prompt, *TOKENS[item]], dtype=np.int32)
     return {"input_ids": ids, "labels": np.where(np.arange(len(ids)) < len(prompt), NO_TARGET, ids).astype(np.int64)}
 
@@ -39,12 +39,12 @@ def user_rows(num_targets: int, *, head: int = 9) -> list[dict[str, np.ndarray]]
     """A growing history behind an instruction, and a cue behind it."""
     history = [int(token) for item in range(num_targets) for token in TOKENS[item % 11]]
     start = list(range(20, 20 + head))
-    return [answer_row([*start, *history[: 3 * cut], 7, 8], cut % 11) for cut in range(num_targets)]
+    return [last_item_example([*start, *history[: 3 * cut], 7, 8], cut % 11) for cut in range(num_targets)]
 
 
 def loss_and_gradient(backbone: Backbone, batch: dict[str, torch.Tensor]) -> tuple[float, torch.Tensor]:
     backbone.zero_grad()
-    loss, count = backbone.next_token_loss(batch, rule="level")
+    loss, count = backbone.next_token_loss(batch, scope="level")
     (loss / count).backward()
     return float(loss.detach()), torch.cat([p.grad.flatten() for p in backbone.parameters() if p.requires_grad])
 
@@ -63,7 +63,7 @@ def test_loss_and_gradient_are_those_of_separate_rows(family, share, monkeypatch
     monkeypatch.setattr(
         packed_attention, "BLOCK_QUERIES", 16
     )  # several blocks a user, and windows of 8 smaller than a row
-    rows = [*user_rows(6), answer_row([4, 5], 3), *user_rows(3, head=12)]
+    rows = [*user_rows(6), last_item_example([4, 5], 3), *user_rows(3, head=12)]
     assert_equal_to_separate_rows(trained_backbone(family), rows, share=share)
 
 
@@ -75,7 +75,7 @@ def test_loss_and_gradient_are_those_of_separate_rows(family, share, monkeypatch
 )
 def test_any_lengths_and_any_sharing(prompts, block, share):
     backbone = ANY_SHAPE
-    rows = [answer_row([*range(10, 18), *prompt], 2) for prompt in prompts]
+    rows = [last_item_example([*range(10, 18), *prompt], 2) for prompt in prompts]
     before = packed_attention.BLOCK_QUERIES
     packed_attention.BLOCK_QUERIES = block
     try:
@@ -112,7 +112,7 @@ def test_flex_attention_computes_what_the_blocks_compute():
     """The way of CUDA, on the processor and without the compiler: attention alone, forward."""
     from torch.nn.attention.flex_attention import flex_attention
 
-    batch = PackingCollator(multiple=1)([*user_rows(5), answer_row([4, 5], 3)])
+    batch = PackingCollator(multiple=1)([*user_rows(5), last_item_example([4, 5], 3)])
     layout = PackedLayout(batch["seen_until"], batch["position_ids"])
     length = batch["input_ids"].shape[1]
     query, key, value = torch.randn(1, 4, length, 16), torch.randn(1, 2, length, 16), torch.randn(1, 2, length, 16)
@@ -132,7 +132,7 @@ def test_an_accelerator_gives_the_loss_and_gradient_of_separate_rows(family, sha
     monkeypatch.setitem(FAMILIES, family, type(FAMILIES[family])(**wider))
     backbone = trained_backbone(family).to("cuda")
     check_packing(backbone)
-    rows = [*user_rows(6), answer_row([4, 5], 3)]
+    rows = [*user_rows(6), last_item_example([4, 5], 3)]
     batches = [
         {name: values.to("cuda") for name, values in collate(rows).items()}
         for collate in (Collator(0), PackingCollator(share))

@@ -20,7 +20,7 @@ def loss_of(backbone) -> torch.Tensor:
         "The capital of France is Paris, and the capital of Italy is Rome.", return_tensors="pt"
     ).input_ids
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
-    total, count = backbone.next_token_loss(batch, rule="full")
+    total, count = backbone.next_token_loss(batch, scope="vocabulary")
     return total / count
 
 

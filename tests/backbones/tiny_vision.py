@@ -1,4 +1,4 @@
-"""Tiny random vision-language models with their tokenizers and picture processors, made on the spot without the hub."""
+"""Tiny random vision-language models with their tokenizers and image processors, made on the spot without the hub."""
 
 import functools
 from pathlib import Path
@@ -53,7 +53,7 @@ _QWEN_TOKENS = {"image_token_id": IMAGE, "video_token_id": VIDEO, "vision_start_
 
 @functools.cache
 def vision_tokenizer() -> PreTrainedTokenizerFast:
-    """One token a byte, behind the tokens that write pictures in any of the families."""
+    """One token a byte, behind the tokens that write images in any of the families."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: index for index, token in enumerate([*SPECIAL, *alphabet])}
     tokenizer = Tokenizer(models.BPE(vocabulary, []))
@@ -121,7 +121,7 @@ FAMILIES = {
 
 @functools.cache
 def tiny_model(family: str) -> tuple[torch.nn.Module, object]:
-    """A random model of the family, weights large enough to have opinions, and its picture processor. Never changed: copy it."""
+    """A random model of the family, weights large enough to have opinions, and its image processor. Never changed: copy it."""
     torch.manual_seed(0)
     model, processor = FAMILIES[family]()
     for parameter in model.parameters():
@@ -132,15 +132,15 @@ def tiny_model(family: str) -> tuple[torch.nn.Module, object]:
 
 
 def save_checkpoint(family: str, folder: Path) -> Path:
-    """The family's tiny model as a checkpoint folder: weights, tokenizer, picture processor."""
+    """The family's tiny model as a checkpoint folder: weights, tokenizer, image processor."""
     model, processor = tiny_model(family)
     for part in (model, processor, vision_tokenizer()):
         part.save_pretrained(folder)
     return folder
 
 
-def pictures(folder: Path, sizes: list[tuple[int, int] | None], seed: int = 0) -> list[Path | None]:
-    """Random pictures of the sizes (width, height), as files; None where there is none."""
+def images(folder: Path, sizes: list[tuple[int, int] | None], seed: int = 0) -> list[Path | None]:
+    """Random images of the sizes (width, height), as files; None where there is none."""
     rng = np.random.default_rng(seed)
     paths: list[Path | None] = []
     for number, size in enumerate(sizes):

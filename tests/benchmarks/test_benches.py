@@ -58,7 +58,7 @@ def check_shape(result, name):
     assert set(result.get("floor", ())) == FLOORS.get(name, set())
     assert all(value > 0 for value in result.get("floor", {}).values())
     if name == "decode":
-        assert result["score_rule"] == result["settings"]["rule"] and result["over_prefill"] > 0
+        assert result["softmax_scope"] == result["settings"]["softmax_scope"] and result["over_prefill"] > 0
         assert set(result["requests_per_s"]) == {"ours", *result["ratio"]} and result["clock"] in ("process", "wall")
         for peer, ratio in result["ratio"].items():
             rates = result["requests_per_s"]
@@ -100,7 +100,7 @@ def test_the_bench_of_decoding_starts_as_the_documentation_spells_it():
     sizes = ["--shape", "4x384", "--prompt", "32", "--beams", "20", "--batch", "2", "--items", "2000"]
     result = start("decode", sizes)
     check_shape(result, "decode")
-    assert result["score_rule"] == "full" and set(result["ratio"]) == {"hf", "hf_prefill_once"}
+    assert result["softmax_scope"] == "vocabulary" and set(result["ratio"]) == {"hf", "hf_prefill_once"}
     assert result["common_items"] == {"hf": 1, "hf_prefill_once": 1}
     assert result["other_places"] == {"hf": 0, "hf_prefill_once": 0}
 

@@ -99,7 +99,7 @@ def test_only_what_stands_between_the_markers_changes():
     assert page.with_results(page.PAGE.read_text(), "new").count("new") >= 1  # the page has its markers
 
 
-def test_the_same_results_draw_the_same_pictures(tmp_path):
+def test_the_same_results_draw_the_same_images(tmp_path):
     written = []
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
@@ -114,7 +114,7 @@ def test_a_goal_of_the_plan_reads_its_number_from_the_result():
     assert (row["goal"], row["measured"], row["reached"]) == ("at least 40 x", 31.25, False)
 
 
-@pytest.mark.parametrize("plan", [QUICK, FULL, GPU], ids=["quick", "full", "gpu"])
+@pytest.mark.parametrize("plan", [QUICK, FULL, GPU], ids=["quick", "vocabulary", "gpu"])
 def test_the_plan_names_benches_that_are_there_and_each_result_once(plan):
     assert len({run.name for run in plan}) == len(plan)
     for run in plan:

@@ -24,7 +24,7 @@ EVENTS = "user_id,item_id\nu,1\nu ,2\nu,2 \n"
 def folder(tmp_path):
     (tmp_path / "items.csv").write_text(ITEMS)
     (tmp_path / "events.csv").write_text(EVENTS)
-    (tmp_path / "1.png").write_bytes(b"a picture")
+    (tmp_path / "1.png").write_bytes(b"an image")
     return tmp_path
 
 
@@ -52,7 +52,7 @@ def test_ids_that_spaces_alone_part_from_the_items_are_counted(folder):
     )
 
 
-def test_a_picture_whose_name_no_file_can_have_is_no_picture(folder):
+def test_a_image_whose_name_no_file_can_have_is_no_image(folder):
     rows = [
         json.loads(line) for line in ('{"item_id": "1", "image": "1.png"}', '{"item_id": "2", "image": "a\\u0000.png"}')
     ]

@@ -5,8 +5,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from llmrec.data.click_files import PARTS, read_click_split, write_click_rows
-from llmrec.data.click_rows import PADDING, ClickRows, drawn_rows, liked_events
+from llmrec.data.click_examples import PADDING, ClickExamples, liked_events, sampled_rows
+from llmrec.data.click_files import PARTS, read_click_split, write_click_examples
 from llmrec.errors import DataError
 
 
@@ -14,7 +14,7 @@ def rows_of(users, items, labels, histories, times):
     width = max(len(history) for history in histories)
     padded = np.array([[PADDING] * (width - len(each)) + each for each in histories], dtype=np.int32)
     zeros = np.zeros(len(users), np.int32)
-    return ClickRows(
+    return ClickExamples(
         np.array(users, np.int32), np.array(items, np.int32), np.array(labels, bool), padded, zeros, zeros.copy(),
         None if times is None else np.array(times, np.int64),
     )  # fmt: skip
@@ -28,7 +28,7 @@ TEST = rows_of([0, 1], [5, 6], [False, True], [[1, 3], [3]], [40, 5])
 @pytest.fixture
 def folder(tmp_path):
     for name, rows in zip(PARTS, (TRAIN, VALID, TEST), strict=True):
-        write_click_rows(tmp_path / f"{name}.parquet", rows)
+        write_click_examples(tmp_path / f"{name}.parquet", rows)
     return tmp_path
 
 
@@ -57,7 +57,7 @@ def test_what_is_no_split_of_this_catalogue_is_refused(folder):
     pq.write_table(pa.table({"user": [0], "item": [1]}), folder / "valid.parquet")
     with pytest.raises(DataError, match="columns user, item, label and history"):
         read_click_split(folder, 7, max_history=2)
-    write_click_rows(folder / "valid.parquet", VALID.take(np.array([0])))
+    write_click_examples(folder / "valid.parquet", VALID.take(np.array([0])))
     with pytest.raises(DataError, match="both classes, but 1 of 1"):
         read_click_split(folder, 7, max_history=2)
 
@@ -82,7 +82,7 @@ def test_liked_rows_are_events_oldest_first():
 
 def test_drawn_rows_begin_with_one_of_each_class_and_repeat_by_seed():
     rows = rows_of([0] * 20, list(range(20)), [True] * 18 + [False] * 2, [[]] * 20, None)
-    drawn = drawn_rows(rows, 5, seed=1)
-    assert len(drawn) == 5 and drawn.labels[:2].tolist() == [True, False]
-    np.testing.assert_array_equal(drawn.items, drawn_rows(rows, 5, seed=1).items)
-    assert sorted(drawn_rows(rows, None, seed=1).items.tolist()) == list(range(20))
+    sampled = sampled_rows(rows, 5, seed=1)
+    assert len(sampled) == 5 and sampled.labels[:2].tolist() == [True, False]
+    np.testing.assert_array_equal(sampled.items, sampled_rows(rows, 5, seed=1).items)
+    assert sorted(sampled_rows(rows, None, seed=1).items.tolist()) == list(range(20))

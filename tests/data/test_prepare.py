@@ -11,7 +11,7 @@ from llmrec.data.check import check
 from llmrec.data.features import Features
 from llmrec.data.folder import load_data
 from llmrec.data.prepare import prepare
-from llmrec.enrich.knowledge import Knowledge, load_knowledge
+from llmrec.enrich.generated_texts import GeneratedTexts, load_generated_texts
 from llmrec.errors import ConfigError, DataError, LlmrecError
 from llmrec.files import unfinished, write_json
 from llmrec.items.codes_folder import codes_of
@@ -92,16 +92,16 @@ def test_shuffled_ties_move_nothing_but_ties_and_repeat_by_seed(bench_data, tmp_
         assert (np.sort(now.items) == np.sort(kept.interactions.items)).all()
 
 
-def test_a_rating_threshold_keeps_positives_and_the_pictures_come_along(bench_data, tmp_path):
+def test_a_rating_threshold_keeps_positives_and_the_images_come_along(bench_data, tmp_path):
     folder = bench_data / "ml100k_posters"
     files = folder / "items.jsonl.gz", folder / "interactions.tsv.gz"
     data = prepare(*files, tmp_path / "out", rating_threshold=4)
     assert (data.interactions.ratings >= 4).all() and data.interactions.num_events == 55_375
     assert data.card["counts"]["dropped_events"] == {"unknown_item": 0, "rating": 44_625}
     assert data.interactions.num_users == 942 and data.catalog.num_items == 1682
-    pictures = [path for path in data.catalog.table["image"].to_pylist() if path]
-    assert len(pictures) == data.card["counts"]["images"] == 1127
-    assert all((data.folder / path).read_bytes() == (folder / path).read_bytes() for path in pictures[:20])
+    images = [path for path in data.catalog.table["image"].to_pylist() if path]
+    assert len(images) == data.card["counts"]["images"] == 1127
+    assert all((data.folder / path).read_bytes() == (folder / path).read_bytes() for path in images[:20])
 
 
 def test_keywords_may_serve_as_titles(bench_data, tmp_path):
@@ -198,7 +198,7 @@ def test_an_unwritable_place_is_refused_in_words(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["events.csv", "items.csv"]
 
 
-def test_pictures_outside_the_root_are_not_copied_and_lost_ones_are_null(tmp_path):
+def test_images_outside_the_root_are_not_copied_and_lost_ones_are_null(tmp_path):
     (tmp_path / "secret.png").write_bytes(b"s")
     (tmp_path / "shop" / "pics").mkdir(parents=True)
     (tmp_path / "shop" / "pics" / "a.png").write_bytes(b"a")
@@ -283,11 +283,11 @@ def with_added_parts(data) -> None:
     card = {"catalog_hash": catalog.content_hash}
     SemanticIDs(codes, (8,), card=card).save(folder / "semantic_ids" / "mine")
     written = {0: ("about it", "ok")}
-    Knowledge.of(catalog.num_items, written, TEXTS | card | {"about": "items", "num_rows": catalog.num_items}).save(
-        folder / "knowledge" / "films"
-    )
-    Knowledge.of(2, written, TEXTS | {"about": "users", "num_rows": 2, "content_hash": data.content_hash()}).save(
-        folder / "knowledge" / "people"
+    GeneratedTexts.of(
+        catalog.num_items, written, TEXTS | card | {"about": "items", "num_rows": catalog.num_items}
+    ).save(folder / "generated_texts" / "films")
+    GeneratedTexts.of(2, written, TEXTS | {"about": "users", "num_rows": 2, "content_hash": data.content_hash()}).save(
+        folder / "generated_texts" / "people"
     )
 
 
@@ -307,8 +307,8 @@ def test_preparing_the_same_data_again_keeps_all_that_was_added_to_them(tmp_path
     assert data.features["sound"].tolist() == [[1, 0], [0, 1], [0, 0]]
     assert (out / "features" / "sound.json").is_file()
     assert codes_of(out / "semantic_ids" / "mine", data).codes.tolist() == [[0], [1], [2]]
-    assert load_knowledge(data, "films").texts[0] == "about it"
-    assert load_knowledge(data, "people", about="users").texts[0] == "about it"
+    assert load_generated_texts(data, "films").texts[0] == "about it"
+    assert load_generated_texts(data, "people", about="users").texts[0] == "about it"
 
 
 @pytest.mark.parametrize(
@@ -338,7 +338,7 @@ def test_what_does_not_fit_the_new_data_is_never_lost_in_silence(tmp_path, items
 def test_parts_that_cannot_be_read_are_not_lost_in_silence_either(tmp_path):
     out = tmp_path / "out"
     with_added_parts(prepare(*write_files(tmp_path), out))
-    (out / "knowledge" / "films" / "card.json").write_text("{")
+    (out / "generated_texts" / "films" / "card.json").write_text("{")
     (out / "semantic_ids" / "notes.txt").write_text("mine")
     with pytest.raises(DataError, match=r"does not fit these: semantic ids 'notes.txt', generated texts 'films'\."):
         prepare(*write_files(tmp_path), out)

@@ -202,9 +202,9 @@ BAD_EVENTS = {
 }
 
 
-@pytest.mark.parametrize("case", BAD_EVENTS)
-def test_bad_interactions_are_refused_in_words(tmp_path, case):
-    name, content, sentence = BAD_EVENTS[case]
+@pytest.mark.parametrize("instance", BAD_EVENTS)
+def test_bad_interactions_are_refused_in_words(tmp_path, instance):
+    name, content, sentence = BAD_EVENTS[instance]
     (tmp_path / name).write_bytes(content.encode() if isinstance(content, str) else content)
     with pytest.raises(DataError, match=sentence) as caught:
         read_interactions(tmp_path / name)

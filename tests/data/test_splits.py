@@ -19,13 +19,15 @@ def interactions_with_distinct_events(draw):
 
 
 def assert_nothing_leaks(whole, split):
-    for fitted, cases in ((split.train, split.valid), (split.train_valid, split.test)):
-        assert not np.isin(cases.targets, fitted.items).any()
-        for row, (user, history, target) in enumerate(zip(cases.users, cases.histories, cases.targets, strict=True)):
+    for fitted, instances in ((split.train, split.valid), (split.train_valid, split.test)):
+        assert not np.isin(instances.targets, fitted.items).any()
+        for row, (user, history, target) in enumerate(
+            zip(instances.users, instances.histories, instances.targets, strict=True)
+        ):
             events = whole.histories[user].tolist()
             assert len(history) and history.tolist() == events[: len(history)]
             assert target == events[len(history)]
-            assert cases.times[row] == whole.times[whole.indptr[user] + len(history)]
+            assert instances.times[row] == whole.times[whole.indptr[user] + len(history)]
     for fitted in (split.train, split.train_valid):
         assert fitted.num_users == whole.num_users
         for user in range(whole.num_users):

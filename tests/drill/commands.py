@@ -19,7 +19,7 @@ from llmrec.apps.cli import main as llmrec
 from llmrec.backbones.export import plain_model
 from llmrec.data.added_parts import added_parts
 from llmrec.data.folder import load_data
-from llmrec.enrich.knowledge import load_knowledge
+from llmrec.enrich.generated_texts import load_generated_texts
 from llmrec.files import put_back
 from llmrec.items.codes_folder import codes_of
 from llmrec.recommenders.artifact import load_artifact
@@ -171,7 +171,7 @@ def _read_data(world: Path) -> None:
     parts = [str(part) for part in added_parts(world / "data")]
     assert parts == ["features 'sound'", "semantic ids 'rq-kmeans'", "generated texts 'writer'"], parts
     codes_of(world / "data" / "semantic_ids" / "rq-kmeans", data)
-    load_knowledge(data, "writer")
+    load_generated_texts(data, "writer")
 
 
 def _report_values(path: Path) -> object:
@@ -214,7 +214,7 @@ def commands(server: str) -> list[Command]:
         Command("prepare, new", lambda world: call("--version"), _prepare_elsewhere, "elsewhere", _read_elsewhere, first=True),
         Command("tokenize", _nothing, lambda world: tokenize(world, 1), ids, _read_data),
         Command("features", _nothing, _other_features, "data/features", _read_data, values=_feature_values),
-        Command("enrich", _nothing, enrich(server, 9), "data/knowledge/writer", _read_data),
+        Command("enrich", _nothing, enrich(server, 9), "data/generated_texts/writer", _read_data),
         Command("add-items", _nothing, add_items(), "run/model", _read_run),
         Command("add-items --out", _nothing, add_items("--out", "{world}/grown"), "grown", _read_grown, first=True),
         Command("export", _nothing, _export, "exported", _read_exported, first=True),

@@ -31,7 +31,7 @@ class Ended:
     output: str
 
 
-def run(act: Callable[[], None], watched: Path, notes: Path, *, kill_at: int | None = None) -> Ended:
+def run(act: Callable[[], None], monitored: Path, notes: Path, *, kill_at: int | None = None) -> Ended:
     """Forks, so that what is imported here need not be imported again. kill_at: counted from 0; None: it comes to its end.
 
     notes: a folder outside of `watched`.
@@ -39,20 +39,20 @@ def run(act: Callable[[], None], watched: Path, notes: Path, *, kill_at: int | N
     (notes / "operations").write_text("")
     child = os.fork()
     if not child:
-        _run_and_exit(act, watched, notes, kill_at)
+        _run_and_exit(act, monitored, notes, kill_at)
     _, ended = os.waitpid(child, 0)
     status = -os.WTERMSIG(ended) if os.WIFSIGNALED(ended) else os.WEXITSTATUS(ended)
     operations = (notes / "operations").read_text().splitlines()
     return Ended(status, operations, (notes / "output").read_text(errors="replace"))
 
 
-def _run_and_exit(act: Callable[[], None], watched: Path, notes: Path, kill_at: int | None) -> None:
+def _run_and_exit(act: Callable[[], None], monitored: Path, notes: Path, kill_at: int | None) -> None:
     status = 1
     try:
         output = os.open(notes / "output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(output, 1)
         os.dup2(output, 2)
-        _watch(watched, os.open(notes / "operations", os.O_WRONLY | os.O_APPEND), kill_at)
+        _watch(monitored, os.open(notes / "operations", os.O_WRONLY | os.O_APPEND), kill_at)
         act()
         status = 0
     except SystemExit as end:
@@ -65,9 +65,9 @@ def _run_and_exit(act: Callable[[], None], watched: Path, notes: Path, kill_at: 
         os._exit(status)
 
 
-def _watch(watched: Path, log: int, kill_at: int | None) -> None:
+def _watch(monitored: Path, log: int, kill_at: int | None) -> None:
     """Counts this process's file operations below `watched`; audit hooks are called before what they tell of is done."""
-    count, root = 0, f"{watched}{os.sep}"
+    count, root = 0, f"{monitored}{os.sep}"
     by_age = f"{root}cache/digests/"  # digests of model files are kept or not by the files' age: their number is another each time
 
     def hook(event: str, arguments: tuple) -> None:

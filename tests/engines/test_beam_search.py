@@ -7,8 +7,8 @@ import torch
 from llmrec.backbones.adapters import add_lora, lora_parameters
 from llmrec.backbones.export import plain_model as exported_model
 from llmrec.backbones.serving import pack
+from llmrec.engines.allowed_items import AllowedItems, ItemBitmap
 from llmrec.engines.beam_search import beam_search
-from llmrec.engines.open_items import ItemBitmap, OpenItems
 from llmrec.engines.trie import TokenTrie
 from llmrec.errors import ModelError, RequestError
 from llmrec.items.forms import unique_id_tokens
@@ -32,7 +32,7 @@ LONG = 2 * WINDOW + 3  # tokens of a prompt that does not fit a window
 
 def only(trie, allowed):
     """Rules that let the items of bool (B, N) out."""
-    return OpenItems(trie, len(allowed), ItemBitmap.of(trie, allowed), None)
+    return AllowedItems(trie, len(allowed), ItemBitmap.of(trie, allowed), None)
 
 
 def assert_same_beams(items, scores, expected):
@@ -106,7 +106,7 @@ def test_rule_trie_equals_generate_with_renormalised_logits(name):
     model = plain_model(name, BASE + items.num_rows)
     prompts = prompts_of(LONG, 5)
     trie = TokenTrie.from_item_tokens(items)
-    found, scores = beam_search(as_backbone(model), trie, prompts, 8, num_beams=8, score_rule="trie")
+    found, scores = beam_search(as_backbone(model), trie, prompts, 8, num_beams=8, softmax_scope="trie")
     for row, prompt in enumerate(prompts):
         expected = generate(model, items, prompt, num_beams=8, renormalize=True)
         assert_same_beams(found[row], scores[row], expected)
@@ -117,7 +117,7 @@ def test_rule_trie_equals_generate_with_renormalised_logits_for_answers_of_any_l
     model = plain_model("llama")
     trie = TokenTrie.from_item_tokens(items)
     (prompt,) = prompts_of(LONG)
-    found, scores = beam_search(as_backbone(model), trie, [prompt], 6, num_beams=6, score_rule="trie")
+    found, scores = beam_search(as_backbone(model), trie, [prompt], 6, num_beams=6, softmax_scope="trie")
     assert_same_beams(found[0], scores[0], generate(model, items, prompt, 6, renormalize=True))
 
 
@@ -127,20 +127,20 @@ def test_under_rule_trie_a_beam_with_one_item_below_it_is_read_no_more(monkeypat
     prompts = prompts_of(11, 7)
     expected = [brute_force(backbone, items, prompt, "trie") for prompt in prompts]
     shapes = record_passes(backbone, monkeypatch)
-    found, scores = beam_search(backbone, TokenTrie.from_item_tokens(items), prompts, 60, score_rule="trie")
+    found, scores = beam_search(backbone, TokenTrie.from_item_tokens(items), prompts, 60, softmax_scope="trie")
     assert shapes[:2] == [(2, 11), (2, 6)] and all(rows < 12 for _, rows in shapes[2:])
     for row in range(2):
         np.testing.assert_allclose(scores[row].numpy(), -np.sort(-expected[row]), atol=1e-4)
         np.testing.assert_allclose(expected[row][found[row]], scores[row].numpy(), atol=1e-4)
 
 
-@pytest.mark.parametrize("rule", ["full", "level", "trie"])
-def test_a_filter_never_changes_the_score_of_an_item(rule, llama):
+@pytest.mark.parametrize("scope", ["vocabulary", "level", "trie"])
+def test_a_filter_never_changes_the_score_of_an_item(scope, llama):
     backbone, _, trie = llama
     prompts = prompts_of(9)
-    found, scores = beam_search(backbone, trie, prompts, 60, score_rule=rule)
+    found, scores = beam_search(backbone, trie, prompts, 60, softmax_scope=scope)
     allowed = np.random.default_rng(2).random((1, 60)) < 0.2
-    some, some_scores = beam_search(backbone, trie, prompts, 60, open_items=only(trie, allowed), score_rule=rule)
+    some, some_scores = beam_search(backbone, trie, prompts, 60, allowed_items=only(trie, allowed), softmax_scope=scope)
     kept = torch.from_numpy(allowed[0])[found[0].long()]
     np.testing.assert_allclose(some_scores[0, : kept.sum()].numpy(), scores[0][kept].numpy(), atol=1e-5)
     assert sorted(some[0, : kept.sum()].tolist()) == np.flatnonzero(allowed[0]).tolist()
@@ -152,42 +152,44 @@ def test_allowed_items_equal_generate_under_the_same_restriction():
     allowed = np.random.default_rng(0).random((1, 60)) < 0.3
     (prompt,) = prompts_of(7)
     trie = TokenTrie.from_item_tokens(items)
-    found, scores = beam_search(as_backbone(model), trie, [prompt], 5, num_beams=5, open_items=only(trie, allowed))
+    found, scores = beam_search(as_backbone(model), trie, [prompt], 5, num_beams=5, allowed_items=only(trie, allowed))
     assert_same_beams(found[0], scores[0], generate(model, items, prompt, 5, allowed[0]))
 
 
-@pytest.mark.parametrize("rule", ["full", "level", "trie"])
+@pytest.mark.parametrize("scope", ["vocabulary", "level", "trie"])
 @pytest.mark.parametrize("name", ["llama", "gemma2", "gemma3", "gpt2"])
-def test_keeping_all_beams_equals_brute_force_over_every_item(name, rule):
+def test_keeping_all_beams_equals_brute_force_over_every_item(name, scope):
     items = code_items(30)
     backbone = as_backbone(plain_model(name), items)
     prompts = prompts_of(LONG, 4)
-    found, scores = beam_search(backbone, TokenTrie.from_item_tokens(items), prompts, 30, score_rule=rule)
+    found, scores = beam_search(backbone, TokenTrie.from_item_tokens(items), prompts, 30, softmax_scope=scope)
     for row, prompt in enumerate(prompts):
-        expected = brute_force(backbone, items, prompt, rule)
+        expected = brute_force(backbone, items, prompt, scope)
         assert found[row].tolist() == np.argsort(-expected).tolist()
         np.testing.assert_allclose(scores[row].numpy(), expected[found[row]], atol=1e-4)
 
 
-@pytest.mark.parametrize("rule", ["full", "trie"])
-def test_keeping_all_beams_equals_brute_force_for_answers_of_any_length(rule):
+@pytest.mark.parametrize("scope", ["vocabulary", "trie"])
+def test_keeping_all_beams_equals_brute_force_for_answers_of_any_length(scope):
     items = random_words(40)
     backbone = as_backbone(plain_model("llama"))
     (prompt,) = prompts_of(9)
-    found, scores = beam_search(backbone, TokenTrie.from_item_tokens(items), [prompt], items.num_items, score_rule=rule)
-    expected = brute_force(backbone, items, prompt, rule)
+    found, scores = beam_search(
+        backbone, TokenTrie.from_item_tokens(items), [prompt], items.num_items, softmax_scope=scope
+    )
+    expected = brute_force(backbone, items, prompt, scope)
     assert found[0].tolist() == np.argsort(-expected).tolist()
     np.testing.assert_allclose(scores[0].numpy(), expected[found[0]], atol=1e-4)
 
 
-@pytest.mark.parametrize("rule", ["full", "level"])
-def test_unique_ids_are_ranked_by_the_prompts_last_hidden_state_alone(rule, monkeypatch):
+@pytest.mark.parametrize("scope", ["vocabulary", "level"])
+def test_unique_ids_are_ranked_by_the_prompts_last_hidden_state_alone(scope, monkeypatch):
     items = unique_id_tokens(50, BASE)
     backbone = as_backbone(plain_model("llama"), items)
     prompts = prompts_of(6, 9)
-    expected = [brute_force(backbone, items, prompt, rule) for prompt in prompts]
+    expected = [brute_force(backbone, items, prompt, scope) for prompt in prompts]
     shapes = record_passes(backbone, monkeypatch)
-    found, scores = beam_search(backbone, TokenTrie.from_item_tokens(items), prompts, 5, score_rule=rule)
+    found, scores = beam_search(backbone, TokenTrie.from_item_tokens(items), prompts, 5, softmax_scope=scope)
     assert shapes == [(2, 9)]
     for row in range(2):
         assert found[row].tolist() == np.argsort(-expected[row])[:5].tolist()
@@ -256,19 +258,21 @@ def test_the_vocabulary_is_multiplied_once_a_pass(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma2", "gemma3", "mistral", "gpt2"])
-@pytest.mark.parametrize("rule", ["full", "level"])
-def test_reading_ahead_changes_no_beam(name, rule):
+@pytest.mark.parametrize("scope", ["vocabulary", "level"])
+def test_reading_ahead_changes_no_beam(name, scope):
     items = code_items(60, (6, 30, 30, 30))
     backbone = as_backbone(plain_model(name), items)
     prompts = prompts_of(LONG, 3, 7)
     trie = TokenTrie.from_item_tokens(items)
     some = only(trie, np.random.default_rng(3).random((3, 60)) < np.array([[1.1], [0.4], [0.05]]))
-    for num_beams, open_items in [(9, None), (60, None), (9, some)]:
-        found = beam_search(backbone, trie, prompts, 9, num_beams=num_beams, open_items=open_items, score_rule=rule)
+    for num_beams, allowed_items in [(9, None), (60, None), (9, some)]:
+        found = beam_search(
+            backbone, trie, prompts, 9, num_beams=num_beams, allowed_items=allowed_items, softmax_scope=scope
+        )
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("llmrec.engines.beam_reader._ITEMS_A_BEAM", 0)
             expected = beam_search(
-                backbone, trie, prompts, 9, num_beams=num_beams, open_items=open_items, score_rule=rule
+                backbone, trie, prompts, 9, num_beams=num_beams, allowed_items=allowed_items, softmax_scope=scope
             )
         assert found[0].equal(expected[0])
         np.testing.assert_allclose(found[1].numpy(), expected[1].numpy(), atol=1e-4)
@@ -302,10 +306,10 @@ def test_a_batch_of_unequal_prompts_equals_single_requests(name):
     trie = TokenTrie.from_item_tokens(items)
     prompts = prompts_of(1, 6, LONG, WINDOW, 13)
     allowed = np.random.default_rng(1).random((5, 60)) < np.array([[0.05], [1.1], [0.3], [0.5], [0.02]])
-    found, scores = beam_search(backbone, trie, prompts, 6, num_beams=6, open_items=only(trie, allowed))
+    found, scores = beam_search(backbone, trie, prompts, 6, num_beams=6, allowed_items=only(trie, allowed))
     for row, prompt in enumerate(prompts):
         alone, alone_scores = beam_search(
-            backbone, trie, [prompt], 6, num_beams=6, open_items=only(trie, allowed[row : row + 1])
+            backbone, trie, [prompt], 6, num_beams=6, allowed_items=only(trie, allowed[row : row + 1])
         )
         assert found[row].tolist() == alone[0].tolist()
         np.testing.assert_allclose(scores[row].numpy(), alone_scores[0].numpy(), atol=1e-4)
@@ -320,7 +324,7 @@ def test_k_items_come_out_whenever_k_exist_also_with_700_seen():
         row[rng.choice(800, 700, replace=False)] = False
     allowed[3, np.flatnonzero(allowed[3])[20:]] = False  # just 20 are left
     trie = TokenTrie.from_item_tokens(items)
-    found, _ = beam_search(backbone, trie, prompts_of(9, 4, 12, 6), 20, open_items=only(trie, allowed))
+    found, _ = beam_search(backbone, trie, prompts_of(9, 4, 12, 6), 20, allowed_items=only(trie, allowed))
     assert all(len(set(row)) == 20 for row in found.tolist())
     assert np.take_along_axis(allowed, found.numpy(), axis=1).all()
 
@@ -331,7 +335,7 @@ def test_a_handful_of_candidates_all_come_out_in_order_and_the_rest_is_padding(l
     allowed = np.zeros((2, 60), dtype=bool)
     allowed[0, candidates] = True  # the second request has nothing to receive
     prompts = prompts_of(9, 9)
-    found, scores = beam_search(backbone, trie, prompts, 8, num_beams=8, open_items=only(trie, allowed))
+    found, scores = beam_search(backbone, trie, prompts, 8, num_beams=8, allowed_items=only(trie, allowed))
     expected = brute_force(backbone, items, prompts[0])[candidates]
     assert found[0].tolist() == [candidates[i] for i in np.argsort(-expected)] + [-1] * 3
     np.testing.assert_allclose(scores[0, :5].numpy(), -np.sort(-expected), atol=1e-4)
@@ -357,7 +361,7 @@ def test_items_with_one_title_come_out_together_with_one_score():
     assert found[0, first : first + 3].tolist() == [0, 2, 4]
     assert len(set(scores[0, first : first + 3].tolist())) == 1
     allowed = np.array([[False, True, True, False, True]])
-    found, _ = beam_search(backbone, trie, [prompt], 5, open_items=only(trie, allowed))
+    found, _ = beam_search(backbone, trie, [prompt], 5, allowed_items=only(trie, allowed))
     assert sorted(found[0].tolist()) == [-1, -1, 1, 2, 4]
 
 
@@ -366,17 +370,17 @@ def test_bfloat16_finds_nearly_the_same_items():
     backbone = as_backbone(plain_model("llama"), items)
     trie = TokenTrie.from_item_tokens(items)
     prompts = prompts_of(9, 12)
-    exact, _ = beam_search(backbone, trie, prompts, 20, score_rule="level")
+    exact, _ = beam_search(backbone, trie, prompts, 20, softmax_scope="level")
     backbone.causal_lm.to(torch.bfloat16)
-    found, scores = beam_search(backbone, trie, prompts, 20, score_rule="level")
+    found, scores = beam_search(backbone, trie, prompts, 20, softmax_scope="level")
     assert scores.isfinite().all() and scores.dtype == torch.float32
     assert all(len(set(a) & set(b)) >= 15 for a, b in zip(exact.tolist(), found.tolist(), strict=True))
 
 
 def test_rule_level_is_refused_for_titles():
     trie = TokenTrie.from_item_tokens(word_items([[5, 6], [7]]))
-    with pytest.raises(ModelError, match="as titles do; use the rule 'full' or 'trie'"):
-        beam_search(as_backbone(plain_model("llama")), trie, prompts_of(4), 1, score_rule="level")
+    with pytest.raises(ModelError, match="as titles do; use the scope 'vocabulary' or 'trie'"):
+        beam_search(as_backbone(plain_model("llama")), trie, prompts_of(4), 1, softmax_scope="level")
 
 
 def test_items_of_another_model_are_refused():

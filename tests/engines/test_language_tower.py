@@ -52,18 +52,18 @@ def qwen2_5_vl() -> torch.nn.Module:
     )
 
 
-@pytest.mark.parametrize("rule", ["full", "trie"])
+@pytest.mark.parametrize("scope", ["vocabulary", "trie"])
 @pytest.mark.parametrize("make", [llava, qwen2_5_vl])
-def test_beams_of_the_language_tower_equal_generate(make, rule):
+def test_beams_of_the_language_tower_equal_generate(make, scope):
     torch.manual_seed(0)
     model = make().eval()
     backbone, trie, cache = as_backbone(model), TokenTrie.from_item_tokens(ITEMS), PromptCache(1 << 20)
     rng = np.random.default_rng(0)
     prompts = [rng.integers(5, BASE, length) for length in (19, 5)]
     for _ in range(2):  # the second time the longer one is known
-        found, scores = beam_search(backbone, trie, prompts, 8, num_beams=8, score_rule=rule, prompt_cache=cache)
+        found, scores = beam_search(backbone, trie, prompts, 8, num_beams=8, softmax_scope=scope, prompt_cache=cache)
         for row, prompt in enumerate(prompts):
-            expected = generate(model, ITEMS, prompt, 8, renormalize=rule == "trie")
+            expected = generate(model, ITEMS, prompt, 8, renormalize=scope == "trie")
             assert found[row].tolist() == [item for item, _ in expected]
             np.testing.assert_allclose(scores[row].numpy(), [score for _, score in expected], atol=1e-4)
 

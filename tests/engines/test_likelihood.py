@@ -24,45 +24,45 @@ from .tiny_models import (
 LONG = 2 * WINDOW + 3
 
 
-@pytest.mark.parametrize("rule", ["full", "level", "trie"])
+@pytest.mark.parametrize("scope", ["vocabulary", "level", "trie"])
 @pytest.mark.parametrize("name", ["llama", "gemma2", "gemma3", "mistral", "gpt2", "gpt_neox"])
-def test_scores_equal_separate_forwards(name, rule):
+def test_scores_equal_separate_forwards(name, scope):
     items = code_items(40)
     backbone = as_backbone(plain_model(name), items)
     prompts = prompts_of(LONG, 3)
     candidates = np.array([[5, 0, 39, 5], [1, 2, 3, 4]])
-    scores = score_candidates(backbone, items, prompts, candidates, score_rule=rule)
+    scores = score_candidates(backbone, items, prompts, candidates, softmax_scope=scope)
     assert scores.dtype == torch.float32
     for row, prompt in enumerate(prompts):
-        expected = brute_force(backbone, items, prompt, rule)[candidates[row]]
+        expected = brute_force(backbone, items, prompt, scope)[candidates[row]]
         np.testing.assert_allclose(scores[row].numpy(), expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("rule", ["full", "trie"])
-def test_scores_of_answers_of_any_length_equal_separate_forwards(rule, monkeypatch):
+@pytest.mark.parametrize("scope", ["vocabulary", "trie"])
+def test_scores_of_answers_of_any_length_equal_separate_forwards(scope, monkeypatch):
     items = random_words(40)
     backbone = as_backbone(plain_model("qwen3"))
     prompts = prompts_of(11, 6)
     candidates = np.stack([np.arange(items.num_items), np.arange(items.num_items)[::-1]])
     monkeypatch.setattr(likelihood, "_NODES_AT_ONCE", 24)  # several passes over the same prompts
-    scores = score_candidates(backbone, items, prompts, candidates, score_rule=rule)
+    scores = score_candidates(backbone, items, prompts, candidates, softmax_scope=scope)
     for row, prompt in enumerate(prompts):
         np.testing.assert_allclose(
-            scores[row].numpy(), brute_force(backbone, items, prompt, rule)[candidates[row]], atol=1e-4
+            scores[row].numpy(), brute_force(backbone, items, prompt, scope)[candidates[row]], atol=1e-4
         )
 
 
 def test_scores_of_all_items_sum_to_one_by_trie():
     items = code_items(40)
     backbone = as_backbone(plain_model("llama"), items)
-    scores = score_candidates(backbone, items, prompts_of(8), np.arange(40)[None], score_rule="trie")
+    scores = score_candidates(backbone, items, prompts_of(8), np.arange(40)[None], softmax_scope="trie")
     assert scores.exp().sum() == pytest.approx(1.0, abs=1e-5)
 
 
 def test_scores_of_unique_ids_sum_to_one_over_the_catalogue_by_level():
     items = unique_id_tokens(50, BASE)
     backbone = as_backbone(plain_model("llama"), items)
-    scores = score_candidates(backbone, items, prompts_of(8), np.arange(50)[None], score_rule="level")
+    scores = score_candidates(backbone, items, prompts_of(8), np.arange(50)[None], softmax_scope="level")
     assert scores.exp().sum() == pytest.approx(1.0, abs=1e-5)
 
 
@@ -111,4 +111,4 @@ def test_candidates_that_are_no_items_are_refused_in_words():
     with pytest.raises(RequestError, match=r"shape \(1, C\).*got \(2, 1\)"):
         score_candidates(backbone, items, prompts_of(4), np.array([[3], [4]]))
     with pytest.raises(ModelError, match="full, level, trie, got 'sum'"):
-        score_candidates(backbone, items, prompts_of(4), np.array([[3]]), score_rule="sum")
+        score_candidates(backbone, items, prompts_of(4), np.array([[3]]), softmax_scope="sum")

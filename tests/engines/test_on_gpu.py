@@ -7,9 +7,9 @@ import torch
 from llmrec.backbones.causal_lm import Backbone
 from llmrec.backbones.serving import pack
 from llmrec.data.interactions import Histories
+from llmrec.engines.allowed_items import AllowedItems, ItemBitmap
 from llmrec.engines.beam_search import beam_search
 from llmrec.engines.likelihood import score_candidates
-from llmrec.engines.open_items import ItemBitmap, OpenItems
 from llmrec.engines.prompt_cache import PromptCache
 from llmrec.engines.retrieval import retrieve
 from llmrec.engines.trie import TokenTrie
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.gpu
 
 DEVICE = "cuda"
 LONG = 2 * WINDOW + 3  # tokens of a prompt that does not fit a window
-RULES = ["full", "level", "trie"]
+SCOPES = ["vocabulary", "level", "trie"]
 NUM_ITEMS = 60
 
 
@@ -51,30 +51,30 @@ def assert_same(found, expected, atol: float = 1e-3) -> None:
     assert items[is_clear].tolist() == expected_items[is_clear].tolist()
 
 
-@pytest.mark.parametrize("rule", ["full", "trie"])
+@pytest.mark.parametrize("scope", ["vocabulary", "trie"])
 @pytest.mark.parametrize("name", ["llama", "qwen3", "gemma2", "gemma3", "mistral", "gpt2"])
-def test_beams_equal_those_of_generate_there(name, rule, items):
+def test_beams_equal_those_of_generate_there(name, scope, items):
     model = plain_model(name, BASE + items.num_rows).to(DEVICE)
     backbone, trie = as_backbone(model), TokenTrie.from_item_tokens(items, DEVICE)
-    found, scores = beam_search(backbone, trie, prompts_of(LONG, 5), 8, num_beams=8, score_rule=rule)
+    found, scores = beam_search(backbone, trie, prompts_of(LONG, 5), 8, num_beams=8, softmax_scope=scope)
     for row, prompt in enumerate(prompts_of(LONG, 5)):
-        expected = generate(model, items, prompt, num_beams=8, renormalize=rule == "trie")
+        expected = generate(model, items, prompt, num_beams=8, renormalize=scope == "trie")
         pairs = torch.tensor([[item for item, _ in expected]]), torch.tensor([[score for _, score in expected]])
         assert_same((found[row : row + 1], scores[row : row + 1]), pairs)
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("scope", SCOPES)
 @pytest.mark.parametrize("name", ["llama", "gemma3"])
-def test_beams_equal_those_of_the_processor(name, rule, items):
+def test_beams_equal_those_of_the_processor(name, scope, items):
     expected, found = (
-        beam_search(backbone, trie, prompts_of(LONG, 5, 11), 20, num_beams=20, score_rule=rule)
+        beam_search(backbone, trie, prompts_of(LONG, 5, 11), 20, num_beams=20, softmax_scope=scope)
         for backbone, trie in on_both(name, items)
     )
     assert_same(found, expected)
 
 
-@pytest.mark.parametrize("rule", ["full", "trie"])
-def test_answers_of_any_length_equal_those_of_the_processor(rule):
+@pytest.mark.parametrize("scope", ["vocabulary", "trie"])
+def test_answers_of_any_length_equal_those_of_the_processor(scope):
     words = random_words(40)
     expected, found = (
         beam_search(
@@ -83,7 +83,7 @@ def test_answers_of_any_length_equal_those_of_the_processor(rule):
             prompts_of(9, 4),
             6,
             num_beams=6,
-            score_rule=rule,
+            softmax_scope=scope,
         )
         for device in ("cpu", DEVICE)
     )
@@ -126,8 +126,8 @@ def test_what_prompts_begin_with_is_read_once_there_too(items):
     assert_same(found, expected)
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_open_items_are_those_of_the_processor(rule, items):
+@pytest.mark.parametrize("scope", SCOPES)
+def test_open_items_are_those_of_the_processor(scope, items):
     allowed = np.random.default_rng(2).random((1, NUM_ITEMS)) < 0.4
     seen = np.flatnonzero(allowed[0])[:3]
     closed = Histories(
@@ -140,8 +140,8 @@ def test_open_items_are_those_of_the_processor(rule, items):
             prompts_of(9, 6),
             30,
             num_beams=30,
-            open_items=OpenItems(trie, 2, ItemBitmap.of(trie, allowed), closed),
-            score_rule=rule,
+            allowed_items=AllowedItems(trie, 2, ItemBitmap.of(trie, allowed), closed),
+            softmax_scope=scope,
         )
         for backbone, trie in on_both("llama", items)
     )
@@ -151,15 +151,15 @@ def test_open_items_are_those_of_the_processor(rule, items):
         assert set(found[0][row].tolist()) - {-1} == wanted
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_likelihoods_of_candidates_are_those_of_the_processor(rule, items):
+@pytest.mark.parametrize("scope", SCOPES)
+def test_likelihoods_of_candidates_are_those_of_the_processor(scope, items):
     candidates = np.array([[5, 0, 39, 5], [1, 2, 3, 4]])
     (backbone, _), (there, trie) = on_both("gemma3", items)
     cache = PromptCache(2**20)
-    expected = score_candidates(backbone, items, prompts_of(LONG, 3), candidates, score_rule=rule)
-    for given in (None, trie):  # the rule `trie` builds its own where none is given
+    expected = score_candidates(backbone, items, prompts_of(LONG, 3), candidates, softmax_scope=scope)
+    for given in (None, trie):  # the scope `trie` builds its own where none is given
         scores = score_candidates(
-            there, items, prompts_of(LONG, 3), candidates, score_rule=rule, trie=given, prompt_cache=cache
+            there, items, prompts_of(LONG, 3), candidates, softmax_scope=scope, trie=given, prompt_cache=cache
         )
         assert scores.device.type == "cpu"
         np.testing.assert_allclose(scores.numpy(), expected.numpy(), atol=1e-3)

@@ -21,8 +21,8 @@ QUESTION = "<|im_start|>user\nI liked Star Wars, Return of the Jedi and Alien. N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rule", ["full", "trie"])
-def test_titles_found_by_the_packed_model_are_those_of_generate(rule, movielens, monkeypatch):
+@pytest.mark.parametrize("scope", ["vocabulary", "trie"])
+def test_titles_found_by_the_packed_model_are_those_of_generate(scope, movielens, monkeypatch):
     catalog = load_data(movielens).catalog
     backbone = load_backbone("SmolLM2-135M-Instruct", dtype=torch.float32, num_layers=12)
     items = text_tokens(
@@ -35,13 +35,13 @@ def test_titles_found_by_the_packed_model_are_those_of_generate(rule, movielens,
     prompt = np.array(backbone.tokenizer(QUESTION)["input_ids"])
     exported = plain_model(backbone)
     exported.generation_config.eos_token_id = items.end_token
-    expected = generate(exported, items, prompt, num_beams=4, renormalize=rule == "trie")
+    expected = generate(exported, items, prompt, num_beams=4, renormalize=scope == "trie")
 
     pack(backbone)
     shapes = record_passes(backbone, monkeypatch)
     trie, cache = TokenTrie.from_item_tokens(items), PromptCache(1 << 30)
     for _ in range(2):  # the second time the question is known
-        found, scores = beam_search(backbone, trie, [prompt], 4, num_beams=4, score_rule=rule, prompt_cache=cache)
+        found, scores = beam_search(backbone, trie, [prompt], 4, num_beams=4, softmax_scope=scope, prompt_cache=cache)
         titles = [catalog.titles[item] for item in found[0].tolist()]
         assert titles == [catalog.titles[item] for item, _ in expected]
         np.testing.assert_allclose(scores[0].numpy(), [score for _, score in expected], atol=2e-3)

@@ -35,8 +35,8 @@ def test_chunks_equal_one_sort_of_all_scores(seed, scores_at_once, k, normalise)
         retrieval._SCORES_AT_ONCE = held
     expected = scores.log_softmax(dim=1) if normalise else scores
     for row in range(3):
-        open_items = [item for item in np.flatnonzero(allowed) if item not in closed[row]]
-        best = sorted(open_items, key=lambda item: -float(scores[row, item]))[:k]
+        allowed_items = [item for item in np.flatnonzero(allowed) if item not in closed[row]]
+        best = sorted(allowed_items, key=lambda item: -float(scores[row, item]))[:k]
         assert found.items[row].tolist() == best + [-1] * (k - len(best))
         np.testing.assert_allclose(found.scores[row, : len(best)], expected[row, best], atol=1e-5)
         assert (found.scores[row, len(best) :] == -torch.inf).all()

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmrec.data.interactions import Histories
-from llmrec.engines.open_items import ItemBitmap, OpenItems
+from llmrec.engines.allowed_items import AllowedItems, ItemBitmap
 from llmrec.engines.trie import TokenTrie, node_range
 from llmrec.errors import DataError, RequestError
 from llmrec.items.forms import ItemTokens, semantic_id_tokens, unique_id_tokens
@@ -50,8 +50,8 @@ def walk(trie: TokenTrie, prefix: tuple[int, ...]) -> int:
 def agree(item_tokens: ItemTokens, allowed: np.ndarray, closed: list[int]) -> None:
     """Children, open children and leaf items of every prefix equal those of the dictionary."""
     trie = TokenTrie.from_item_tokens(item_tokens)
-    rules = OpenItems(trie, 1, ItemBitmap.of(trie, allowed[None]), Histories.from_lists([closed]))
-    is_open_item = allowed & ~np.isin(np.arange(len(allowed)), closed)
+    rules = AllowedItems(trie, 1, ItemBitmap.of(trie, allowed[None]), Histories.from_lists([closed]))
+    is_allowed_item = allowed & ~np.isin(np.arange(len(allowed)), closed)
     followers, items = prefixes(item_tokens)
     assert trie.num_nodes == len(items)
     for depth in range(trie.depth + 1):
@@ -60,7 +60,7 @@ def agree(item_tokens: ItemTokens, allowed: np.ndarray, closed: list[int]) -> No
         for state, (start, end), prefix in zip(states, torch.stack(node_range(states), 1).tolist(), level, strict=True):
             assert sorted(trie.items[start:end].tolist()) == items[prefix]
             assert bool(trie.is_leaf(state, depth)) == (prefix not in followers)
-            assert bool(rules.is_open(state.view(1, 1))) == is_open_item[items[prefix]].any()
+            assert bool(rules.is_open(state.view(1, 1))) == is_allowed_item[items[prefix]].any()
             if prefix not in followers:
                 assert trie.items[start:end].tolist() == items[prefix]
         if depth == trie.depth:
@@ -72,7 +72,7 @@ def agree(item_tokens: ItemTokens, allowed: np.ndarray, closed: list[int]) -> No
             expected = sorted(followers.get(prefix, ()))
             assert tokens[row][is_child].tolist() == expected
             assert (next_states[row] >= 0).equal(is_child)
-            still_open = [token for token in expected if is_open_item[items[(*prefix, token)]].any()]
+            still_open = [token for token in expected if is_allowed_item[items[(*prefix, token)]].any()]
             assert tokens[row][is_open[row]].tolist() == still_open
 
 
@@ -161,6 +161,6 @@ def test_a_mask_of_another_shape_or_type_is_refused_in_words():
     with pytest.raises(RequestError, match="int64"):
         ItemBitmap.of(trie, np.ones((1, 3), dtype=np.int64))
     with pytest.raises(RequestError, match="for each of 2 prompts, got 3"):
-        OpenItems(trie, 2, ItemBitmap.of(trie, np.ones((3, 3), dtype=bool)), None)
+        AllowedItems(trie, 2, ItemBitmap.of(trie, np.ones((3, 3), dtype=bool)), None)
     with pytest.raises(RequestError, match="lists of closed items for each of 2 prompts, got 1"):
-        OpenItems(trie, 2, None, Histories.from_lists([[1]]))
+        AllowedItems(trie, 2, None, Histories.from_lists([[1]]))

@@ -1,4 +1,4 @@
-"""The loss of the rule `trie`: brute force over a small catalogue, and the decoder's own score."""
+"""The loss of the scope `trie`: brute force over a small catalogue, and the decoder's own score."""
 
 import numpy as np
 import pytest
@@ -73,7 +73,7 @@ def test_the_loss_of_a_batch_is_the_score_the_decoder_gives_its_answers(form, co
         rows.append({"input_ids": ids, "labels": labels})
     with torch.no_grad():
         loss = TrieLoss(tokens, trie)(backbone, *backbone.labelled_states(collate(rows)))
-    scores = score_candidates(backbone, tokens, prompts, np.array(items)[:, None], score_rule="trie", trie=trie)
+    scores = score_candidates(backbone, tokens, prompts, np.array(items)[:, None], softmax_scope="trie", trie=trie)
     assert float(loss) == pytest.approx(-float(scores.sum()), rel=1e-4)
 
 
@@ -82,7 +82,7 @@ def test_unique_ids_have_the_loss_of_the_rule_level():
     targets = torch.tensor(tokens.sequences[[2, 7, 7], 0].astype(np.int64))
     hidden = torch.randn(3, backbone.dim)
     trie = TrieLoss(tokens, TokenTrie.from_item_tokens(tokens))(backbone, hidden, targets, label_smoothing=0.1)
-    level = backbone.loss(hidden, targets, rule="level", label_smoothing=0.1)
+    level = backbone.loss(hidden, targets, scope="level", label_smoothing=0.1)
     torch.testing.assert_close(trie, level)
 
 

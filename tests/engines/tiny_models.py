@@ -94,17 +94,19 @@ def prompts_of(*lengths: int, seed: int = 0) -> list[np.ndarray]:
 
 
 @torch.no_grad()
-def brute_force(backbone: Backbone, item_tokens: ItemTokens, prompt: np.ndarray, rule: str = "full") -> np.ndarray:
+def brute_force(
+    backbone: Backbone, item_tokens: ItemTokens, prompt: np.ndarray, scope: str = "vocabulary"
+) -> np.ndarray:
     """Log-likelihood of every item, one plain forward an item without cache or mask: float64 (N,)."""
     scores = []
     for item in range(item_tokens.num_items):
         answer = torch.from_numpy(item_tokens[item].astype(np.int64))
         ids = torch.cat([torch.from_numpy(prompt), answer])[None]
         hidden = backbone.hidden_states(ids)[0, len(prompt) - 1 : -1]  # (L, D)
-        if rule == "trie":
+        if scope == "trie":
             scores.append(_trie_score(backbone, item_tokens, item, hidden))
             continue
-        if rule == "full":
+        if scope == "vocabulary":
             log_probs = backbone.logits(hidden).log_softmax(-1)
             scores.append(float(log_probs.gather(1, answer[:, None]).double().sum()))
             continue

@@ -25,7 +25,7 @@ def test_a_film_is_asked_about_with_what_the_catalog_says(films):
     assert found[0] == "Heat (1995), action, crime" and found[4] == "Duck Soup"
 
 
-def test_details_are_all_other_fields_but_ids_and_pictures():
+def test_details_are_all_other_fields_but_ids_and_images():
     data = film_data(
         [{"title": "Heat", "year": "1995", "image": "a.jpg", "movielens_id": "7", "tags": ["x", "y"], "plot": None}]
     )

@@ -22,10 +22,15 @@ def many_films(number: int = 40):
 
 def test_every_item_gets_its_text_and_equal_items_are_asked_about_once(films, tmp_path):
     with ChatServer(good_text) as server:
-        knowledge = enrichment(films, server, tmp_path).run()
-    assert len(server.bodies) == 4 and knowledge.texts[1] == knowledge.texts[3]
-    assert None not in knowledge.texts and set(knowledge.statuses) == {"ok"}
-    assert knowledge.card["counts"] == {"asked_about": 5, "different_questions": 4, "retried": 0, "statuses": {"ok": 5}}
+        generated_texts = enrichment(films, server, tmp_path).run()
+    assert len(server.bodies) == 4 and generated_texts.texts[1] == generated_texts.texts[3]
+    assert None not in generated_texts.texts and set(generated_texts.statuses) == {"ok"}
+    assert generated_texts.card["counts"] == {
+        "asked_about": 5,
+        "different_questions": 4,
+        "retried": 0,
+        "statuses": {"ok": 5},
+    }
 
 
 def test_a_second_run_asks_nothing_and_gives_the_same(films, tmp_path):
@@ -61,8 +66,8 @@ def test_bad_texts_are_asked_for_again_with_other_seeds_and_the_first_good_one_i
     seeds: list[int] = []
     with ChatServer(slow_learner) as server:
         one = enrichment(films, server, tmp_path, retries=2)
-        knowledge = one.run()
-    assert knowledge.statuses[0] == "ok" and one.tally.retried == 1 and len(set(seeds)) == 2
+        generated_texts = one.run()
+    assert generated_texts.statuses[0] == "ok" and one.tally.retried == 1 and len(set(seeds)) == 2
     assert len(server.bodies) == 6
 
 
@@ -79,27 +84,28 @@ def test_what_stays_bad_is_flagged_and_kept_out_unless_asked_for(films, tmp_path
         return completion(texts[name], "length" if name == "Duck" else "stop")
 
     with ChatServer(bad) as server:
-        knowledge = enrichment(films, server, tmp_path, retries=1).run()
+        generated_texts = enrichment(films, server, tmp_path, retries=1).run()
         assert (
-            knowledge.statuses == ["refusal", "empty", "looping", "empty", "cut_off"] and knowledge.texts == [None] * 5
+            generated_texts.statuses == ["refusal", "empty", "looping", "empty", "cut_off"]
+            and generated_texts.texts == [None] * 5
         )
-        assert knowledge.all_texts[0] == texts["Heat"] and len(server.bodies) == 8
+        assert generated_texts.all_texts[0] == texts["Heat"] and len(server.bodies) == 8
         kept = enrichment(films, server, tmp_path, retries=1, keep_flagged=True).run()
     assert kept.texts == [texts["Heat"], None, texts["Toy"], None, "A film with"] and len(server.bodies) == 8
 
 
 def test_the_same_words_about_different_items_are_kept_once(films, tmp_path):
     with ChatServer(lambda body, n: "A film that everybody should see.") as server:
-        knowledge = enrichment(films, server, tmp_path, retries=1).run()
-    assert knowledge.statuses == ["ok", "duplicate", "duplicate", "duplicate", "duplicate"]
+        generated_texts = enrichment(films, server, tmp_path, retries=1).run()
+    assert generated_texts.statuses == ["ok", "duplicate", "duplicate", "duplicate", "duplicate"]
     assert len(server.bodies) == 4 + 3  # three of four different questions once more
 
 
 def test_a_question_without_an_answer_is_a_failure_that_the_next_run_asks_again(films, tmp_path):
     with ChatServer(lambda body, n: Reply(400, b"bad") if "Heat" in question(body) else good_text(body)) as server:
         one = enrichment(films, server, tmp_path)
-        knowledge = one.run()
-        assert knowledge.statuses == ["failed", "ok", "ok", "ok", "ok"] and knowledge.texts[0] is None
+        generated_texts = one.run()
+        assert generated_texts.statuses == ["failed", "ok", "ok", "ok", "ok"] and generated_texts.texts[0] is None
         assert len(one.tally.failures) == 1 and "status 400" in str(one.tally.failures)
         server.answer = good_text
         assert enrichment(films, server, tmp_path).run().statuses == ["ok"] * 5 and len(server.bodies) == 5
@@ -121,8 +127,8 @@ def test_a_server_that_dies_midway_is_one_sentence_and_what_it_said_is_kept(tmp_
         assert "20 of 40 answers are kept; the same command goes on from there." in str(caught.value)
         before = len(server.bodies)
         server.answer = good_text
-        knowledge = enrichment(data, server, tmp_path).run()
-        assert len(server.bodies) - before == 20 and set(knowledge.statuses) == {"ok"}
+        generated_texts = enrichment(data, server, tmp_path).run()
+        assert len(server.bodies) - before == 20 and set(generated_texts.statuses) == {"ok"}
 
 
 def test_the_budget_of_tokens_is_never_exceeded_and_the_rest_is_not_asked(tmp_path):
@@ -133,11 +139,14 @@ def test_the_budget_of_tokens_is_never_exceeded_and_the_rest_is_not_asked(tmp_pa
 
     with ChatServer(honest) as server:
         one = enrichment(data, server, tmp_path, max_tokens=6_000)
-        knowledge = one.run()
+        generated_texts = one.run()
         asked = len(server.bodies)
         assert 0 < asked < 40 and len(one.tally.unasked) == 40 - asked
         assert one.tally.prompt_tokens + one.tally.new_tokens <= 6_000
-        assert knowledge.statuses.count(None) == 40 - asked and knowledge.card["counts"]["asked_about"] == asked
+        assert (
+            generated_texts.statuses.count(None) == 40 - asked
+            and generated_texts.card["counts"]["asked_about"] == asked
+        )
         assert set(enrichment(data, server, tmp_path).run().statuses) == {"ok"} and len(server.bodies) == 40
 
 
@@ -158,21 +167,21 @@ def test_a_prompt_longer_than_the_model_reads_is_not_asked(films, tmp_path, tiny
     provider = TransformersProvider(tiny_chat_model, dtype="float32")
     provider.max_tokens = 300
     rows = [{"title": "short"}, {"title": "a long title " * 30}]
-    knowledge = enrich(
+    generated_texts = enrich(
         film_data(rows),
         EnrichSettings(model="m", max_new_tokens=4, retries=0),
         provider,
         cache_path=tmp_path / "a.sqlite",
     )
-    assert knowledge.statuses[1] == "too_long" and knowledge.statuses[0] not in (None, "too_long", "failed")
+    assert generated_texts.statuses[1] == "too_long" and generated_texts.statuses[0] not in (None, "too_long", "failed")
 
 
 def test_profiles_of_users_are_written_for_these_very_events(films, tmp_path):
     with ChatServer(good_text) as server:
-        knowledge = enrichment(films, server, tmp_path, about="users", prompt=None).run()
-    assert knowledge.statuses == ["ok", "ok", None]
-    assert knowledge.card["split"] == {"policy": "leave_one_out", "fit": "train"}
-    assert knowledge.card["content_hash"] == films.content_hash()
+        generated_texts = enrichment(films, server, tmp_path, about="users", prompt=None).run()
+    assert generated_texts.statuses == ["ok", "ok", None]
+    assert generated_texts.card["split"] == {"policy": "leave_one_out", "fit": "train"}
+    assert generated_texts.card["content_hash"] == films.content_hash()
 
 
 @pytest.mark.parametrize("opening", ["<think>\n", ""])
@@ -186,8 +195,8 @@ def test_a_model_that_was_still_thinking_is_asked_again_with_more_tokens(films, 
 
     with ChatServer(reasoning) as server:
         run = enrichment(films, server, tmp_path, max_new_tokens=64)
-        knowledge = run.run()
-    assert set(knowledge.statuses) == {"ok"} and not any("Okay" in text for text in knowledge.texts)
+        generated_texts = run.run()
+    assert set(generated_texts.statuses) == {"ok"} and not any("Okay" in text for text in generated_texts.texts)
     asked = [(body["max_tokens"], body["temperature"]) for body in server.bodies if "Heat" in question(body)]
     assert asked == [(64, 0.0), (256, 0.0)]
     assert len(run.tally.cut_in_thought) == 1 and run.tally.most_new_tokens == 256

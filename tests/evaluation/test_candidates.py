@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 
 from llmrec import metrics
-from llmrec.data.click_rows import ClickRows
+from llmrec.data.click_examples import ClickExamples
 from llmrec.data.interactions import Histories
-from llmrec.data.splits import Cases
+from llmrec.data.splits import Instances
 from llmrec.errors import ConfigError
 from llmrec.evaluation.candidates import hit_among, sampled_candidates
-from llmrec.evaluation.clicks import click_report
+from llmrec.evaluation.clicks import ctr_report
 from llmrec.recommenders.requests import DenseRecommender
 
-CASES = Cases(np.arange(40, dtype=np.int32), Histories.from_lists([[1, 2]] * 40), np.full(40, 3, np.int32), None)
+CASES = Instances(np.arange(40, dtype=np.int32), Histories.from_lists([[1, 2]] * 40), np.full(40, 3, np.int32), None)
 
 
 class Fixed(DenseRecommender):
@@ -38,14 +38,14 @@ def test_candidates_are_the_target_and_items_the_user_has_not_had():
 
 def test_hits_are_counted_by_hand():
     best = [0, 0, 0, 9, 1, 1, 1, 1, 1, 1]
-    assert hit_among(Fixed(best), CASES, 5, max_cases=40, seed=0)["hit@1"] == 1.0
-    assert hit_among(Fixed([-score for score in best]), CASES, 5, max_cases=40, seed=0)["hit@1"] == 0.0
-    equal = hit_among(Fixed(np.zeros(10)), CASES, 5, max_cases=7, seed=0)
+    assert hit_among(Fixed(best), CASES, 5, max_instances=40, seed=0)["hit@1"] == 1.0
+    assert hit_among(Fixed([-score for score in best]), CASES, 5, max_instances=40, seed=0)["hit@1"] == 0.0
+    equal = hit_among(Fixed(np.zeros(10)), CASES, 5, max_instances=7, seed=0)
     assert (equal["cases"], equal["hit@1"]) == (7, pytest.approx(1 / 5))
 
 
 def test_no_cases_have_no_hit_ratio():
-    found = hit_among(Fixed(np.zeros(10)), CASES, 5, max_cases=0, seed=0)
+    found = hit_among(Fixed(np.zeros(10)), CASES, 5, max_instances=0, seed=0)
     assert found == {"cases": 0, "left_out": 0, "candidates": 5, "hit@1": None, "low": None, "high": None}
 
 
@@ -59,8 +59,8 @@ def test_a_list_longer_than_what_is_left_is_refused():
 
 def test_a_user_who_has_had_nearly_everything_is_left_out_and_counted():
     histories = Histories.from_lists([[1, 2], [0, 1, 2, 4, 5, 6, 7, 8], [1]])
-    cases = Cases(np.arange(3, dtype=np.int32), histories, np.full(3, 3, np.int32), None)
-    found = hit_among(Fixed([0, 0, 0, 9, 0, 0, 0, 0, 0, 0]), cases, 5, max_cases=3, seed=0)
+    instances = Instances(np.arange(3, dtype=np.int32), histories, np.full(3, 3, np.int32), None)
+    found = hit_among(Fixed([0, 0, 0, 9, 0, 0, 0, 0, 0, 0]), instances, 5, max_instances=3, seed=0)
     assert (found["cases"], found["left_out"], found["hit@1"]) == (2, 1, 1.0)
 
 
@@ -68,9 +68,9 @@ def test_click_figures_lie_in_their_intervals():
     rng = np.random.default_rng(0)
     labels, users = rng.random(200) < 0.5, np.repeat(np.arange(20, dtype=np.int32), 10)
     zeros = np.zeros(200, np.int32)
-    rows = ClickRows(users, zeros, labels, zeros[:, None], zeros, zeros, None)
+    rows = ClickExamples(users, zeros, labels, zeros[:, None], zeros, zeros, None)
     scores = labels + rng.normal(size=200)
-    found = click_report(rows, scores)
+    found = ctr_report(rows, scores)
     assert found["auc"]["value"] == metrics.auc(labels, scores)
     for figure in found.values():
         assert figure["low"] < figure["value"] < figure["high"]
@@ -78,7 +78,7 @@ def test_click_figures_lie_in_their_intervals():
 
 def test_a_gauc_that_does_not_exist_is_none():
     zeros, labels = np.zeros(4, np.int32), np.array([True, False, True, False])
-    rows = ClickRows(np.arange(4, dtype=np.int32), zeros, labels, zeros[:, None], zeros, zeros, None)
-    found = click_report(rows, np.array([0.9, 0.1, 0.8, 0.2]))
+    rows = ClickExamples(np.arange(4, dtype=np.int32), zeros, labels, zeros[:, None], zeros, zeros, None)
+    found = ctr_report(rows, np.array([0.9, 0.1, 0.8, 0.2]))
     assert found["auc"]["value"] == 1.0
     assert found["gauc"] == {"value": None, "low": None, "high": None}, "no user has rows of both classes"

@@ -115,7 +115,7 @@ def test_sampled_candidates_are_ranked_by_any_recommender_and_a_constant_one_get
     markov = fit_baseline("markov", split, task.fit)
     dense, listed = evaluate(markov, data, task), evaluate(ListsOf(markov), data, task)
     assert dense.metrics == listed.metrics and dense.num_unreachable == 0
-    assert dense.metrics["hit@1"]["value"] == hit_among(markov, split.test, 8, max_cases=200, seed=0)["hit@1"]
+    assert dense.metrics["hit@1"]["value"] == hit_among(markov, split.test, 8, max_instances=200, seed=0)["hit@1"]
     assert "7 items sampled" in dense.protocol["candidates"]
 
 
@@ -159,7 +159,7 @@ def test_the_result_is_one_json_object_with_protocol_and_metrics(data):
 def test_only_the_first_cases_are_asked_when_told_so_and_the_protocol_says_it(data):
     task = load_task("leave_one_out")
     markov = fit_baseline("markov", task.split.make(data.interactions), "train")
-    some, everyone = (evaluate(markov, data, task, max_cases=n) for n in (30, None))
+    some, everyone = (evaluate(markov, data, task, max_instances=n) for n in (30, None))
     assert some.protocol["num_users"] == 30
     assert np.array_equal(some.per_user["ndcg@10"], everyone.per_user["ndcg@10"][:30])
 

@@ -13,7 +13,7 @@ from llmrec.evaluation.validation import ranking_validation
 from llmrec.recommenders.baselines import Markov
 
 
-def watched(rows, task):
+def monitored(rows, task):
     histories = Histories.from_lists(rows)
     catalog = Catalog.from_rows([{"item_id": f"i{item}", "title": f"Title {item}"} for item in range(12)])
     events = Interactions(histories.indptr, histories.items, 12)
@@ -24,10 +24,10 @@ def watched(rows, task):
 
 def test_validation_targets_that_lie_in_the_history_are_counted(capsys):
     rows = [[0, 1, 2, 3, 4], [4, 5, 6, 4, 7], [1, 2, 3, 4, 5]]
-    rank_validation, num_cases = watched(rows, load_task("leave_one_out"))
-    assert num_cases == 3 and set(rank_validation()) == {"recall@10", "ndcg@10"}
+    rank_validation, num_instances = monitored(rows, load_task("leave_one_out"))
+    assert num_instances == 3 and set(rank_validation()) == {"recall@10", "ndcg@10"}
     assert "note: 1 of 3 validation targets lie in the user's own history" in capsys.readouterr().err
-    watched(rows, load_task("leave_one_out_unfiltered"))
+    monitored(rows, load_task("leave_one_out_unfiltered"))
     assert capsys.readouterr().err == ""
 
 
@@ -35,5 +35,5 @@ def test_a_training_that_could_tell_no_checkpoint_from_another_is_refused():
     rows = [np.repeat([user % 12, (user + 1) % 12], 2).tolist() for user in range(20)]
     rows = [[*row, row[-1]] for row in rows]
     with pytest.raises(ConfigError, match=r"20 of 20 validation targets .* leave_one_out_unfiltered"):
-        watched(rows, load_task("leave_one_out"))
-    assert watched(rows, load_task("leave_one_out_unfiltered"))[1] == 20
+        monitored(rows, load_task("leave_one_out"))
+    assert monitored(rows, load_task("leave_one_out_unfiltered"))[1] == 20

@@ -92,7 +92,7 @@ def movielens_files(release):
     return {"ml/movies.csv": films, "ml/ratings.csv": rows}
 
 
-def click_table():
+def ctr_table():
     columns = {"user": pa.array([0, 1, 2], pa.int32()), "item": pa.array([3, 0, 5], pa.int32())}
     columns |= {"label": [True, False, True], "history": pa.array([[1], [2, 3], []], pa.list_(pa.int32()))}
     return columns | {"time": [5, 6, 7]}
@@ -120,7 +120,7 @@ def files():
     for release in ("100k", "1m", "latest"):
         found += [(kind, "x.zip", archive(movielens_files(release))) for kind in ("items", "events")]
     found += [("features", "x.npy", npy(VECTORS)), ("features", "x.safetensors", save_tensors({"vectors": VECTORS}))]
-    found += [("features", "x.parquet", parquet(lists)), ("clicks", "train.parquet", parquet(click_table()))]
+    found += [("features", "x.parquet", parquet(lists)), ("clicks", "train.parquet", parquet(ctr_table()))]
     return found
 
 

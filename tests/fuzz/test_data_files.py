@@ -21,7 +21,7 @@ from llmrec.data.readers import read_items
 from llmrec.data.title_search import TitleSearch
 from llmrec.errors import LlmrecError
 from tests.fuzz.conftest import fuzzed
-from tests.fuzz.small_files import CATALOG, EVENTS, ITEMS, arrays, click_table, files, json_lines, parquet
+from tests.fuzz.small_files import CATALOG, EVENTS, ITEMS, arrays, ctr_table, files, json_lines, parquet
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +29,11 @@ def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fuzz")
     (folder / "sub").mkdir()
     for name in ("1.png", "sub/50.png"):
-        (folder / name).write_bytes(b"a picture")
+        (folder / name).write_bytes(b"an image")
     (folder / "items.jsonl").write_bytes(json_lines(ITEMS))
     (folder / "events.jsonl").write_bytes(json_lines(EVENTS))
     for name in ("valid", "test"):
-        (folder / f"{name}.parquet").write_bytes(parquet(click_table()))
+        (folder / f"{name}.parquet").write_bytes(parquet(ctr_table()))
     return folder
 
 

@@ -71,10 +71,10 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("yaml")
 
 
-@given(case=texts(), model=st.sampled_from(sorted(SETTINGS)), own=st.booleans())
+@given(instance=texts(), model=st.sampled_from(sorted(SETTINGS)), own=st.booleans())
 @fuzzed(0.15)
-def test_a_yaml_file_of_anybody_is_read_or_refused_in_a_sentence(folder, case, model, own):
-    kind, text = case
+def test_a_yaml_file_of_anybody_is_read_or_refused_in_a_sentence(folder, instance, model, own):
+    kind, text = instance
     path = folder / "file.yaml"
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
     with warnings.catch_warnings():
@@ -101,10 +101,10 @@ def overrides(draw) -> tuple[str, list[str]]:
     return model, asked
 
 
-@given(case=overrides(), complete=st.booleans())
+@given(instance=overrides(), complete=st.booleans())
 @fuzzed(0.15)
-def test_settings_as_anybody_types_them_are_taken_or_refused_in_a_sentence(case, complete):
-    model, asked = case
+def test_settings_as_anybody_types_them_are_taken_or_refused_in_a_sentence(instance, complete):
+    model, asked = instance
     needed = {"enrich": ["model=m", "prompt=p"], "task": ["name=n", "version=1", "metrics=[recall]", "ks=[1]"]}
     given_anyway = needed.get(model, ["data=d", "output=o"]) if complete else []
     loads_or_says_why(lambda: load_config(SETTINGS[model], None, [*given_anyway, *asked]))

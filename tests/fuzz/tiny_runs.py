@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from llmrec.backbones.adapters import add_lora, train_whole_model
+from llmrec.backbones.adapters import add_lora, train_full_model
 from llmrec.backbones.causal_lm import Backbone
 from llmrec.backbones.decoder_layers import add_layer_adapters
 from llmrec.backbones.prefix import add_prefix
@@ -22,7 +22,7 @@ from llmrec.nn.soft_tokens import SoftItemTable
 from llmrec.prompting.encoder import PromptEncoder
 from llmrec.prompting.templates import load_prompt
 from llmrec.recommenders.artifact import save_artifact
-from llmrec.recommenders.item_writing import SOFT, SOFT_PROMPT, item_mentions, item_tokens_for, soft_prompt_ids
+from llmrec.recommenders.item_writing import SOFT, SOFT_PROMPT, item_prompt_sequences, item_tokens_for, soft_prompt_ids
 from llmrec.recommenders.language_model import LanguageModel
 from llmrec.recommenders.vector_artifact import soft_tokens
 from tests.tiny import tiny_backbone
@@ -44,12 +44,12 @@ def _make_run(form: str, checkpoint: Path, run: Path) -> Path:
     backbone, catalog = load_backbone(str(checkpoint)), Catalog.from_rows(CATALOG)
     codes = _codes() if form == "semantic_id" else None
     tokens = item_tokens_for(form, backbone, catalog, codes, max_title_tokens=16)
-    mentions = ("soft",) if form == "soft" else ()
+    prompt_sequences = ("soft",) if form == "soft" else ()
     if form == "soft":
         backbone.add_vectors(SOFT, _soft_tokens(backbone))
     _add_table(tokens, backbone)
     if form == "text":
-        train_whole_model(backbone)
+        train_full_model(backbone)
     if form == "unique_id":
         add_lora(backbone, rank=2, alpha=4.0, dropout=0.0)
         backbone.add_vectors(SOFT_PROMPT, SoftPrompt(3, backbone.dim, norm=1.0))
@@ -62,9 +62,11 @@ def _make_run(form: str, checkpoint: Path, run: Path) -> Path:
     encoder = PromptEncoder(
         load_prompt("next_item/instruction" if form == "semantic_id" else "next_item/bare"), backbone.tokenizer, tokens, catalog,
         max_history=5, history_step=1, max_tokens=200, soft_prompt=soft_prompt_ids(backbone),
-        mentions=item_mentions(mentions, tokens, backbone, catalog, max_title_tokens=16),
+        prompt_sequences=item_prompt_sequences(prompt_sequences, tokens, backbone, catalog, max_title_tokens=16),
     )  # fmt: skip
-    made = LanguageModel(backbone, tokens, encoder, catalog, "full" if form == "text" else "level", mentions)
+    made = LanguageModel(
+        backbone, tokens, encoder, catalog, "vocabulary" if form == "text" else "level", prompt_sequences
+    )
     save_artifact(run, made, semantic_ids=codes, max_title_tokens=16, protocol={"data": "none", "seed": 0})
     return run.parent
 

@@ -14,7 +14,7 @@ from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Histories
 from llmrec.items.forms import semantic_id_tokens
 from llmrec.items.semantic_ids import SemanticIDs
-from llmrec.prompting.alignment import TASKS, AlignmentTexts, alignment_rows
+from llmrec.prompting.alignment import TASKS, AlignmentTexts, alignment_examples
 from llmrec.prompting.collators import NO_TARGET
 from llmrec.prompting.encoder import PromptEncoder
 from llmrec.prompting.templates import list_prompts, load_prompt
@@ -37,7 +37,7 @@ def test_the_shipped_prompt_makes_the_row_it_made(smollm2_tokenizer, name):
     like = PromptEncoder(
         load_prompt("next_item/bare"), smollm2_tokenizer, ITEM_TOKENS, CATALOG, max_history=10, max_tokens=300
     )
-    rows = alignment_rows(name, TEXTS, Histories.from_lists([[0, 2, 1, 3]]), CATALOG, like, max_answer_tokens=20)
+    rows = alignment_examples(name, TEXTS, Histories.from_lists([[0, 2, 1, 3]]), CATALOG, like, max_answer_tokens=20)
     row = rows[len(rows) - 1]
     ids = row["input_ids"].tolist()
     start = int(np.argmax(row["labels"] != NO_TARGET))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from llmrec.items.forms import joined, soft_mentions
+from llmrec.items.forms import joined, soft_sequences
 from llmrec.prompting.encoder import PromptEncoder
 from llmrec.prompting.templates import list_prompts, load_prompt
 from tests.golden.test_prompts import CATALOG, TITLES, V, item_tokens
@@ -21,9 +21,11 @@ CLICK_PROMPTS = [name for name in list_prompts() if name.startswith("click/")]
 @pytest.mark.parametrize("name", CLICK_PROMPTS)
 def test_the_shipped_prompt_renders_as_it_did(smollm2_tokenizer, name):
     prompt, titles = load_prompt(name), item_tokens("text", smollm2_tokenizer)
-    mentions = joined([titles.mentions, soft_mentions(len(TITLES), 1, V)])  # a title, then its soft token
+    prompt_sequences = joined(
+        [titles.prompt_sequences, soft_sequences(len(TITLES), 1, V)]
+    )  # a title, then its soft token
     encoder = PromptEncoder(
-        prompt, smollm2_tokenizer, titles, CATALOG, max_history=10, max_tokens=300, mentions=mentions
+        prompt, smollm2_tokenizer, titles, CATALOG, max_history=10, max_tokens=300, prompt_sequences=prompt_sequences
     )
     ids = encoder.encode([0, 2, 4], candidate=3).tolist()
     cue, liked, disliked = encoder.answer_words

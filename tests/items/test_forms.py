@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmrec.errors import ModelError
-from llmrec.items.forms import image_mentions, joined, or_else, semantic_id_tokens, text_tokens, unique_id_tokens
+from llmrec.items.forms import image_sequences, joined, or_else, semantic_id_tokens, text_tokens, unique_id_tokens
 from llmrec.items.plain_text import plain_ids
 from llmrec.items.semantic_ids import SemanticIDs
 
@@ -15,7 +15,7 @@ def test_a_unique_id_is_one_row_of_the_item_table():
     tokens = unique_id_tokens(num_items=3, base_vocab_size=10)
     assert tokens.sequences.tolist() == [[10], [11], [12]]
     assert tokens.row_strings == ["<item_0>", "<item_1>", "<item_2>"]
-    assert tokens.mentions[2].tolist() == tokens[2].tolist() == [12]
+    assert tokens.prompt_sequences[2].tolist() == tokens[2].tolist() == [12]
 
 
 def test_semantic_id_tokens_are_tagged_by_level_and_never_shared_between_levels():
@@ -37,7 +37,7 @@ def test_no_title_is_a_prefix_of_another_and_equal_titles_are_equal(smollm2_toke
     eos = smollm2_tokenizer.eos_token_id
     assert [tokens[i][-1] for i in range(3)] == [eos] * 3
     assert tokens[0].tolist() == tokens[2].tolist()
-    assert tokens.mentions[0].tolist() == smollm2_tokenizer("Heat").input_ids
+    assert tokens.prompt_sequences[0].tolist() == smollm2_tokenizer("Heat").input_ids
 
 
 def test_a_million_characters_are_cut_to_the_token_limit_with_one_warning(smollm2_tokenizer):
@@ -48,7 +48,7 @@ def test_a_million_characters_are_cut_to_the_token_limit_with_one_warning(smollm
 
 def test_empty_titles_fall_back_to_the_item_id_and_line_breaks_become_spaces(smollm2_tokenizer):
     tokens = text_tokens(["", "  \n", "Toy\nStory"], smollm2_tokenizer, 49152, item_ids=["B00", "B01", "B02"])
-    assert [smollm2_tokenizer.decode(tokens.mentions[i]) for i in range(3)] == ["B00", "B01", "Toy Story"]
+    assert [smollm2_tokenizer.decode(tokens.prompt_sequences[i]) for i in range(3)] == ["B00", "B01", "Toy Story"]
 
 
 @settings(deadline=None)
@@ -85,16 +85,16 @@ def test_a_tokenizer_without_eos_cannot_write_titles(smollm2_tokenizer):
         text_tokens(["Heat"], tokenizer, 49152, item_ids=["1"])
 
 
-def test_an_item_is_its_picture_tokens_between_the_models_words_for_one():
-    mentions = image_mentions(np.array([0, 3, 3, 5]), 100, opening=[7, 8], closing=[9])
-    assert [mentions[item].tolist() for item in range(3)] == [[7, 8, 100, 101, 102, 9], [], [7, 8, 103, 104, 9]]
+def test_an_item_is_its_image_tokens_between_the_models_words_for_one():
+    prompt_sequences = image_sequences(np.array([0, 3, 3, 5]), 100, opening=[7, 8], closing=[9])
+    assert [prompt_sequences[item].tolist() for item in range(3)] == [[7, 8, 100, 101, 102, 9], [], [7, 8, 103, 104, 9]]
 
 
-def test_beside_a_title_a_missing_picture_is_nothing_and_alone_it_is_the_title():
-    pictures = image_mentions(np.array([0, 2, 2]), 100, opening=[], closing=[9])
+def test_beside_a_title_a_missing_image_is_nothing_and_alone_it_is_the_title():
+    images = image_sequences(np.array([0, 2, 2]), 100, opening=[], closing=[9])
     titles = unique_id_tokens(2, 50)
-    beside = joined([titles, pictures])
+    beside = joined([titles, images])
     assert [beside[item].tolist() for item in range(2)] == [[50, 100, 101, 9], [51]]
-    alone = or_else(pictures, titles)
+    alone = or_else(images, titles)
     assert [alone[item].tolist() for item in range(2)] == [[100, 101, 9], [51]]
     assert alone.flatten(np.array([1, 0, 1])).tolist() == [51, 100, 101, 9, 51]

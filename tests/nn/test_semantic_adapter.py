@@ -10,7 +10,7 @@ from llmrec.nn.semantic_adapter import SemanticAdapter
 KINDS = ("linear", "mlp", "qformer", "moe")
 DIMS = {"text": 24, "image": 40, "my.own matrix": 7}  # a name that no module may have
 B, D, N_Q = 12, 32, 3
-ABSENT, EMPTY = 4, 7  # item 4 has no picture, item 7 nothing
+ABSENT, EMPTY = 4, 7  # item 4 has no image, item 7 nothing
 
 
 def made(kind: str, **settings) -> SemanticAdapter:

@@ -42,7 +42,7 @@ def test_the_kept_table_equals_the_adapter_and_follows_its_weights(soft):
         assert torch.allclose(soft.rows(places), trained, rtol=1e-4)
 
 
-def test_another_picture_changes_that_item_and_no_other(soft):
+def test_another_image_changes_that_item_and_no_other(soft):
     soft.eval()
     with torch.no_grad():
         before = soft.table().clone()

@@ -38,19 +38,19 @@ def test_sources_are_numbered_one_behind_the_other():
     tokens = VectorTokens()
     tokens.add("soft", Numbered(3, 0.0))
     assert tokens.rows(torch.tensor([2, 0]))[:, 0].tolist() == [2, 0]
-    tokens.add("picture", Numbered(2, 100.0))
-    assert (tokens.num_tokens, tokens.start("soft"), tokens.start("picture")) == (5, 0, 3)
+    tokens.add("image", Numbered(2, 100.0))
+    assert (tokens.num_tokens, tokens.start("soft"), tokens.start("image")) == (5, 0, 3)
     rows = tokens.rows(torch.tensor([4, 0, 3, 2, 4]))
     assert rows[:, 0].tolist() == [101, 0, 100, 2, 101]
     rows.sum().backward()
-    assert tokens["picture"].vectors.grad[:, 0].tolist() == [1, 2]
+    assert tokens["image"].vectors.grad[:, 0].tolist() == [1, 2]
 
 
 def test_trained_sources_that_a_batch_does_not_read_are_named():
     tokens = VectorTokens()
-    for name in ("soft", "picture", "prompt"):
+    for name in ("soft", "image", "prompt"):
         tokens.add(name, Numbered(2, 0.0))
-    tokens["picture"].requires_grad_(False)
+    tokens["image"].requires_grad_(False)
     assert tokens.unread(torch.tensor([5, 5])).tolist() == [0]
     assert tokens.unread(torch.tensor([], dtype=torch.int64)).tolist() == [0, 4]
     assert tokens.unread(torch.tensor([0, 4])).tolist() == []

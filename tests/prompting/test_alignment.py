@@ -8,10 +8,10 @@ from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Histories, Interactions
 from llmrec.data.splits import leave_one_out
 from llmrec.errors import ConfigError, DataError, ModelError
-from llmrec.items.forms import joined, semantic_id_tokens, soft_mentions, text_tokens
+from llmrec.items.forms import joined, semantic_id_tokens, soft_sequences, text_tokens
 from llmrec.items.semantic_ids import SemanticIDs
-from llmrec.prompting.alignment import TASKS, AlignmentTexts, alignment_rows, describe_items
-from llmrec.prompting.collators import NO_TARGET, AnswerRows, Collator
+from llmrec.prompting.alignment import TASKS, AlignmentTexts, alignment_examples, describe_items
+from llmrec.prompting.collators import NO_TARGET, Collator, LastItemExamples
 from llmrec.prompting.encoder import PromptEncoder
 from llmrec.prompting.packing import PackingCollator
 from llmrec.prompting.templates import load_prompt
@@ -34,14 +34,14 @@ TEXTS = AlignmentTexts(
 
 
 def rows_of(
-    name, tokenizer, *, texts=TEXTS, histories=HISTORIES, catalog=CATALOG, item_tokens=ITEM_TOKENS, mentions=None,
+    name, tokenizer, *, texts=TEXTS, histories=HISTORIES, catalog=CATALOG, item_tokens=ITEM_TOKENS, prompt_sequences=None,
     soft_prompt=None, max_history=3, max_tokens=200, max_answer_tokens=16,
 ):  # fmt: skip
     like = PromptEncoder(
         load_prompt("next_item/bare"), tokenizer, item_tokens, catalog,
-        max_history=max_history, max_tokens=max_tokens, mentions=mentions, soft_prompt=soft_prompt,
+        max_history=max_history, max_tokens=max_tokens, prompt_sequences=prompt_sequences, soft_prompt=soft_prompt,
     )  # fmt: skip
-    return alignment_rows(name, texts, histories, catalog, like, max_answer_tokens=max_answer_tokens)
+    return alignment_examples(name, texts, histories, catalog, like, max_answer_tokens=max_answer_tokens)
 
 
 def read(row, tokenizer) -> tuple[str, str]:
@@ -84,8 +84,8 @@ def test_a_row_shows_what_its_task_says_and_answers_what_it_says(
 
 
 def test_the_cases_above_are_all_tasks():
-    cases = test_a_row_shows_what_its_task_says_and_answers_what_it_says.pytestmark[0].args[1]
-    assert [case[0] for case in cases] == list(TASKS)
+    instances = test_a_row_shows_what_its_task_says_and_answers_what_it_says.pytestmark[0].args[1]
+    assert [instance[0] for instance in instances] == list(TASKS)
 
 
 @pytest.mark.parametrize(
@@ -123,10 +123,8 @@ def test_texts_that_spell_markup_or_item_tokens_are_plain_words(smollm2_tokenize
         assert ends == ([] if task.answer == "item" else [len(ids) - 1])
         texts_shown = smollm2_tokenizer.decode([i for i in ids[: len(ids) - len(ends)] if i < V])
         assert hostile in texts_shown
-        mentioned = sum(i >= V for i in ids)
-        assert mentioned % 2 == 0 and mentioned <= 2 * (
-            3 + 1
-        )  # whole items of two codes: the history's and the answer's
+        prompted = sum(i >= V for i in ids)
+        assert prompted % 2 == 0 and prompted <= 2 * (3 + 1)  # whole items of two codes: the history's and the answer's
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -147,7 +145,7 @@ def test_rows_of_events_are_those_of_answer_rows(smollm2_tokenizer, name):
     encoder = PromptEncoder(
         load_prompt(f"align/{name}"), smollm2_tokenizer, ITEM_TOKENS, CATALOG, max_history=3, max_tokens=200
     )
-    expected, found = AnswerRows(encoder, HISTORIES), rows_of(name, smollm2_tokenizer)
+    expected, found = LastItemExamples(encoder, HISTORIES), rows_of(name, smollm2_tokenizer)
     assert found.users.tolist() == expected.users.tolist()
     for ours, theirs in zip(found, expected, strict=True):
         assert ours["input_ids"].tolist() == theirs["input_ids"].tolist()
@@ -204,8 +202,8 @@ def test_words_and_items_of_one_batch_have_the_same_loss_padded_and_packed():
     def loss(batch) -> float:
         hidden, targets = backbone.labelled_states(batch)
         is_word = targets < 300
-        words = backbone.loss(hidden[is_word], targets[is_word], rule="full")
-        return float(words + backbone.loss(hidden[~is_word], targets[~is_word], rule="level"))
+        words = backbone.loss(hidden[is_word], targets[is_word], scope="vocabulary")
+        return float(words + backbone.loss(hidden[~is_word], targets[~is_word], scope="level"))
 
     alone = sum(loss(Collator(0)([row])) for row in rows)
     assert loss(Collator(0)(rows)) == pytest.approx(alone, rel=1e-5)
@@ -240,15 +238,15 @@ def test_items_that_are_their_words_already_have_nothing_to_align(smollm2_tokeni
 
 def test_items_are_mentioned_as_the_next_item_prompts_mention_them(smollm2_tokenizer):
     """Soft tokens stand where the item does; a mention in words is no question for its title."""
-    soft = soft_mentions(6, 2, first_id=V + ITEM_TOKENS.num_rows)
-    prompt = rows_of("history_to_title", smollm2_tokenizer, mentions=soft)[1]["input_ids"]
+    soft = soft_sequences(6, 2, first_id=V + ITEM_TOKENS.num_rows)
+    prompt = rows_of("history_to_title", smollm2_tokenizer, prompt_sequences=soft)[1]["input_ids"]
     assert [i for i in prompt.tolist() if i >= V] == [*soft[0], *soft[2]]
-    answered = rows_of("query_to_item", smollm2_tokenizer, mentions=soft)[0]["input_ids"]
+    answered = rows_of("query_to_item", smollm2_tokenizer, prompt_sequences=soft)[0]["input_ids"]
     assert answered[-2:].tolist() == ITEM_TOKENS[3].tolist()
-    words = text_tokens(TITLES, smollm2_tokenizer, V, item_ids=CATALOG.item_ids).mentions
+    words = text_tokens(TITLES, smollm2_tokenizer, V, item_ids=CATALOG.item_ids).prompt_sequences
     with pytest.raises(ConfigError, match="prompts mention items by their titles"):
-        rows_of("item_to_title", smollm2_tokenizer, mentions=joined([words, soft]))
-    assert len(rows_of("title_to_item", smollm2_tokenizer, mentions=joined([words, soft]))) == 5
+        rows_of("item_to_title", smollm2_tokenizer, prompt_sequences=joined([words, soft]))
+    assert len(rows_of("title_to_item", smollm2_tokenizer, prompt_sequences=joined([words, soft]))) == 5
 
 
 def test_a_soft_prompt_stands_before_alignment_prompts_too(smollm2_tokenizer):

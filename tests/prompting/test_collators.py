@@ -10,7 +10,7 @@ from llmrec.data.interactions import Histories
 from llmrec.errors import ConfigError
 from llmrec.items.forms import ItemTokens, semantic_id_tokens, text_tokens, unique_id_tokens
 from llmrec.items.semantic_ids import SemanticIDs
-from llmrec.prompting.collators import NO_TARGET, AnswerRows, Collator, DenseRows
+from llmrec.prompting.collators import NO_TARGET, AllPositionExamples, Collator, LastItemExamples
 from llmrec.prompting.encoder import PromptEncoder
 from llmrec.prompting.templates import list_prompts, load_prompt
 
@@ -44,7 +44,7 @@ histories_strategy = st.lists(st.lists(st.integers(0, NUM_ITEMS - 1), max_size=3
 
 
 def test_a_short_history_is_one_dense_row_with_every_item_a_target(smollm2_tokenizer, forms):
-    rows = DenseRows(encoder_of(smollm2_tokenizer, forms["semantic_id"]), Histories.from_lists([[3, 1]]))
+    rows = AllPositionExamples(encoder_of(smollm2_tokenizer, forms["semantic_id"]), Histories.from_lists([[3, 1]]))
     tokens = forms["semantic_id"].flatten(np.array([3, 1])).tolist()
     assert len(rows) == 1
     assert rows[0]["input_ids"].tolist() == [smollm2_tokenizer.bos_token_id, *tokens]
@@ -58,7 +58,7 @@ def test_a_short_history_is_one_dense_row_with_every_item_a_target(smollm2_token
 def test_dense_windows_make_every_event_a_target_once(smollm2_tokenizer, forms, lists, form, max_history, max_tokens):
     item_tokens = forms[form]
     encoder = encoder_of(smollm2_tokenizer, item_tokens, max_history=max_history, max_tokens=max_tokens)
-    rows = DenseRows(encoder, Histories.from_lists(lists))
+    rows = AllPositionExamples(encoder, Histories.from_lists(lists))
     targets = [[] for _ in lists]
     for (user, _, first_target, end), row in zip(rows.windows, rows, strict=True):
         targets[user] += range(first_target, end)
@@ -76,7 +76,7 @@ def test_a_request_reads_the_tokens_training_read_before_the_last_target(
     smollm2_tokenizer, forms, lists, form, max_history, max_tokens
 ):
     encoder = encoder_of(smollm2_tokenizer, forms[form], max_history=max_history, max_tokens=max_tokens)
-    rows = DenseRows(encoder, Histories.from_lists(lists))
+    rows = AllPositionExamples(encoder, Histories.from_lists(lists))
     for (user, _, _, end), row in zip(rows.windows, rows, strict=True):
         target = forms[form][lists[user][end - 1]].tolist()
         request = encoder.encode(lists[user][: end - 1]).tolist()
@@ -88,8 +88,8 @@ def test_a_request_reads_the_tokens_training_read_before_the_last_target(
 def test_an_answer_row_is_the_request_and_then_the_target(smollm2_tokenizer, forms, prompt, form):
     encoder = encoder_of(smollm2_tokenizer, forms[form], prompt, max_tokens=160)
     history = [1, 9, 4, 4, 30, 8, 11, 2, 39, 17]
-    cases = AnswerRows(encoder, Histories.from_lists([history, []]), targets=[5, 7])
-    for row, events, target in zip(cases, [history, []], [5, 7], strict=True):
+    instances = LastItemExamples(encoder, Histories.from_lists([history, []]), targets=[5, 7])
+    for row, events, target in zip(instances, [history, []], [5, 7], strict=True):
         answer = forms[form][target].tolist()
         assert row["input_ids"].tolist() == encoder.encode(events).tolist() + answer
         assert labelled(row) == answer
@@ -98,7 +98,7 @@ def test_an_answer_row_is_the_request_and_then_the_target(smollm2_tokenizer, for
 
 def test_without_targets_every_event_after_the_first_is_one(smollm2_tokenizer, forms):
     encoder = encoder_of(smollm2_tokenizer, forms["unique_id"])
-    rows = AnswerRows(encoder, Histories.from_lists([[], [1, 2, 3], [4], [5, 6]]))
+    rows = LastItemExamples(encoder, Histories.from_lists([[], [1, 2, 3], [4], [5, 6]]))
     assert [[i - V for i in row["input_ids"][1:]] for row in rows] == [[1, 2], [1, 2, 3], [5, 6]]
     assert [labelled(row) for row in rows] == [[V + 2], [V + 3], [V + 6]]
 
@@ -113,7 +113,7 @@ def test_the_history_is_cut_from_its_old_end_and_never_inside_an_item(smollm2_to
     assert 1 <= kept < 30
     assert len(rendered.input_ids) + item_tokens.max_length <= 140
     for item, (start, end) in zip(history[-kept:], rendered.item_spans, strict=True):
-        whole = item_tokens[item] if encoder.prompt.kind == "bare" else item_tokens.mentions[item]
+        whole = item_tokens[item] if encoder.prompt.kind == "bare" else item_tokens.prompt_sequences[item]
         assert rendered.input_ids[start:end].tolist() == whole.tolist()
     one_more = PromptEncoder(
         encoder.prompt, smollm2_tokenizer, item_tokens, CATALOG, max_history=kept + 1, max_tokens=4000
@@ -142,7 +142,7 @@ def test_limits_that_hold_no_item_are_refused(smollm2_tokenizer, forms):
 
 def test_dense_training_needs_a_bare_prompt(smollm2_tokenizer, forms):
     with pytest.raises(ConfigError, match="needs a bare prompt"):
-        DenseRows(encoder_of(smollm2_tokenizer, forms["text"], "next_item/chat"), Histories.from_lists([[1]]))
+        AllPositionExamples(encoder_of(smollm2_tokenizer, forms["text"], "next_item/chat"), Histories.from_lists([[1]]))
 
 
 def test_batches_are_padded_on_the_right():

@@ -13,7 +13,7 @@ from llmrec.data.interactions import Histories
 from llmrec.errors import ConfigError
 from llmrec.items.forms import ItemTokens, semantic_id_tokens, text_tokens
 from llmrec.items.semantic_ids import SemanticIDs
-from llmrec.prompting.collators import AnswerRows, DenseRows
+from llmrec.prompting.collators import AllPositionExamples, LastItemExamples
 from llmrec.prompting.encoder import PromptEncoder
 from llmrec.prompting.packing import MIN_SHARED, place_rows
 from llmrec.prompting.templates import load_prompt
@@ -124,7 +124,7 @@ def test_a_dense_row_is_the_prompt_of_serving_and_every_event_a_target_once(
     encoder = encoder_of(
         smollm2_tokenizer, titles, max_history=max(one, other), max_tokens=max_tokens, step=min(one, other)
     )
-    rows, targets = DenseRows(encoder, Histories.from_lists(lists)), [[] for _ in lists]
+    rows, targets = AllPositionExamples(encoder, Histories.from_lists(lists)), [[] for _ in lists]
     for (user, _, first_target, end), row in zip(rows.windows, rows, strict=True):
         targets[user] += range(first_target, end)
         target = titles[lists[user][end - 1]].tolist()
@@ -137,7 +137,7 @@ def test_answer_rows_are_the_prompts_of_serving_and_pack_into_fewer_tokens(smoll
     history, packed = np.random.default_rng(0).permutation(NUM_ITEMS)[:40], {}
     for step in (1, 5):
         encoder = encoder_of(smollm2_tokenizer, codes, prompt, max_history=12, step=step)
-        rows = AnswerRows(encoder, Histories.from_lists([history]))
+        rows = LastItemExamples(encoder, Histories.from_lists([history]))
         for cut, row in enumerate(rows, start=1):
             expected = [*encoder.encode(history[:cut]), *codes[history[cut]]]
             assert row["input_ids"].tolist() == expected

@@ -55,27 +55,27 @@ def test_every_row_comes_as_often_as_its_source_says():
 
 
 def test_the_seed_alone_decides_the_draw_and_a_new_source_leaves_the_others_as_they_were():
-    drawn = names(Mixture(sources(a=0.3, b=0.5), seed=1))
-    assert names(Mixture(sources(a=0.3, b=0.5), seed=1)) == drawn
-    assert names(Mixture(sources(a=0.3, b=0.5), seed=2)) != drawn
+    sampled = names(Mixture(sources(a=0.3, b=0.5), seed=1))
+    assert names(Mixture(sources(a=0.3, b=0.5), seed=1)) == sampled
+    assert names(Mixture(sources(a=0.3, b=0.5), seed=2)) != sampled
     more = names(Mixture(sources(a=0.3, b=0.5, c=1), seed=1))
-    assert [name for name in more if name[0] != 2] == drawn
-    assert len(set(drawn)) == len(drawn) == 30 + 20
+    assert [name for name in more if name[0] != 2] == sampled
+    assert len(set(sampled)) == len(sampled) == 30 + 20
 
 
 def test_each_epoch_draws_other_rows_and_all_have_come_once_before_one_comes_twice():
-    mixture, drawn = Mixture(sources(a=0.25, b=1.5), seed=1), []
+    mixture, sampled = Mixture(sources(a=0.25, b=1.5), seed=1), []
     assert names(mixture) == names(Mixture(sources(a=0.25, b=1.5), seed=1))
     for epoch in range(8):
         mixture.draw(epoch)
-        drawn.append(names(mixture))
+        sampled.append(names(mixture))
         assert len(mixture) == len(mixture.lengths) == 25 + 60
         assert mixture.lengths == [len(row["input_ids"]) for row in mixture]
         assert mixture.shares() == Mixture(sources(a=0.25, b=1.5), seed=1).shares()
-    of_a = [[row for number, row in epoch if number == 0] for epoch in drawn]
+    of_a = [[row for number, row in epoch if number == 0] for epoch in sampled]
     assert sorted(chain(*of_a[:4])) == sorted(chain(*of_a[4:])) == list(range(100))
     assert len({tuple(rows) for rows in of_a}) == 8
-    twice = [sorted(row for number, row in epoch if number == 1) for epoch in drawn[:2]]
+    twice = [sorted(row for number, row in epoch if number == 1) for epoch in sampled[:2]]
     assert sorted(twice[0] + twice[1]) == sorted(list(range(40)) * 3)
 
 

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from llmrec.data.catalog import Catalog
-from llmrec.data.click_rows import PADDING, ClickRows
+from llmrec.data.click_examples import PADDING, ClickExamples
 from llmrec.errors import ConfigError
-from llmrec.items.forms import joined, soft_mentions, text_tokens
+from llmrec.items.forms import joined, soft_sequences, text_tokens
 from llmrec.prompting.answer_words import answer_words
 from llmrec.prompting.collators import NO_TARGET, Collator
 from llmrec.prompting.encoder import PromptEncoder
 from llmrec.prompting.packing import PackingCollator
-from llmrec.prompting.pointwise import ClickPromptRows
+from llmrec.prompting.pointwise import ClickPromptExamples
 from llmrec.prompting.templates import Prompt, load_prompt, read_prompt
 from tests.tiny import VOCAB, tiny_tokenizer
 
@@ -30,17 +30,23 @@ SHORT = click_prompt("{% for item in history %}{{ item }},{% endfor %}{{ candida
 
 def encoder_of(prompt=SHORT, soft=False, max_history=3, max_tokens=80):
     titles = text_tokens(TITLES, tiny_tokenizer(), VOCAB, item_ids=CATALOG.item_ids)
-    mentions = joined([titles.mentions, soft_mentions(4, 1, VOCAB)]) if soft else None
+    prompt_sequences = joined([titles.prompt_sequences, soft_sequences(4, 1, VOCAB)]) if soft else None
     return PromptEncoder(
-        prompt, tiny_tokenizer(), titles, CATALOG, max_history=max_history, max_tokens=max_tokens, mentions=mentions
+        prompt,
+        tiny_tokenizer(),
+        titles,
+        CATALOG,
+        max_history=max_history,
+        max_tokens=max_tokens,
+        prompt_sequences=prompt_sequences,
     )
 
 
-def click_rows(histories, items, labels, users):
+def click_examples(histories, items, labels, users):
     width = max(len(history) for history in histories)
     padded = np.array([[PADDING] * (width - len(history)) + history for history in histories], dtype=np.int32)
     zeros = np.zeros(len(items), np.int32)
-    return ClickRows(
+    return ClickExamples(
         np.array(users, np.int32), np.array(items, np.int32), np.array(labels), padded, zeros, zeros.copy(), None
     )
 
@@ -118,7 +124,9 @@ def test_answers_that_cannot_be_told_apart_are_refused():
 
 
 def test_a_row_is_a_prompt_and_one_answer_word_users_ascending():
-    rows = ClickPromptRows(encoder_of(), click_rows([[2], [1, 0], []], [3, 3, 1], [True, False, True], [5, 2, 5]))
+    rows = ClickPromptExamples(
+        encoder_of(), click_examples([[2], [1, 0], []], [3, 3, 1], [True, False, True], [5, 2, 5])
+    )
     assert rows.users.tolist() == [2, 5, 5] and rows.lengths == [3, 2, 1]
     shown = [tiny_tokenizer().decode(rows[row]["input_ids"]) for row in range(3)]
     assert shown == ["Brazil,Alien,Dune?N", "Casablanca,Dune?Y", "Brazil?Y"]
@@ -128,6 +136,6 @@ def test_a_row_is_a_prompt_and_one_answer_word_users_ascending():
 
 
 def test_packed_and_padded_batches_have_the_same_targets():
-    rows = ClickPromptRows(encoder_of(), click_rows([[2], [1, 0]], [3, 3], [True, False], [0, 1]))
+    rows = ClickPromptExamples(encoder_of(), click_examples([[2], [1, 0]], [3, 3], [True, False], [0, 1]))
     padded, packed = (collate([rows[0], rows[1]]) for collate in (Collator(0), PackingCollator()))
     assert padded["labels"][padded["labels"] >= 0].tolist() == packed["labels"].tolist()

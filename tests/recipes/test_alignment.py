@@ -43,7 +43,7 @@ def test_the_mixture_is_shown_before_training(aligned):
 
 
 def test_items_are_decoded_by_the_rule_they_were_trained_by(aligned):
-    assert load_artifact(aligned[0]).score_rule == "level"
+    assert load_artifact(aligned[0]).softmax_scope == "level"
 
 
 def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_run(aligned, few_items, tiny_model, tmp_path):
@@ -72,13 +72,14 @@ def test_padded_and_packed_batches_of_words_and_items_have_the_same_losses(align
 
 
 @pytest.mark.parametrize(
-    ("form", "rule"), [("semantic_id", "trie"), ("semantic_id", "full"), ("unique_id", "trie"), ("soft", "level")]
+    ("form", "scope"),
+    [("semantic_id", "trie"), ("semantic_id", "vocabulary"), ("unique_id", "trie"), ("soft", "level")],
 )
-def test_every_form_and_rule_trains_on_words_too(few_items, tiny_model, tmp_path, form, rule):
+def test_every_form_and_rule_trains_on_words_too(few_items, tiny_model, tmp_path, form, scope):
     short = ("training.max_steps=2", "training.evaluate_every=2", "validation.max_users=4", "soft.features=[text]")
-    more = (f"items.form={form}", f"loss.rule={rule}", *short, *ALIGNED)
+    more = (f"items.form={form}", f"loss.softmax_scope={scope}", *short, *ALIGNED)
     run_here(settings(few_items, tiny_model, tmp_path / "run", *more))
-    assert load_artifact(tmp_path / "run").score_rule == rule
+    assert load_artifact(tmp_path / "run").softmax_scope == scope
 
 
 @pytest.mark.parametrize(
@@ -87,7 +88,10 @@ def test_every_form_and_rule_trains_on_words_too(few_items, tiny_model, tmp_path
         (["alignment.tasks={title_to_items: 0}"], "the nearest is 'title_to_item'"),
         (["alignment.tasks={item_to_description: 1}"], "alignment.description"),
         (["alignment.tasks={title_to_item: -1}"], "0 times or more"),
-        (["alignment.tasks={title_to_item: 1}", "items.form=text", "loss.rule=full"], "in the text form"),
+        (
+            ["alignment.tasks={title_to_item: 1}", "items.form=text", "loss.softmax_scope=vocabulary"],
+            "in the text form",
+        ),
     ],
 )
 def test_alignment_that_cannot_be_is_refused_before_training(few_items, tiny_model, tmp_path, more, sentence):

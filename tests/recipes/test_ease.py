@@ -1,4 +1,4 @@
-"""recipes/ease.py: what the adapter learns, what it leaves alone, and click-through models that never meet the language model."""
+"""recipes/ease.py: what the adapter learns, what it leaves alone, and CTR models that never meet the language model."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from llmrec.config import load_config
 from llmrec.data.catalog import Catalog
 from llmrec.data.features import Features
 from llmrec.data.folder import load_data, save_data
-from llmrec.enrich.knowledge import Knowledge, load_knowledge
+from llmrec.enrich.generated_texts import GeneratedTexts, load_generated_texts
 from llmrec.errors import ArtifactError, ConfigError, DataError
 from llmrec.recommenders.artifact import load_artifact
 from llmrec.recommenders.vector_artifact import load_item_vectors
@@ -51,7 +51,7 @@ def known_items(few_items, tmp_path_factory):
     texts = {item: (catalog.text(item, "genres"), "ok") for item in range(98)}
     card = {"about": "items", "num_rows": catalog.num_items, "settings": {"keep_flagged": False}}
     card["catalog_hash"] = catalog.content_hash
-    Knowledge.of(catalog.num_items, texts, card).save(folder / "knowledge" / "genres")
+    GeneratedTexts.of(catalog.num_items, texts, card).save(folder / "generated_texts" / "genres")
     return folder
 
 
@@ -89,9 +89,9 @@ def test_the_real_model_says_texts_of_items_it_never_met_from_their_features_not
 def test_no_weight_of_the_language_model_has_a_gradient(known_items, tiny_model):
     from llmrec.backbones.pretrained import load_backbone
     from llmrec.backbones.trained_parts import PartSettings, train_parts
-    from llmrec.items.forms import soft_mentions
+    from llmrec.items.forms import soft_sequences
     from llmrec.prompting.collators import Collator
-    from llmrec.prompting.knowledge_rows import KnowledgeRows
+    from llmrec.prompting.generated_text_examples import GeneratedTextExamples
     from llmrec.training.soft_tokens import SoftTokenSettings, make_soft_tokens, soft_features
 
     data, wanted = load_data(known_items), SoftTokenSettings()
@@ -100,10 +100,10 @@ def test_no_weight_of_the_language_model_has_a_gradient(known_items, tiny_model)
     backbone.add_vectors("soft", soft)
     train_parts(backbone, ["semantic_adapter"], PartSettings())
     texts = [f"film {item}" for item in range(100)]
-    mentions = soft_mentions(100, 1, backbone.first_vector_id("soft"))
-    rows = KnowledgeRows(backbone.tokenizer, mentions, texts, np.arange(4), max_text_tokens=20)
+    prompt_sequences = soft_sequences(100, 1, backbone.first_vector_id("soft"))
+    rows = GeneratedTextExamples(backbone.tokenizer, prompt_sequences, texts, np.arange(4), max_text_tokens=20)
     before = {name: parameter.clone() for name, parameter in backbone.causal_lm.named_parameters()}
-    loss, count = backbone.train().next_token_loss(Collator(0)([rows[row] for row in range(4)]), rule="full")
+    loss, count = backbone.train().next_token_loss(Collator(0)([rows[row] for row in range(4)]), scope="vocabulary")
     loss.backward()
     assert count == 4 * (len("film 1") + 1)  # one token a byte, and the end
     assert all(parameter.grad is None for parameter in backbone.causal_lm.parameters())
@@ -135,11 +135,11 @@ def test_a_finished_stage_is_left_as_it_is_and_another_seed_is_refused_there(
 
 def test_the_contrast_pulls_content_towards_collaborative_vectors(known_items, tiny_model, tmp_path, adapter_run):
     from llmrec.data.splits import leave_one_out
-    from llmrec.recommenders.collaborative import collaborative_factors
+    from llmrec.recommenders.collaborative import collaborative_embeddings
 
     more = ("reconstruction.contrast_weight=2", "reconstruction.contrast_dim=16")
     run("adapter", settings(known_items, tiny_model, tmp_path / "run", *more))
-    factors, _ = collaborative_factors("ease_r", leave_one_out(load_data(known_items).interactions).train, 16)
+    factors, _ = collaborative_embeddings("ease_r", leave_one_out(load_data(known_items).interactions).train, 16)
     touched = np.linalg.norm(factors, axis=1) > 0
 
     def alike(folder):
@@ -166,16 +166,16 @@ def test_click_through_compares_every_arm_and_its_cells_are_not_trained_twice(
         "table.models=[dnn]", "table.seeds=[0]", "table.model.epochs=1", "table.sasrec_seeds=[]",
     )  # fmt: skip
     overrides = settings(known_items, tiny_model, adapter_run, *more)
-    run("click_through", overrides)
-    folder = adapter_run / "click_through"
+    run("ctr", overrides)
+    folder = adapter_run / "ctr"
     results = json.loads((folder / "results.json").read_text())
-    arms = {record["arm"] for record in results["click_through"]}
-    assert arms == {
+    variants = {record["arm"] for record in results["ctr"]}
+    assert variants == {
         "item_mean",
         "user_item_mean",
         "ids",
         "raw features",
-        "knowledge text",
+        "generated text",
         "untrained adapter",
         "adapter",
     }
@@ -183,15 +183,15 @@ def test_click_through_compares_every_arm_and_its_cells_are_not_trained_twice(
     cells = folder / "cells.jsonl"
     marked = re.sub(r'"seconds": [0-9.]+', '"seconds": 777.0', cells.read_text())
     cells.write_text(marked)
-    run("click_through", overrides)
+    run("ctr", overrides)
     assert cells.read_text() == marked, "what was trained is not trained twice"
-    run("click_through", overrides, fresh=True)
+    run("ctr", overrides, fresh=True)
     anew = cells.read_text()
     assert "777.0" not in anew, "--fresh trains every cell anew"
     assert keys_of(anew) == keys_of(marked)
 
 
-def test_knowledge_that_is_not_there_is_one_sentence(few_items, tiny_model, tmp_path):
+def test_generated_texts_that_are_not_there_is_one_sentence(few_items, tiny_model, tmp_path):
     with pytest.raises(DataError, match="llmrec enrich"):
         run("adapter", settings(few_items, tiny_model, tmp_path / "run"))
 
@@ -204,9 +204,9 @@ def test_vectors_and_an_adapter_of_other_data_are_refused(adapter_run, known_ite
     save_data(replace(known, catalog=turned, features=Features(100)), tmp_path / "data")
     card = {"about": "items", "num_rows": 100, "settings": {"keep_flagged": False}, "catalog_hash": turned.content_hash}
     texts = {item: (turned.text(item, "genres"), "ok") for item in range(2, 100)}
-    Knowledge.of(100, texts, card).save(tmp_path / "data" / "knowledge" / "genres")
+    GeneratedTexts.of(100, texts, card).save(tmp_path / "data" / "generated_texts" / "genres")
     with pytest.raises(ArtifactError, match="was trained on other data than these: the data folder was prepared again"):
-        run("click_through", settings(tmp_path / "data", tiny_model, tmp_path / "run"))
+        run("ctr", settings(tmp_path / "data", tiny_model, tmp_path / "run"))
     shutil.rmtree(tmp_path / "run" / "adapter" / "model")
     path = tmp_path / "run" / "adapter" / "config.yaml"
     path.write_text(path.read_text().replace(f"data: {known_items}", f"data: {tmp_path / 'data'}"))
@@ -217,7 +217,7 @@ def test_vectors_and_an_adapter_of_other_data_are_refused(adapter_run, known_ite
 def test_serving_item_vectors_needs_no_language_model(adapter_run):
     folder = adapter_run / "adapter" / "model" / "item_vectors"
     code = (
-        "import sys; from llmrec.data.features import Features; import llmrec.recommenders.click_through; "
+        "import sys; from llmrec.data.features import Features; import llmrec.recommenders.ctr; "
         f"assert Features.load({str(folder)!r}, 100)['trained'].shape == (100, 32); "
         "assert not {'transformers', 'peft'} & set(sys.modules), 'a language model library was imported'"
     )
@@ -232,14 +232,14 @@ def test_the_stage_enrich_writes_what_the_adapter_reads_and_asks_nothing_twice(f
         "enrich.max_items=3",
         "enrich.max_new_tokens=12",
         "enrich.prompt=enrich/film_knowledge",
-        "knowledge=mine",
+        "generated_texts=mine",
     )
     overrides = settings(data, "SmolLM2-135M-Instruct", tmp_path / "run", *more)
     run("enrich", overrides)
-    first = load_knowledge(load_data(data), "mine")
+    first = load_generated_texts(load_data(data), "mine")
     assert [text is not None for text in first.all_texts] == [True] * 3 + [False] * 97
     run("enrich", overrides)
-    assert load_knowledge(load_data(data), "mine").all_texts == first.all_texts
+    assert load_generated_texts(load_data(data), "mine").all_texts == first.all_texts
     with pytest.raises(ConfigError, match=r"delete '.*mine' first"):
         run("enrich", overrides, fresh=True)
-    assert load_knowledge(load_data(data), "mine").all_texts == first.all_texts
+    assert load_generated_texts(load_data(data), "mine").all_texts == first.all_texts

@@ -39,15 +39,15 @@ def test_posters_and_soft_tokens_are_read_trained_with_saved_and_decoded(family,
     model_folder = save_checkpoint(family, tmp_path / "model")
     run_here(
         settings(
-            poster_data, str(model_folder), tmp_path / "run", "items.form=soft", "items.mention=[image,soft]", "prompt.max_history=4",
-            "soft.adapter.hidden_dim=16", "prompt.max_tokens=400", "pictures.max_tokens=16", "training.max_steps=2",
+            poster_data, str(model_folder), tmp_path / "run", "items.form=soft", "items.prompt_form=[image,soft]", "prompt.max_history=4",
+            "soft.adapter.hidden_dim=16", "prompt.max_tokens=400", "images.max_tokens=16", "training.max_steps=2",
             "training.evaluate_every=2", "validation.max_users=4",
         )
     )  # fmt: skip
     model, data = load_artifact(tmp_path / "run"), load_data(poster_data)
     assert model.card["mentions"] == ["image", "soft"]
-    pictures = model.backbone.vector_tokens["image"]
-    has_poster = np.diff(pictures.offsets) > 0
+    images = model.backbone.vector_tokens["image"]
+    has_poster = np.diff(images.offsets) > 0
     assert has_poster.tolist() == [name is not None for name in data.catalog.table["image"].to_pylist()]
     with_poster, without = int(np.flatnonzero(has_poster)[0]), int(np.flatnonzero(~has_poster)[0])
     first = model.backbone.first_vector_id("image")
@@ -58,12 +58,12 @@ def test_posters_and_soft_tokens_are_read_trained_with_saved_and_decoded(family,
     np.testing.assert_allclose(alone[0], together[1], atol=1e-4)
 
 
-def test_pictures_alone_fall_back_on_titles(poster_data, tmp_path):
+def test_images_alone_fall_back_on_titles(poster_data, tmp_path):
     model_folder = save_checkpoint("llava", tmp_path / "model")
     run_here(
         settings(
-            poster_data, str(model_folder), tmp_path / "run", "items.mention=[image]", "prompt.max_tokens=400", "prompt.max_history=4",
-            "pictures.max_tokens=16", "training.max_steps=2", "training.evaluate_every=2", "validation.max_users=2",
+            poster_data, str(model_folder), tmp_path / "run", "items.prompt_form=[image]", "prompt.max_tokens=400", "prompt.max_history=4",
+            "images.max_tokens=16", "training.max_steps=2", "training.evaluate_every=2", "validation.max_users=2",
         )
     )  # fmt: skip
     model, data = load_artifact(tmp_path / "run"), load_data(poster_data)

@@ -150,7 +150,7 @@ def test_data_without_a_target_to_train_on_is_refused(few_users, tiny_model, tmp
     (tmp_path / "events.csv").write_text("user_id,item_id\nu,0\nu,1\nu,2\nv,1\nv,2\nv,3\n")
     prepare(tmp_path / "items.csv", tmp_path / "events.csv", tmp_path / "data")
     with pytest.raises(DataError, match="nothing to train on"):
-        run_here(settings(tmp_path / "data", tiny_model, tmp_path / "run", "prompt.rows=answer"))
+        run_here(settings(tmp_path / "data", tiny_model, tmp_path / "run", "prompt.targets=last_item"))
 
 
 @pytest.fixture(scope="module")
@@ -201,5 +201,5 @@ def test_a_decoder_trained_from_scratch_is_saved_whole_and_says_what_it_is(few_u
     assert model.backbone.dim == 16
     best = [record for record in read_log(tmp_path / "run" / "training_log.jsonl") if "eval_ndcg@10" in record]
     data, task = load_data(few_users), load_task("leave_one_out")
-    again = evaluate(recommender_of(model), data, task, "valid", max_cases=40)
+    again = evaluate(recommender_of(model), data, task, "valid", max_instances=40)
     assert again.metrics["ndcg@10"]["value"] == pytest.approx(best[-1]["eval_ndcg@10"], abs=1e-6)

@@ -15,7 +15,7 @@ from llmrec.training.checkpoints import read_log
 from tests.recipes.running import run_here, settings
 
 pytestmark = pytest.mark.slow
-ANSWERS = ("prompt.rows=answer", "prompt.name=next_item/instruction")
+ANSWERS = ("prompt.targets=last_item", "prompt.name=next_item/instruction")
 SHORT = ("training.max_steps=4", "validation.max_users=4", "validation.num_beams=10")
 
 
@@ -61,7 +61,7 @@ def test_a_model_that_cannot_be_packed_is_padded_aloud_or_refused(few_users, tin
     [
         ("training.packing=branches", r"set training\.packing=segments"),
         ("training.packing=dense", "'training.packing'"),
-        ("loss.rule=tree", "'loss.rule'"),
+        ("loss.softmax_scope=tree", "'loss.softmax_scope'"),
     ],
 )
 def test_a_setting_that_cannot_be_packed_is_refused(few_users, tiny_model, tmp_path, setting, sentence):
@@ -71,17 +71,17 @@ def test_a_setting_that_cannot_be_packed_is_refused(few_users, tiny_model, tmp_p
 
 @pytest.mark.parametrize("form", ["unique_id", "text"])
 def test_a_run_trained_by_the_rule_trie_is_decoded_by_it(form, few_users, tiny_model, tmp_path):
-    run_here(settings(few_users, tiny_model, tmp_path / "run", *SHORT, f"items.form={form}", "loss.rule=trie"))
+    run_here(settings(few_users, tiny_model, tmp_path / "run", *SHORT, f"items.form={form}", "loss.softmax_scope=trie"))
     assert all(loss > 0 for loss in losses(tmp_path / "run"))
     model = load_artifact(tmp_path / "run" / "model")
-    assert model.score_rule == "trie"
+    assert model.softmax_scope == "trie"
     assert recommender_of(model).num_items == model.item_tokens.num_items
 
 
 def test_the_rule_trie_trains_semantic_ids_packed_by_branches(tiny_code_run, few_users, tiny_model, tmp_path):
     codes = yaml.safe_load((tiny_code_run / "config.yaml").read_text())["items"]["semantic_ids"]
     more = (*SHORT, *ANSWERS, "items.form=semantic_id", f"items.semantic_ids={codes}", "training.packing=branches")
-    for rule in ("trie", "level"):
-        run_here(settings(few_users, tiny_model, tmp_path / rule, *more, f"loss.rule={rule}"))
-    assert json.loads((tmp_path / "trie" / "model" / "manifest.json").read_text())["score_rule"] == "trie"
+    for scope in ("trie", "level"):
+        run_here(settings(few_users, tiny_model, tmp_path / scope, *more, f"loss.softmax_scope={scope}"))
+    assert json.loads((tmp_path / "trie" / "model" / "manifest.json").read_text())["softmax_scope"] == "trie"
     assert losses(tmp_path / "trie")[0] < losses(tmp_path / "level")[0], "fewer tokens compete"

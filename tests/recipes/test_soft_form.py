@@ -65,16 +65,16 @@ def test_a_loaded_run_ranks_alike_alone_in_a_batch_and_from_memory(soft_run, few
 
 def test_packed_rows_have_the_loss_and_gradient_of_padded_ones(soft_run, few_users):
     from llmrec.data.splits import leave_one_out
-    from llmrec.prompting.collators import Collator, DenseRows
+    from llmrec.prompting.collators import AllPositionExamples, Collator
     from llmrec.prompting.packing import PackingCollator
 
     model = load_artifact(soft_run)
     soft = model.backbone.vector_tokens["soft"]
-    rows = DenseRows(model.encoder, leave_one_out(load_data(few_users).interactions).train.histories)
+    rows = AllPositionExamples(model.encoder, leave_one_out(load_data(few_users).interactions).train.histories)
     parameters = [p.requires_grad_(True) for p in [*soft.parameters(), *model.backbone.item_table.parameters()]]
     found = {}
     for name, collate in (("padded", Collator(0)), ("packed", PackingCollator())):
-        loss, count = model.backbone.next_token_loss(collate([rows[row] for row in (0, 1, 2)]), rule="level")
+        loss, count = model.backbone.next_token_loss(collate([rows[row] for row in (0, 1, 2)]), scope="level")
         gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
         found[name] = float(loss), count, [gradient for gradient in gradients if gradient is not None]
     assert found["padded"][1] == found["packed"][1] > 10
@@ -84,15 +84,15 @@ def test_packed_rows_have_the_loss_and_gradient_of_padded_ones(soft_run, few_use
 
 
 def test_semantic_ids_answer_prompts_of_titles_and_soft_tokens(few_items, tiny_model, tmp_path):
-    mention = (
+    prompt_form = (
         "items.form=semantic_id",
-        "items.mention=[text,soft]",
-        "prompt.rows=answer",
+        "items.prompt_form=[text,soft]",
+        "prompt.targets=last_item",
         "prompt.name=next_item/instruction",
     )
     run_here(
         settings(
-            few_items, tiny_model, tmp_path / "run", *mention, *SOFT[1:], "training.max_steps=2",
+            few_items, tiny_model, tmp_path / "run", *prompt_form, *SOFT[1:], "training.max_steps=2",
             "training.evaluate_every=2", "validation.max_users=4", "validation.num_beams=5",
         )
     )  # fmt: skip
@@ -113,10 +113,12 @@ def test_semantic_ids_answer_prompts_of_titles_and_soft_tokens(few_items, tiny_m
 
 
 def test_what_cannot_be_trained_densely_says_how_it_can(few_items, tiny_model, tmp_path):
-    more = ("items.form=semantic_id", "items.mention=[soft]", *SOFT[1:])
+    more = ("items.form=semantic_id", "items.prompt_form=[soft]", *SOFT[1:])
     with pytest.raises(ConfigError, match=r"prompt\.rows=answer"):
         run_here(settings(few_items, tiny_model, tmp_path / "run", *more))
     with pytest.raises(ConfigError, match="cannot mention items by 'unique_id'"):
         run_here(
-            settings(few_items, tiny_model, tmp_path / "other", "items.form=semantic_id", "items.mention=[unique_id]")
+            settings(
+                few_items, tiny_model, tmp_path / "other", "items.form=semantic_id", "items.prompt_form=[unique_id]"
+            )
         )

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 from llmrec import metrics
 from llmrec.config import load_config
 from llmrec.data.catalog import Catalog
-from llmrec.data.click_rows import drawn_rows
+from llmrec.data.click_examples import sampled_rows
 from llmrec.data.folder import load_data, save_data
 from llmrec.data.interactions import Histories
 from llmrec.errors import ConfigError, DataError
@@ -157,7 +157,7 @@ def test_a_run_that_was_killed_in_its_second_step_goes_on_there(two_step_run, fe
 @pytest.mark.slow
 def test_a_loaded_run_scores_as_the_trained_one_alone_and_in_a_batch(two_step_run, few_users, clicks):
     model = load_artifact(two_step_run)
-    assert model.mention_forms == ("text", "soft")
+    assert model.prompt_forms == ("text", "soft")
     recommender = recommender_of(model)
     assert isinstance(recommender, PointwiseRecommender)
     test = clicks.test
@@ -311,7 +311,7 @@ def test_what_cannot_be_trained_says_so(few_users, tiny_model, tmp_path, clicks)
     refused("clicks.folder=nowhere", match=r"train\.parquet", error=DataError)
     one_class = clicks.train.take(np.flatnonzero(clicks.train.labels))
     with pytest.raises(DataError, match="both classes"):
-        drawn_rows(one_class, None, 0)
+        sampled_rows(one_class, None, 0)
 
 
 def test_a_new_item_is_scored_by_its_title_and_what_was_learned_for_items_nobody_met(two_step_run, tmp_path):

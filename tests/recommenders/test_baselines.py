@@ -16,7 +16,7 @@ from llmrec.recommenders.baselines import (
     NAMES,
     STANDARD,
     EaseR,
-    EaseRFactors,
+    LowRankEaseR,
     Markov,
     Popularity,
     baseline_type,
@@ -162,7 +162,7 @@ def test_many_items_without_an_event_cost_nothing_and_score_nothing():
     assert scores[few] == pytest.approx(expected, abs=1e-7)
     assert not np.delete(scores, few).any()
     met = np.unique(np.concatenate(rows))
-    embeddings = EaseRFactors(dim=32).fit(_interactions(rows, num_items)).item_embeddings()
+    embeddings = LowRankEaseR(dim=32).fit(_interactions(rows, num_items)).item_embeddings()
     assert embeddings.shape == (num_items, 32) and embeddings[met].any(axis=1).all()
     assert not np.delete(embeddings, few, axis=0).any()
 

@@ -5,8 +5,8 @@ import pytest
 
 from llmrec.data.interactions import Histories, Interactions
 from llmrec.errors import ConfigError
-from llmrec.recommenders.collaborative import collaborative_factors
-from llmrec.recommenders.ease_r import EaseRFactors
+from llmrec.recommenders.collaborative import collaborative_embeddings
+from llmrec.recommenders.ease_r import LowRankEaseR
 from llmrec.recommenders.matrix_factorisation import MatrixFactorisation
 from llmrec.recommenders.requests import Requests
 from llmrec.recommenders.sasrec import SasRecRecommender, SasRecSettings
@@ -58,26 +58,26 @@ def test_no_small_change_of_the_item_vectors_improves_on_a_half_step():
 @pytest.mark.parametrize("kind", ["ease_r", "sasrec", "matrix_factorisation"])
 def test_factors_are_fitted_once_and_an_item_without_an_event_has_none(kind, monkeypatch):
     fits = []
-    for model in (EaseRFactors, SasRecRecommender, MatrixFactorisation):
+    for model in (LowRankEaseR, SasRecRecommender, MatrixFactorisation):
         fit = model.fit
         monkeypatch.setattr(model, "fit", lambda self, events, fit=fit: fits.append(events) or fit(self, events))
-    first, present = collaborative_factors(kind, random_events(), 4, sasrec=QUICK)
-    again, _ = collaborative_factors(kind, random_events(), 4, sasrec=QUICK)
+    first, present = collaborative_embeddings(kind, random_events(), 4, sasrec=QUICK)
+    again, _ = collaborative_embeddings(kind, random_events(), 4, sasrec=QUICK)
     assert len(fits) == 1 and np.array_equal(first, again)
     assert first.shape == (15, 4) and first.dtype == np.float32
     assert present.tolist() == [True] * 14 + [False] and not first[14].any() and first[:14].any(axis=1).all()
-    collaborative_factors(kind, random_events(), 3, sasrec=QUICK)
+    collaborative_embeddings(kind, random_events(), 3, sasrec=QUICK)
     assert len(fits) == 2
 
 
 def test_the_seed_matters_where_there_is_one():
     for kind in ("sasrec", "matrix_factorisation"):
-        one, two = (collaborative_factors(kind, random_events(), 4, seed=seed, sasrec=QUICK)[0] for seed in (0, 1))
+        one, two = (collaborative_embeddings(kind, random_events(), 4, seed=seed, sasrec=QUICK)[0] for seed in (0, 1))
         assert not np.allclose(one, two)
 
 
 def test_an_unknown_kind_and_impossible_settings_are_refused_in_words():
     with pytest.raises(ConfigError, match="not 'svd'"):
-        collaborative_factors("svd", random_events(), 4)
+        collaborative_embeddings("svd", random_events(), 4)
     with pytest.raises(ConfigError, match="'regularisation' of matrix_factorisation"):
         MatrixFactorisation(dim=4, regularisation=0)

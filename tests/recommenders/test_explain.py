@@ -182,4 +182,4 @@ def test_answers_come_as_they_are_written_and_strangers_are_named(smollm2):
     pieces: list[str] = []
     found = answer(recommender.catalog, "Which genre does Fargo have?", ["a"], [], smollm2, on_text=pieces.append)
     assert "".join(pieces).strip() == found.text and "crime" in found.text.casefold()
-    assert found.strangers == () and found.language_model["layers"] == "30 of 30 layers"
+    assert found.hallucinated_titles == () and found.language_model["layers"] == "30 of 30 layers"

@@ -42,7 +42,7 @@ HISTORIES, FILTERS = [history for history, _ in ASKED], [own for _, own in ASKED
 
 
 def grounded() -> GroundedRecommender:
-    return GroundedRecommender(language_model_of("text", "full"))
+    return GroundedRecommender(language_model_of("text", "vocabulary"))
 
 
 def pointwise():
@@ -55,12 +55,12 @@ def pointwise():
         max_history=2,
         max_tokens=250,
     )
-    return recommender_of(LanguageModel(model.backbone, model.item_tokens, encoder, CATALOG, "full"))
+    return recommender_of(LanguageModel(model.backbone, model.item_tokens, encoder, CATALOG, "vocabulary"))
 
 
 RANKERS = {
     "unique_id": lambda: recommender_of(language_model_of("unique_id")),
-    "unique_id, full softmax": lambda: recommender_of(language_model_of("unique_id", "full")),
+    "unique_id, full softmax": lambda: recommender_of(language_model_of("unique_id", "vocabulary")),
     "semantic_id": lambda: recommender_of(language_model_of("semantic_id")),
     "semantic_id, few beams": lambda: recommender_of(language_model_of("semantic_id"), num_beams=3),
     "text": lambda: recommender_of(language_model_of("text", "trie")),

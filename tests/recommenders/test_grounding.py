@@ -41,7 +41,7 @@ def text_model(family: str = "llama") -> LanguageModel:
     encoder = PromptEncoder(
         load_prompt("next_item/bare"), backbone.tokenizer, tokens, catalog, max_history=4, max_tokens=64
     )
-    return LanguageModel(backbone, tokens, encoder, catalog, "full")
+    return LanguageModel(backbone, tokens, encoder, catalog, "vocabulary")
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def taught() -> LanguageModel:
         labels[place, : len(row.input_ids)] = torch.from_numpy(row.labels)
     batch = {"input_ids": ids, "attention_mask": (ids > 0).long(), "labels": labels}
     for _ in range(60):
-        total, count = backbone.next_token_loss(batch, rule="full")
+        total, count = backbone.next_token_loss(batch, scope="vocabulary")
         optimizer.zero_grad()
         (total / count).backward()
         optimizer.step()
@@ -96,7 +96,7 @@ def test_equal_titles_are_equally_near_and_misspelt_ones_find_theirs(monkeypatch
 
 def test_distances_are_those_of_the_untuned_models_last_state():
     model = text_model()
-    texts = [model.item_tokens.mentions[item].astype(np.int64) for item in range(8)]
+    texts = [model.item_tokens.prompt_sequences[item].astype(np.int64) for item in range(8)]
     grounded = GroundedRecommender(model)
     expected = []
     for text in texts:
@@ -119,7 +119,7 @@ def test_lora_writes_but_does_not_move_the_titles_and_stays_as_trainable_as_it_w
             torch.nn.init.normal_(parameter, std=0.5)
     trainable = [name for name, parameter in model.backbone.named_parameters() if parameter.requires_grad]
     grounded = GroundedRecommender(model)
-    np.testing.assert_array_equal(grounded._vectors([model.item_tokens.mentions[i] for i in range(8)]), before)
+    np.testing.assert_array_equal(grounded._vectors([model.item_tokens.prompt_sequences[i] for i in range(8)]), before)
     assert trainable == [name for name, parameter in model.backbone.named_parameters() if parameter.requires_grad] != []
     changed = [a.tolist() for a in grounded.write(requests_of(*HISTORIES))]
     assert changed != [a.tolist() for a in GroundedRecommender(text_model()).write(requests_of(*HISTORIES))]
@@ -179,7 +179,7 @@ def test_a_saved_run_is_opened_either_way_and_from_the_command_line(tmp_path, ti
     plain = text_model()
     backbone = load_backbone(tiny_model)
     add_lora(backbone, rank=2, alpha=4, dropout=0.0)
-    model = LanguageModel(backbone.eval(), plain.item_tokens, plain.encoder, plain.catalog, "full")
+    model = LanguageModel(backbone.eval(), plain.item_tokens, plain.encoder, plain.catalog, "vocabulary")
     save_artifact(tmp_path / "run", model, semantic_ids=None, max_title_tokens=32, protocol={"seed": 0})
     grounded = Recommender.from_pretrained(tmp_path / "run", decoding="grounding")
     assert isinstance(grounded.ranker, GroundedRecommender) and grounded.ranker.card["num_beams"] == 4

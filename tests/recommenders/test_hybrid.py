@@ -48,14 +48,14 @@ def parts(data):
 
 def test_weight_0_ranks_as_ease_r_does(parts):
     split, markov, ease_r = parts
-    requests = Requests.from_cases(split.test)
+    requests = Requests.from_instances(split.test)
     expected = ease_r.rank(requests, 10, exclude_seen=True).items
     assert np.array_equal(Hybrid(markov, ease_r, weight=0).rank(requests, 10, exclude_seen=True).items, expected)
 
 
 def test_weight_1_keeps_the_models_list_to_its_last_item(parts):
     split, markov, ease_r = parts
-    requests = Requests.from_cases(split.test)
+    requests = Requests.from_instances(split.test)
     expected = markov.rank(requests, 20, exclude_seen=True).items
     hybrid = Hybrid(markov, ease_r, weight=1, num_listed=20)
     assert np.array_equal(hybrid.rank(requests, 20, exclude_seen=True).items, expected)
@@ -81,7 +81,7 @@ def test_an_empty_list_leaves_the_counter_in_charge(parts):
 
 def test_seen_items_and_other_candidates_never_come_out(parts):
     split, markov, ease_r = parts
-    requests, candidates = Requests.from_cases(split.test), np.arange(0, 60, 3)
+    requests, candidates = Requests.from_instances(split.test), np.arange(0, 60, 3)
     items = Hybrid(markov, ease_r).rank(requests, 20, exclude_seen=True, candidates=candidates).items
     assert np.isin(items[items >= 0], candidates).all()
     for row in range(len(requests)):
@@ -112,7 +112,7 @@ def test_on_movielens_two_counters_together_beat_each_alone_on_validation(bench_
 def test_the_validation_curve_is_the_ndcg_of_that_weight(parts):
     split, markov, ease_r = parts
     curve = Hybrid(markov, ease_r).fit_weight(split.valid, grid=(0.3,)).validation
-    requests = Requests.from_cases(split.valid)
+    requests = Requests.from_instances(split.valid)
     scores, allowed = Hybrid(markov, ease_r, weight=0.3).allowed_scores(requests, exclude_seen=True)
     assert curve[0.3] == pytest.approx(ndcg(*ranks_from_scores(scores, split.valid.targets, allowed), 10).mean())
     ranking = Hybrid(markov, ease_r, weight=0.3).rank(requests, 60, exclude_seen=True)

@@ -22,7 +22,7 @@ NUM_ITEMS = 40
 HISTORIES = [[1, 2, 3], [], [7], [5, 9, 11, 13, 2, 8], list(range(30))]
 
 
-def language_model_of(form: str, rule: str = "level", family: str = "llama") -> LanguageModel:
+def language_model_of(form: str, scope: str = "level", family: str = "llama") -> LanguageModel:
     backbone = tiny_backbone(family)
     catalog = Catalog.from_rows([{"item_id": f"i{item}", "title": f"Item {item}"} for item in range(NUM_ITEMS)])
     if form == "unique_id":
@@ -36,12 +36,12 @@ def language_model_of(form: str, rule: str = "level", family: str = "llama") -> 
     encoder = PromptEncoder(
         load_prompt("next_item/bare"), backbone.tokenizer, tokens, catalog, max_history=20, max_tokens=128
     )
-    return LanguageModel(backbone, tokens, encoder, catalog, rule)
+    return LanguageModel(backbone, tokens, encoder, catalog, scope)
 
 
-@pytest.mark.parametrize("rule", ["level", "full"])
-def test_one_pass_over_unique_ids_equals_the_beam_search(rule):
-    model = language_model_of("unique_id", rule)
+@pytest.mark.parametrize("scope", ["level", "vocabulary"])
+def test_one_pass_over_unique_ids_equals_the_beam_search(scope):
+    model = language_model_of("unique_id", scope)
     requests = Requests(Histories.from_lists(HISTORIES))
     one_pass = recommender_of(model).rank(requests, 10, exclude_seen=True)
     beam = GenerativeRecommender(model).rank(requests, 10, exclude_seen=True)
@@ -74,10 +74,10 @@ def test_all_items_of_a_catalogue_share_the_probability_of_one():
     np.testing.assert_allclose(np.exp(scores).sum(axis=1), 1.0, atol=1e-5)
 
 
-@pytest.mark.parametrize("rule", ["level", "full"])
+@pytest.mark.parametrize("scope", ["level", "vocabulary"])
 @pytest.mark.parametrize("candidates", [None, np.array([3, 8, 9, 31])])
-def test_a_ranking_of_unique_ids_is_that_of_all_their_scores(rule, candidates):
-    recommender = recommender_of(language_model_of("unique_id", rule))
+def test_a_ranking_of_unique_ids_is_that_of_all_their_scores(scope, candidates):
+    recommender = recommender_of(language_model_of("unique_id", scope))
     requests = Requests(Histories.from_lists(HISTORIES))
     for exclude_seen in (True, False):
         ranking = recommender.rank(requests, 10, exclude_seen=exclude_seen, candidates=candidates)
@@ -103,13 +103,13 @@ def test_a_model_made_ready_to_serve_answers_as_before_also_a_returning_user(for
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen3"])  # a head of its own, and one that is the embedding
-@pytest.mark.parametrize("rule", ["trie", "full"])
-def test_a_head_that_only_single_words_are_asked_of_is_not_packed(family, rule):
+@pytest.mark.parametrize("scope", ["trie", "vocabulary"])
+def test_a_head_that_only_single_words_are_asked_of_is_not_packed(family, scope):
     requests = Requests(Histories.from_lists([[1, 2], [3, 30, 4]]))
-    expected = recommender_of(language_model_of("text", rule, family)).rank(requests, 5, exclude_seen=True)
-    model = ready_to_serve(language_model_of("text", rule, family), prompt_cache_bytes=0)
+    expected = recommender_of(language_model_of("text", scope, family)).rank(requests, 5, exclude_seen=True)
+    model = ready_to_serve(language_model_of("text", scope, family), prompt_cache_bytes=0)
     head = model.backbone.causal_lm.get_output_embeddings()
-    assert isinstance(head, PackedLinear) == (rule == "full")
+    assert isinstance(head, PackedLinear) == (scope == "vocabulary")
     found = recommender_of(model).rank(requests, 5, exclude_seen=True)
     np.testing.assert_array_equal(found.items, expected.items)
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)

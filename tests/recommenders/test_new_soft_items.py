@@ -27,7 +27,7 @@ def run(poster_run, tmp_path):
 
 
 def twin(data, item: int) -> dict:
-    """A new item with the texts and the picture of an old one."""
+    """A new item with the texts and the image of an old one."""
     return data.catalog.table.slice(item, 1).to_pylist()[0] | {"item_id": "twin"}
 
 
@@ -36,11 +36,11 @@ def features_of(run) -> dict:
     return {path.stem: load_file(path) for path in folder.glob("*.safetensors")}
 
 
-def test_a_new_item_like_an_old_one_gets_its_score_and_old_rows_stay(run, pictured_items):
-    data, old = load_data(pictured_items), features_of(run)
+def test_a_new_item_like_an_old_one_gets_its_score_and_old_rows_stay(run, imaged_items):
+    data, old = load_data(imaged_items), features_of(run)
     before = Recommender.from_pretrained(run)
     known = before.score(HISTORY, data.catalog.item_ids)
-    added = add_items(run, Catalog.from_rows([twin(data, 3), NEW]), pictures=pictured_items)
+    added = add_items(run, Catalog.from_rows([twin(data, 3), NEW]), images=imaged_items)
     assert (added.num_new, added.num_items, added.codes, added.without) == (2, 102, None, {"image": 1})
     assert added.unused_columns == [] and added.missing_columns == []
     for name, kept in features_of(run).items():
@@ -60,9 +60,9 @@ def test_a_new_item_like_an_old_one_gets_its_score_and_old_rows_stay(run, pictur
     np.testing.assert_allclose(*as_history, atol=1e-4)
 
 
-def test_adding_twice_goes_on_and_a_broken_picture_is_gone_without(run, tmp_path, capsys):
+def test_adding_twice_goes_on_and_a_broken_image_is_gone_without(run, tmp_path, capsys):
     Image.new("RGB", (30, 40), "blue").save(tmp_path / "blue.png")
-    (tmp_path / "broken.png").write_text("no picture")
+    (tmp_path / "broken.png").write_text("no image")
     (tmp_path / "new.csv").write_text(
         "item_id,title,genres,image\nn1,Terminator 3,Action,blue.png\nn2,Heat 2,Crime,broken.png\n"
     )
@@ -76,7 +76,7 @@ def test_adding_twice_goes_on_and_a_broken_picture_is_gone_without(run, tmp_path
     assert len(model.recommend(["n1", "n3"], k=3, candidates=["n2", "50"])) == 2
 
 
-def test_matrices_of_ones_own_are_asked_for_and_collaborative_is_absent(pictured_items, tiny_model, tmp_path):
+def test_matrices_of_ones_own_are_asked_for_and_collaborative_is_absent(imaged_items, tiny_model, tmp_path):
     run, new = tmp_path / "run", Catalog.from_rows([NEW])
     more = (
         "items.form=soft",
@@ -84,7 +84,7 @@ def test_matrices_of_ones_own_are_asked_for_and_collaborative_is_absent(pictured
         "soft.collaborative_dim=16",
         "soft.adapter.hidden_dim=8",
     )
-    run_here(settings(pictured_items, tiny_model, run, *more, "training.max_steps=1", "training.evaluate_every=1"))
+    run_here(settings(imaged_items, tiny_model, run, *more, "training.max_steps=1", "training.evaluate_every=1"))
     with pytest.raises(DataError, match=r"are made of text, collaborative, taste, but .* for nothing\. Give 'taste'"):
         add_items(run, new)
     with pytest.raises(DataError, match=r"'taste' of this run have 4 numbers an item, but those that came have 3"):
@@ -96,7 +96,7 @@ def test_matrices_of_ones_own_are_asked_for_and_collaborative_is_absent(pictured
 
 
 def test_codes_and_soft_tokens_of_one_run_both_grow(few_items, tiny_model, tmp_path):
-    more = ("items.form=semantic_id", "items.mention=[text,soft]", "prompt.rows=answer", "prompt.name=next_item/instruction",
+    more = ("items.form=semantic_id", "items.prompt_form=[text,soft]", "prompt.targets=last_item", "prompt.name=next_item/instruction",
             "soft.features=[text]", "soft.adapter.hidden_dim=8", "training.max_steps=1", "training.evaluate_every=1",
             "validation.max_users=2", "validation.num_beams=3", "prompt.max_history=3")  # fmt: skip
     run_here(settings(few_items, tiny_model, tmp_path / "run", *more))

@@ -27,7 +27,7 @@ def model_of(family):
     encoder = PromptEncoder(
         load_prompt("click/instruction"), backbone.tokenizer, tokens, CATALOG, max_history=3, max_tokens=250
     )
-    return LanguageModel(backbone, tokens, encoder, CATALOG, "full")
+    return LanguageModel(backbone, tokens, encoder, CATALOG, "vocabulary")
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2"])

@@ -64,8 +64,8 @@ def test_a_column_of_the_wrong_length_is_refused_in_words():
 
 def test_requests_of_cases_hold_no_answers_and_can_be_taken_apart():
     data = Interactions(np.array([0, 4, 7]), np.array([0, 1, 2, 3, 3, 2, 1]), 4, times=np.arange(7))
-    cases = leave_one_out(data).test
-    requests = Requests.from_cases(cases)
+    instances = leave_one_out(data).test
+    requests = Requests.from_instances(instances)
     assert [requests.histories[0].tolist(), requests.histories[1].tolist()] == [[0, 1, 2], [3, 2]]
     second = requests.take([1])
     assert (len(second), second.users.tolist(), second.times.tolist()) == (1, [1], [6])

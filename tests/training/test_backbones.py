@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from llmrec.backbones.adapters import train_whole_model
+from llmrec.backbones.adapters import train_full_model
 from llmrec.backbones.arithmetic import fastest_dtype
 from llmrec.errors import ConfigError, ModelError
 from llmrec.training import backbones as module
@@ -41,7 +41,7 @@ def test_a_model_trained_whole_that_could_not_be_saved_is_refused_before_it_is_t
     backbone = tiny_backbone("llama")
     check_can_be_saved(backbone)
     backbone.requires_grad_(False)
-    train_whole_model(backbone)
+    train_full_model(backbone)
     check_can_be_saved(backbone)
     monkeypatch.setattr(backbone.causal_lm.config, "num_attention_heads", 5)  # all tiny models share it
     with pytest.raises(ModelError, match=r"not saved, .* \(.*\); mend config.json"):

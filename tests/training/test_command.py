@@ -88,7 +88,7 @@ def test_a_run_does_not_go_on_over_what_was_prepared_again(old_run):
     for inputs, num_rows, named in (
         ({"items and events": "4567"}, 1, "items and events"),
         (INPUTS_OF_ALL, 2, "number of training examples"),
-        ({**INPUTS_OF_ALL, "pictures": "89"}, 1, "pictures"),
+        ({**INPUTS_OF_ALL, "images": "89"}, 1, "images"),
     ):
         with pytest.raises(ConfigError, match=rf"changed since \({named}\): .* --fresh"):
             begin_run(asked, old_run, num_rows=num_rows, inputs=inputs, fresh=False)

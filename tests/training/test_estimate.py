@@ -90,7 +90,7 @@ def test_the_memory_of_a_ranking_is_what_it_added(monkeypatch, marks, expected):
     monkeypatch.setattr(probes, "Peak", Peak)
     monkeypatch.setattr(probes, "used_bytes", lambda device: 1000)
     trainer = known_trainer(Squares())
-    trainer.rank_validation = lambda cases: None
+    trainer.rank_validation = lambda instances: None
     found = probes.try_validation(trainer, 20, budget=-1.0)  # no time for more than eight
     assert found.peak == expected and not found.not_tried
 
@@ -141,7 +141,7 @@ def test_an_optimizer_that_cannot_fit_is_not_tried_and_the_training_is_warned_of
     least = 3 * 15 * 4 + 4
     monkeypatch.setattr(module, "free_bytes", lambda device: least)
     monkeypatch.setattr(module, "used_bytes", lambda device: 1000)
-    found = module.estimate(trainer, num_cases=3)
+    found = module.estimate(trainer, num_instances=3)
     assert (found.peak, found.optimizer, found.gradients) == (1000 + least, 2 * 15 * 4 + 4, 15 * 4)
     assert found.step_seconds is None and found.seconds is None and found.fits is False
     assert trainer.model.weight.grad is None
@@ -178,11 +178,11 @@ def test_nothing_more_is_tried_once_one_try_has_taken_a_minute_and_that_is_said(
     trainer.accelerator = SimpleNamespace(distributed_type=DistributedType.NO)
     trainer.train_dataset, trainer._get_train_sampler = Rows(), lambda: range(16)
     trainer.data_collator = lambda rows: {"input_ids": torch.stack([row["input_ids"] for row in rows])}
-    trainer.rank_validation = lambda cases: None
+    trainer.rank_validation = lambda instances: None
     seconds = iter([0.0, 0.0, *tries])  # the optimizer's two steps, then what is tried until one takes a minute
     monkeypatch.setattr(probes, "seconds_of", lambda device, work: work() or next(seconds))
     monkeypatch.setattr(module, "settle", lambda *_, **__: None)
-    found = module.estimate(trainer, num_cases=20)
+    found = module.estimate(trainer, num_instances=20)
     assert next(seconds, None) is None, "all of these and no other were tried"
     assert found.not_tried == left_out and found.step_seconds == pytest.approx(mean)
     assert found.validation_seconds == (None if "validation" in left_out else 70.0 * 20 / 8)
@@ -252,7 +252,7 @@ SMALL_REAL = ("backbone.name=SmolLM2-135M-Instruct", "backbone.num_layers=2", "t
         ("backbone.scratch={hidden_size: 128, num_layers: 4, num_heads: 4, dropout: 0.1}", "training.batch_size=16"),
         SMALL_REAL,
         (
-            *SMALL_REAL, "items.form=text", "prompt.rows=answer", "prompt.name=next_item/instruction",
+            *SMALL_REAL, "items.form=text", "prompt.targets=last_item", "prompt.name=next_item/instruction",
             "validation.num_beams=5", "validation.max_users=8", "training.max_steps=4",
         ),
         (*SMALL_REAL, "items.form=soft", "soft.features=[collaborative]", "soft.collaborative_dim=16"),

@@ -12,7 +12,7 @@ from transformers import TrainerCallback
 
 from llmrec.backbones.adapters import add_lora, trainable_parts
 from llmrec.prompting.collators import Collator
-from llmrec.prompting.knowledge_rows import KnowledgeRows
+from llmrec.prompting.generated_text_examples import GeneratedTextExamples
 from llmrec.prompting.mixture import Mixture, Source
 from llmrec.training.samplers import LengthSampler, MixtureSampler
 from llmrec.training.trainer import Objective, TrainingSettings, train
@@ -41,22 +41,22 @@ def run(folder: Path, *, by_user: bool = False, interrupted: int | None = None) 
     backbone, read = tiny_backbone("llama"), []
     add_lora(backbone, rank=2, alpha=2, dropout=0.0)
 
-    def rows(name: str, number: int) -> KnowledgeRows:
+    def rows(name: str, number: int) -> GeneratedTextExamples:
         texts = [f"{name} {n}" for n in range(number)]
-        return KnowledgeRows(backbone.tokenizer, None, texts, np.arange(number), max_text_tokens=9)
+        return GeneratedTextExamples(backbone.tokenizer, None, texts, np.arange(number), max_text_tokens=9)
 
     mixture = Mixture([Source("film", rows("film", 8), 0.5), Source("book", rows("book", 4), 1)], seed=4)
 
     def compute_loss(backbone, batch):
         read.append(sorted(backbone.tokenizer.decode(row, skip_special_tokens=True) for row in batch["input_ids"]))
-        return backbone.next_token_loss(batch, rule="full")
+        return backbone.next_token_loss(batch, scope="vocabulary")
 
     settings = TrainingSettings(
         batch_size=2, epochs=3, evaluate_every=3, patience=9, log_every=1, packing="branches" if by_user else "none"
     )
     at = At(read, interrupted)
     trainer = train(
-        Objective(backbone, compute_loss), trainable_parts(backbone, adapter_lr=0.01, row_lr=0.01, weight_decay=0), mixture,
+        Objective(backbone, compute_loss), trainable_parts(backbone, adapter_lr=0.01, embedding_lr=0.01, weight_decay=0), mixture,
         Collator(0), lambda *_: {"ndcg@10": float(at.step)}, settings, folder, seed=0, callbacks=[at],
     )  # fmt: skip
     return read[at.before :], list(trainer.model.state_dict().values())

@@ -24,7 +24,7 @@ def test_only_the_second_of_two_steps_has_settings_of_its_own(schedule, names):
 def test_a_finished_step_is_read_back_and_another_parts_weights_are_left_alone(tmp_path):
     backbone = tiny_backbone("llama")
     add_lora(backbone, rank=2, alpha=2, dropout=0.0)
-    parts = trainable_parts(backbone, adapter_lr=0, row_lr=0, weight_decay=0)
+    parts = trainable_parts(backbone, adapter_lr=0, embedding_lr=0, weight_decay=0)
     assert not read_finished(tmp_path, backbone)
     lora = parts[0].parameters
     with torch.no_grad():
@@ -60,7 +60,7 @@ def test_a_foreign_step_is_refused_and_nothing_of_it_is_read(tmp_path, foreign, 
 def test_a_step_moves_what_it_names():
     backbone = tiny_backbone("llama")
     add_lora(backbone, rank=2, alpha=2, dropout=0.0)
-    parts = trainable_parts(backbone, adapter_lr=0, row_lr=0, weight_decay=0)
+    parts = trainable_parts(backbone, adapter_lr=0, embedding_lr=0, weight_decay=0)
     move_only(parts, lambda part: False)
     assert not any(p.requires_grad for p in backbone.parameters())
     move_only(parts, lambda part: part.name == "LoRA")

@@ -14,7 +14,7 @@ from llmrec.backbones import frozen_linear
 from llmrec.backbones.adapters import add_lora, trainable_parts
 from llmrec.errors import ArtifactError
 from llmrec.prompting.collators import Collator
-from llmrec.prompting.knowledge_rows import KnowledgeRows
+from llmrec.prompting.generated_text_examples import GeneratedTextExamples
 from llmrec.training import trainer as module
 from llmrec.training.checkpoints import COMPLETE, LOG, LogLines, last_complete_checkpoint, read_log, step_of
 from llmrec.training.estimate import FILE
@@ -57,11 +57,13 @@ def run(
     """A tiny model trained on ten rows, three batches an epoch, validated every second step with what `found` says."""
     backbone = tiny_backbone("llama")
     add_lora(backbone, rank=2, alpha=2, dropout=0.1)
-    rows = KnowledgeRows(backbone.tokenizer, None, [f"film {n}" for n in range(10)], np.arange(10), max_text_tokens=9)
+    rows = GeneratedTextExamples(
+        backbone.tokenizer, None, [f"film {n}" for n in range(10)], np.arange(10), max_text_tokens=9
+    )
     at = at or At(interrupted)
     return train(
-        Objective(backbone, lambda backbone, batch: backbone.next_token_loss(batch, rule="full")),
-        trainable_parts(backbone, adapter_lr=0.01, row_lr=0.01, weight_decay=0),
+        Objective(backbone, lambda backbone, batch: backbone.next_token_loss(batch, scope="vocabulary")),
+        trainable_parts(backbone, adapter_lr=0.01, embedding_lr=0.01, weight_decay=0),
         rows, Collator(0), lambda *_: {"ndcg@10": found.get(at.step, 0.0)},
         TrainingSettings(batch_size=4, max_steps=max_steps, evaluate_every=2, patience=3, log_every=log_every), folder,
         seed=0, callbacks=[at],

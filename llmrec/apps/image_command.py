@@ -1,4 +1,4 @@
-"""`llmrec picture`: gives an item another picture and shows what that changes."""
+"""`llmrec image`: gives an item another image and shows what that changes."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from llmrec.apps.output import print_json
 from llmrec.terminal import printable
 
 if TYPE_CHECKING:
-    from llmrec.recommenders.picture_change import PictureChange
+    from llmrec.recommenders.image_change import ImageChange
 
 
-def picture(
+def image(
     run: Run,
-    item: Annotated[str, typer.Option(help="The id of the item that gets another picture.")],
-    picture: Annotated[Path, typer.Option(metavar="FILE", help="The picture: jpg, png, webp, gif, bmp or tiff.")],
+    item: Annotated[str, typer.Option(help="The id of the item that gets another image.")],
+    image: Annotated[Path, typer.Option(metavar="FILE", help="The image: jpg, png, webp, gif, bmp or tiff.")],
     history: History = None,
     k: Annotated[int, typer.Option("-k", help="Length of the list shown.", min=1)] = 10,
     device: Device = None,
     as_json: AsJson = False,
 ) -> None:
-    """Give an item another picture, in memory, and show what that changes: the soft tokens the model reads in the item's place,
-    its score and place for a history, the list. Nothing is trained or written; the run has to read pictures.
+    """Give an item another image, in memory, and show what that changes: the soft tokens the model reads in the item's place,
+    its score and place for a history, the list. Nothing is trained or written; the run has to read images.
 
     \b
     Example:
-      llmrec picture runs/demo/soft --item 50 --picture runs/demo/data/images/181.png --history 181 --history 172
+      llmrec image runs/demo/soft --item 50 --image runs/demo/data/images/181.png --history 181 --history 172
     """
-    from llmrec.recommenders.picture_change import change_picture
+    from llmrec.recommenders.image_change import change_image
 
     recommender = open_run(run, num_beams=None, device=device)
-    change = change_picture(recommender, item, picture, history or [], k)
+    change = change_image(recommender, item, image, history or [], k)
     if as_json:
         print_json(
             {
-                "run": str(run), "item_id": item, "picture": str(picture), "history": history or [],
+                "run": str(run), "item_id": item, "image": str(image), "history": history or [],
                 "soft_tokens": {"cosine": change.token_cosine, "length_ratio": change.token_length_ratio,
                                 "largest_change_of_other_items": change.others_moved},
                 "score": _two(change.scores), "rank": _two(change.ranks), "num_ranked": change.num_ranked,
@@ -47,7 +47,7 @@ def picture(
         )  # fmt: skip
         return
     title = recommender.catalog.title(int(recommender.catalog.index([item])[0])) or item
-    typer.echo(f"{printable(title)} [{printable(item)}] with the picture {printable(str(picture))}\n")
+    typer.echo(f"{printable(title)} [{printable(item)}] with the image {printable(str(image))}\n")
     _print_change(change, in_history=item in (history or []))
 
 
@@ -56,7 +56,7 @@ def _two(values: Any) -> dict[str, Any]:
     return {"before": before, "after": after}
 
 
-def _print_change(change: PictureChange, *, in_history: bool) -> None:
+def _print_change(change: ImageChange, *, in_history: bool) -> None:
     ranks = [f"beyond {change.num_ranked}" if rank is None else str(rank) for rank in change.ranks]
     others = "unchanged" if change.others_moved == 0 else f"changed by up to {change.others_moved:.2g}"
     typer.echo(f"its soft tokens       cosine {change.token_cosine:.3f}, {change.token_length_ratio:.2f} times as long")

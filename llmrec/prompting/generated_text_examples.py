@@ -17,7 +17,7 @@ from llmrec.prompting.collators import NO_TARGET
 from llmrec.prompting.encoder import start_ids
 
 
-class KnowledgeRows:
+class GeneratedTextExamples:
     """A start token, the item's mention, the text, an end token; the text and the end are the targets.
 
     Each text is tokenised once, as plain words. `shown` says whose mention stands before each text; None is the item's own.
@@ -26,7 +26,7 @@ class KnowledgeRows:
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerBase,
-        mentions: ItemSequences | None,
+        prompt_sequences: ItemSequences | None,
         texts: Sequence[str | None],
         items: np.ndarray,
         *,
@@ -46,7 +46,7 @@ class KnowledgeRows:
             )
         self.items = np.asarray(items, dtype=np.int64)
         self._shown = self.items if shown is None else np.asarray(shown, dtype=np.int64)
-        self._mentions = mentions
+        self._mentions = prompt_sequences
         self._start = start_ids(tokenizer, always=True)
         rows, was_cut = plain_ids([one_line(texts[item] or "") for item in self.items], tokenizer, max_text_tokens)
         end = [tokenizer.eos_token_id]
@@ -68,8 +68,8 @@ class KnowledgeRows:
 
     def __getitem__(self, row: int) -> dict[str, np.ndarray]:
         """input_ids: int32 (T,); labels: int64 (T,), the text's tokens and nothing else."""
-        mention = [] if self._mentions is None else self._mentions[self._shown[row]].tolist()
-        before = [*self._start, *mention]
+        prompt_form = [] if self._mentions is None else self._mentions[self._shown[row]].tolist()
+        before = [*self._start, *prompt_form]
         input_ids = np.array([*before, *self._texts[row]], dtype=np.int32)
         labels = input_ids.astype(np.int64)
         labels[: len(before)] = NO_TARGET

@@ -56,7 +56,7 @@ class Shown:
         return Shown(self.histories, self.users[kept], self.cuts[kept], self.about[kept])
 
 
-class AlignmentRows:
+class AlignmentExamples:
     """Rows of one task for a collator: the prompt, and behind it the tokens of an item, or a text and EOS.
 
     item_sizes: float (num_items,), about how many tokens an item takes in the prompt. answers: a text for each value of `shown.about`;

@@ -1,4 +1,4 @@
-"""Trains click-through models: seconds on one thread, the same weights for the same seed. Grids of them: `click_grid`.
+"""Trains CTR models: seconds on one thread, the same weights for the same seed. Grids of them: `ctr_grid`.
 
 Letters: B rows of a batch, N rows.
 """
@@ -13,21 +13,21 @@ import torch
 from torch.nn import functional as F
 
 from llmrec import metrics
-from llmrec.data.click_rows import ClickRows, ClickSplit
+from llmrec.data.click_examples import ClickExamples, ClickSplit
 from llmrec.errors import DataError
-from llmrec.recommenders.click_through import ClickModel, ClickSettings, ItemMatrices
+from llmrec.recommenders.ctr import CtrModel, CtrSettings, ItemMatrices
 
 
-def train_click_model(
+def train_ctr_model(
     split: ClickSplit,
     num_items: int,
     item_inputs: ItemMatrices,
     *,
     use_ids: bool,
-    settings: ClickSettings,
+    settings: CtrSettings,
     seed: int,
     report: Callable[[dict], None] | None = None,
-) -> tuple[ClickModel, list[dict]]:
+) -> tuple[CtrModel, list[dict]]:
     """The model of the best validation, and what every validation found: step, train_loss, auc, gauc, logloss.
 
     Binary cross-entropy, AdamW, rows in an order drawn by `seed` anew in every epoch; the test rows are not looked at. torch's
@@ -39,12 +39,12 @@ def train_click_model(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = ClickModel.make(num_items, item_inputs, use_ids, settings)
+        model = CtrModel.make(num_items, item_inputs, use_ids, settings)
         _mark_known_items(model, split.train)
         return model, _fit(model, split, settings, report)
 
 
-def _mark_known_items(model: ClickModel, train: ClickRows) -> None:
+def _mark_known_items(model: CtrModel, train: ClickExamples) -> None:
     """Items without a training row read the row of unknown items."""
     if model.inputs.use_ids:
         known = torch.zeros(model.inputs.num_items, dtype=torch.bool)
@@ -53,9 +53,9 @@ def _mark_known_items(model: ClickModel, train: ClickRows) -> None:
 
 
 def _fit(
-    model: ClickModel, split: ClickSplit, settings: ClickSettings, report: Callable[[dict], None] | None
+    model: CtrModel, split: ClickSplit, settings: CtrSettings, report: Callable[[dict], None] | None
 ) -> list[dict]:
-    if settings.watch == "gauc" and not len(
+    if settings.monitor == "gauc" and not len(
         metrics.user_auc(split.valid.labels, split.valid.items, split.valid.users).users
     ):
         raise DataError("no user has validation rows of both classes, so there is no GAUC to watch; set watch=auc.")
@@ -80,14 +80,14 @@ def _fit(
             line = {
                 "step": step,
                 "train_loss": float(np.mean(losses)),
-                **metrics.click_figures(split.valid.labels, model.score(split.valid), split.valid.users),
+                **metrics.ctr_metrics(split.valid.labels, model.score(split.valid), split.valid.users),
             }
             losses = []
             lines.append(line)
             if report is not None:
                 report(line)
-            if line[settings.watch] > best:
-                best, best_state, without_better = line[settings.watch], copy.deepcopy(model.state_dict()), 0
+            if line[settings.monitor] > best:
+                best, best_state, without_better = line[settings.monitor], copy.deepcopy(model.state_dict()), 0
             else:
                 without_better += 1
             if without_better == settings.patience:
@@ -99,11 +99,11 @@ def _fit(
     return lines
 
 
-def _optimizer(model: ClickModel, settings: ClickSettings) -> torch.optim.Optimizer:
+def _optimizer(model: CtrModel, settings: CtrSettings) -> torch.optim.Optimizer:
     rows = list(model.inputs.fields[0].parameters()) if model.inputs.use_ids else []
     of_rows = {id(parameter) for parameter in rows}
     others = [parameter for parameter in model.parameters() if id(parameter) not in of_rows]
     groups = [{"params": others, "weight_decay": settings.weight_decay}]
     if rows:
-        groups.append({"params": rows, "weight_decay": settings.row_decay})
+        groups.append({"params": rows, "weight_decay": settings.embedding_decay})
     return torch.optim.AdamW(groups, lr=settings.lr, fused=True)

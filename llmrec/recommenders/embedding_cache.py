@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from llmrec.files import atomic_file, content_hash
 
 
-def kept_factors(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
+def kept_embeddings(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
     """The factors in `path`, or where there are none, or damaged ones, those that `make` gives, which are then kept there."""
     factors = _read(path) if path.exists() else None
     if factors is None:

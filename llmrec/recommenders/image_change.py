@@ -1,4 +1,4 @@
-"""What another picture of an item changes, measured: its soft tokens, everybody else's, its score and place, the list.
+"""What another image of an item changes, measured: its soft tokens, everybody else's, its score and place, the list.
 
 Letters: N items, Q soft tokens an item, D width.
 """
@@ -12,13 +12,13 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
-from llmrec.recommenders.item_sources import language_model_of, soft_tokens_of_pictures
+from llmrec.recommenders.item_sources import language_model_of, soft_tokens_of_images
 from llmrec.recommenders.language_model import OneTokenRecommender
 from llmrec.recommenders.recommender import Recommendation, Recommender
 
 
 @dataclass(frozen=True)
-class PictureChange:
+class ImageChange:
     """Before and after, in this order where there are two.
 
     token_cosine: of the item's soft tokens, end to end; token_length_ratio: after to before; others_moved: the largest difference in
@@ -35,11 +35,9 @@ class PictureChange:
     lists: tuple[list[Recommendation], list[Recommendation]]
 
 
-def change_picture(
-    recommender: Recommender, item_id: str, picture: Path, history: Sequence[str], k: int
-) -> PictureChange:
-    """Replaces the picture in memory, and says what that changed. Raises what `Recommender.replace_picture` raises."""
-    soft = soft_tokens_of_pictures(language_model_of(recommender.ranker))
+def change_image(recommender: Recommender, item_id: str, image: Path, history: Sequence[str], k: int) -> ImageChange:
+    """Replaces the image in memory, and says what that changed. Raises what `Recommender.replace_image` raises."""
+    soft = soft_tokens_of_images(language_model_of(recommender.ranker))
     item = int(recommender.catalog.index([item_id])[0])
     # the whole catalogue is one pass for answers of one token, and a search as wide as it is for others
     num_ranked = recommender.catalog.num_items if isinstance(recommender.ranker, OneTokenRecommender) else k
@@ -53,12 +51,12 @@ def change_picture(
         return tokens, score, rank, recommender.recommend(history, k)
 
     before = measured()
-    recommender.replace_picture(item_id, picture)
+    recommender.replace_image(item_id, image)
     after = measured()
     old, new = before[0][item].flatten(), after[0][item].flatten()
     moved = (after[0] - before[0]).abs().amax(dim=(1, 2))  # (N,)
     moved[item] = 0.0
-    return PictureChange(
+    return ImageChange(
         token_cosine=float(F.cosine_similarity(old, new, dim=0)),
         token_length_ratio=float(new.norm() / old.norm()),
         others_moved=float(moved.max()),

@@ -1,4 +1,4 @@
-"""The table of click-through models for people: in the terminal, and as a plot with intervals."""
+"""The table of CTR models for people: in the terminal, and as a plot with intervals."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from llmrec.files import atomic_file
 
 
 def as_text(records: Sequence[dict]) -> Table:
-    """One line an arm and model, as `click_table` gives them: AUC, GAUC, and what they gain on the reference arm."""
-    table = Table(title="click-through, test rows; intervals over users", title_justify="left")
+    """One line an arm and model, as `ctr_table` gives them: AUC, GAUC, and what they gain on the reference arm."""
+    table = Table(title="CTR, test rows; intervals over users", title_justify="left")
     for column in ("arm", "model", "AUC", "95 % interval", "over ids", "GAUC", "over ids"):
         table.add_column(column, justify="left" if column in ("arm", "model") else "right")
     for record in records:
@@ -24,25 +24,25 @@ def as_text(records: Sequence[dict]) -> Table:
     return table
 
 
-def plot_click_table(records: Sequence[dict], path: Path) -> None:
+def plot_ctr_table(records: Sequence[dict], path: Path) -> None:
     """AUC of every arm with its interval over users, one panel a model; the trivial arms as lines. Writes one SVG."""
     from matplotlib.figure import Figure
 
     trivial = [record for record in records if record["model"] == "counts"]
     models = list(dict.fromkeys(record["model"] for record in records if record["model"] != "counts"))
-    arms = list(dict.fromkeys(record["arm"] for record in records if record["model"] != "counts"))
-    figure = Figure(figsize=(3.2 * max(1, len(models)) + 1.6, 0.34 * len(arms) + 1.5), layout="constrained")
+    variants = list(dict.fromkeys(record["arm"] for record in records if record["model"] != "counts"))
+    figure = Figure(figsize=(3.2 * max(1, len(models)) + 1.6, 0.34 * len(variants) + 1.5), layout="constrained")
     panels = figure.subplots(1, max(1, len(models)), sharey=True, sharex=True, squeeze=False)[0]
     for panel, model in zip(panels, models, strict=False):
         found = {record["arm"]: record["auc"] for record in records if record["model"] == model}
-        for row, arm in enumerate(arms):
-            auc = found[arm]
+        for row, variant in enumerate(variants):
+            auc = found[variant]
             panel.plot([auc["low"], auc["high"]], [row, row], color="#7a8ca3", linewidth=2, solid_capstyle="butt")
             panel.plot(auc["value"], row, "o", color="#1f3a5f", markersize=5)
         for record, style in zip(trivial, (":", "--"), strict=False):
             panel.axvline(record["auc"]["value"], color="#b0654a", linestyle=style, linewidth=1, label=record["arm"])
         panel.set_title(model, fontsize=10)
-        panel.set_yticks(range(len(arms)), arms, fontsize=9)
+        panel.set_yticks(range(len(variants)), variants, fontsize=9)
         panel.tick_params(axis="x", labelsize=8)
         panel.set_xlabel("AUC", fontsize=9)
         for side in ("top", "right"):

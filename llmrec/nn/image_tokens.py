@@ -1,6 +1,6 @@
-"""Pictures in the token stream: the vision vectors of a catalogue's pictures, and where each stands in its picture.
+"""Images in the token stream: the vision vectors of a catalogue's images, and where each stands in its image.
 
-Letters: N items, P vision vectors of all pictures, L deep layers, D width, B rows, T tokens.
+Letters: N items, P vision vectors of all images, L deep layers, D width, B rows, T tokens.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class PictureTokens(nn.Module):
-    """P frozen vectors, made once by the model's own vision tower. Item i's picture is the vectors offsets[i] .. offsets[i + 1].
+class ImageTokens(nn.Module):
+    """P frozen vectors, made once by the model's own vision tower. Item i's image is the vectors offsets[i] .. offsets[i + 1].
 
     Attributes:
         vectors: (P, D), in the arithmetic of the model; no part of a checkpoint.
-        deep: (L, P, D), what is added to the hidden states of the first L layers at a picture's tokens (Qwen3-VL; else L = 0).
-        offsets: int64 (N + 1,), ascending; an item without a picture has none.
-        grids: int64 (N, 2), rows and columns of tokens of each picture; their product is the number of its vectors.
-        has_grid: the model's positions have three axes, and a picture takes max(height, width) of them, whatever its tokens.
+        deep: (L, P, D), what is added to the hidden states of the first L layers at an image's tokens (Qwen3-VL; else L = 0).
+        offsets: int64 (N + 1,), ascending; an item without an image has none.
+        grids: int64 (N, 2), rows and columns of tokens of each image; their product is the number of its vectors.
+        has_grid: the model's positions have three axes, and an image takes max(height, width) of them, whatever its tokens.
     """
 
     def __init__(
@@ -29,20 +29,20 @@ class PictureTokens(nn.Module):
         super().__init__()
         counts = np.diff(offsets)
         assert offsets[0] == 0 and offsets[-1] == len(vectors), (offsets[0], offsets[-1], len(vectors))
-        assert (grids.prod(axis=1) == counts).all(), "a picture has a vector for each place of its grid"
+        assert (grids.prod(axis=1) == counts).all(), "an image has a vector for each place of its grid"
         assert deep.shape[1:] == vectors.shape, (deep.shape, vectors.shape)
         self.offsets, self.grids = offsets, grids
         self.has_grid = has_grid
         self.register_buffer("vectors", vectors, persistent=False)
         self.register_buffer("deep", deep, persistent=False)
-        place = np.arange(len(vectors)) - np.repeat(offsets[:-1], counts)  # (P,), within the picture
+        place = np.arange(len(vectors)) - np.repeat(offsets[:-1], counts)  # (P,), within the image
         width = np.repeat(grids[:, 1], counts)
         axes = np.stack([np.zeros_like(place), place // np.maximum(width, 1), place % np.maximum(width, 1)])
         shifts = np.zeros(len(vectors), np.int64)
         shifts[offsets[1:][counts > 0] - 1] = (grids.max(axis=1) - counts)[counts > 0]
         # (3, P): where a token stands on each axis, less where a word in its place would stand
         self.register_buffer("axes", torch.from_numpy(axes - place), persistent=False)
-        # (P,): how far the tokens behind a picture move, written at its last token
+        # (P,): how far the tokens behind an image move, written at its last token
         self.register_buffer("shifts", torch.from_numpy(shifts), persistent=False)
 
     @property
@@ -50,7 +50,7 @@ class PictureTokens(nn.Module):
         """P."""
         return len(self.vectors)
 
-    def is_picture(self, places: Tensor) -> Tensor:
+    def is_image(self, places: Tensor) -> Tensor:
         """Which tokens are vision tokens: places int64 (...), any numbers -> bool (...)."""
         return (places >= 0) & (places < self.num_tokens)
 
@@ -63,16 +63,16 @@ class PictureTokens(nn.Module):
         return [layer[places] for layer in self.deep]
 
     def moves(self, places: Tensor) -> Tensor:
-        """How far the pictures in a row move what stands behind it: places int64 (B, T) as below -> int64 (B,)."""
+        """How far the images in a row move what stands behind it: places int64 (B, T) as below -> int64 (B,)."""
         if not self.has_grid:
             return torch.zeros(len(places), dtype=torch.int64, device=places.device)
-        is_picture = self.is_picture(places)
-        return self.shifts[places.masked_fill(~is_picture, 0)].masked_fill(~is_picture, 0).sum(dim=1)
+        is_image = self.is_image(places)
+        return self.shifts[places.masked_fill(~is_image, 0)].masked_fill(~is_image, 0).sum(dim=1)
 
     def rotary_positions(self, places: Tensor, positions: Tensor, seen_until: Tensor | None = None) -> Tensor:
         """Positions in time, height and width (M-RoPE: Wang et al. 2024, Qwen2-VL, section 2.1).
 
-        A word stands at one number on all axes. A picture's tokens share their time, the number of its first token, and spread
+        A word stands at one number on all axes. An image's tokens share their time, the number of its first token, and spread
         over height and width from there; what follows goes on behind the larger of the two.
 
         Args:
@@ -82,11 +82,11 @@ class PictureTokens(nn.Module):
 
         Returns: int64 (3, B, T).
         """
-        is_picture = self.is_picture(places)
-        places = places.masked_fill(~is_picture, 0)
-        shifts = self.shifts[places].masked_fill(~is_picture, 0)
-        moves = F.pad(shifts, (1, 0))  # (B, T + 1): from the token behind a picture on
+        is_image = self.is_image(places)
+        places = places.masked_fill(~is_image, 0)
+        shifts = self.shifts[places].masked_fill(~is_image, 0)
+        moves = F.pad(shifts, (1, 0))  # (B, T + 1): from the token behind an image on
         if seen_until is not None:  # to the last token that sees it
             moves.scatter_add_(1, seen_until, -shifts)
-        axes = self.axes[:, places].masked_fill(~is_picture, 0)  # (3, B, T)
+        axes = self.axes[:, places].masked_fill(~is_image, 0)  # (3, B, T)
         return positions + moves.cumsum(1)[:, :-1] + axes

@@ -49,7 +49,7 @@ class QueryLayer(nn.Module):
         return queries + self.dropout(self.feed_forward(self.feed_norm(queries)))
 
 
-class QueryFormer(nn.Module):
+class QFormer(nn.Module):
     """Q learned queries and a stack of `QueryLayer`s: the Q-Former of BLIP-2 (Li et al. 2023, section 3.1) without its text side,
     reading one token a feature as EM3's Fusion-Q-Former does.
 

@@ -1,6 +1,6 @@
-"""Reads the picture files of items: damaged ones are told from whole ones, huge ones are refused before they are decoded.
+"""Reads the image files of items: damaged ones are told from whole ones, huge ones are refused before they are decoded.
 
-Picture files come from strangers. Only plain raster formats are opened, the size is read in the header before anything is decoded,
+ItemImage files come from hallucinated_titles. Only plain raster formats are opened, the size is read in the header before anything is decoded,
 and what PIL calls a decompression bomb is an error here.
 """
 
@@ -20,7 +20,7 @@ from llmrec.errors import DataError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # none that runs an outside program, as EPS does
 MAX_PIXELS = 50_000_000
-PIXEL_LIMIT = 89_478_485  # where PIL begins to call a picture a decompression bomb; nothing raises it
+PIXEL_LIMIT = 89_478_485  # where PIL begins to call an image a decompression bomb; nothing raises it
 MAX_BYTES = 100_000_000
 # What PIL's decoders are known to raise on damaged bytes.
 _DAMAGE = (
@@ -29,19 +29,19 @@ _DAMAGE = (
 )  # fmt: skip
 
 
-class PictureError(DataError):
-    """A picture file that cannot be used; the text is the reason alone, and who knows the item and the file says those."""
+class ImageError(DataError):
+    """An image file that cannot be used; the text is the reason alone, and who knows the item and the file says those."""
 
 
-def picture_paths(catalog: Catalog, folder: Path) -> list[Path | None]:
+def image_paths(catalog: Catalog, folder: Path) -> list[Path | None]:
     """One path an item from the column `image`, None where it names none. folder: the data folder that the paths lie in.
 
     Raises DataError where there is no such column, or where a path leads out of the folder.
     """
     if "image" not in catalog.fields:
         raise DataError(
-            f"the catalog has no column 'image' (it has: {', '.join(catalog.fields)}), so its items have no pictures. Prepare the "
-            "data from items with a column `image` that names picture files."
+            f"the catalog has no column 'image' (it has: {', '.join(catalog.fields)}), so its items have no images. Prepare the "
+            "data from items with a column `image` that names image files."
         )
     root = folder.resolve()
     paths: list[Path | None] = []
@@ -49,33 +49,33 @@ def picture_paths(catalog: Catalog, folder: Path) -> list[Path | None]:
         path = root / name if name else None
         if path is not None and not _inside(path, root):
             raise DataError(
-                f"the picture of item '{catalog.item_id(item)}' is '{name}', which leads out of the data folder '{folder}'. "
-                "Pictures lie inside it; `llmrec data prepare` copies them there."
+                f"the image of item '{catalog.item_id(item)}' is '{name}', which leads out of the data folder '{folder}'. "
+                "Images lie inside it; `llmrec data prepare` copies them there."
             )
         paths.append(path)
     return paths
 
 
 def read_content(path: Path, max_pixels: int = MAX_PIXELS) -> bytes:
-    """The bytes of a picture file whose header says a known format and at most `max_pixels` pixels. Raises PictureError."""
+    """The bytes of an image file whose header says a known format and at most `max_pixels` pixels. Raises ImageError."""
     try:
         status = path.stat()
         if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):  # a pipe or a device has no end
-            raise PictureError("it is no plain file")
+            raise ImageError("it is no plain file")
         size = status.st_size
         if size > MAX_BYTES:
-            raise PictureError(f"the file has {size:,} bytes, more than the {MAX_BYTES:,} that a picture may have")
+            raise ImageError(f"the file has {size:,} bytes, more than the {MAX_BYTES:,} that an image may have")
         content = path.read_bytes()
     except OSError as error:
-        raise PictureError(error.strerror or str(error)) from error
+        raise ImageError(error.strerror or str(error)) from error
     _open(content, max_pixels)
     return content
 
 
-def decode_picture(content: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """The picture in a file's bytes: mode RGB, upright (EXIF), 8 bits a channel, on white where it was transparent.
+def decode_image(content: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """The image in a file's bytes: mode RGB, upright (EXIF), 8 bits a channel, on white where it was transparent.
 
-    Animated pictures give their first frame. Raises PictureError where the bytes are no whole picture.
+    Animated images give their first frame. Raises ImageError where the bytes are no whole image.
     """
     image = _open(content, max_pixels)
     try:
@@ -84,32 +84,32 @@ def decode_picture(content: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
             image.load()
             return _as_rgb(ImageOps.exif_transpose(image))
     except _DAMAGE as error:
-        raise PictureError(f"the picture is damaged or breaks off ({_one_line(error)})") from error
+        raise ImageError(f"the image is damaged or breaks off ({_one_line(error)})") from error
 
 
-def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """`decode_picture` of a file. Raises PictureError."""
-    return decode_picture(read_content(path, max_pixels), max_pixels)
+def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """`decode_image` of a file. Raises ImageError."""
+    return decode_image(read_content(path, max_pixels), max_pixels)
 
 
 def _open(content: bytes, max_pixels: int) -> Image.Image:
-    """The picture with only its header read."""
+    """The image with only its header read."""
     if not content:
-        raise PictureError("the file is empty")
+        raise ImageError("the file is empty")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(content), formats=FORMATS)
     except UnidentifiedImageError as error:
-        raise PictureError(f"the file is no picture ({', '.join(FORMATS)} are read)") from error
+        raise ImageError(f"the file is no image ({', '.join(FORMATS)} are read)") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise PictureError(f"the picture is too large to be decoded safely ({_one_line(error)})") from error
+        raise ImageError(f"the image is too large to be decoded safely ({_one_line(error)})") from error
     except _DAMAGE as error:
-        raise PictureError(f"the picture is damaged ({_one_line(error)})") from error
+        raise ImageError(f"the image is damaged ({_one_line(error)})") from error
     if image.width * image.height > max_pixels:
-        raise PictureError(
-            f"the picture has {image.width} x {image.height} pixels, more than the {max_pixels:,} that are decoded"
+        raise ImageError(
+            f"the image has {image.width} x {image.height} pixels, more than the {max_pixels:,} that are decoded"
         )
     return image
 

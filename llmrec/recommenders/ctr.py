@@ -1,6 +1,6 @@
-"""A click-through model that serves: item inputs, network, settings; scores rows; one folder of safetensors and JSON.
+"""A CTR model that serves: item inputs, network, settings; scores rows; one folder of safetensors and JSON.
 
-Nothing here knows a language model: features are frozen matrices that came with the model. Letters as in `llmrec.nn.click_through`.
+Nothing here knows a language model: features are frozen matrices that came with the model. Letters as in `llmrec.nn.ctr`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from llmrec.config import Settings
-from llmrec.data.click_rows import PADDING, ClickRows
+from llmrec.data.click_examples import PADDING, ClickExamples
 from llmrec.errors import ArtifactError, DataError, LlmrecError, ModelError
 from llmrec.files import atomic_folder, read_json, write_json
-from llmrec.nn.click_through import ModelKind, make_click_net
+from llmrec.nn.ctr import ModelKind, make_ctr_net
 from llmrec.nn.item_inputs import IDS, ItemInputs
 
 FORMAT_VERSION = 1
@@ -31,8 +31,8 @@ SCORED_AT_ONCE = 4096  # rows
 ItemMatrices = Mapping[str, tuple[np.ndarray, np.ndarray]]  # name -> float32 (N, D_f), present bool (N,)
 
 
-class ClickSettings(Settings):
-    """One click-through model and its training. The defaults are those of all four models on MovieLens-100K with ids alone: on
+class CtrSettings(Settings):
+    """One CTR model and its training. The defaults are those of all four models on MovieLens-100K with ids alone: on
     validation no other width, depth, dropout, decay or lr that was tried is more than .001 of AUC better."""
 
     model: ModelKind = "din"
@@ -47,18 +47,18 @@ class ClickSettings(Settings):
     context: bool = True  # read how many items the user rated before, and what share of them was liked
     lr: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.0, ge=0)  # AdamW's, of everything but the item rows
-    row_decay: float = Field(0.0, ge=0)  # AdamW's, of the item rows
+    embedding_decay: float = Field(0.0, ge=0)  # AdamW's, of the item rows
     batch_size: int = Field(1024, ge=1)
     epochs: int = Field(40, ge=1)
     evaluations: int = Field(2, ge=1)  # validations an epoch
     patience: int = Field(4, ge=1)  # validations without a better one before training stops
-    watch: Literal["auc", "gauc"] = "auc"  # of the validation rows: what is better
+    monitor: Literal["auc", "gauc"] = "auc"  # of the validation rows: what is better
 
 
-class ClickModel(nn.Module):
+class CtrModel(nn.Module):
     """Item inputs, a network over them, and the context of a row."""
 
-    def __init__(self, num_items: int, widths: Mapping[str, int], use_ids: bool, settings: ClickSettings) -> None:
+    def __init__(self, num_items: int, widths: Mapping[str, int], use_ids: bool, settings: CtrSettings) -> None:
         """widths: D_f of each matrix by name. Weights are drawn from torch's global generator."""
         super().__init__()
         self.settings = settings
@@ -70,7 +70,7 @@ class ClickModel(nn.Module):
             id_dropout=settings.id_dropout,
             feature_length=settings.feature_length,
         )
-        self.net = make_click_net(
+        self.net = make_ctr_net(
             settings.model,
             self.inputs.num_fields,
             settings.dim,
@@ -81,12 +81,10 @@ class ClickModel(nn.Module):
         )
 
     @classmethod
-    def make(cls, num_items: int, item_inputs: ItemMatrices, use_ids: bool, settings: ClickSettings) -> ClickModel:
+    def make(cls, num_items: int, item_inputs: ItemMatrices, use_ids: bool, settings: CtrSettings) -> CtrModel:
         """A model with its matrices. Raises DataError for matrices that are not of these items, or for no input at all."""
         if not use_ids and not item_inputs:
-            raise DataError(
-                "a click-through model needs item ids or at least one matrix of item features, got neither."
-            )
+            raise DataError("a CTR model needs item ids or at least one matrix of item features, got neither.")
         for name, (matrix, present) in item_inputs.items():
             _check_matrix(name, matrix, present, num_items)
         model = cls(num_items, {name: matrix.shape[1] for name, (matrix, _) in item_inputs.items()}, use_ids, settings)
@@ -98,9 +96,7 @@ class ClickModel(nn.Module):
         """Serve other vectors in place of those it was trained on: float32 (N, D_f), bool (N,)."""
         _check_matrix(name, matrix, present, self.inputs.num_items)
         if name not in self.inputs.features:
-            raise DataError(
-                f"this click-through model reads no features '{name}' (it reads: {', '.join(self.inputs.names)})."
-            )
+            raise DataError(f"this CTR model reads no features '{name}' (it reads: {', '.join(self.inputs.names)}).")
         self.inputs.frozen(name).replace(matrix, present)
 
     def forward(self, items: torch.Tensor, histories: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
@@ -109,7 +105,7 @@ class ClickModel(nn.Module):
         vectors = self.inputs(torch.cat([items[:, None], torch.where(mask, histories, items[:, None])], dim=1))
         return self.net(vectors[:, 0], vectors[:, 1:], mask, context)
 
-    def tensors(self, rows: ClickRows) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def tensors(self, rows: ClickExamples) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """items, histories, context of rows, as `forward` takes them."""
         context = context_of(rows) if self.settings.context else np.zeros((len(rows), 0), np.float32)
         return (
@@ -119,7 +115,7 @@ class ClickModel(nn.Module):
         )
 
     @torch.inference_mode()
-    def score(self, rows: ClickRows) -> np.ndarray:
+    def score(self, rows: ClickExamples) -> np.ndarray:
         """P(liked) of each row: float32 (N,). Raises ModelError where one is NaN."""
         was_training = self.training
         self.eval()
@@ -132,7 +128,7 @@ class ClickModel(nn.Module):
         scores = torch.cat(parts).numpy() if parts else np.zeros(0, np.float32)
         if np.isnan(scores).any():
             raise ModelError(
-                f"the click-through model gave NaN (first in row {np.argmax(np.isnan(scores))}). "
+                f"the CTR model gave NaN (first in row {np.argmax(np.isnan(scores))}). "
                 "Its training diverged: train it again with a lower lr."
             )
         return scores
@@ -152,15 +148,15 @@ class ClickModel(nn.Module):
             write_json(temporary / CARD, facts)
 
     @classmethod
-    def load(cls, folder: str | Path) -> tuple[ClickModel, dict]:
+    def load(cls, folder: str | Path) -> tuple[CtrModel, dict]:
         """The model and its card, ready to score. Raises ArtifactError where the folder is none, damaged, or of another format."""
-        facts = read_json(Path(folder) / CARD, "card of a click-through model", ArtifactError)
+        facts = read_json(Path(folder) / CARD, "card of a CTR model", ArtifactError)
         if facts.get("format_version") != FORMAT_VERSION:
             raise ArtifactError(
                 f"'{folder}' has the format version {facts.get('format_version')}, but this llmrec reads {FORMAT_VERSION}."
             )
         try:
-            settings = ClickSettings.model_validate(facts["settings"])
+            settings = CtrSettings.model_validate(facts["settings"])
             with torch.random.fork_rng(devices=[]):  # the drawn weights are overwritten at once
                 model = cls(facts["num_items"], facts["features"], facts["use_ids"], settings)
             model.load_state_dict(load_file(Path(folder) / WEIGHTS))
@@ -169,12 +165,12 @@ class ClickModel(nn.Module):
         except (KeyError, TypeError, ValueError, OSError, RuntimeError, SafetensorError) as error:
             first = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ArtifactError(
-                f"the click-through model in '{folder}' is damaged or was changed by hand ({first}); train it again."
+                f"the CTR model in '{folder}' is damaged or was changed by hand ({first}); train it again."
             ) from error
         return model.eval(), facts["card"]
 
 
-def context_of(rows: ClickRows) -> np.ndarray:
+def context_of(rows: ClickExamples) -> np.ndarray:
     """How many labelled events the user had before, and their share of likes drawn towards 3/4 by 20 events: float32 (N, 2).
 
     Drawn that strongly because within a user the share wanders by chance: with 4 events AUC is the same and GAUC .003 lower
@@ -193,7 +189,7 @@ def _check_matrix(name: str, matrix: np.ndarray, present: np.ndarray, num_items:
         or present.dtype != bool
     ):
         raise DataError(
-            f"item features of a click-through model should have a name other than '{IDS}', numbers ({num_items}, width) and "
+            f"item features of a CTR model should have a name other than '{IDS}', numbers ({num_items}, width) and "
             f"presence bool ({num_items},), but '{name}' has {matrix.shape} and {present.dtype} {present.shape}."
         )
     if not np.isfinite(matrix[present]).all():

@@ -8,20 +8,20 @@ import numpy as np
 import pytest
 import torch
 
-from llmrec.data.click_rows import PADDING, ClickRows
+from llmrec.data.click_examples import PADDING, ClickExamples
 from llmrec.errors import ArtifactError, DataError, ModelError
-from llmrec.recommenders.click_through import CARD, WEIGHTS, ClickModel, ClickSettings
+from llmrec.recommenders.ctr import CARD, WEIGHTS, CtrModel, CtrSettings
 
 N = 9
 KINDS = ("dnn", "dcn_v2", "din", "autoint")
 
 
-def some_rows(number=20, seed=0) -> ClickRows:
+def some_rows(number=20, seed=0) -> ClickExamples:
     rng = np.random.default_rng(seed)
     histories = rng.integers(0, N, (number, 5)).astype(np.int32)
     histories[np.arange(5) < rng.integers(0, 5, number)[:, None]] = PADDING
     answered = rng.integers(0, 30, number).astype(np.int32)
-    return ClickRows(
+    return ClickExamples(
         rng.integers(0, 4, number).astype(np.int32), rng.integers(0, N, number).astype(np.int32), rng.random(number) < 0.5,
         histories, answered, (answered * rng.random(number)).astype(np.int32), None,
     )  # fmt: skip
@@ -39,7 +39,7 @@ def matrices(seed=0):
 def made(kind="din", use_ids=True, inputs=None, **settings):
     torch.manual_seed(0)
     inputs = matrices() if inputs is None else inputs
-    return ClickModel.make(N, inputs, use_ids, ClickSettings(model=kind, dim=4, hidden=(8,), **settings)).eval()
+    return CtrModel.make(N, inputs, use_ids, CtrSettings(model=kind, dim=4, hidden=(8,), **settings)).eval()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -47,7 +47,7 @@ def test_a_saved_model_scores_the_same_after_loading(kind, tmp_path):
     model, rows = made(kind), some_rows()
     model.save(tmp_path / "model", {"split": "time"})
     state = torch.get_rng_state()
-    loaded, card = ClickModel.load(tmp_path / "model")
+    loaded, card = CtrModel.load(tmp_path / "model")
     assert np.array_equal(model.score(rows), loaded.score(rows)) and card == {"split": "time"}
     assert torch.equal(state, torch.get_rng_state())
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == [CARD, WEIGHTS]
@@ -64,11 +64,11 @@ def test_serving_imports_no_language_model(tmp_path):
     made().save(tmp_path / "model", {})
     code = (
         "import sys, numpy as np\n"
-        "from llmrec.data.click_rows import ClickRows\n"
-        "from llmrec.recommenders.click_through import ClickModel\n"
-        f"model, _ = ClickModel.load({str(tmp_path / 'model')!r})\n"
+        "from llmrec.data.click_examples import ClickExamples\n"
+        "from llmrec.recommenders.ctr import CtrModel\n"
+        f"model, _ = CtrModel.load({str(tmp_path / 'model')!r})\n"
         "one = np.zeros(1, np.int32)\n"
-        "print(model.score(ClickRows(one, one, one > 0, np.array([[-1, 2]], np.int32), one, one, None)))\n"
+        "print(model.score(ClickExamples(one, one, one > 0, np.array([[-1, 2]], np.int32), one, one, None)))\n"
         "loaded = sorted({name.split('.')[0] for name in sys.modules} & {'transformers', 'peft', 'accelerate', 'vllm'})\n"
         "sys.exit(f'imported: {loaded}' if loaded else 0)"
     )
@@ -94,7 +94,7 @@ def test_other_vectors_of_an_item_change_the_rows_that_hold_it_and_no_others():
 
 def test_without_the_context_only_items_count():
     rows = some_rows()
-    other = ClickRows(rows.users, rows.items, rows.labels, rows.histories, rows.answered + 9, rows.liked + 2, None)
+    other = ClickExamples(rows.users, rows.items, rows.labels, rows.histories, rows.answered + 9, rows.liked + 2, None)
     assert np.array_equal(made(context=False).score(rows), made(context=False).score(other))
     assert not np.array_equal(made().score(rows), made().score(other))
 
@@ -114,20 +114,20 @@ def test_matrices_that_do_not_fit_are_refused_in_words():
 def test_a_damaged_or_foreign_folder_is_refused_in_words(tmp_path):
     folder = tmp_path / "model"
     with pytest.raises(ArtifactError, match="cannot read"):
-        ClickModel.load(folder)
+        CtrModel.load(folder)
     made().save(folder, {})
     weights = (folder / WEIGHTS).read_bytes()
     (folder / WEIGHTS).write_bytes(weights[:-20])
     with pytest.raises(ArtifactError, match="damaged"):
-        ClickModel.load(folder)
+        CtrModel.load(folder)
     (folder / WEIGHTS).write_bytes(weights)
     facts = json.loads((folder / CARD).read_text())
     (folder / CARD).write_text(json.dumps({**facts, "num_items": 8}))
     with pytest.raises(ArtifactError, match="damaged"):
-        ClickModel.load(folder)
+        CtrModel.load(folder)
     (folder / CARD).write_text(json.dumps({**facts, "format_version": 99}))
     with pytest.raises(ArtifactError, match="format version 99"):
-        ClickModel.load(folder)
+        CtrModel.load(folder)
 
 
 def test_a_diverged_model_says_so_instead_of_scoring():

@@ -1,4 +1,4 @@
-"""Picture files: whole ones come out upright and in RGB, the others say what is wrong with them before they cost anything."""
+"""ItemImage files: whole ones come out upright and in RGB, the others say what is wrong with them before they cost anything."""
 
 import io
 import os
@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from llmrec.backbones.pictures import PictureError, decode_picture, picture_paths, read_content, read_picture
+from llmrec.backbones.images import ImageError, decode_image, image_paths, read_content, read_image
 from llmrec.data.catalog import Catalog
 from llmrec.errors import DataError
 
@@ -27,7 +27,7 @@ def content(image: Image.Image, kind: str = "PNG", **options) -> bytes:
 
 
 def png_of_size(width: int, height: int) -> bytes:
-    """A few bytes that claim to be a picture of this size, as a bomb does."""
+    """A few bytes that claim to be an image of this size, as a bomb does."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -37,7 +37,7 @@ def png_of_size(width: int, height: int) -> bytes:
 
 
 def pixels(data: bytes) -> np.ndarray:
-    image = decode_picture(data)
+    image = decode_image(data)
     assert image.mode == "RGB"
     return np.asarray(image).astype(int)
 
@@ -81,8 +81,8 @@ def test_sixteen_bits_grey_one_bit_and_printing_colours_are_understood():
     ("data", "reason"),
     [
         (b"", "the file is empty"),
-        (b"<html>404</html>", r"the file is no picture \(JPEG, PNG"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "the file is no picture"),
+        (b"<html>404</html>", r"the file is no image \(JPEG, PNG"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "the file is no image"),
         (content(NOISE, "JPEG")[:-200], "damaged or breaks off"),
         (content(NOISE)[:-400], "damaged or breaks off"),
         (png_of_size(20_000, 20_000), "too large to be decoded safely"),
@@ -92,52 +92,52 @@ def test_sixteen_bits_grey_one_bit_and_printing_colours_are_understood():
     ],
 )  # fmt: skip
 def test_what_cannot_be_used_says_why(data, reason):
-    with pytest.raises(PictureError, match=reason):
-        decode_picture(data)
+    with pytest.raises(ImageError, match=reason):
+        decode_image(data)
 
 
 @settings(max_examples=150, deadline=None)
 @given(kind=st.sampled_from(["PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP"]), data=st.data())
-def test_damaged_bytes_give_a_picture_or_a_reason_and_nothing_else(kind, data):
+def test_damaged_bytes_give_a_image_or_a_reason_and_nothing_else(kind, data):
     damaged = bytearray(content(NOISE, kind))
     for _ in range(data.draw(st.integers(1, 8))):
         damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
     try:
-        assert decode_picture(bytes(damaged)).mode == "RGB"
-    except PictureError as error:
+        assert decode_image(bytes(damaged)).mode == "RGB"
+    except ImageError as error:
         assert str(error)
 
 
 def test_a_size_is_refused_before_the_file_is_decoded(tmp_path):
     (tmp_path / "a.png").write_bytes(content(Image.new("RGB", (30, 20)))[:-30])  # would not decode either
-    with pytest.raises(PictureError, match="30 x 20 pixels, more than the 500"):
+    with pytest.raises(ImageError, match="30 x 20 pixels, more than the 500"):
         read_content(tmp_path / "a.png", max_pixels=500)
-    with pytest.raises(PictureError, match="No such file"):
-        read_picture(tmp_path / "b.png")
-    with pytest.raises(PictureError, match="Is a directory"):
-        read_picture(tmp_path)
+    with pytest.raises(ImageError, match="No such file"):
+        read_image(tmp_path / "b.png")
+    with pytest.raises(ImageError, match="Is a directory"):
+        read_image(tmp_path)
 
 
 def catalog_of(*names: str | None) -> Catalog:
     return Catalog.from_rows([{"item_id": f"i{i}", "title": "t", "image": name} for i, name in enumerate(names)])
 
 
-def test_pictures_lie_inside_the_data_folder(tmp_path):
+def test_images_lie_inside_the_data_folder(tmp_path):
     folder = tmp_path / "data"
     (folder / "images").mkdir(parents=True)
-    found = picture_paths(catalog_of("images/a.jpg", None, "", "images/../images/b.jpg"), folder)
+    found = image_paths(catalog_of("images/a.jpg", None, "", "images/../images/b.jpg"), folder)
     assert [path and path.resolve().relative_to(folder.resolve()) for path in found] == [
         Path("images/a.jpg"), None, None, Path("images/b.jpg"),
     ]  # fmt: skip
     (folder / "images" / "link.jpg").symlink_to(tmp_path / "secret.jpg")
     for outside in ("../secret.jpg", "/etc/passwd", "images/link.jpg", "images/../../data2/a.jpg", "a\0b"):
         with pytest.raises(DataError, match=r"item 'i1' is .* leads out of the data folder"):
-            picture_paths(catalog_of(None, outside), folder)
+            image_paths(catalog_of(None, outside), folder)
     with pytest.raises(DataError, match=r"no column 'image' \(it has: title"):
-        picture_paths(Catalog.from_rows([{"item_id": "1", "title": "t"}]), folder)
+        image_paths(Catalog.from_rows([{"item_id": "1", "title": "t"}]), folder)
 
 
-def test_a_pipe_in_the_place_of_a_picture_is_refused_and_not_waited_for(tmp_path):
+def test_a_pipe_in_the_place_of_a_image_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a.png")
-    with pytest.raises(PictureError, match="no plain file"):
+    with pytest.raises(ImageError, match="no plain file"):
         read_content(tmp_path / "a.png")

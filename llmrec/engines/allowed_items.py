@@ -46,7 +46,7 @@ class ItemBitmap:
         return cls(torch.nn.functional.pad(by_rank.cumsum(1, dtype=torch.int32), (1, 0)))
 
 
-class OpenItems:
+class AllowedItems:
     """The items each of B requests may receive."""
 
     def __init__(

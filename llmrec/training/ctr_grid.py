@@ -1,4 +1,4 @@
-"""A table of click-through models: arms (what an item is to a model) x models x seeds, resumed by cell, with intervals over users.
+"""A table of CTR models: arms (what an item is to a model) x models x seeds, resumed by cell, with intervals over users.
 
 FOLDER/cells.jsonl    one line a finished cell: key, arm, model, seed, seconds, valid, test
 FOLDER/scores/KEY.npy its test scores, float32 (N,), from which intervals and paired differences are computed
@@ -16,14 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
-from llmrec.data.click_rows import ClickRows, ClickSplit
+from llmrec.data.click_examples import ClickExamples, ClickSplit
 from llmrec.errors import ConfigError
 from llmrec.files import atomic_file, content_hash, write_text
-from llmrec.metrics import click_figures
-from llmrec.nn.click_through import ModelKind
+from llmrec.metrics import ctr_metrics
+from llmrec.nn.ctr import ModelKind
 from llmrec.recommenders.click_means import CLICK_MEANS, mean_scores
-from llmrec.recommenders.click_through import ClickSettings, ItemMatrices
-from llmrec.training.click_through import train_click_model
+from llmrec.recommenders.ctr import CtrSettings, ItemMatrices
+from llmrec.training.ctr import train_ctr_model
 
 CELLS = "cells.jsonl"
 COUNTS = "counts"  # stands where a trained arm names its model
@@ -31,7 +31,7 @@ VERSION = 1  # rises whenever a cell would come to other numbers
 
 
 @dataclass(frozen=True, eq=False)
-class Arm:
+class Variant:
     """What an item is to the model: its trained row, frozen matrices, or both."""
 
     use_ids: bool
@@ -43,14 +43,14 @@ class Arm:
         return content_hash(str(self.use_ids), *parts)
 
 
-def run_click_grid(
+def run_ctr_grid(
     split: ClickSplit,
     num_items: int,
-    arms: Mapping[str, Arm],
+    variants: Mapping[str, Variant],
     *,
     models: Sequence[ModelKind],
     seeds: Sequence[int],
-    settings: ClickSettings,
+    settings: CtrSettings,
     folder: str | Path,
     facts: Mapping[str, object] | None = None,
     fresh: bool = False,
@@ -60,28 +60,28 @@ def run_click_grid(
     A cell is known by a digest of rows, matrices, settings and seed: after any of them has changed it is computed anew. Progress goes
     to standard error. facts: of the data, for the cards of the models that are kept. Returns the lines of this grid, in its order.
     """
-    if taken := set(CLICK_MEANS) & set(arms):
+    if taken := set(CLICK_MEANS) & set(variants):
         raise ConfigError(f"the arm '{min(taken)}' is always in the table; give yours another name.")
     folder = Path(folder)
     if fresh:
         (folder / CELLS).unlink(missing_ok=True)
     done = _read_cells(folder)
     rows = content_hash(*(part for some in (split.train, split.valid, split.test) for part in _arrays(some)))
-    cells = [(arm, COUNTS, 0) for arm in CLICK_MEANS] + [
-        (arm, model, seed) for seed in seeds for arm in arms for model in models
+    cells = [(variant, COUNTS, 0) for variant in CLICK_MEANS] + [
+        (variant, model, seed) for seed in seeds for variant in variants for model in models
     ]  # seeds outermost: a table cut short still compares all arms
-    digests = {name: arm.digest() for name, arm in arms.items()}
+    digests = {name: variant.digest() for name, variant in variants.items()}
     lines = []
-    for number, (arm, model, seed) in enumerate(cells, 1):
+    for number, (variant, model, seed) in enumerate(cells, 1):
         of_model = "" if model == COUNTS else settings.model_copy(update={"model": model}).model_dump_json()
-        key = content_hash(f"version {VERSION}", rows, arm, digests.get(arm, ""), of_model, str(seed))
+        key = content_hash(f"version {VERSION}", rows, variant, digests.get(variant, ""), of_model, str(seed))
         if key not in done:
-            kept = folder / "models" / arm.replace("/", "_") / model if seed == seeds[0] else None
-            card = {**(facts or {}), "model": model, "arm": arm, "seed": seed, "split": split.card}
-            done[key] = _run_cell(split, num_items, arms, arm, model, seed, settings, folder, key, kept, card)
+            kept = folder / "models" / variant.replace("/", "_") / model if seed == seeds[0] else None
+            card = {**(facts or {}), "model": model, "arm": variant, "seed": seed, "split": split.card}
+            done[key] = _run_cell(split, num_items, variants, variant, model, seed, settings, folder, key, kept, card)
             test = done[key]["test"]
             print(
-                f"[{number}/{len(cells)}] {arm}, {model}, seed {seed}: test AUC {test['auc']:.4f}, GAUC {test['gauc']:.4f} "
+                f"[{number}/{len(cells)}] {variant}, {model}, seed {seed}: test AUC {test['auc']:.4f}, GAUC {test['gauc']:.4f} "
                 f"({done[key]['seconds']:.1f} s)",
                 file=sys.stderr,
             )
@@ -92,11 +92,11 @@ def run_click_grid(
 def _run_cell(
     split: ClickSplit,
     num_items: int,
-    arms: Mapping[str, Arm],
-    arm: str,
+    variants: Mapping[str, Variant],
+    variant: str,
     model: str,
     seed: int,
-    settings: ClickSettings,
+    settings: CtrSettings,
     folder: Path,
     key: str,
     kept: Path | None,
@@ -104,15 +104,15 @@ def _run_cell(
 ) -> dict:
     """kept: where the model is kept, with its card; None: nowhere."""
     start = time.perf_counter()
-    line = {"key": key, "arm": arm, "model": model, "seed": seed}
+    line = {"key": key, "arm": variant, "model": model, "seed": seed}
     if model == COUNTS:
-        valid, test = (mean_scores(arm, split.train, rows, num_items) for rows in (split.valid, split.test))
+        valid, test = (mean_scores(variant, split.train, rows, num_items) for rows in (split.valid, split.test))
     else:
-        trained, history = train_click_model(
+        trained, history = train_ctr_model(
             split,
             num_items,
-            arms[arm].item_inputs,
-            use_ids=arms[arm].use_ids,
+            variants[variant].item_inputs,
+            use_ids=variants[variant].use_ids,
             settings=settings.model_copy(update={"model": model}),
             seed=seed,
         )
@@ -121,7 +121,7 @@ def _run_cell(
             trained.save(kept, card)
         line |= {"validations": len(history), "parameters": sum(p.numel() for p in trained.parameters())}
     line |= {
-        name: click_figures(rows.labels, scores, rows.users)
+        name: ctr_metrics(rows.labels, scores, rows.users)
         for name, rows, scores in (("valid", split.valid, valid), ("test", split.test, test))
     }
     line["seconds"] = round(time.perf_counter() - start, 2)
@@ -133,7 +133,7 @@ def _run_cell(
 
 
 def cell_scores(folder: str | Path, line: dict) -> np.ndarray:
-    """The test scores of a finished cell, as `run_click_grid` returns it: float32 (N,)."""
+    """The test scores of a finished cell, as `run_ctr_grid` returns it: float32 (N,)."""
     return np.load(_scores(Path(folder), line["key"]))
 
 
@@ -141,7 +141,7 @@ def _scores(folder: Path, key: str) -> Path:
     return folder / "scores" / f"{key}.npy"
 
 
-def _arrays(rows: ClickRows) -> list[np.ndarray]:
+def _arrays(rows: ClickExamples) -> list[np.ndarray]:
     return [rows.users, rows.items, rows.labels, rows.histories, rows.answered, rows.liked]
 
 

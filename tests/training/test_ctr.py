@@ -7,20 +7,20 @@ import pytest
 import torch
 
 from llmrec import metrics
-from llmrec.data.click_rows import click_rows
+from llmrec.data.click_examples import click_examples
 from llmrec.data.interactions import Interactions
 from llmrec.errors import ConfigError, DataError
-from llmrec.evaluation.clicks import click_table
+from llmrec.evaluation.clicks import ctr_table
 from llmrec.evaluation.significance import NOT_SIGNIFICANT
 from llmrec.recommenders.click_means import mean_scores
-from llmrec.recommenders.click_through import ClickSettings
-from llmrec.training import click_grid
-from llmrec.training.click_grid import Arm, cell_scores, run_click_grid
-from llmrec.training.click_through import train_click_model
+from llmrec.recommenders.ctr import CtrSettings
+from llmrec.training import ctr_grid
+from llmrec.training.ctr import train_ctr_model
+from llmrec.training.ctr_grid import Variant, cell_scores, run_ctr_grid
 
 N = 16
 KINDS = ("dnn", "dcn_v2", "din", "autoint")
-QUICK = ClickSettings(
+QUICK = CtrSettings(
     dim=8, hidden=(16,), dropout=0.0, id_dropout=0.0, lr=1e-2, evaluations=1, batch_size=256, epochs=30, context=False
 )
 
@@ -34,7 +34,7 @@ def split():
     users = np.repeat(np.arange(num_users), length)
     ratings = np.where(items % 2 == users % 2, 5.0, 1.0).astype(np.float32)
     times = np.concatenate([np.sort(rng.integers(0, 1000, length)) for _ in range(num_users)])
-    return click_rows(Interactions(np.arange(0, num_users * length + 1, length), items, N, times, ratings))
+    return click_examples(Interactions(np.arange(0, num_users * length + 1, length), items, N, times, ratings))
 
 
 def parity():
@@ -46,8 +46,8 @@ def parity():
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_model_learns_the_checkerboard_from_ids_and_from_a_feature(split, kind, use_ids):
     settings = QUICK.model_copy(update={"model": kind})
-    model, lines = train_click_model(split, N, {} if use_ids else parity(), use_ids=use_ids, settings=settings, seed=0)
-    assert metrics.click_figures(split.test.labels, model.score(split.test), split.test.users)["auc"] > 0.95
+    model, lines = train_ctr_model(split, N, {} if use_ids else parity(), use_ids=use_ids, settings=settings, seed=0)
+    assert metrics.ctr_metrics(split.test.labels, model.score(split.test), split.test.users)["auc"] > 0.95
     assert lines[-1]["train_loss"] < lines[0]["train_loss"]
 
 
@@ -76,7 +76,7 @@ def test_the_same_seed_gives_the_same_weights_and_leaves_torch_s_random_state_al
     state = torch.get_rng_state()
     settings = QUICK.model_copy(update={"epochs": 2, "dropout": 0.2, "id_dropout": 0.1})
     first, again, other = (
-        train_click_model(split, N, parity(), use_ids=True, settings=settings, seed=seed)[0].score(split.test)
+        train_ctr_model(split, N, parity(), use_ids=True, settings=settings, seed=seed)[0].score(split.test)
         for seed in (0, 0, 1)
     )
     assert np.array_equal(first, again) and not np.array_equal(first, other)
@@ -86,22 +86,22 @@ def test_the_same_seed_gives_the_same_weights_and_leaves_torch_s_random_state_al
 def test_the_best_validation_is_kept_training_stops_after_it_and_test_rows_change_nothing(split):
     settings = QUICK.model_copy(update={"watch": "gauc", "patience": 2, "lr": 3e-2})
     reported = []
-    model, lines = train_click_model(split, N, {}, use_ids=True, settings=settings, seed=0, report=reported.append)
+    model, lines = train_ctr_model(split, N, {}, use_ids=True, settings=settings, seed=0, report=reported.append)
     best = max(line["gauc"] for line in lines)
-    assert metrics.click_figures(split.valid.labels, model.score(split.valid), split.valid.users)[
+    assert metrics.ctr_metrics(split.valid.labels, model.score(split.valid), split.valid.users)[
         "gauc"
     ] == pytest.approx(best)
     values = [line["gauc"] for line in lines]
     assert len(values) - 1 - int(np.argmax(values)) == 2 and reported == lines
     without_test = type(split)(split.train, split.valid, split.test.take(np.arange(2)), split.card)
-    other, _ = train_click_model(without_test, N, {}, use_ids=True, settings=settings, seed=0)
+    other, _ = train_ctr_model(without_test, N, {}, use_ids=True, settings=settings, seed=0)
     assert np.array_equal(model.score(split.test), other.score(split.test))
 
 
 def test_an_item_without_a_training_row_scores_as_any_other_such_item(split):
     train = split.train.take((split.train.items < 14) & ~(split.train.histories >= 14).any(axis=1))
     few = type(split)(train, split.valid, split.test, split.card)
-    model, _ = train_click_model(few, N, {}, use_ids=True, settings=QUICK.model_copy(update={"epochs": 2}), seed=0)
+    model, _ = train_ctr_model(few, N, {}, use_ids=True, settings=QUICK.model_copy(update={"epochs": 2}), seed=0)
     row = split.test.take(np.zeros(2, np.int64))
     row.items[:] = [14, 15]
     row.histories[:] = 3
@@ -113,13 +113,13 @@ def test_a_gauc_that_does_not_exist_is_not_watched(split):
     of_one_user = split.valid.take(np.unique(split.valid.users, return_index=True)[1])  # a row a user
     few = type(split)(split.train, of_one_user, split.test, split.card)
     with pytest.raises(DataError, match="set watch=auc"):
-        train_click_model(few, N, {}, use_ids=True, settings=QUICK.model_copy(update={"watch": "gauc"}), seed=0)
+        train_ctr_model(few, N, {}, use_ids=True, settings=QUICK.model_copy(update={"watch": "gauc"}), seed=0)
 
 
 def grid(split, folder, seeds=(0, 1), **changes):
     settings = QUICK.model_copy(update={"epochs": 2, **changes})
-    arms = {"ids": Arm(True), "parity": Arm(False, parity())}
-    return run_click_grid(split, N, arms, models=["dnn", "din"], seeds=seeds, settings=settings, folder=folder)
+    variants = {"ids": Variant(True), "parity": Variant(False, parity())}
+    return run_ctr_grid(split, N, variants, models=["dnn", "din"], seeds=seeds, settings=settings, folder=folder)
 
 
 def of_cells(lines, folder):
@@ -129,10 +129,10 @@ def of_cells(lines, folder):
 @pytest.fixture
 def trained(monkeypatch) -> list:
     """The seeds of the models that were really trained."""
-    done, train = [], click_grid.train_click_model
+    done, train = [], ctr_grid.train_ctr_model
     monkeypatch.setattr(
-        click_grid,
-        "train_click_model",
+        ctr_grid,
+        "train_ctr_model",
         lambda *args, seed, **more: done.append(seed) or train(*args, seed=seed, **more),
     )
     return done
@@ -166,9 +166,9 @@ def test_other_settings_rows_or_matrices_are_trained_anew(split, tmp_path, train
     fewer = type(split)(split.train.take(np.arange(200)), split.valid, split.test, split.card)
     grid(fewer, tmp_path, seeds=(0,))
     assert len(trained) == 8
-    arms = {"parity": Arm(False, {"parity": (parity()["parity"][0] * 2, np.ones(N, bool))})}
+    variants = {"parity": Variant(False, {"parity": (parity()["parity"][0] * 2, np.ones(N, bool))})}
     settings = QUICK.model_copy(update={"epochs": 2})
-    run_click_grid(split, N, arms, models=["dnn"], seeds=[0], settings=settings, folder=tmp_path)
+    run_ctr_grid(split, N, variants, models=["dnn"], seeds=[0], settings=settings, folder=tmp_path)
     assert len(trained) == 9
 
 
@@ -176,7 +176,7 @@ def test_the_table_s_figures_are_those_of_its_scores_and_differences_are_paired(
     lines = grid(split, tmp_path)
     table = {
         (record["arm"], record["model"]): record
-        for record in click_table(split.test, lines, of_cells(lines, tmp_path), resamples=100)
+        for record in ctr_table(split.test, lines, of_cells(lines, tmp_path), resamples=100)
     }
     assert set(table) == {
         ("item_mean", "counts"), ("user_item_mean", "counts"),
@@ -203,7 +203,7 @@ def test_the_table_s_figures_are_those_of_its_scores_and_differences_are_paired(
 def test_a_table_of_some_rows_counts_those_alone(split, tmp_path):
     lines = grid(split, tmp_path, seeds=(0,))
     only = split.test.items < 8
-    table = click_table(split.test, lines, of_cells(lines, tmp_path), only=only, resamples=50)
+    table = ctr_table(split.test, lines, of_cells(lines, tmp_path), only=only, resamples=50)
     scores = np.load(tmp_path / "scores" / f"{lines[2]['key']}.npy")
     assert table[2]["rows"] == only.sum() < len(split.test)
     assert table[2]["gauc"]["value"] == metrics.gauc(split.test.labels[only], scores[only], split.test.users[only])
@@ -211,4 +211,4 @@ def test_a_table_of_some_rows_counts_those_alone(split, tmp_path):
 
 def test_an_arm_may_not_take_the_name_of_a_counter(split, tmp_path):
     with pytest.raises(ConfigError, match="'item_mean' is always in the table"):
-        run_click_grid(split, N, {"item_mean": Arm(True)}, models=["dnn"], seeds=[0], settings=QUICK, folder=tmp_path)
+        run_ctr_grid(split, N, {"item_mean": Variant(True)}, models=["dnn"], seeds=[0], settings=QUICK, folder=tmp_path)

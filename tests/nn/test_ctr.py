@@ -1,10 +1,10 @@
-"""Click-through models: layers by hand, padding that changes nothing, batch equal to single, gradients everywhere."""
+"""CTR models: layers by hand, padding that changes nothing, batch equal to single, gradients everywhere."""
 
 import numpy as np
 import pytest
 import torch
 
-from llmrec.nn.click_through import DIN, CrossLayer, FieldAttention, make_click_net, mean_of_history
+from llmrec.nn.ctr import DIN, CrossLayer, FieldAttention, make_ctr_net, mean_of_history
 from llmrec.nn.item_inputs import ItemInputs
 
 KINDS = ("dnn", "dcn_v2", "din", "autoint")
@@ -13,7 +13,7 @@ B, H, F, E, C = 6, 5, 2, 4, 2
 
 def net(kind, num_context=C):
     torch.manual_seed(0)
-    return make_click_net(kind, F, E, num_context, hidden=(8, 4), dropout=0.0, num_layers=2).eval()
+    return make_ctr_net(kind, F, E, num_context, hidden=(8, 4), dropout=0.0, num_layers=2).eval()
 
 
 def batch(num_context=C):

@@ -5,21 +5,21 @@ import pytest
 
 from llmrec.data.interactions import Interactions
 from llmrec.errors import ConfigError
-from llmrec.recommenders.collaborative import collaborative_factors
-from llmrec.recommenders.ease_r import EaseRFactors
+from llmrec.recommenders.collaborative import collaborative_embeddings
+from llmrec.recommenders.ease_r import LowRankEaseR
 
 
 @pytest.fixture
 def fits(tmp_path, monkeypatch) -> list[Interactions]:
     """What EASE-R was really fitted on, with an empty cache."""
     monkeypatch.setenv("LLMREC_CACHE", str(tmp_path / "cache"))
-    done, fit = [], EaseRFactors.fit
-    monkeypatch.setattr(EaseRFactors, "fit", lambda self, events: done.append(events) or fit(self, events))
+    done, fit = [], LowRankEaseR.fit
+    monkeypatch.setattr(LowRankEaseR, "fit", lambda self, events: done.append(events) or fit(self, events))
     return done
 
 
 def embeddings(train: Interactions, dim: int) -> np.ndarray:
-    return collaborative_factors("ease_r", train, dim)[0]
+    return collaborative_embeddings("ease_r", train, dim)[0]
 
 
 def events(seed: int = 0, num_items: int = 12) -> Interactions:
@@ -32,7 +32,7 @@ def test_a_second_call_reads_the_very_numbers_of_the_first(fits):
     first = embeddings(events(), 4)
     second = embeddings(events(), 4)
     assert len(fits) == 1 and np.array_equal(first, second) and second.dtype == np.float32
-    assert np.array_equal(first, EaseRFactors(dim=4).fit(events()).item_embeddings())
+    assert np.array_equal(first, LowRankEaseR(dim=4).fit(events()).item_embeddings())
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 
 from llmrec.data.catalog import Catalog
 from llmrec.data.folder import load_data
-from llmrec.recommenders.mentions import strangers
+from llmrec.recommenders.hallucinated_titles import hallucinated_titles
 
 TITLES = ["Star Wars (1977)", "Return of the Jedi", "Star Trek: First Contact", "First Contact", "Heat", "The Game",
           "Godfather, The (1972)", "Scream", "Dr. Strangelove or: How I Learned to Stop Worrying", "", "M*A*S*H", "101 Dalmatians",
@@ -33,25 +33,25 @@ GIVEN = ["Return of the Jedi", "Scream"]
     ],
 )  # fmt: skip
 def test_other_titles_are_found(text, named):
-    assert sorted(strangers(text, CATALOG, GIVEN)) == sorted(named)
+    assert sorted(hallucinated_titles(text, CATALOG, GIVEN)) == sorted(named)
 
 
 def test_a_title_inside_a_given_one_is_not_another():
     given = ["Star Trek: First Contact"]
-    assert strangers("Star Trek: First Contact suits you.", CATALOG, given) == []
-    assert strangers("Star Trek: First Contact is no First Contact.", CATALOG, given) == ["First Contact"]
+    assert hallucinated_titles("Star Trek: First Contact suits you.", CATALOG, given) == []
+    assert hallucinated_titles("Star Trek: First Contact is no First Contact.", CATALOG, given) == ["First Contact"]
 
 
 def test_a_given_title_may_come_without_its_year_and_article():
-    assert strangers("The Godfather, or Godfather, and Star Wars", CATALOG, [TITLES[6], TITLES[0]]) == []
+    assert hallucinated_titles("The Godfather, or Godfather, and Star Wars", CATALOG, [TITLES[6], TITLES[0]]) == []
 
 
 def test_a_quoted_name_may_stand_in_the_facts():
-    assert strangers('A film by "Joel Coen".', CATALOG, GIVEN, "director: Joel Coen") == []
+    assert hallucinated_titles('A film by "Joel Coen".', CATALOG, GIVEN, "director: Joel Coen") == []
 
 
 def test_a_word_of_the_facts_is_no_title_of_one_word():
-    assert strangers("It is full of Heat.", CATALOG, GIVEN, "mood: heat, noise") == []
+    assert hallucinated_titles("It is full of Heat.", CATALOG, GIVEN, "mood: heat, noise") == []
 
 
 def test_every_real_title_of_two_words_is_found_as_it_is_written(movielens):
@@ -60,4 +60,4 @@ def test_every_real_title_of_two_words_is_found_as_it_is_written(movielens):
         title for title in catalog.titles if 2 <= len(title.partition(" (")[0].split()) <= 8 and title[0].isupper()
     ]
     assert len(written) > 1000
-    assert [title for title in written if not strangers(f"You might like {title} too.", catalog, [])] == []
+    assert [title for title in written if not hallucinated_titles(f"You might like {title} too.", catalog, [])] == []

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmrec.data.interactions import Histories
-from llmrec.engines.open_items import ItemBitmap, OpenItems
+from llmrec.engines.allowed_items import AllowedItems, ItemBitmap
 from llmrec.engines.trie import TokenTrie
 from llmrec.errors import RequestError
 from llmrec.items.forms import unique_id_tokens
@@ -48,8 +48,8 @@ def test_every_combination_of_rules_equals_sets_and_one_bitmap_a_request(device,
             left[row, item] &= closed is None or item not in closed[row]
             left[row, item] &= candidates is None or item in candidates[row]
     bitmap = None if allowed is None else ItemBitmap.of(trie, allowed)
-    found = OpenItems(trie, num_requests, bitmap, histories(closed), histories(candidates))
-    plain = OpenItems(trie, num_requests, ItemBitmap.of(trie, left), None)
+    found = AllowedItems(trie, num_requests, bitmap, histories(closed), histories(candidates))
+    plain = AllowedItems(trie, num_requests, ItemBitmap.of(trie, left), None)
 
     starts, ends = torch.triu_indices(num_items + 1, num_items + 1, device=device).unbind()  # every range of ranks
     starts, ends = (edges.expand(num_requests, -1).contiguous() for edges in (starts, ends))
@@ -67,7 +67,7 @@ def test_short_lists_hold_nothing_of_the_catalogues_length(candidates):
     bitmap = ItemBitmap.of(trie, np.ones((1, 50_000), dtype=bool))
     closed = Histories.from_lists([[1, 2, 2, 3], [49_999]])
     for shared in (None, bitmap):
-        rules = OpenItems(trie, 2, shared, closed, histories(candidates))
+        rules = AllowedItems(trie, 2, shared, closed, histories(candidates))
         held = [value for value in vars(rules).values() if isinstance(value, torch.Tensor)]
         own = [tensor for tensor in held if shared is None or tensor.data_ptr() != shared.before.data_ptr()]
         assert 0 < sum(tensor.numel() for tensor in own) <= 2 * 4
@@ -78,4 +78,4 @@ def test_short_lists_hold_nothing_of_the_catalogues_length(candidates):
 def test_lists_for_another_number_of_requests_are_refused_in_words():
     trie = TokenTrie.from_item_tokens(unique_id_tokens(3, 10))
     with pytest.raises(RequestError, match="lists of candidates for each of 2 prompts, got 1"):
-        OpenItems(trie, 2, None, None, Histories.from_lists([[1]]))
+        AllowedItems(trie, 2, None, None, Histories.from_lists([[1]]))

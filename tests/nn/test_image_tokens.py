@@ -1,29 +1,29 @@
-"""Where the tokens of pictures stand: by hand, and in packed rows as in rows of their own."""
+"""Where the tokens of images stand: by hand, and in packed rows as in rows of their own."""
 
 import numpy as np
 import torch
 
-from llmrec.nn.picture_tokens import PictureTokens
+from llmrec.nn.image_tokens import ImageTokens
 from llmrec.prompting.packing import place_rows, seen_until
 
-# item 0 has a picture of 2 x 3 tokens, item 1 none, item 2 one of 3 x 1
+# item 0 has an image of 2 x 3 tokens, item 1 none, item 2 one of 3 x 1
 GRIDS = np.array([[2, 3], [0, 0], [3, 1]])
 OFFSETS = np.array([0, 6, 6, 9])
-PICTURES = {0: list(range(6)), 2: [6, 7, 8]}
+IMAGES = {0: list(range(6)), 2: [6, 7, 8]}
 WORD = [-1]
 
 
-def tokens(has_grid: bool = True) -> PictureTokens:
+def tokens(has_grid: bool = True) -> ImageTokens:
     vectors = torch.randn(9, 4)
-    return PictureTokens(vectors, OFFSETS, GRIDS, deep=torch.stack([vectors + 1, vectors + 2]), has_grid=has_grid)
+    return ImageTokens(vectors, OFFSETS, GRIDS, deep=torch.stack([vectors + 1, vectors + 2]), has_grid=has_grid)
 
 
 def positions(row: list[int]) -> torch.Tensor:
     return tokens().rotary_positions(torch.tensor([row]), torch.arange(len(row))[None])[:, 0]
 
 
-def test_a_picture_spreads_over_height_and_width_and_takes_the_larger_of_both():
-    time, height, width = positions([*WORD, *WORD, *PICTURES[0], *WORD, *PICTURES[2], *WORD]).tolist()
+def test_a_image_spreads_over_height_and_width_and_takes_the_larger_of_both():
+    time, height, width = positions([*WORD, *WORD, *IMAGES[0], *WORD, *IMAGES[2], *WORD]).tolist()
     assert time == [0, 1] + [2] * 6 + [2 + 3] + [6] * 3 + [6 + 3]
     assert height == [0, 1, 2, 2, 2, 3, 3, 3, 5, 6, 7, 8, 9]
     assert width == [0, 1, 2, 3, 4, 2, 3, 4, 5, 6, 6, 6, 9]
@@ -33,8 +33,8 @@ def test_words_stand_at_one_number_on_all_axes():
     assert positions(WORD * 4).tolist() == [[0, 1, 2, 3]] * 3
 
 
-def test_a_prompt_read_in_two_parts_has_the_positions_of_one_even_where_the_cut_is_in_a_picture():
-    row = [*WORD, *PICTURES[0], *WORD, *WORD]
+def test_a_prompt_read_in_two_parts_has_the_positions_of_one_even_where_the_cut_is_in_a_image():
+    row = [*WORD, *IMAGES[0], *WORD, *WORD]
     module = tokens()
     for cut in range(1, len(row)):
         first, rest = torch.tensor([row[:cut]]), torch.tensor([row[cut:]])
@@ -44,8 +44,8 @@ def test_a_prompt_read_in_two_parts_has_the_positions_of_one_even_where_the_cut_
 
 
 def test_packed_rows_have_the_positions_of_separate_ones():
-    trunk = [-1, *PICTURES[0], -2, -3, -4, *PICTURES[2], -5]
-    rows = [[*trunk, -6, *PICTURES[2], -7], [*trunk, -8, -9], [-9, *PICTURES[2], -3], [*trunk, *PICTURES[0], -1]]
+    trunk = [-1, *IMAGES[0], -2, -3, -4, *IMAGES[2], -5]
+    rows = [[*trunk, -6, *IMAGES[2], -7], [*trunk, -8, -9], [-9, *IMAGES[2], -3], [*trunk, *IMAGES[0], -1]]
     places, length = place_rows([np.array(row, np.int32) + 100 for row in rows], min_shared=8)
     assert length < sum(map(len, rows))  # the trunk stands once
     packed, depth = np.zeros(length, np.int64), np.zeros(length, np.int64)

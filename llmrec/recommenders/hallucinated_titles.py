@@ -18,7 +18,7 @@ _ARTICLE_BEFORE, _ARTICLE_BEHIND = r"^(The|A|An) ", r", (The|A|An)$"
 _BRACKETS, _POINTS = r"(\s*\([^()]*\))+$", r"\s*[.!?]+$"  # a year, a title in another language
 
 
-def strangers(text: str, catalog: Catalog, given: Sequence[str], facts: str = "") -> list[str]:
+def hallucinated_titles(text: str, catalog: Catalog, given: Sequence[str], facts: str = "") -> list[str]:
     """The names in `text` that are titles of the catalogue but none of `given`, and quoted names that stand in no fact.
 
     A title counts as it is written in the catalogue, upper and lower case included, with or without its article and what stands in

@@ -1,4 +1,4 @@
-"""Texts that a language model wrote about items or users: DATA/knowledge/NAME/texts.parquet and card.json.
+"""Texts that a language model wrote about items or users: DATA/generated_texts/NAME/texts.parquet and card.json.
 
 texts.parquet  item (or user) int32, text string, status string; one row for each that was asked about
 card.json      format_version, about, model, prompt and its hash, settings, counts, and the hash of the catalogue (users: of the data)
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Knowledge:
+class GeneratedTexts:
     """`texts`: one a dense item (or user), None where there is none or it was flagged; `all_texts`: flagged ones too;
     `statuses`: what became of each, None where nobody asked.
     """
@@ -39,7 +39,7 @@ class Knowledge:
     @classmethod
     def of(
         cls, num_rows: int, found: dict[int, tuple[str, str]], card: dict, *, keep_flagged: bool = False
-    ) -> Knowledge:
+    ) -> GeneratedTexts:
         """From (text, status) by dense number. keep_flagged: flagged texts are texts, too."""
         pairs = [found.get(row) for row in range(num_rows)]
         kept = [pair is not None and bool(pair[0]) and (keep_flagged or pair[1] in GOOD) for pair in pairs]
@@ -63,27 +63,27 @@ class Knowledge:
             write_json(temporary / "card.json", {"format_version": FORMAT_VERSION} | self.card)
 
 
-def knowledge_folder(data_folder: Path, name: str) -> Path:
-    """Where the knowledge called `name` lies. DataError for a name that is no folder name."""
+def generated_texts_folder(data_folder: Path, name: str) -> Path:
+    """Where the texts called `name` lie. DataError for a name that is no folder name."""
     check_name(name, "the name of generated texts", DataError)
-    return Path(data_folder) / "knowledge" / name
+    return Path(data_folder) / "generated_texts" / name
 
 
-def load_knowledge(data: Data, name: str | None, *, about: str = "items") -> Knowledge:
-    """Reads DATA/knowledge/NAME; without a name, the only one about items there is (about="users": about users).
+def load_generated_texts(data: Data, name: str | None, *, about: str = "items") -> GeneratedTexts:
+    """Reads DATA/generated_texts/NAME; without a name, the only one about items there is (about="users": about users).
 
     Texts about items belong to a catalogue, texts about users to all the data they were written from. A catalogue that has grown,
     items behind the old ones, keeps the texts of the old ones; the new ones have none, which is a warning.
     Raises DataError where there is none, several without a name, or it does not belong to these data.
     """
-    assert data.folder is not None, "knowledge lies in a data folder"
+    assert data.folder is not None, "generated texts lie in a data folder"
     if name is None:
         name = _only_name(data.folder, about)
-    folder = knowledge_folder(data.folder, name)
-    card = read_json(put_back(folder) / "card.json", "card of the knowledge", DataError)
+    folder = generated_texts_folder(data.folder, name)
+    card = read_json(put_back(folder) / "card.json", "card of the generated texts", DataError)
     if card.get("format_version") != FORMAT_VERSION or card.get("about") != about:
         raise DataError(
-            f"expected knowledge about {about} of format {FORMAT_VERSION} in '{folder}', but it is about {card.get('about')} "
+            f"expected generated texts about {about} of format {FORMAT_VERSION} in '{folder}', but they are about {card.get('about')} "
             f"of format {card.get('format_version')}. Name another, or run `llmrec enrich` again."
         )
     _check_belongs(folder, card, data)
@@ -101,7 +101,7 @@ def load_knowledge(data: Data, name: str | None, *, about: str = "items") -> Kno
         )
     found = {int(row): (text, status) for row, text, status in zip(np.asarray(rows), texts, statuses, strict=True)}
     num_rows = data.catalog.num_items if about == "items" else data.interactions.num_users
-    return Knowledge.of(num_rows, found, card, keep_flagged=keep_flagged)
+    return GeneratedTexts.of(num_rows, found, card, keep_flagged=keep_flagged)
 
 
 def _check_belongs(folder: Path, card: dict, data: Data) -> None:
@@ -109,7 +109,7 @@ def _check_belongs(folder: Path, card: dict, data: Data) -> None:
     fit = texts_fit(card, data)
     if fit == "first":
         logger.warning(
-            "the knowledge in '%s' is about the first %d of %d items; the others came later and have no text. Run the same "
+            "the generated texts in '%s' are about the first %d of %d items; the others came later and have no text. Run the same "
             "`llmrec enrich` again: it asks about those alone.", folder, card["num_rows"], data.catalog.num_items,
         )  # fmt: skip
     if fit != "none":
@@ -119,19 +119,25 @@ def _check_belongs(folder: Path, card: dict, data: Data) -> None:
     else:
         made_for, here, what = card.get("catalog_hash"), data.catalog.content_hash, "another catalogue"
     raise DataError(
-        f"the knowledge in '{folder}' was written for {what} (content {made_for}, that of '{data.folder}' is {here}). "
+        f"the generated texts in '{folder}' were written for {what} (content {made_for}, that of '{data.folder}' is {here}). "
         "Run the same `llmrec enrich` again: it asks only what it has not been asked."
     )
 
 
 def _only_name(data_folder: Path, about: str) -> str:
-    cards = sorted((data_folder / "knowledge").glob("[!.]*/card.json"))
+    cards = sorted((data_folder / "generated_texts").glob("[!.]*/card.json"))
     names = [path.parent.name for path in cards if read_json(path, error=DataError).get("about") == about]
+    if not names and (data_folder / "knowledge").is_dir():
+        raise DataError(
+            f"'{data_folder}/knowledge' is called generated_texts now: mv {data_folder}/knowledge {data_folder}/generated_texts"
+        )
     if not names:
         raise DataError(
-            f"'{data_folder}' has no knowledge about {about}. Make some with: llmrec enrich {data_folder} --model MODEL"
+            f"'{data_folder}' has no generated texts about {about}. Make some with: llmrec enrich {data_folder} --model MODEL"
             + (" --about users" if about == "users" else "")
         )
     if len(names) > 1:
-        raise DataError(f"'{data_folder}' has several kinds of knowledge about {about}: {', '.join(names)}. Name one.")
+        raise DataError(
+            f"'{data_folder}' has several sets of generated texts about {about}: {', '.join(names)}. Name one."
+        )
     return names[0]

@@ -1,4 +1,4 @@
-"""Click-through models: the candidate's fields and the history's in, one logit a row out. They differ in how the two meet.
+"""CTR models: the candidate's fields and the history's in, one logit a row out. They differ in how the two meet.
 
 Letters: B rows, H history items, F fields of an item, E width of a field, C context numbers, W = width of all of it laid side by side.
 
@@ -189,7 +189,7 @@ class AutoInt(nn.Module):
         return self.out(torch.cat([self.dropout(fields.flatten(1)), deep], dim=1))[:, 0]
 
 
-def make_click_net(
+def make_ctr_net(
     kind: ModelKind,
     num_fields: int,
     dim: int,

@@ -1,4 +1,4 @@
-"""Rows for click-through models: one user, one candidate item, whether it was liked, and what the user had liked before.
+"""Rows for CTR models: one user, one candidate item, whether it was liked, and what the user had liked before.
 
 Letters: E events, N rows, H history items.
 """
@@ -17,7 +17,7 @@ PADDING = -1
 
 
 @dataclass(frozen=True, eq=False)
-class ClickRows:
+class ClickExamples:
     """N questions "does this user like this item?" with their answers.
 
     users: int32 (N,); items: int32 (N,) the candidates; labels: bool (N,); histories: int32 (N, H) the user's last H liked items
@@ -36,10 +36,10 @@ class ClickRows:
     def __len__(self) -> int:
         return len(self.items)
 
-    def take(self, rows: np.ndarray) -> ClickRows:
+    def take(self, rows: np.ndarray) -> ClickExamples:
         """The given rows, integers or bool, in the given order."""
         times = None if self.times is None else self.times[rows]
-        return ClickRows(
+        return ClickExamples(
             self.users[rows],
             self.items[rows],
             self.labels[rows],
@@ -54,13 +54,13 @@ class ClickRows:
 class ClickSplit:
     """What to train on, choose on and report on. `card`: the protocol and the counts, JSON values."""
 
-    train: ClickRows
-    valid: ClickRows
-    test: ClickRows
+    train: ClickExamples
+    valid: ClickExamples
+    test: ClickExamples
     card: dict
 
 
-def click_rows(
+def click_examples(
     interactions: Interactions,
     *,
     split: Literal["time", "last"] = "time",
@@ -124,7 +124,7 @@ def click_rows(
     return ClickSplit(**parts, card=card)
 
 
-def liked_events(rows: ClickRows, num_items: int) -> Interactions:
+def liked_events(rows: ClickExamples, num_items: int) -> Interactions:
     """The liked rows as events, a user's oldest first."""
     liked = rows.take(np.flatnonzero(rows.labels))
     order = np.lexsort((np.zeros(len(liked)) if liked.times is None else liked.times, liked.users))
@@ -133,7 +133,7 @@ def liked_events(rows: ClickRows, num_items: int) -> Interactions:
     return Interactions(indptr, liked.items, num_items, liked.times)
 
 
-def drawn_rows(rows: ClickRows, most: int | None, seed: int) -> ClickRows:
+def sampled_rows(rows: ClickExamples, most: int | None, seed: int) -> ClickExamples:
     """At most so many rows, drawn by seed, one of each class first (a few cases then have both). Raises DataError for one class."""
     order = np.random.default_rng(seed).permutation(len(rows))
     labels = rows.labels[order]
@@ -155,7 +155,7 @@ def _check_protocol(
         )
 
 
-def _check_classes(parts: dict[str, ClickRows], split: str) -> None:
+def _check_classes(parts: dict[str, ClickExamples], split: str) -> None:
     for name, rows in parts.items():
         if not rows.labels.any() or rows.labels.all():
             raise DataError(
@@ -181,7 +181,7 @@ def _rows_of(
     labelled: np.ndarray,
     before: np.ndarray,
     max_history: int,
-) -> ClickRows:
+) -> ClickExamples:
     """One row for each of `events`, int64 (N,), reading what its user did from the first event up to `before[event]`."""
     users = np.repeat(np.arange(interactions.num_users, dtype=np.int32), interactions.lengths)[events]
     starts, ends = interactions.indptr[users], before[events]
@@ -191,7 +191,7 @@ def _rows_of(
     places = last[:, None] - max_history + np.arange(max_history)  # (N, H)
     liked_items = np.append(interactions.items[positive], PADDING).astype(np.int32)
     histories = liked_items[np.where(places >= first[:, None], places, -1)]
-    return ClickRows(
+    return ClickExamples(
         users,
         interactions.items[events],
         positive[events],
@@ -202,7 +202,7 @@ def _rows_of(
     )
 
 
-def _cut_in_time(rows: ClickRows, valid: float, test: float) -> tuple[np.ndarray, dict]:
+def _cut_in_time(rows: ClickExamples, valid: float, test: float) -> tuple[np.ndarray, dict]:
     """0 train, 1 valid, 2 test for each row: int64 (N,), and the two moments up to which train and valid go."""
     if rows.times is None:
         raise DataError(
@@ -231,28 +231,28 @@ def _cut_each_user(
 
 
 def _with_negatives(
-    interactions: Interactions, rows: ClickRows, part: np.ndarray, seed: int
-) -> tuple[ClickRows, np.ndarray]:
+    interactions: Interactions, rows: ClickExamples, part: np.ndarray, seed: int
+) -> tuple[ClickExamples, np.ndarray]:
     """Behind all positive rows, a negative one for each whose user has not touched everything."""
     num_items = interactions.num_items
     users = np.repeat(np.arange(interactions.num_users), interactions.lengths)
     touched = np.unique(users * np.int64(num_items) + interactions.items)
     able = np.flatnonzero(np.bincount(touched // num_items, minlength=interactions.num_users)[rows.users] < num_items)
     rng = np.random.default_rng(seed)
-    drawn = rng.integers(num_items, size=len(able))
+    sampled = rng.integers(num_items, size=len(able))
     while True:
-        keys = rows.users[able] * np.int64(num_items) + drawn
+        keys = rows.users[able] * np.int64(num_items) + sampled
         again = np.isin(keys, touched)
         if not again.any():
             break
-        drawn[again] = rng.integers(num_items, size=again.sum())
+        sampled[again] = rng.integers(num_items, size=again.sum())
     both = rows.take(np.concatenate([np.arange(len(rows)), able]))
-    both.items[len(rows) :] = drawn
+    both.items[len(rows) :] = sampled
     both.labels[len(rows) :] = False
     return both, np.concatenate([part, part[able]])
 
 
-def _counts(parts: dict[str, ClickRows], num_items: int) -> dict:
+def _counts(parts: dict[str, ClickExamples], num_items: int) -> dict:
     """How much there is of everything, items without a training row included."""
     train = parts["train"]
     known = np.zeros(num_items, bool)
