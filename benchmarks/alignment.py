@@ -1,11 +1,11 @@
 """What a run with alignment has learned: does it know items by their words, and words by their items?
 
-    python benchmarks/alignment.py --data DATA --run RUN [--beside RUN_WITHOUT]
+    python benchmarks/alignment.py --data DATA --run RUN [--without RUN_WITHOUT]
 
-| asked | beside it |
+| asked | compared with |
 |---|---|
-| the title behind an item's tokens: nats a token under everything the model can say | the same title behind another item's tokens |
-| the item behind a title: in the first ten of the whole catalogue | the item of another title, and chance |
+| the title after an item's tokens: nats per token under everything the model can say | the same title after another item's tokens |
+| the item after a title: in the first ten of the whole catalogue | the item of another title, and chance |
 | the next item of users held out: NDCG@10 and recall@10 | the run without alignment, if named |
 
 The other item is a fixed shuffle of the same items, so both sides ask for the same texts and the same items: what the model has learned
@@ -40,15 +40,15 @@ def flags() -> argparse.ArgumentParser:
     result = harness.parser(__doc__, quick={"items": 40, "users": 20}, rounds=1)
     result.add_argument("--data", type=Path, required=True, help="the data folder of the runs")
     result.add_argument("--run", type=Path, required=True, help="a finished run with alignment")
-    result.add_argument("--beside", type=Path, help="a finished run without")
-    result.add_argument("--items", type=int, default=400, help="items that are asked about, drawn by seed")
+    result.add_argument("--without", type=Path, help="a finished run without")
+    result.add_argument("--items", type=int, default=400, help="items that are asked about, sampled by seed")
     result.add_argument("--users", type=int, default=1000, help="users that are asked for their next item, at most")
     result.add_argument("--seed", type=int, default=0, help="of the draw and the shuffle")
     return result
 
 
 def rows_of(task: str, model: LanguageModel, data: Data) -> AlignmentExamples:
-    """The rows of a task as training made them; no history is read by tasks about items."""
+    """The examples of a task as training made them; no history is read by tasks about items."""
     texts = AlignmentTexts(data.catalog.titles)
     histories = data.interactions.histories
     return alignment_examples(task, texts, histories, data.catalog, model.encoder, max_answer_tokens=64)
@@ -56,7 +56,7 @@ def rows_of(task: str, model: LanguageModel, data: Data) -> AlignmentExamples:
 
 @torch.no_grad()
 def answer_nats(model: LanguageModel, rows: list[dict[str, np.ndarray]]) -> np.ndarray:
-    """Negative log-likelihood of each row's answer, nats a token, under words and item tokens together: float64 (N,)."""
+    """Negative log-likelihood of each example's answer, nats per token, under words and item tokens together: float64 (N,)."""
     found = []
     for start in range(0, len(rows), ROWS_AT_ONCE):
         some = rows[start : start + ROWS_AT_ONCE]
@@ -67,20 +67,20 @@ def answer_nats(model: LanguageModel, rows: list[dict[str, np.ndarray]]) -> np.n
     return np.array(found)
 
 
-def behind(prompt: dict[str, np.ndarray], answer: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """One row's prompt and another row's answer."""
+def joined(prompt: dict[str, np.ndarray], answer: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """One example's prompt and another example's answer."""
     kept, asked = prompt["labels"] == NO_TARGET, answer["labels"] != NO_TARGET
     return {name: np.concatenate([prompt[name][kept], answer[name][asked]]) for name in ("input_ids", "labels")}
 
 
 def titles_of_items(model: LanguageModel, data: Data, items: int, seed: int) -> dict:
-    """Titles behind their own items' tokens and behind others'."""
+    """Titles after their own items' tokens and after others'."""
     rows = rows_of("item_to_title", model, data)
     rng = np.random.default_rng(seed)
     asked = [rows[int(row)] for row in rng.permutation(len(rows))[:items]]
     other = np.roll(np.arange(len(asked)), 1)  # nobody keeps its own
     own = answer_nats(model, asked)
-    shuffled = answer_nats(model, [behind(asked[o], row) for o, row in zip(other, asked, strict=True)])
+    shuffled = answer_nats(model, [joined(asked[o], row) for o, row in zip(other, asked, strict=True)])
     difference = shuffled - own
     return {
         "items": len(asked),
@@ -114,7 +114,7 @@ def items_of_titles(model: LanguageModel, data: Data, items: int, seed: int) -> 
 
 
 def next_items(model: LanguageModel, data: Data, users: int) -> dict:
-    """The test cases of leave_one_out over the whole catalogue."""
+    """The test instances of leave_one_out over the whole catalogue."""
     task = load_task("leave_one_out").model_copy(update={"metrics": ("recall", "ndcg"), "ks": (10,)})
     return evaluate(recommender_of(model), data, task, max_instances=users).metrics
 
@@ -123,7 +123,7 @@ def run(options: argparse.Namespace) -> dict:
     """See the module's docstring."""
     data = load_data(options.data)
     results = {}
-    for name, folder in (("aligned", options.run), ("beside", options.beside)):
+    for name, folder in (("aligned", options.run), ("without", options.without)):
         if folder is not None:
             model = load_artifact(folder)
             model.backbone.eval()

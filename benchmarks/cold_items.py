@@ -2,12 +2,12 @@
 
     python benchmarks/cold_items.py --data $LLMREC_BENCH_DATA/amazon14_beauty --work runs/cold_items
 
-1. A share of the items, drawn by seed, is held out of everything: their rows leave the catalogue and their events the histories.
-2. The other items are tokenised (`llmrec tokenize`) and a small decoder learns them from scratch (`llmrec train`, three codes an item).
+1. A share of the items, sampled by seed, is held out of everything: their rows leave the catalogue and their events the histories.
+2. The other items are tokenised (`llmrec tokenize`) and a small decoder is trained on them from scratch (three codes per item).
 3. The held-out items are added to that run (`llmrec add-items`): by their titles and fields, through the kept codebooks.
 4. Users whose last event is a held-out item are asked for it, and as many others for their own last event, before and after.
 
-The histories that are asked hold no held-out item: a held-out event that is not the user's last is left out. Beside the run stand the
+The histories that are asked hold no held-out item: a held-out event that is not the user's last is left out. Compared with it are the
 same run with the new items at random free codes, the encoder's texts alone (nearest to the mean of the history), popularity, and
 chance. WORK is filled as by hand with the commands above, and what is finished there is used again.
 """
@@ -56,14 +56,14 @@ def flags() -> argparse.ArgumentParser:
     result.add_argument("--work", type=Path, default=Path("runs/cold_items"), help="folder for data, run and grown run")
     result.add_argument("--share", type=float, default=0.05, help="share of the items that is held out")
     result.add_argument("--seed", type=int, default=0, help="of the draw, the codes and the training")
-    result.add_argument("--epochs", type=float, default=5, help="passes over the training rows")
+    result.add_argument("--epochs", type=float, default=5, help="passes over the training examples")
     result.add_argument(
         "--softmax-scope",
         choices=("level", "trie", "vocabulary"),
         default="trie",
         help="loss and softmax scope of the run",
     )
-    result.add_argument("--max-cases", type=int, default=10_000, help="users asked at most, of either kind")
+    result.add_argument("--max-instances", type=int, default=10_000, help="users asked at most, of either kind")
     return result
 
 
@@ -147,7 +147,7 @@ class Asked:
 
 
 def ask(options: argparse.Namespace) -> Asked:
-    """The cases of WORK/asked; items from the number of WORK/warm's on are new."""
+    """The test instances of WORK/asked; items from the number of WORK/warm's on are new."""
     data, old_data = load_data(options.work / "asked"), load_data(options.work / "warm")
     split = load_task("leave_one_out").split.make(data.interactions)
     num_old = old_data.catalog.num_items
@@ -165,7 +165,7 @@ def _take(instances: Instances, rows: np.ndarray) -> Instances:
 
 
 def at_random_codes(model: LanguageModel, ids: SemanticIDs, num_old: int, seed: int) -> LanguageModel:
-    """The same model with its new items at free codes drawn by seed."""
+    """The same model with its new items at free codes sampled by seed."""
     sizes = np.array(ids.codebook_sizes)
     sampled = np.random.default_rng(seed).integers(0, sizes, (4 * ids.num_items, len(sizes)))
     sampled = sampled[ids.decode(sampled) < 0]

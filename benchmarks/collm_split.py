@@ -1,9 +1,9 @@
-"""CoLLM's published MovieLens-1M click split as a data folder and the rows of a given split, for recipes/soft_tokens.py.
+"""CoLLM's published MovieLens-1M click split as a data folder and the click examples of a given split, for recipes/soft_tokens.py.
 
     python benchmarks/collm_split.py SOURCE DATA
 
 SOURCE holds items.jsonl.gz (item_id, title) and train, valid, test.jsonl.gz (user, item, label, timestamp, his). Writes the data folder
-DATA, whose events are the liked training rows, and DATA_clicks beside it (train, valid, test.parquet). In `his` a leading
+DATA, whose events are the liked training examples, and DATA_clicks next to it (train, valid, test.parquet). In `his` a leading
 0 is padding.
 """
 
@@ -29,13 +29,13 @@ def read_rows(path: Path) -> list[dict]:
         return [json.loads(line) for line in file]
 
 
-def click_rows_of(rows: list[dict], dense: dict[int, int]) -> ClickExamples:
-    """Rows with items numbered as the catalogue has them."""
+def click_examples_of(rows: list[dict], dense: dict[int, int]) -> ClickExamples:
+    """Click examples with items numbered as the catalogue has them."""
     histories = [[dense[item] for item in row["his"] if item != 0] for row in rows]
     width = max(len(history) for history in histories)
     padded = np.full((len(rows), width), PADDING, dtype=np.int32)
-    for place, history in enumerate(histories):
-        padded[place, width - len(history) :] = history
+    for row, history in enumerate(histories):
+        padded[row, width - len(history) :] = history
     users, items = (
         np.array(values, dtype=np.int32) for values in zip(*((r["user"], dense[r["item"]]) for r in rows), strict=True)
     )
@@ -51,9 +51,9 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     options = parser.parse_args()
     items = read_rows(options.source / "items.jsonl.gz")
-    dense = {int(item["item_id"]): place for place, item in enumerate(items)}
+    dense = {int(item["item_id"]): index for index, item in enumerate(items)}
     catalog = Catalog.from_rows([{"item_id": str(item["item_id"]), "title": item["title"]} for item in items])
-    parts = {name: click_rows_of(read_rows(options.source / f"{name}.jsonl.gz"), dense) for name in PARTS}
+    parts = {name: click_examples_of(read_rows(options.source / f"{name}.jsonl.gz"), dense) for name in PARTS}
     events = liked_events(parts["train"], len(items))
     data = Data(
         catalog, events, Features(len(items)), [str(user) for user in range(events.num_users)], {"name": "collm-ml1m"}

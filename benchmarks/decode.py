@@ -1,14 +1,14 @@
-"""Beam search over a catalogue: our engine beside transformers' `generate`, same weights, same items, same scores.
+"""Beam search over a catalogue: our engine and transformers' `generate`, same weights, same items, same scores.
 
     python benchmarks/decode.py --shape smollm2-135m --prompt 128 --beams 20 --batch 1 --items 12101 --threads 1 --json
 
 Weights are random, items have 4 random codes of 256, prompts are random words: none of it changes how long decoding takes.
 Both sides are checked to find the same items in the same order with the same scores before anything is timed.
 
-`over_prefill` is a whole request over reading its prompt alone. It has two floors. `rows` counts token rows at the prompt's price,
-nothing for scoring: T for the prompt and K for each of the answer's tokens but the last; under the scope `trie`, where a beam
+`over_prefill` is a whole request over reading its prompt alone. It has two lower bounds. `rows` counts token rows at the prompt's
+price, nothing for scoring: T for the prompt and K for each of the answer's tokens but the last; under the scope `trie`, where a beam
 with one item left needs no reading, as many as ours read (`passes`). `products` is measured: the matrix products of the layers
-alone, in passes of as many rows as ours, over those of the prompt's pass; this is what the processor leaves possible, for a
+alone, in passes of as many rows as ours, over those of the prompt's pass; this is what the CPU leaves possible, for a
 product of few rows waits for its weights. --returning N asks again for a user whose prompt was answered before and has grown
 by N tokens: ours reads only those.
 
@@ -107,7 +107,7 @@ def make_backbone(shape: str, item_tokens, vocab: int, dtype: str, device: str):
 def require_same(ours, theirs, peer: str, exact_scores) -> tuple[float, int]:
     """The same items in the same order, scores to TIE. ours, theirs: items (B, K), scores (B, K).
 
-    Returns the share of common items, and the number of places where the two have another item: with thousands of beams some have
+    Returns the share of common items, and the number of ranks where the two have another item: with thousands of beams some have
     scores that are equal to TIE, and whichever comes first is right (see is_tied).
 
     exact_scores: None in float32. In bfloat16 a beam is won or lost by rounding (two runs of `generate`, with and without its
@@ -135,13 +135,13 @@ def require_same(ours, theirs, peer: str, exact_scores) -> tuple[float, int]:
 
 def is_tied(items, scores, other_items, other_scores) -> bool:
     """Whether two lists (K,) hold the same items in the same order, but for those whose scores are equal to TIE: such a pair may have
-    changed places, and an item that one list lacks ties with the other's last."""
-    place = {item: rank for rank, item in enumerate(other_items.tolist())}
+    changed ranks, and an item that one list lacks ties with the other's last."""
+    rank_of = {item: rank for rank, item in enumerate(other_items.tolist())}
     own = set(items.tolist())
     apart = [
-        score - other_scores[place.get(item, -1)] for item, score in zip(items.tolist(), scores.tolist(), strict=True)
+        score - other_scores[rank_of.get(item, -1)] for item, score in zip(items.tolist(), scores.tolist(), strict=True)
     ]
-    apart += [other_scores[rank] - scores[-1] for item, rank in place.items() if item not in own]
+    apart += [other_scores[rank] - scores[-1] for item, rank in rank_of.items() if item not in own]
     return max(map(abs, apart)) <= TIE
 
 
@@ -193,7 +193,7 @@ def run(options: argparse.Namespace) -> dict:
     found, exact = search(checked), float32_scores(options, items, vocab, checked)
     same = {peer: require_same(found, getattr(peers, PEERS[peer])(checked_ids), peer, exact) for peer in options.peers}
     passes = rows_of_passes(backbone, ours)
-    if exact is None and not harness.on_gpu(options.device):  # few enough beams for no ties: every place the same
+    if exact is None and not harness.on_gpu(options.device):  # few enough beams for no ties: every rank the same
         moved = [peer for peer, (_, others) in same.items() if others]
         harness.require_identical(not moved, f"{' and '.join(moved)} return another order")
     products = layer_products(backbone)
@@ -208,7 +208,7 @@ def run(options: argparse.Namespace) -> dict:
         "vocab": vocab,
         "packed": not options.no_pack and can_pack(backbone.device),
         "common_items": {peer: share for peer, (share, _) in same.items()},
-        "other_places": {peer: others for peer, (_, others) in same.items()},
+        "other_ranks": {peer: others for peer, (_, others) in same.items()},
         "passes": passes,
     }
     return facts | summary(options, timings, passes)
@@ -248,7 +248,7 @@ def make_requests(options: argparse.Namespace, backbone, items, prompts: list[np
 
 
 def summary(options: argparse.Namespace, timings: dict, passes: list[int]) -> dict:
-    """Times, rates, ratios and floors, once outputs were found to be identical."""
+    """Times, rates, ratios and lower bounds, once outputs were found to be identical."""
     clock = harness.clock_of(options.device)
     medians = {name: statistics.median(getattr(timings[name], clock)) for name in ("ours", *options.peers)}
     read = options.returning or options.prompt
@@ -261,7 +261,7 @@ def summary(options: argparse.Namespace, timings: dict, passes: list[int]) -> di
         "seconds": {name: timing.to_json() for name, timing in timings.items()},
         "ratio": {name: value for name, value in harness.ratios(timings, clock=clock).items() if name in options.peers},
         "over_prefill": harness.ratios(timings, ours="prefill", clock=clock)["ours"],
-        "floor": {
+        "lower_bound": {
             "rows": rows / (options.batch * options.prompt),
             "products": harness.ratios(timings, ours="prefill_products", clock=clock)["products"],
         },

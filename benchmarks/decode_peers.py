@@ -4,7 +4,7 @@
 |---|---|---|
 | hf | `prefix_allowed_tokens_fn` on a trie of dictionaries | read by every beam, as `generate` does |
 | hf_prefill_once | the same | read once, its cache repeated for the beams and handed to `generate` |
-| hf_hash_mask | a logits processor with a dictionary of prefixes and a vocabulary-wide mask a beam, as MiniOneRec's | as hf |
+| hf_hash_mask | a logits processor with a dictionary of prefixes and a vocabulary-wide mask per beam, as MiniOneRec's | as hf |
 
 The scope `level` has no option of `generate`: a logits processor subtracts the log-sum over the level's tokens instead.
 
@@ -36,10 +36,10 @@ class Generate:
         self.followers: dict[tuple[int, ...], list[int]] = {}
         for row in rows:
             node = self.trie
-            for place, token in enumerate(row):
+            for depth, token in enumerate(row):
                 if token not in node:
                     node[token] = {}
-                    self.followers.setdefault(row[:place], []).append(token)
+                    self.followers.setdefault(row[:depth], []).append(token)
                 node = node[token]
         low, high = item_tokens.sequences.min(axis=0).tolist(), item_tokens.sequences.max(axis=0).tolist()
         self.levels = [slice(first, last + 1) for first, last in zip(low, high, strict=True)]

@@ -1,4 +1,4 @@
-"""EASE-R and its low-rank embeddings, fitted on random long-tailed data of Amazon Beauty's size, beside the textbook's way.
+"""EASE-R and its low-rank embeddings, fitted on random long-tailed data of Amazon Beauty's size, compared with the textbook's way.
 
     python benchmarks/ease_r.py --users 22363 --items 12101 --dim 256 --threads 1 --json
 
@@ -31,7 +31,7 @@ EVENTS = 7  # of a user, the mean of Amazon Beauty's training events
 
 
 def make_events(num_users: int, num_items: int) -> Interactions:
-    """Users of some taste with EVENTS items each, drawn by 1 / sqrt(rank) within the taste's fifth of the items."""
+    """Users of some taste with EVENTS items each, sampled by 1 / sqrt(rank) within the taste's fifth of the items."""
     rng = np.random.default_rng(0)
     width = max(num_items // 5, EVENTS)
     weights = 1 / np.sqrt(np.arange(1, width + 1))
@@ -106,9 +106,7 @@ def run(options: argparse.Namespace) -> dict:
         "ratio": {"dense_float64": harness.ratios(timings)["dense_float64"]},
         "embeddings_below_dense": over / timings["embeddings"].median,
         "goals": [
-            harness.goal(
-                "EASE-R beside the dense float64 inverse", over / timings["ours"].median, 3, "x", at_least=True
-            ),
+            harness.goal("EASE-R vs the dense float64 inverse", over / timings["ours"].median, 3, "x", at_least=True),
         ],
     }
 

@@ -1,4 +1,4 @@
-"""Full-ranking metrics: scores of every item for every user, rank of the target, recall and NDCG, beside the bare product.
+"""Full-ranking metrics: scores of every item for every user, rank of the target, recall and NDCG, compared with the bare product.
 
     python benchmarks/evaluation.py --users 22363 --items 12101 --dim 64 --threads 1 --json
 
@@ -6,7 +6,7 @@ Users and items are random vectors, histories are random items and are excluded;
 
 | name | what it does with a batch of scores |
 |---|---|
-| gemm | nothing: the floor |
+| gemm | nothing: the lower bound |
 | ours | what `llmrec eval` does: mask the seen, count what beats the target (`metrics.ranks_from_scores`), recall and NDCG |
 | evaluate | the whole of `llmrec eval`: 24 metrics, lists for coverage and popularity, bootstrap intervals |
 | recbole_style | top-k of the masked scores, a positives matrix gathered at it, recall and NDCG from the hits (RecBole's method) |
@@ -73,7 +73,7 @@ def make_instance(num_users: int, num_items: int, dim: int) -> Instance:
     rng = np.random.default_rng(0)
     users, items = (rng.standard_normal((n, dim), dtype=np.float32) for n in (num_users, num_items))
     first = rng.integers(0, num_items, num_users)
-    # Steps along the catalogue from a random place: distinct items, the last of them the target.
+    # Steps along the catalogue from a random position: distinct items, the last of them the target.
     sequences = (
         first[:, None] + np.cumsum(rng.integers(1, num_items // (HISTORY + 2), (num_users, HISTORY + 1)), 1)
     ) % num_items
@@ -118,7 +118,7 @@ def recbole_style(instance: Instance) -> tuple[np.ndarray, np.ndarray]:
 
 
 def argsort_loop(instance: Instance, num_users: int) -> tuple[np.ndarray, np.ndarray]:
-    """recall@k and NDCG@k of the first users, float64 (num_users,), one sort a user."""
+    """recall@k and NDCG@k of the first users, float64 (num_users,), one sort per user."""
     recall, ndcg = np.zeros(num_users), np.zeros(num_users)
     user = 0
     for requests, targets in instance.batches(num_users):
@@ -196,7 +196,7 @@ def run(options: argparse.Namespace) -> dict:
         "ratio": {name: ratio[name] for name in ("recbole_style", "argsort_loop")},
         "over_gemm": over_gemm,
         "evaluate_over_gemm": timings["evaluate"].median / timings["gemm"].median,
-        "floor": {
+        "lower_bound": {
             "gemm_seconds": timings["gemm"].median,
             "gemm_seconds_at_peak": 2 * options.users * options.items * options.dim / harness.gemm_peak(),
         },

@@ -3,9 +3,9 @@
     python benchmarks/growth.py --shape 4x384 --threads 1 --json
 
 One thing grows at a time; the others stay at --items 12,101, --history 32, --beams 20, --batch 1. Items have 4 random codes
-of 256, a history of H items is a prompt of 4 H tokens, every item of it is closed (seen). `points` holds seconds a request.
+of 256, a history of H items is a prompt of 4 H tokens, every item of it is excluded (seen). `points` holds seconds per request.
 
-Rules are asked of a `Recommender` over a million items, item ids in, titles out: nothing, the seen items alone, and beside the seen
+Rules are asked of a `Recommender` over a million items, item ids in, titles out: nothing, the seen items alone, and, with the seen,
 items ids that must not come out or to choose from, other ones in every call, or a filter that leaves a tenth of the catalogue and
 recurs. What the filter takes the first time falls into the warm-up.
 

@@ -35,11 +35,11 @@ ROOT = Path(__file__).resolve().parent.parent
 # The keys of a result that the table and docs/speed.md know; a bench adds what else it has to say.
 KEYS = {
     "identical": "true: every peer gave our output before anything was timed",
-    "seconds": "name -> Timing.to_json(): process and wall seconds a call, median, min and max",
+    "seconds": "name -> Timing.to_json(): process and wall seconds per call, median, min and max",
     "ratio": "peer -> its median over ours",
     "clock": "what ratios and rates are of: process, or wall on a GPU",
     "requests_per_s": "ours and peers -> requests of a batch over the median time it takes",
-    "floor": "what no implementation can go below, beside ours",
+    "lower_bound": "what no implementation can go below, next to ours",
     "absent": "peer -> how to have it, where it is not installed",
     "goals": "list of goal(...)",
 }
@@ -84,7 +84,7 @@ def clock_of(device: str) -> str:
 
 
 def finisher(device: str) -> Callable[[], object] | None:
-    """What waits for work that is still under way on `device`, for `measure`; None on a processor, which returns when it is done."""
+    """What waits for work that is still under way on `device`, for `measure`; None on a CPU, which returns when it is done."""
     if not on_gpu(device):
         return None
     import torch
@@ -96,7 +96,7 @@ def finisher(device: str) -> Callable[[], object] | None:
 
 
 class Timing:
-    """Seconds a call in each round, by two clocks: `process` (CPU time of all threads) and `wall`."""
+    """Seconds per call in each round, by two clocks: `process` (CPU time of all threads) and `wall`."""
 
     def __init__(self) -> None:
         self.process: list[float] = []
@@ -104,12 +104,12 @@ class Timing:
 
     @property
     def median(self) -> float:
-        """Median process seconds a call."""
+        """Median process seconds per call."""
         return statistics.median(self.process)
 
     @property
     def median_wall(self) -> float:
-        """Median wall seconds a call."""
+        """Median wall seconds per call."""
         return statistics.median(self.wall)
 
     def scaled(self, factor: float) -> Timing:
@@ -161,7 +161,7 @@ def ratios(timings: Mapping[str, Timing], ours: str = "ours", clock: str = "proc
 
 
 def gemm_peak(dtype: str = "float32", size: int = 2048, rounds: int = 3, device: str = "cpu") -> float:
-    """Multiply-adds a second, times two (FLOP/s), of a square matrix product: the machine's peak for floors."""
+    """Multiply-adds per second, times two (FLOP/s), of a square matrix product: the machine's peak for lower bounds."""
     import torch  # here: a bench without torch is timed without it
 
     a, b = (torch.randn(size, size, device=device).to(getattr(torch, dtype)) for _ in range(2))
@@ -183,7 +183,7 @@ def goal(what: str, measured: float, limit: float, unit: str, *, at_least: bool 
 
 
 def machine(threads: int, device: str = "cpu") -> dict:
-    """What a number depends on besides the code: processor, versions, commit, day. No path and no host name.
+    """What a number depends on besides the code: CPU, versions, commit, day. No path and no host name.
 
     instructions: the widest that torch's own kernels use there, AVX2, AVX512, ...; one name is sold with either.
     """
@@ -206,7 +206,7 @@ def machine(threads: int, device: str = "cpu") -> dict:
 
 
 def processor(machine: Mapping) -> str:
-    """What does the work: the GPU, or else the processor. Results of different ones do not compare."""
+    """What does the work: the GPU, or else the CPU. Results of different ones do not compare."""
     return machine.get("gpu") or f"{machine['cpu']} ({machine['instructions']})"
 
 

@@ -5,7 +5,7 @@
 Two runs are written as `llmrec train` writes them, alike but for their items: 1,000 of them, and --items. A fresh process each
 opens one (`Recommender.from_pretrained`), answers requests by beam search, names items, and looks ids up. What the second holds
 more than the first is what the items add; model, libraries and buffers stand in both. Ids look like B000000001, titles have some
-40 characters, codes are 4 of 256, drawn without features.
+40 characters, codes are 4 of 256, sampled without features.
 
 `resident` is VmRSS of /proc/self/status, all pages of the process in memory, those of mapped files too; `anonymous` are those
 without a file behind them, which cannot be shared or dropped. `peak` is VmHWM: while loading, more is held for a moment. Linux only.

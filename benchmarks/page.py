@@ -37,10 +37,10 @@ def with_results(page: str, text: str) -> str:
 
 
 def section(machines: Sequence[Results], images: Sequence[Sequence[tuple[Path, str]]]) -> str:
-    """Goals, and for every machine its ratios, floors and images, as Markdown."""
+    """Goals, and for every machine its ratios, lower bounds and images, as Markdown."""
     parts = [_goals(machines)]
     for results, sampled in zip(machines, images, strict=True):
-        parts += [f"### {_processor(results)}", _ratios(results), _rates(results), _floors(results)]
+        parts += [f"### {_processor(results)}", _ratios(results), _rates(results), _lower_bounds(results)]
         parts += [_absent(results), _origins(results)]
         parts += [f"![{alt}](../{path.relative_to(ROOT).as_posix()})" for path, alt in sampled]
     return "\n\n".join(part for part in parts if part)
@@ -56,15 +56,15 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _goals(machines: Sequence[Results]) -> str:
-    """A row a goal, a column a machine; what misses its goal is bold."""
-    found: dict[tuple[str, str, str], list[str]] = {}  # (what, goal, result) -> a cell a machine
+    """A row per goal, a column per machine; what misses its goal is bold."""
+    found: dict[tuple[str, str, str], list[str]] = {}  # (what, goal, result) -> a cell per machine
     counts = []
-    for place, results in enumerate(machines):
+    for column, results in enumerate(machines):
         goals = [(name, goal) for name, result in results.items() for goal in result.get("goals", ())]
         for name, goal in goals:
             cell = f"{goal['measured']:.4g} {goal['unit']}"
             cells = found.setdefault((goal["what"], goal["goal"], f"`{name}`"), [""] * len(machines))
-            cells[place] = cell if goal["reached"] else f"**{cell}**"
+            cells[column] = cell if goal["reached"] else f"**{cell}**"
         if goals:
             counts.append(f"{sum(goal['reached'] for _, goal in goals)} of {len(goals)} goals on {_processor(results)}")
     header = ("what", "goal", "result", *map(_processor, machines))
@@ -85,37 +85,37 @@ def _ratios(results: Results) -> str:
 
 
 def _rates(results: Results) -> str:
-    """Requests a second of what has them: ours and each peer's."""
+    """Requests per second of what has them: ours and each peer's."""
     rated = {name: result for name, result in results.items() if "requests_per_s" in result}
     if not rated:
         return ""
     names = list(dict.fromkeys(name for result in rated.values() for name in result["requests_per_s"]))
     rows = [[f"`{result}`", *_numbers(rated[result]["requests_per_s"], names)] for result in rated]
     clocks = " or ".join(sorted({result["clock"] for result in rated.values()}))
-    words = f"Requests a second: those of a batch over the median time it takes, by the {clocks} clock:"
+    words = f"Requests per second: those of a batch over the median time it takes, by the {clocks} clock:"
     return f"{words}\n\n{_table(('result', *names), rows)}"
 
 
-def _floors(results: Results) -> str:
-    """What a request costs over its prompt, and the floors that were measured with it; results of older code may lack some."""
+def _lower_bounds(results: Results) -> str:
+    """What a request costs over its prompt, and the lower bounds that were measured with it; results of older code may lack some."""
     rows = [
-        [f"`{name}`", f"{result['over_prefill']:.3g}", *_numbers(result["floor"], ("products", "rows"))]
+        [f"`{name}`", f"{result['over_prefill']:.3g}", *_numbers(result["lower_bound"], ("products", "rows"))]
         for name, result in results.items()
         if "over_prefill" in result
     ]
     if not rows:
         return ""
     words = (
-        "A request over reading its prompt alone, and two floors: the layers' matrix products alone, in the same passes, over those "
-        "of the prompt's pass; and token rows at the prompt's price."
+        "A request over reading its prompt alone, and two lower bounds: the layers' matrix products alone, in the same passes, over "
+        "those of the prompt's pass; and token rows at the prompt's price."
     )
     if any("" in cells for cells in rows):
-        words += " Where a floor is empty, the result is of code that did not measure it."
-    return f"{words}\n\n{_table(('result', 'measured', 'floor of products', 'floor of rows'), rows)}"
+        words += " Where a lower bound is empty, the result is of code that did not measure it."
+    return f"{words}\n\n{_table(('result', 'measured', 'lower bound: products', 'lower bound: rows'), rows)}"
 
 
 def _numbers(values: dict[str, float], names: Sequence[str]) -> list[str]:
-    """A cell a name, empty where it has no number."""
+    """A cell per name, empty where it has no number."""
     return [f"{values[name]:.3g}" if name in values else "" for name in names]
 
 

@@ -1,4 +1,4 @@
-"""What `make bench`, `make bench-full` and `make bench-gpu` run: one line a result. Goals are for one CPU thread at full sizes.
+"""What `make bench`, `make bench-full` and `make bench-gpu` run: one line per result. Goals are for one CPU thread at full sizes.
 
 A result is one JSON file, benchmarks/results/MACHINE/NAME.json; goals that depend on the settings of a run stand here, the others
 in the bench itself.
@@ -42,22 +42,22 @@ QUICK = tuple(
 )  # fmt: skip
 
 FULL = (
-    _decode("full-135m-128", "--shape smollm2-135m --prompt 128 --softmax-scope vocabulary",
-            ("full, 135M, prompt 128, beside generate", "ratio.hf", 11, True),
-            ("full, 135M, prompt 128, beside prefill once", "ratio.hf_prefill_once", 1.6, True),
-            ("full, 135M, prompt 128, request over prefill", "over_prefill", 1.8, False)),
-    _decode("full-135m-512", "--shape smollm2-135m --prompt 512 --softmax-scope vocabulary --rounds 3",
-            ("full, 135M, prompt 512, beside generate", "ratio.hf", 16, True),
-            ("full, 135M, prompt 512, request over prefill", "over_prefill", 1.25, False)),
+    _decode("vocabulary-135m-128", "--shape smollm2-135m --prompt 128 --softmax-scope vocabulary",
+            ("vocabulary, 135M, prompt 128, vs generate", "ratio.hf", 11, True),
+            ("vocabulary, 135M, prompt 128, vs prefill once", "ratio.hf_prefill_once", 1.6, True),
+            ("vocabulary, 135M, prompt 128, request over prefill", "over_prefill", 1.8, False)),
+    _decode("vocabulary-135m-512", "--shape smollm2-135m --prompt 512 --softmax-scope vocabulary --rounds 3",
+            ("vocabulary, 135M, prompt 512, vs generate", "ratio.hf", 16, True),
+            ("vocabulary, 135M, prompt 512, request over prefill", "over_prefill", 1.25, False)),
     _decode("trie-135m-128", "--shape smollm2-135m --prompt 128 --softmax-scope trie",
-            ("trie, 135M, prompt 128, beside generate", "ratio.hf", 14, True),
+            ("trie, 135M, prompt 128, vs generate", "ratio.hf", 14, True),
             ("trie, 135M, prompt 128, request over prefill", "over_prefill", 1.35, False)),
     _decode("trie-135m-512", "--shape smollm2-135m --prompt 512 --softmax-scope trie --rounds 3",
-            ("trie, 135M, prompt 512, beside generate", "ratio.hf", 18, True),
+            ("trie, 135M, prompt 512, vs generate", "ratio.hf", 18, True),
             ("trie, 135M, prompt 512, request over prefill", "over_prefill", 1.1, False)),
-    _decode("full-135m-128-unpacked", "--shape smollm2-135m --prompt 128 --softmax-scope vocabulary --no-pack",
-            ("full, 135M, prompt 128, weights unpacked, beside generate", "ratio.hf", 11, True),
-            ("full, 135M, prompt 128, weights unpacked, request over prefill", "over_prefill", 1.8, False)),
+    _decode("vocabulary-135m-128-unpacked", "--shape smollm2-135m --prompt 128 --softmax-scope vocabulary --no-pack",
+            ("vocabulary, 135M, prompt 128, weights unpacked, vs generate", "ratio.hf", 11, True),
+            ("vocabulary, 135M, prompt 128, weights unpacked, request over prefill", "over_prefill", 1.8, False)),
     _decode("trie-135m-128-unpacked", "--shape smollm2-135m --prompt 128 --softmax-scope trie --no-pack --peers hf_prefill_once",
             ("trie, 135M, prompt 128, weights unpacked, request over prefill", "over_prefill", 1.35, False)),
     *(
@@ -66,13 +66,14 @@ FULL = (
             (f"{scope}, 135M, prompt {prompt}, batch 8, request over prefill", "over_prefill", limit, False))
         for scope, prompt, limit in (("vocabulary", 128, 1.8), ("vocabulary", 512, 1.25), ("trie", 128, 1.35), ("trie", 512, 1.1))
     ),
-    _decode("full-4x384-128", "--shape 4x384 --prompt 128 --batch 8 --softmax-scope vocabulary --peers hf hf_prefill_once hf_hash_mask",
-            ("full, 4 x 384, batch 8, beside generate", "ratio.hf", 18, True),
-            ("full, 4 x 384, batch 8, beside prefill once", "ratio.hf_prefill_once", 2.5, True)),
-    _decode("full-4x384-128-words", "--shape 4x384 --prompt 128 --batch 8 --softmax-scope vocabulary --vocab 49152"),
+    _decode("vocabulary-4x384-128",
+            "--shape 4x384 --prompt 128 --batch 8 --softmax-scope vocabulary --peers hf hf_prefill_once hf_hash_mask",
+            ("vocabulary, 4 x 384, batch 8, vs generate", "ratio.hf", 18, True),
+            ("vocabulary, 4 x 384, batch 8, vs prefill once", "ratio.hf_prefill_once", 2.5, True)),
+    _decode("vocabulary-4x384-128-words", "--shape 4x384 --prompt 128 --batch 8 --softmax-scope vocabulary --vocab 49152"),
     _decode("returning-135m-128", "--shape smollm2-135m --prompt 128 --returning 8 --softmax-scope vocabulary",
-            ("returning user, 8 new tokens, 135M, prompt 128, beside generate", "ratio.hf", 25, True)),
-    _decode("full-135m-128-bf16", "--shape smollm2-135m --prompt 128 --softmax-scope vocabulary --dtype bfloat16"),
+            ("returning user, 8 new tokens, 135M, prompt 128, vs generate", "ratio.hf", 25, True)),
+    _decode("vocabulary-135m-128-bf16", "--shape smollm2-135m --prompt 128 --softmax-scope vocabulary --dtype bfloat16"),
     Run("training", "training", "--rounds 1 --targets 10"),
     Run("training-6-layers", "training", "--layers 6 --rounds 2 --targets 50"),
     Run("trie", "trie"),
@@ -85,7 +86,7 @@ FULL = (
 )  # fmt: skip
 
 # The order is that of importance, so that a run that is cut short has said the most. Each run starts anew (some 15 seconds), the
-# largest batches of `generate` take seconds a call: eight minutes in all on an H100, estimated.
+# largest batches of `generate` take seconds per call: eight minutes in all on an H100, estimated.
 GPU_SHAPE = "--device cuda --shape smollm2-135m --prompt 128"
 GPU = (
     *(
@@ -105,5 +106,6 @@ GPU = (
             f"{GPU_SHAPE} --dtype bfloat16 --softmax-scope trie --beams 50 --batch {batch} --rounds 3")
         for batch in (1, 4, 16, 64)
     ),
-    _decode("gpu-full-fp32-beams20-batch64", f"{GPU_SHAPE} --softmax-scope vocabulary --batch 64 --rounds 3 --peers hf_prefill_once"),
+    _decode("gpu-vocabulary-fp32-beams20-batch64",
+        f"{GPU_SHAPE} --softmax-scope vocabulary --batch 64 --rounds 3 --peers hf_prefill_once"),
 )  # fmt: skip

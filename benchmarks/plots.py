@@ -36,7 +36,7 @@ def write(results: dict[str, dict], folder: Path) -> list[tuple[Path, str]]:
                 images.append((_save(_bars(bench, bars), folder / f"ratios-{bench}.svg"), alt))
         for name, result in results.items():
             if "points" in result:
-                alt = "Seconds a request against " + ", ".join(AXES[axis] for axis in result["points"])
+                alt = "Seconds per request against " + ", ".join(AXES[axis] for axis in result["points"])
                 images.append((_save(_lines(result["points"]), folder / f"{name}.svg"), alt))
     return images
 
@@ -47,18 +47,18 @@ def _save(figure: Figure, path: Path) -> Path:
 
 
 def _bars(bench: str, bars: Sequence[tuple[str, float]]) -> Figure:
-    """A bar a peer, from 1 (as fast as ours); a logarithmic axis where the longest is over 20 times the shortest."""
+    """A bar per peer, from 1 (as fast as ours); a logarithmic axis where the longest is over 20 times the shortest."""
     names, ratios = zip(*bars, strict=True)
     figure = Figure(figsize=(7, 1.1 + 0.32 * len(bars)), layout="constrained")
     axes = figure.subplots()
-    places = range(len(bars) - 1, -1, -1)
-    axes.barh(places, [ratio - 1 for ratio in ratios], left=1, color=ACCENT, height=0.6)
+    heights = range(len(bars) - 1, -1, -1)
+    axes.barh(heights, [ratio - 1 for ratio in ratios], left=1, color=ACCENT, height=0.6)
     axes.axvline(1, color=INK, linewidth=1)
-    for place, ratio in zip(places, ratios, strict=True):
+    for height, ratio in zip(heights, ratios, strict=True):
         axes.annotate(
-            f"{ratio:.3g}x", (max(1, ratio), place), xytext=(4, 0), textcoords="offset points", va="center", color=INK
+            f"{ratio:.3g}x", (max(1, ratio), height), xytext=(4, 0), textcoords="offset points", va="center", color=INK
         )
-    axes.set_yticks(places, names)
+    axes.set_yticks(heights, names)
     axes.set_title(f"benchmarks/{bench}.py", color=INK, loc="left")
     if max(ratios) > 20 * min(ratios):
         axes.set_xscale("log")
@@ -81,7 +81,7 @@ def _lines(points: dict[str, dict[str, float]]) -> Figure:
     for axes, (axis, seconds) in zip(panels, points.items(), strict=False):
         if axis == "rules":
             axes.barh(list(seconds)[::-1], [1000 * value for value in seconds.values()][::-1], color=ACCENT, height=0.6)
-            axes.set_xlabel("milliseconds a request")
+            axes.set_xlabel("milliseconds per request")
             _style(axes)
             continue
         sizes = sorted(seconds, key=float)
@@ -91,7 +91,7 @@ def _lines(points: dict[str, dict[str, float]]) -> Figure:
         axes.minorticks_off()
         axes.set_ylim(0, 1080 * max(seconds.values()))
         axes.set_xlabel(AXES[axis])
-        axes.set_ylabel("milliseconds a request")
+        axes.set_ylabel("milliseconds per request")
         _style(axes)
     for axes in panels[len(points) :]:
         axes.set_axis_off()

@@ -4,7 +4,7 @@
     make bench-full                                 # full sizes: benchmarks/results/MACHINE/*.json, the plots, docs/speed.md
     make bench-gpu                                  # the same for a GPU, under its name, some eight minutes on an H100
     python benchmarks/run_all.py --full --only trie evaluation
-    python benchmarks/run_all.py --gpu --only 'decode-gpu-full-bf16-*'
+    python benchmarks/run_all.py --gpu --only 'decode-gpu-vocabulary-bf16-*'
     python benchmarks/run_all.py --page             # the plots and the page again, from the results that are there
 
 Exits 1 if a bench fails, after the others have run; a result that failed keeps the file of its last success. Exits 2 without a GPU
@@ -61,7 +61,7 @@ def judged(wanted: Goal, result: dict) -> dict:
 
 
 def print_summary(results: dict[str, dict | None], seconds: dict[str, float]) -> None:
-    """A line a bench: whether outputs were identical, our median time, the ratios, what it took."""
+    """A line per bench: whether outputs were identical, our median time, the ratios, what it took."""
     table = Table("bench", "identical", "ratio of the peers' time to ours", "absent", "took")
     for name, result in results.items():
         took = f"{seconds[name]:.0f} s"

@@ -1,4 +1,4 @@
-"""Codebooks of semantic IDs by residual k-means: ours beside scikit-learn's, faiss's and a plain torch loop, at equal error.
+"""Codebooks of semantic IDs by residual k-means: ours compared with scikit-learn's, faiss's and a plain torch loop, at equal error.
 
     python benchmarks/semantic_ids.py --items 12101 --dim 384 --levels 3 --codebook 256 --threads 1 --json
 
@@ -15,11 +15,11 @@ is luck: each round has a seed of its own, for all alike, and `identical` means 
 | faiss_full | faiss.Kmeans in all dimensions, 25 iterations from random points |
 | torch_lloyd | 25 iterations of cdist, argmin and index_add_, from random points |
 
-`floor`: the products of one assignment of all items at every level, in all dimensions, at the machine's peak. k-means wants many of
-them; ours takes most in fewer dimensions.
+`lower_bound`: the products of one assignment of all items at every level, in all dimensions, at the machine's peak. k-means wants many
+of them; ours takes most in fewer dimensions.
 
 Features: encoded titles of the Amazon Beauty set, real, where LLMREC_BENCH_DATA names the data and --dim is the encoder's 384; else
-points around 1,000 centres, drawn by seed (`features` says which). scikit-learn is no requirement of llmrec: without it there is no
+points around 1,000 centres, sampled by seed (`features` says which). scikit-learn is no requirement of llmrec: without it there is no
 ratio.
 """
 
@@ -157,10 +157,10 @@ def make_functions(
     return functions | {name: partial(residual_kmeans, features, options.levels, kind) for name, kind in kinds.items()}
 
 
-def floor(options: argparse.Namespace, seconds: float) -> dict[str, float]:
+def lower_bound(options: argparse.Namespace, seconds: float) -> dict[str, float]:
     """Every item times every code of every level, and how many times that ours takes."""
     products = 2 * options.items * options.dim * options.codebook * options.levels / harness.gemm_peak()
-    return {"products_s": products, "over_floor": seconds / products}
+    return {"products_s": products, "over_lower_bound": seconds / products}
 
 
 def run(options: argparse.Namespace) -> dict:
@@ -189,7 +189,7 @@ def run(options: argparse.Namespace) -> dict:
         "quality": quality,
         "seconds": {name: timing.to_json() for name, timing in timings.items()},
         "ratio": harness.ratios(timings),
-        "floor": floor(options, timings["ours"].median),
+        "lower_bound": lower_bound(options, timings["ours"].median),
     }
     if peer is None:
         return result | {

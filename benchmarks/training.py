@@ -1,25 +1,25 @@
-"""LoRA training: packed rows against the padded batch that transformers' Trainer makes, on the same weights, loss and gradient equal.
+"""LoRA training: packed examples against the padded batch of transformers' Trainer, on the same weights, loss and gradient equal.
 
     python benchmarks/training.py --shape smollm2-135m --threads 1 --json
 
-Rows are prompts as next_item/instruction writes them: 17 tokens, 5 a history item, 11 tokens, an answer of 4 codes of 256; random
-ids. LoRA of rank 16 in every linear layer is what is trained; item rows stay as they are in all ways, which spares the peers a
-gradient the size of the vocabulary. A step is a forward and a backward pass over all rows, 8 rows a batch.
+Examples are prompts as next_item/instruction writes them: 17 tokens, 5 per history item, 11 tokens, an answer of 4 codes of 256; random
+ids. LoRA of rank 16 in every linear layer is what is trained; item embeddings stay as they are in all ways, which spares the peers a
+gradient the size of the vocabulary. A step is a forward and a backward pass over all examples, 8 per batch.
 
-At the top: 16 rows of different users, history lengths the 16-quantiles of the training rows of Amazon Beauty (5-core), random order.
-`branch`: all targets of one user, 10 or 50, each behind its own history.
+At the top: 16 examples of different users, in random order; history lengths are the 16-quantiles of Amazon Beauty's (5-core).
+`branch`: all targets of one user, 10 or 50, each after its own history.
 
 | way | what it is |
 |---|---|
 | padded_all_logits | the default: a padded batch, transformers' own loss over logits at every position |
 | grouped_all_logits | the same with batches of like length (group_by_length) |
 | padded | padded, logits only where a target is predicted |
-| segments | rows one behind the other, attention a segment, nothing shared |
-| branches | what rows begin with alike is read once; under `branch` all rows of the user in one batch |
+| segments | examples one after the other, attention per segment, nothing shared |
+| branches | what examples begin with alike is read once; under `branch` all examples of the user in one batch |
 | ours | branches as `llmrec train` runs them: frozen weights as oneDNN reads them where that pays (`packed`; backbones.frozen_linear) |
 | ours_level | the same under the scope `level`, softmax over the codes of the level: another loss, so not among the compared |
 
-With --device cuda times are the wall's (`clock`), packed rows go through flex attention, and no goal is judged.
+With --device cuda times are the wall's (`clock`), packed examples go through flex attention, and no goal is judged.
 
 activation_bytes: storages that autograd keeps for the backward pass, each once, parameters left out; the largest batch of a step.
 Identical: the loss to 1e-5 and the norm of the gradient to 1e-4, relative, and the gradients themselves to 1e-3 of their largest entry;
@@ -132,7 +132,7 @@ def peer_lora(peer: nn.Module) -> list[nn.Parameter]:
 
 
 def make_rows(histories: Sequence[np.ndarray], answers: np.ndarray, rng: np.random.Generator) -> list[Row]:
-    """A row for each history, int (H, LEVELS) codes of its items, with its answer's codes, int (N, LEVELS). One instruction for all."""
+    """An example for each history, int (H, LEVELS) codes of its items, with its answer's, int (N, LEVELS). One instruction for all."""
     head, line, tail = (rng.integers(3, 500, count) for count in (NUM_HEAD, 1, NUM_TAIL))
     rows = []
     for history, answer in zip(histories, answers, strict=True):
@@ -144,7 +144,7 @@ def make_rows(histories: Sequence[np.ndarray], answers: np.ndarray, rng: np.rand
 
 
 def rows_of_many_users(vocab: int, seed: int) -> list[Row]:
-    """Rows of unrelated histories in random order."""
+    """Examples of unrelated histories in random order."""
     rng = np.random.default_rng(seed)
     histories = [random_items(length, vocab, rng) for length in rng.permutation(BEAUTY_HISTORIES)]
     return make_rows(histories, random_items(len(histories), vocab, rng), rng)
@@ -175,7 +175,7 @@ def batches_of(
 
 @dataclass(frozen=True)
 class Way:
-    """One way to take a step over all rows. loss: the part of a batch in the mean loss over all targets."""
+    """One way to take a step over all examples. loss: the part of a batch in the mean loss over all targets."""
 
     batches: list[Batch]
     loss: Callable[[Batch], Tensor]
@@ -217,7 +217,7 @@ class Way:
 
 
 def make_ways(models: Models, rows: list[Row], *, one_user: bool) -> dict[str, Way]:
-    """Name -> way over the same rows. one_user: its branches are packed in one row, the other ways read its rows in random order."""
+    """Name -> way over the same examples. one_user: its branches are packed in one row, the other ways read them in random order."""
     backbone, peer, faster = models
     num_targets = LEVELS * len(rows)
     by_length = sorted(rows, key=lambda row: len(row["input_ids"]))
@@ -253,7 +253,7 @@ def make_ways(models: Models, rows: list[Row], *, one_user: bool) -> dict[str, W
 
 
 def compare(models: Models, rows: list[Row], rounds: int, peak: float, *, one_user: bool) -> dict:
-    """Equality first, then memory and time of every way over `rows`, which are those of one user or of many. peak: FLOP/s."""
+    """Equality first, then memory and time of every way over the examples `rows`, of one user or of many. peak: FLOP/s."""
     backbone, peer, _ = models
     device = str(backbone.device)
     clock, slack = clock_of(device), 10 if on_gpu(device) else 1
@@ -277,7 +277,7 @@ def compare(models: Models, rows: list[Row], rounds: int, peak: float, *, one_us
     steps = {name: way.step for name, way in ways.items()}
     timings = measure(
         steps, rounds, warmup=int(on_gpu(device)), finish=finisher(device)
-    )  # on a processor the passes above warmed up
+    )  # on a CPU the passes above warmed up
     num_tokens = sum(len(row["input_ids"]) for row in rows)
     num_read = {name: sum(batch["input_ids"].numel() for batch in way.batches) for name, way in ways.items()}
     return {
@@ -293,7 +293,9 @@ def compare(models: Models, rows: list[Row], rounds: int, peak: float, *, one_us
         "activation_bytes": memory,
         "ratio": ratios(timings, clock=clock),
         "memory_ratio": {name: memory[name] / memory["ours"] for name in ways if name != "ours"},
-        "floor": floor(backbone, num_read["ours"], LEVELS * len(rows), seconds_of(timings["ours"], clock), peak),
+        "lower_bound": lower_bound(
+            backbone, num_read["ours"], LEVELS * len(rows), seconds_of(timings["ours"], clock), peak
+        ),
     }
 
 
@@ -312,11 +314,13 @@ def best_rate(device: torch.device) -> float:
     return peak
 
 
-def floor(backbone: Backbone, num_positions: int, num_targets: int, seconds: float, peak: float) -> dict[str, float]:
+def lower_bound(
+    backbone: Backbone, num_positions: int, num_targets: int, seconds: float, peak: float
+) -> dict[str, float]:
     """The products alone at the best rate seen here: forward, and backward to the inputs, of the frozen matrices; the head's rows."""
     body = [p.numel() for name, p in backbone.body.named_parameters() if "proj.base_layer" in name]
     products = 4 * (sum(body) * num_positions + backbone.num_tokens * backbone.dim * num_targets) / peak
-    return {"products_s": products, "over_floor": seconds / products}
+    return {"products_s": products, "over_lower_bound": seconds / products}
 
 
 def run(options: argparse.Namespace) -> dict:
@@ -337,7 +341,7 @@ def run(options: argparse.Namespace) -> dict:
     ]  # fmt: skip
     for count, limit in (("10", 3), ("50", 6)):
         if count in branch:
-            what = f"branch packing, {count} targets a user, over padded samples with logits at answers only"
+            what = f"branch packing, {count} targets per user, over padded samples with logits at answers only"
             goals.append(goal(what, branch[count]["ratio"]["padded"], limit, "x", at_least=True))
     result = {"shape": options.shape, "packed": is_packed, **result, "branch": branch}
     return result if on_gpu(options.device) else result | {"goals": goals}

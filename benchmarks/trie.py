@@ -6,7 +6,7 @@
 |---|---|
 | ours | `llmrec.engines.trie.TokenTrie`: one sort, nodes are ranges of ranks |
 | dict | nested Python dicts, one an inner node: what a `prefix_allowed_tokens_fn` usually walks |
-| hash | one Python dict from each prefix, written as a string, to its next codes (the way of MiniOneRec's processor) |
+| hash | one Python dict from each prefix, written as a string, to its next codes (the way of MiniOneRec's logits processor) |
 | compare | no index: every beam x code is compared with every item (the way of GRID's prefix check); timed on a sample of them |
 | static | STATIC's CSR index, its own code: --static FOLDER, a clone of github.com/youtube/static-constraint-decoding |
 
@@ -129,18 +129,18 @@ def run(options: argparse.Namespace) -> dict:
         "peers_step_milliseconds": steps,
         "notes": {"compare": f"a step compares {COMPARED} pairs of beam and code, scaled to all beams x codes"},
         "absent": {} if static else {"static": "git clone https://github.com/youtube/static-constraint-decoding; --static FOLDER"},
-        "floor": {"copy_codes_seconds": harness.measure({"copy": codes.copy}, options.rounds)["copy"].median},
+        "lower_bound": {"copy_codes_seconds": harness.measure({"copy": codes.copy}, options.rounds)["copy"].median},
         "goals": [
             harness.goal("trie of 1,000,000 items: build", builds["ours"].median, 0.15, "s"),
             harness.goal("trie of 1,000,000 items: size", num_bytes["ours"] / 2**20, 8, "MiB"),
             harness.goal("trie of 1,000,000 items: slowest step of 20 beams", slowest, 0.1, "ms"),
-            harness.goal("trie of 1,000,000 items: build, beside a dict trie", ratio["dict"], 30, "x", at_least=True),
+            harness.goal("trie of 1,000,000 items: build, vs a dict trie", ratio["dict"], 30, "x", at_least=True),
         ],
     }  # fmt: skip
 
 
 def time_steps(indexes: dict[str, object], codes: np.ndarray, options: argparse.Namespace) -> dict[str, list[float]]:
-    """Milliseconds a step, name -> one an each depth; beams stand behind random items."""
+    """Milliseconds per step, name -> one for each depth; beams follow random items."""
     sampled = np.random.default_rng(2).choice(len(codes), options.beams)
     steps = {name: [] for name in indexes}
     for depth in range(options.levels):

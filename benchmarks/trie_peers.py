@@ -1,4 +1,4 @@
-"""Other ways to know which codes may follow a prefix, beside `trie.py`'s: two dicts, no index at all, and STATIC.
+"""Other ways to know which codes may follow a prefix, for comparison with `trie.py`: two dicts, no index at all, and STATIC.
 
 Each is built from the items' codes and has `prepare` (what a step is given for its beams), `step` (what is timed) and
 `children` (the same as sets, to compare). Letters: N items, L levels, K beams, C candidates, d depth.
@@ -71,7 +71,7 @@ class Hashed(Dicts):
         return sys.getsizeof(self.table) + sum(sys.getsizeof(k) + sys.getsizeof(v) for k, v in self.table.items())
 
     def step(self, prefixes: list[list[int]], depth: int) -> list[list[int]]:
-        """One look-up a beam."""
+        """One look-up per beam."""
         return [self.table["-".join(map(str, prefix))] for prefix in prefixes]
 
 
@@ -82,7 +82,7 @@ class Compare:
         self.codes, self.codebook = torch.from_numpy(codes), codebook
 
     def prepare(self, prefixes: np.ndarray) -> Tensor:
-        """Every beam with every code behind it: (K x codebook, d + 1)."""
+        """Every beam with every code after it: (K x codebook, d + 1)."""
         beams = torch.from_numpy(prefixes).repeat_interleave(self.codebook, 0)
         codes = torch.arange(self.codebook, dtype=torch.int32).repeat(len(prefixes))
         return torch.cat([beams, codes[:, None]], dim=1)

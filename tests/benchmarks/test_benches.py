@@ -15,7 +15,7 @@ import torch
 from plan import GPU
 from run_all import chosen
 
-# What makes a bench small enough for CI, beside --quick. Two are started as a person would, below.
+# What makes a bench small enough for CI, besides --quick. Two are started as a person would, below.
 TINY = {
     "decode": ["--items", "2000", "--prompt", "32", "--rounds", "1"],
     "evaluation": ["--users", "300", "--items", "500", "--rounds", "1"],
@@ -26,7 +26,7 @@ TINY = {
     "training": ["--vocab", "600", "--layers", "1", "--rounds", "1", "--targets", "3"],
     "growth": ["--rounds", "1"],
 }
-# What others read in the object that a bench prints: peers that are always there, and the names of its floors.
+# What others read in the object that a bench prints: peers that are always there, and the names of its lower bounds.
 PEERS = {
     "decode": {"hf", "hf_prefill_once"},
     "trie": {"dict", "hash"},
@@ -35,12 +35,12 @@ PEERS = {
     "semantic_ids": {"faiss_full", "torch_lloyd"},
     "ease_r": {"dense_float64"},
 }
-FLOORS = {
+LOWER_BOUNDS = {
     "decode": {"rows", "products"},
     "trie": {"copy_codes_seconds"},
-    "training": {"products_s", "over_floor"},
+    "training": {"products_s", "over_lower_bound"},
     "evaluation": {"gemm_seconds", "gemm_seconds_at_peak"},
-    "semantic_ids": {"products_s", "over_floor"},
+    "semantic_ids": {"products_s", "over_lower_bound"},
 }
 
 
@@ -55,8 +55,8 @@ def check_shape(result, name):
     assert all(ratio > 0 for ratio in result.get("ratio", {}).values())
     assert all(isinstance(how, str) for how in result.get("absent", {}).values())
     assert PEERS.get(name, set()) <= set(result.get("ratio", ()))
-    assert set(result.get("floor", ())) == FLOORS.get(name, set())
-    assert all(value > 0 for value in result.get("floor", {}).values())
+    assert set(result.get("lower_bound", ())) == LOWER_BOUNDS.get(name, set())
+    assert all(value > 0 for value in result.get("lower_bound", {}).values())
     if name == "decode":
         assert result["softmax_scope"] == result["settings"]["softmax_scope"] and result["over_prefill"] > 0
         assert set(result["requests_per_s"]) == {"ours", *result["ratio"]} and result["clock"] in ("process", "wall")
@@ -102,7 +102,7 @@ def test_the_bench_of_decoding_starts_as_the_documentation_spells_it():
     check_shape(result, "decode")
     assert result["softmax_scope"] == "vocabulary" and set(result["ratio"]) == {"hf", "hf_prefill_once"}
     assert result["common_items"] == {"hf": 1, "hf_prefill_once": 1}
-    assert result["other_places"] == {"hf": 0, "hf_prefill_once": 0}
+    assert result["other_ranks"] == {"hf": 0, "hf_prefill_once": 0}
 
 
 @pytest.mark.parametrize("run", GPU, ids=lambda run: run.name)
@@ -113,9 +113,9 @@ def test_a_run_for_a_gpu_has_flags_that_its_bench_knows(run):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["decode-gpu-full-bf16-beams50-batch4", "decode-gpu-trie-fp32-beams20-batch16", "gpu-training"]
+    "name", ["decode-gpu-vocabulary-bf16-beams50-batch4", "decode-gpu-trie-fp32-beams20-batch16", "gpu-training"]
 )
-def test_what_runs_on_a_gpu_runs_on_a_processor_at_small_sizes(name):
+def test_what_runs_on_a_gpu_runs_on_a_cpu_at_small_sizes(name):
     (run,) = chosen(GPU, [name])
     small = {
         "decode": ["--shape", "4x384", "--items", "500", "--prompt", "16", "--batch", "2", "--beams", "8"],
@@ -142,7 +142,7 @@ def test_without_a_gpu_what_asks_for_one_ends_with_a_sentence(monkeypatch, capsy
         )
 
 
-def test_lists_are_the_same_where_only_ties_changed_places():
+def test_lists_are_the_same_where_only_ties_changed_ranks():
     first = np.array([4, 7, 9]), np.array([-1.0, -2.0, -3.0])
     assert decode.is_tied(*first, *first)
     swapped = np.array([4, 9, 7]), np.array([-1.0, -2.0, -3.0])
