@@ -21,16 +21,17 @@ import harness
 import numpy as np
 import torch
 
+from llmrec.artifacts.run_folder import load_artifact
 from llmrec.data.folder import Data, load_data
-from llmrec.engines.beam_search import beam_search
+from llmrec.engines.torch.beam_search import beam_search
 from llmrec.engines.trie import TokenTrie
 from llmrec.evaluation.runner import evaluate
 from llmrec.evaluation.tasks import load_task
 from llmrec.prompting.alignment import AlignmentTexts, alignment_examples
 from llmrec.prompting.alignment_examples import AlignmentExamples
 from llmrec.prompting.collators import NO_TARGET, Collator
-from llmrec.recommenders.artifact import load_artifact
-from llmrec.recommenders.language_model import LanguageModel, recommender_of
+from llmrec.recommenders.generative import recommender_of
+from llmrec.recommenders.language_model import LanguageModel
 
 ROWS_AT_ONCE = 32
 

@@ -27,19 +27,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from llmrec.backbones.text_encoder import encode_texts
+from llmrec.artifacts.run_folder import load_artifact
+from llmrec.baselines.popularity import Popularity
 from llmrec.data.folder import Data, load_data
 from llmrec.data.readers import read_interactions, read_items
 from llmrec.data.splits import Instances, Split
+from llmrec.encoders.text import encode_texts
 from llmrec.evaluation.runner import evaluate
 from llmrec.evaluation.tasks import load_task
 from llmrec.files import write_arrow
 from llmrec.items.forms import semantic_id_tokens
 from llmrec.items.semantic_ids import SemanticIDs
 from llmrec.prompting.encoder import PromptEncoder
-from llmrec.recommenders.artifact import load_artifact
-from llmrec.recommenders.baselines import Popularity
-from llmrec.recommenders.language_model import LanguageModel, recommender_of
+from llmrec.recommenders.generative import recommender_of
+from llmrec.recommenders.language_model import LanguageModel
 from llmrec.recommenders.requests import DenseRecommender, Ranker, Requests
 
 SETTINGS = (

@@ -149,7 +149,7 @@ def float32_scores(options: argparse.Namespace, items, vocab: int, prompts: list
     """A function that gives items (B, K) the scores of the same weights in float32; None where the run is in float32."""
     if options.dtype == "float32":
         return None
-    from llmrec.engines.likelihood import score_candidates
+    from llmrec.engines.torch.likelihood import score_candidates
     from llmrec.engines.trie import TokenTrie
 
     twin = make_backbone(options.shape, items, vocab, options.dtype, options.device).float()
@@ -216,8 +216,8 @@ def run(options: argparse.Namespace) -> dict:
 
 def make_requests(options: argparse.Namespace, backbone, items, prompts: list[np.ndarray]):
     """Two functions: the search for given prompts, and the request that is timed. Of a returning user the history is known."""
-    from llmrec.engines.beam_search import beam_search
-    from llmrec.engines.prompt_cache import PromptCache
+    from llmrec.engines.torch.beam_search import beam_search
+    from llmrec.engines.torch.prompt_cache import PromptCache
     from llmrec.engines.trie import TokenTrie
 
     trie = TokenTrie.from_item_tokens(items, options.device)

@@ -22,8 +22,8 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.linalg import lapack
 
+from llmrec.baselines.ease_r import EaseR, ease_r_embeddings, seen_items
 from llmrec.data.interactions import Histories, Interactions
-from llmrec.recommenders.ease_r import EaseR, ease_r_embeddings, seen_items
 from llmrec.recommenders.requests import Requests
 
 SAMPLE = 500  # users whose lists are compared

@@ -86,7 +86,7 @@ def request(backbone, sizes: argparse.Namespace, vocab: int):
     """A call that answers one batch of the given sizes."""
     from llmrec.data.interactions import Histories
     from llmrec.engines.allowed_items import AllowedItems
-    from llmrec.engines.beam_search import beam_search
+    from llmrec.engines.torch.beam_search import beam_search
     from llmrec.engines.trie import TokenTrie
 
     items = make_items(sizes.items, vocab)
@@ -124,8 +124,9 @@ class CodesAlone:
 def ruled_requests(backbone, options: argparse.Namespace, vocab: int) -> dict[str, Callable]:
     """A call for each kind of rule, in words, that answers one request under it."""
     from llmrec.data.catalog import Catalog
-    from llmrec.recommenders.language_model import GenerativeRecommender, LanguageModel
-    from llmrec.recommenders.recommender import Recommender
+    from llmrec.recommender import Recommender
+    from llmrec.recommenders.generative import GenerativeRecommender
+    from llmrec.recommenders.language_model import LanguageModel
 
     num_items = QUICK_RULED_ITEMS if options.quick else RULED_ITEMS
     items = make_items(num_items, vocab)
@@ -152,8 +153,8 @@ def ruled_requests(backbone, options: argparse.Namespace, vocab: int) -> dict[st
 
 def check(backbone, items, scope: str) -> None:
     """With as many beams as items the search is the order of all likelihoods."""
-    from llmrec.engines.beam_search import beam_search
-    from llmrec.engines.likelihood import score_candidates
+    from llmrec.engines.torch.beam_search import beam_search
+    from llmrec.engines.torch.likelihood import score_candidates
     from llmrec.engines.trie import TokenTrie
 
     prompt = items.flatten(np.arange(5))

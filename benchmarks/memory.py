@@ -53,6 +53,7 @@ def flags() -> argparse.ArgumentParser:
 
 def write_run(folder: Path, num_items: int) -> None:
     """A run of a small random model with these many items."""
+    from llmrec.artifacts.run_folder import save_artifact
     from llmrec.backbones.adapters import train_full_model
     from llmrec.backbones.pretrained import random_backbone
     from llmrec.data.catalog import Catalog
@@ -60,8 +61,7 @@ def write_run(folder: Path, num_items: int) -> None:
     from llmrec.nn.item_table import ItemTable
     from llmrec.prompting.encoder import PromptEncoder
     from llmrec.prompting.templates import load_prompt
-    from llmrec.recommenders.artifact import save_artifact
-    from llmrec.recommenders.item_writing import item_tokens_for
+    from llmrec.recommenders.item_tokens import item_tokens_for
     from llmrec.recommenders.language_model import LanguageModel
 
     rng = np.random.default_rng(0)
@@ -86,7 +86,7 @@ def write_run(folder: Path, num_items: int) -> None:
 
 def serve(folder: str) -> None:
     """What a serving process does, and its memory, printed as one JSON object. Called in a process of its own."""
-    from llmrec.recommenders.recommender import Recommender
+    from llmrec.recommender import Recommender
 
     recommender = Recommender.from_pretrained(folder)
     loaded = _memory()

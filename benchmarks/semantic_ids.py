@@ -58,9 +58,9 @@ def make_features(options: argparse.Namespace) -> tuple[np.ndarray, str]:
     """float32 (items, dim), and what they are."""
     data = Path(os.environ.get("LLMREC_BENCH_DATA", ".")) / "amazon14_beauty" / "items.jsonl.gz"
     if data.is_file() and options.dim == ENCODER_WIDTH and not options.synthetic:
-        from llmrec.backbones.text_encoder import encode_texts
         from llmrec.data.catalog import Catalog
         from llmrec.data.readers import read_items
+        from llmrec.encoders.text import encode_texts
 
         titles = Catalog(read_items(data)).texts(["title"])[: options.items]
         if len(titles) == options.items:

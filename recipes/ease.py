@@ -27,19 +27,24 @@ from accelerate.utils import set_seed
 from pydantic import Field
 from rich.console import Console
 
+from llmrec.artifacts.run_folder import MODEL_FOLDER
+from llmrec.artifacts.vector_tokens import load_item_vectors, save_adapter_run
 from llmrec.backbones.adapters import trainable_parts
 from llmrec.backbones.causal_lm import Backbone
-from llmrec.backbones.text_encoder import encode_texts
 from llmrec.backbones.trained_parts import PartSettings, train_parts
+from llmrec.baselines.item_embeddings import collaborative_embeddings
+from llmrec.baselines.sasrec import SasRecRecommender, SasRecSettings
 from llmrec.config import Seed, Settings
+from llmrec.ctr.grid import Variant, cell_scores, run_ctr_grid
+from llmrec.ctr.model import CtrSettings
 from llmrec.data.click_examples import click_examples
 from llmrec.data.features import Features
 from llmrec.data.folder import Data, load_data
 from llmrec.data.interactions import Interactions
 from llmrec.data.splits import Split, leave_one_out
+from llmrec.encoders.text import encode_texts
 from llmrec.enrich.generated_texts import generated_texts_folder, load_generated_texts
 from llmrec.enrich.open_provider import open_provider
-from llmrec.enrich.providers import ProviderError
 from llmrec.enrich.run import Enrichment
 from llmrec.enrich.settings import EnrichSettings
 from llmrec.errors import ConfigError
@@ -53,26 +58,22 @@ from llmrec.nn.ctr import ModelKind
 from llmrec.nn.losses import info_nce
 from llmrec.nn.soft_tokens import SoftTokens
 from llmrec.prompting.packing import make_collator
-from llmrec.recommenders.artifact import MODEL_FOLDER
-from llmrec.recommenders.collaborative import collaborative_embeddings
-from llmrec.recommenders.ctr import CtrSettings
-from llmrec.recommenders.item_writing import SOFT
-from llmrec.recommenders.sasrec import SasRecRecommender, SasRecSettings
-from llmrec.recommenders.vector_artifact import load_item_vectors, save_adapter_run
+from llmrec.recommenders.item_tokens import SOFT
+from llmrec.text_models.providers import ProviderError
 from llmrec.training.backbones import BackboneSettings, checked_packing, make_backbone, settle_dtype
 from llmrec.training.command import begin_run, print_parts, recipe_main, refuse_sharded, settle_run_folder
-from llmrec.training.ctr_grid import Variant, cell_scores, run_ctr_grid
-from llmrec.training.estimate import Estimate
+from llmrec.training.cost import Estimate
 from llmrec.training.inputs import training_inputs
-from llmrec.training.reconstruction import divide_texts, held_out_costs, soft_vectors, text_costs
-from llmrec.training.soft_tokens import (
+from llmrec.training.item_features import (
     AdapterSettings,
     SoftTokenSettings,
     check_collaborative_dim,
     make_soft_tokens,
     soft_features,
 )
-from llmrec.training.trainer import Batch, ComputeLoss, Criterion, Objective, TrainingSettings, train
+from llmrec.training.ranking_trainer import Batch, ComputeLoss, Criterion, Objective, TrainingSettings
+from llmrec.training.reconstruction import divide_texts, held_out_costs, soft_vectors, text_costs
+from llmrec.training.trainer import train
 
 
 # -- settings: the only place of a default --------------------------------------------------------------------------------------

@@ -20,15 +20,17 @@ from accelerate.utils import set_seed
 from pydantic import Field, field_validator
 from torch.nn.functional import dropout
 
+from llmrec.artifacts.run_folder import MODEL_FOLDER, save_artifact
 from llmrec.backbones.adapters import trainable_parts
 from llmrec.backbones.causal_lm import Backbone, SoftmaxScope
-from llmrec.backbones.images import image_paths
-from llmrec.backbones.text_encoder import encode_texts
 from llmrec.backbones.trained_parts import PartSettings, TrainedPart, train_parts
 from llmrec.backbones.vision_language import encode_vision_tokens
+from llmrec.baselines.item_embeddings import collaborative_embeddings
 from llmrec.config import Seed, Settings
 from llmrec.data.folder import Data, load_data
+from llmrec.data.images import image_paths
 from llmrec.data.splits import Split
+from llmrec.encoders.text import encode_texts
 from llmrec.enrich.alignment_texts import alignment_texts
 from llmrec.enrich.generated_texts import load_generated_texts
 from llmrec.errors import ConfigError
@@ -46,10 +48,9 @@ from llmrec.prompting.encoder import PromptEncoder
 from llmrec.prompting.mixture import Mixture, Source, share_lines
 from llmrec.prompting.packing import make_collator
 from llmrec.prompting.templates import load_prompt
-from llmrec.recommenders.artifact import MODEL_FOLDER, save_artifact
-from llmrec.recommenders.collaborative import collaborative_embeddings
-from llmrec.recommenders.item_writing import item_prompt_sequences, item_tokens_for, soft_prompt_ids
-from llmrec.recommenders.language_model import LanguageModel, recommender_of
+from llmrec.recommenders.generative import recommender_of
+from llmrec.recommenders.item_tokens import item_prompt_sequences, item_tokens_for, soft_prompt_ids
+from llmrec.recommenders.language_model import LanguageModel
 from llmrec.training.backbones import (
     BackboneSettings,
     check_can_be_saved,
@@ -59,17 +60,18 @@ from llmrec.training.backbones import (
     settle_dtype,
 )
 from llmrec.training.command import begin_run, data_facts, print_parts, recipe_main, settle_run_folder
-from llmrec.training.estimate import Estimate
+from llmrec.training.cost import Estimate
 from llmrec.training.inputs import training_inputs
-from llmrec.training.objectives import item_loss_of
-from llmrec.training.soft_tokens import (
+from llmrec.training.item_features import (
     SoftTokenSettings,
     check_collaborative_dim,
     make_soft_prompt,
     make_soft_tokens,
     soft_features,
 )
-from llmrec.training.trainer import Batch, ComputeLoss, Objective, TrainingExamples, TrainingSettings, train
+from llmrec.training.objectives import item_loss_of
+from llmrec.training.ranking_trainer import Batch, ComputeLoss, Objective, TrainingExamples, TrainingSettings
+from llmrec.training.trainer import train
 
 if TYPE_CHECKING:
     from transformers import TrainerState

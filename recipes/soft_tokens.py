@@ -24,12 +24,15 @@ from accelerate import PartialState
 from accelerate.utils import set_seed
 from pydantic import Field
 
+from llmrec.artifacts.run_folder import MODEL_FOLDER, save_artifact
 from llmrec.backbones.adapters import TrainablePart, trainable_parts
 from llmrec.backbones.causal_lm import Backbone, SoftmaxScope
 from llmrec.backbones.trained_parts import PartSettings, train_parts
+from llmrec.baselines.click_means import CLICK_MEANS, mean_scores
 from llmrec.config import Seed, Settings
 from llmrec.data.catalog import Catalog
 from llmrec.data.click_examples import ClickExamples, ClickSplit, liked_events
+from llmrec.data.click_sources import ClickExampleSettings, make_click_examples
 from llmrec.data.folder import Data, load_data
 from llmrec.data.interactions import Interactions
 from llmrec.data.splits import Split
@@ -41,18 +44,17 @@ from llmrec.evaluation.validation import ranking_validation
 from llmrec.files import write_json
 from llmrec.items.forms import ItemTokens
 from llmrec.metrics import ctr_metrics
+from llmrec.nn.adapters.semantic import AdapterKind
 from llmrec.nn.losses import token_loss
-from llmrec.nn.semantic_adapter import AdapterKind
 from llmrec.nn.soft_tokens import SoftItemTable
+from llmrec.prompting.click_examples import ClickPromptExamples
 from llmrec.prompting.collators import LastItemExamples
 from llmrec.prompting.encoder import PromptEncoder
 from llmrec.prompting.packing import make_collator
-from llmrec.prompting.pointwise import ClickPromptExamples
 from llmrec.prompting.templates import load_prompt
-from llmrec.recommenders.artifact import MODEL_FOLDER, save_artifact
-from llmrec.recommenders.click_means import CLICK_MEANS, mean_scores
-from llmrec.recommenders.item_writing import SOFT, item_prompt_sequences, item_tokens_for
-from llmrec.recommenders.language_model import LanguageModel, recommender_of
+from llmrec.recommenders.generative import recommender_of
+from llmrec.recommenders.item_tokens import SOFT, item_prompt_sequences, item_tokens_for
+from llmrec.recommenders.language_model import LanguageModel
 from llmrec.recommenders.pointwise import liked_logits
 from llmrec.training.backbones import (
     BackboneSettings,
@@ -63,12 +65,12 @@ from llmrec.training.backbones import (
     settle_dtype,
 )
 from llmrec.training.command import begin_run, data_facts, print_parts, recipe_main, refuse_sharded, settle_run_folder
+from llmrec.training.cost import Estimate, Estimates
 from llmrec.training.curriculum import Curriculum
-from llmrec.training.estimate import Estimate, Estimates
 from llmrec.training.inputs import training_inputs
+from llmrec.training.item_features import AdapterSettings, SoftTokenSettings, make_soft_tokens, soft_features
 from llmrec.training.objectives import item_loss_of
-from llmrec.training.pointwise import ClickExampleSettings, make_click_examples
-from llmrec.training.soft_tokens import AdapterSettings, SoftTokenSettings, make_soft_tokens, soft_features
+from llmrec.training.ranking_trainer import NDCG, Batch, ComputeLoss, Criterion, Objective, TrainingExamples
 from llmrec.training.steps import (
     Schedule,
     Step,
@@ -79,7 +81,7 @@ from llmrec.training.steps import (
     steps_of,
     write_finished,
 )
-from llmrec.training.trainer import NDCG, Batch, ComputeLoss, Criterion, Objective, TrainingExamples, train
+from llmrec.training.trainer import train
 
 AUC = Criterion("auc", greater_is_better=True)
 RESULTS = "results.json"

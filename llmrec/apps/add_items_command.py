@@ -45,9 +45,9 @@ def add_items(
       llmrec add-items runs/mine new_items.csv
       llmrec recommend runs/mine --history ITEM_ID --candidates NEW_ITEM_ID
     """
+    from llmrec.artifacts.new_items import add_items as add
     from llmrec.data.catalog import Catalog
     from llmrec.data.readers import read_items
-    from llmrec.recommenders.new_items import add_items as add
 
     chosen = {"title": title_column, "catalog_id": catalog_id_column}
     new = Catalog(read_items(items, {name: column for name, column in chosen.items() if column}))

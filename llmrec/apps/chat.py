@@ -18,8 +18,8 @@ from llmrec.errors import LlmrecError
 from llmrec.terminal import printable
 
 if TYPE_CHECKING:
-    from llmrec.backbones.generation import TextModel
-    from llmrec.recommenders.recommender import Recommender
+    from llmrec.recommender import Recommender
+    from llmrec.text_models.generation import TextModel
 
 TITLES = 10  # recommended at a time
 CHOICES = 9  # offered at most where a title is not clear
@@ -243,7 +243,7 @@ class Chat:
 
     def explain(self, number: str | None) -> None:
         """Why one of the titles shown: what was measured, and a language model's words about it."""
-        from llmrec.recommenders.explain import without_language_model
+        from llmrec.explain.words import without_language_model
 
         if number is None or not 1 <= int(number) <= len(self.shown):
             self.say(f"why takes the number of a title shown, 1 to {len(self.shown)}." if self.shown else NOTHING_SHOWN)
@@ -259,7 +259,7 @@ class Chat:
 
     def answer_question(self, question: str) -> None:
         """A language model's own words about the titles liked and shown, as they come."""
-        from llmrec.recommenders.explain import answer
+        from llmrec.explain.words import answer
 
         catalog = self.recommender.catalog
         liked = [catalog.item_id(item) for item in self.liked[-TOLD_OF:]]

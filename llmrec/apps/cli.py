@@ -11,7 +11,6 @@ from typing import Annotated
 
 import typer
 
-from llmrec import __version__
 from llmrec.apps.add_items_command import add_items
 from llmrec.apps.chat import chat
 from llmrec.apps.data_commands import data_app
@@ -27,6 +26,7 @@ from llmrec.apps.tokenize_command import tokenize
 from llmrec.apps.train_command import train
 from llmrec.errors import LlmrecError, sentence_of_place
 from llmrec.terminal import printable
+from llmrec.version import __version__
 
 app = typer.Typer(
     name="llmrec",

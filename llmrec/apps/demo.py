@@ -29,6 +29,7 @@ from rich.table import Table
 
 from llmrec.apps.title_cards import items_with_images
 from llmrec.apps.tokenize_command import tokenize
+from llmrec.artifacts.run_folder import MANIFEST, MODEL_FOLDER, load_artifact
 from llmrec.data.added_parts import added_parts
 from llmrec.data.folder import Data, load_data
 from llmrec.data.movielens import movielens_100k
@@ -41,8 +42,7 @@ from llmrec.evaluation.tasks import load_task
 from llmrec.files import content_hash, read_json, sweep, unfinished, write_json
 from llmrec.items.semantic_ids import SemanticIDs
 from llmrec.processes import with_parent
-from llmrec.recommenders.artifact import MANIFEST, MODEL_FOLDER, load_artifact
-from llmrec.recommenders.language_model import recommender_of
+from llmrec.recommenders.generative import recommender_of
 from llmrec.recommenders.requests import Ranker, Requests
 from llmrec.training.checkpoints import COMPLETE, LOG, read_log
 

@@ -110,7 +110,7 @@ def _write_texts(
 
 def _finish(generated_texts: GeneratedTexts, enrichment: Enrichment, folder: Path, as_json: bool) -> None:
     """Prints what came of it; raises ProviderError where questions are left without an answer."""
-    from llmrec.enrich.providers import ProviderError
+    from llmrec.text_models.providers import ProviderError
 
     tally = enrichment.tally
     samples = [text for text in generated_texts.texts if text is not None]

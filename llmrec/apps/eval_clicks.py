@@ -10,6 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from llmrec.apps.output import print_json
+from llmrec.artifacts.run_folder import read_manifest
+from llmrec.ctr.model import CARD, CtrModel
 from llmrec.data.click_examples import ClickSplit
 from llmrec.data.folder import load_data
 from llmrec.errors import ConfigError
@@ -18,8 +20,6 @@ from llmrec.evaluation.runs import trained_on
 from llmrec.evaluation.tasks import ClicksTask
 from llmrec.evaluation.verdicts import label, sentence
 from llmrec.files import write_json
-from llmrec.recommenders.artifact import read_manifest
-from llmrec.recommenders.ctr import CARD, CtrModel
 from llmrec.recommenders.pointwise import PointwiseRecommender
 from llmrec.recommenders.requests import Ranker
 

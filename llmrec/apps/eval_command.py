@@ -100,9 +100,9 @@ def evaluate(
       llmrec eval --baseline markov --data data/mine --both-ties    # does the file's order of equal times give answers away?
     """
     from llmrec.apps import eval_output
+    from llmrec.baselines.by_name import make_baseline
     from llmrec.evaluation.runs import is_ctr_model
     from llmrec.evaluation.tasks import ClicksTask, load_any_task
-    from llmrec.recommenders.baselines import make_baseline
 
     if bool(runs) == (baseline is not None):
         raise ConfigError(
@@ -213,8 +213,8 @@ def _with_baseline_alone(asked: _Asked) -> Comparison:
 
 def _with_runs(asked: _Asked) -> Comparison:
     """What is wrong is said before a model is loaded."""
+    from llmrec.artifacts.run_folder import read_manifest
     from llmrec.evaluation.runs import check_belongs, check_pair, seeds_of, trained_on
-    from llmrec.recommenders.artifact import read_manifest
 
     first = asked.runs[0]
     manifest = read_manifest(first)

@@ -13,8 +13,8 @@ from llmrec.apps.output import print_json
 from llmrec.terminal import printable
 
 if TYPE_CHECKING:
-    from llmrec.recommenders.evidence import Evidence
-    from llmrec.recommenders.explain import Explanation
+    from llmrec.explain.evidence import Evidence
+    from llmrec.explain.words import Explanation
 
 INFLUENCES_SHOWN = 8  # the rest are in --json
 LanguageModelName = Annotated[

@@ -27,11 +27,11 @@ def export(
     """
     import torch
 
+    from llmrec.artifacts.run_folder import load_artifact
     from llmrec.backbones.export import ITEMS
     from llmrec.backbones.export import export as write_checkpoint
     from llmrec.errors import LlmrecError
     from llmrec.files import sweep
-    from llmrec.recommenders.artifact import load_artifact
 
     sweep(out.parent)  # first: what was killed once the folder lay there is refused below
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

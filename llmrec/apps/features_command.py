@@ -79,8 +79,8 @@ def features(
 
 def _add(data: Data, folder: Path, named: list[str]) -> list[dict[str, Any]]:
     """NAME=FILE, several: all are read and checked before the first is written."""
-    from llmrec.backbones.item_features import COMPUTED
     from llmrec.data.feature_files import read_features
+    from llmrec.encoders.item_features import COMPUTED
     from llmrec.errors import ConfigError
     from llmrec.files import content_hash, write_json
 
@@ -104,7 +104,7 @@ def _add(data: Data, folder: Path, named: list[str]) -> list[dict[str, Any]]:
 
 
 def _encode(data: Data, name: str, encoder: str | None, fields: list[str] | None, on_broken: str) -> dict[str, Any]:
-    from llmrec.backbones.item_features import ImageSource, TextSource, item_features
+    from llmrec.encoders.item_features import ImageSource, TextSource, item_features
 
     named = {} if encoder is None else {"encoder": encoder}
     text = TextSource.model_validate({"fields": fields, **(named if name == "text" else {})})
@@ -133,9 +133,9 @@ def _listed(data: Data) -> dict[str, Any]:
 
 def _encoders(data: Data) -> list[dict[str, Any]]:
     """What the default encoders could make of the items, and of how many the cache holds it (None: encoder not installed)."""
-    from llmrec.backbones.image_encoder import DEFAULT_IMAGE_ENCODER, num_encoded
-    from llmrec.backbones.images import image_paths
-    from llmrec.backbones.text_encoder import DEFAULT_ENCODER, are_encoded
+    from llmrec.data.images import image_paths
+    from llmrec.encoders.image import DEFAULT_IMAGE_ENCODER, num_encoded
+    from llmrec.encoders.text import DEFAULT_ENCODER, are_encoded
     from llmrec.errors import ModelError
 
     texts = data.catalog.texts()

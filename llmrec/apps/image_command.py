@@ -12,7 +12,7 @@ from llmrec.apps.output import print_json
 from llmrec.terminal import printable
 
 if TYPE_CHECKING:
-    from llmrec.recommenders.image_change import ImageChange
+    from llmrec.explain.image_change import ImageChange
 
 
 def image(
@@ -31,7 +31,7 @@ def image(
     Example:
       llmrec image runs/demo/soft --item 50 --image runs/demo/data/images/181.png --history 181 --history 172
     """
-    from llmrec.recommenders.image_change import change_image
+    from llmrec.explain.image_change import change_image
 
     recommender = open_run(run, num_beams=None, device=device)
     change = change_image(recommender, item, image, history or [], k)

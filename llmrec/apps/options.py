@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from llmrec.recommenders.recommender import Recommender
+    from llmrec.recommender import Recommender
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or the model folder in it.")]
 History = Annotated[
@@ -44,7 +44,7 @@ def open_run(
     """The recommender of a run, on the accelerator where there is one and no device is named."""
     import torch
 
-    from llmrec.recommenders.recommender import Recommender
+    from llmrec.recommender import Recommender
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return Recommender.from_pretrained(

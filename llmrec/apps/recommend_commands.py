@@ -13,7 +13,7 @@ from llmrec.errors import RequestError
 from llmrec.terminal import printable
 
 if TYPE_CHECKING:
-    from llmrec.recommenders.recommender import Recommender
+    from llmrec.recommender import Recommender
 
 
 def recommend(

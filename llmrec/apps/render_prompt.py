@@ -15,7 +15,7 @@ def render_prompt(run: Path, history: Sequence[str], instruction: str | None, ca
 
     Raises RequestError for ids that are not in the catalogue, ConfigError for what the prompt has no place for.
     """
-    from llmrec.recommenders.artifact import load_artifact
+    from llmrec.artifacts.run_folder import load_artifact
     from llmrec.recommenders.rules import checked_ids
 
     model = load_artifact(run, to_serve=True)

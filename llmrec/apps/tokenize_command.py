@@ -44,9 +44,9 @@ def tokenize(
     # Loaded here so that --help needs neither torch nor faiss.
     from dataclasses import replace
 
-    from llmrec.backbones.item_features import TEXT, TextSource, item_features
     from llmrec.config import check_seed
     from llmrec.data.folder import load_data
+    from llmrec.encoders.item_features import TEXT, TextSource, item_features
     from llmrec.errors import ConfigError
     from llmrec.files import check_name, content_hash
     from llmrec.items.codebooks import Scaling

@@ -17,10 +17,10 @@ from llmrec.backbones.image_families import vision_parts
 from llmrec.backbones.model_files import check_lora_files, loading
 from llmrec.backbones.prefix import Prefix, find_prefix
 from llmrec.errors import ArtifactError, ModelError
+from llmrec.nn.adapters.layer import LayerAdapter
+from llmrec.nn.adapters.semantic import SemanticAdapter
+from llmrec.nn.adapters.soft_prompt import SoftPrompt
 from llmrec.nn.item_table import ItemTable
-from llmrec.nn.layer_adapter import LayerAdapter
-from llmrec.nn.semantic_adapter import SemanticAdapter
-from llmrec.nn.soft_prompt import SoftPrompt
 from llmrec.nn.soft_tokens import SoftItemTable
 
 

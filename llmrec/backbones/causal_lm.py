@@ -261,7 +261,7 @@ class Backbone(nn.Module):
     ) -> torch.Tensor:
         """Summed negative log-likelihood of `targets` int64 (N,) in the softmax `scope`; hidden (N, D). float32 ().
 
-        The scope `trie` needs the catalogue: see llmrec.engines.trie_loss.
+        The scope `trie` needs the catalogue: see llmrec.engines.torch.trie_loss.
         """
         assert scope in ("vocabulary", "level"), scope
         if scope == "vocabulary":

@@ -10,7 +10,7 @@ from torch import nn
 
 from llmrec.backbones.causal_lm import Backbone
 from llmrec.errors import ModelError
-from llmrec.nn.layer_adapter import LayerAdapter, put_behind
+from llmrec.nn.adapters.layer import LayerAdapter, put_behind
 
 LayerPart = Literal["attention", "mlp"]
 

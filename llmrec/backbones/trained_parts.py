@@ -15,9 +15,9 @@ from llmrec.backbones.decoder_layers import LayerPart, add_layer_adapters, decod
 from llmrec.backbones.prefix import add_prefix, find_prefix
 from llmrec.config import Settings
 from llmrec.errors import ConfigError, ModelError
+from llmrec.nn.adapters.semantic import SemanticAdapter
+from llmrec.nn.adapters.soft_prompt import SoftPrompt
 from llmrec.nn.item_table import ItemTable
-from llmrec.nn.semantic_adapter import SemanticAdapter
-from llmrec.nn.soft_prompt import SoftPrompt
 from llmrec.nn.soft_tokens import SoftItemTable
 
 # whole: every layer of the language model. last_layers: the last few. The three that follow are added to a frozen one; the others

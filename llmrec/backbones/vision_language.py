@@ -25,9 +25,9 @@ from transformers import AutoImageProcessor
 
 from llmrec.backbones.causal_lm import IMAGES, Backbone
 from llmrec.backbones.image_families import image_family, image_words, processor_arguments, vision_parts
-from llmrec.backbones.images import ImageError, decode_image, read_content
 from llmrec.backbones.model_files import loading
 from llmrec.backbones.vision_cache import EncodedImage, VisionCache
+from llmrec.data.images import ImageError, decode_image, read_content
 from llmrec.errors import ArtifactError, DataError
 from llmrec.files import atomic_file, content_hash
 from llmrec.items.forms import ItemSequences, image_sequences

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from llmrec.enrich.providers import Completion, Request
 from llmrec.errors import LlmrecError
 from llmrec.files import cache_dir, content_hash
+from llmrec.text_models.providers import Completion, Request
 
 VERSION = 1
 WAIT_SECONDS = 60.0  # for another process that is writing

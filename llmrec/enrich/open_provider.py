@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from llmrec.enrich.providers import Provider
 from llmrec.enrich.settings import EnrichSettings
 from llmrec.errors import ConfigError
+from llmrec.text_models.providers import Provider
 
 
 def open_provider(settings: EnrichSettings) -> Provider:
@@ -14,7 +14,7 @@ def open_provider(settings: EnrichSettings) -> Provider:
             "a server's URL was given, but the provider is not openai. Take --provider openai, or leave it out."
         )
     if settings.provider == "openai":
-        from llmrec.enrich.http_provider import HttpProvider
+        from llmrec.text_models.openai import HttpProvider
 
         return HttpProvider(
             settings.model,
@@ -25,9 +25,9 @@ def open_provider(settings: EnrichSettings) -> Provider:
         )
     loading = {"weights": settings.weights, "revision": settings.revision, "dtype": settings.dtype}
     if settings.provider == "vllm":
-        from llmrec.enrich.vllm_provider import VllmProvider
+        from llmrec.text_models.vllm import VllmProvider
 
         return VllmProvider(settings.model, **loading, batch_size=settings.batch_size or 256)
-    from llmrec.enrich.transformers_provider import TransformersProvider
+    from llmrec.text_models.transformers import TransformersProvider
 
     return TransformersProvider(settings.model, **loading, device=settings.device, batch_size=settings.batch_size or 64)

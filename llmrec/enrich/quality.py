@@ -10,8 +10,8 @@ import zlib
 from collections import Counter
 from typing import Literal
 
-from llmrec.backbones.reasoning import spoken
-from llmrec.enrich.providers import VALUES, Chat, Completion, without_marks
+from llmrec.text_models.providers import VALUES, Chat, Completion, without_marks
+from llmrec.text_models.reasoning import spoken
 
 Status = Literal["ok", "trimmed", "empty", "refusal", "looping", "cut_off", "echo", "duplicate", "too_long", "failed"]
 GOOD = ("ok", "trimmed")

@@ -8,15 +8,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from llmrec.backbones.reasoning import spoken
 from llmrec.data.folder import Data
 from llmrec.enrich.cache import AnswerCache
 from llmrec.enrich.generated_texts import GeneratedTexts
-from llmrec.enrich.providers import Chat, Completion, Provider, ProviderError, Request
 from llmrec.enrich.quality import GOOD, Status, cut_in_thought, judge, said
 from llmrec.enrich.questions import enrich_prompt, questions
 from llmrec.enrich.settings import EnrichSettings
 from llmrec.files import content_hash
+from llmrec.text_models.providers import Chat, Completion, Provider, ProviderError, Request
+from llmrec.text_models.reasoning import spoken
 
 MORE_ROOM = 4  # times as many tokens, where they ended within a model's thoughts
 

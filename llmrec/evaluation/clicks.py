@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmrec import __version__, metrics
+from llmrec import metrics
+from llmrec.baselines.click_means import CLICK_MEANS, mean_scores
 from llmrec.data.click_examples import ClickExamples, ClickSplit
 from llmrec.data.folder import Data
 from llmrec.evaluation.significance import Difference, verdict_of
 from llmrec.evaluation.tasks import ClicksTask
-from llmrec.recommenders.click_means import CLICK_MEANS, mean_scores
+from llmrec.version import __version__
 
 _RESAMPLED = {"auc": metrics.auc_resamples, "gauc": metrics.gauc_resamples}
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from llmrec.baselines.baseline import Baseline
+from llmrec.baselines.by_name import fit_baselines
+from llmrec.baselines.ease_r import EaseR
 from llmrec.data.folder import Data
 from llmrec.data.splits import Instances, Split
 from llmrec.evaluation.progress import batches
@@ -14,8 +17,6 @@ from llmrec.evaluation.report import Example
 from llmrec.evaluation.runner import Evaluation, evaluate
 from llmrec.evaluation.tasks import NextItemTask
 from llmrec.evaluation.ties import with_shuffled_ties
-from llmrec.recommenders.baseline import Baseline
-from llmrec.recommenders.baselines import EaseR, fit_baselines
 from llmrec.recommenders.hybrid import Hybrid
 from llmrec.recommenders.requests import Ranker, Requests
 from llmrec.terminal import printable

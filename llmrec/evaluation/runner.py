@@ -11,17 +11,18 @@ from typing import Literal
 
 import numpy as np
 
-from llmrec import __version__, metrics
+from llmrec import metrics
+from llmrec.baselines.baseline import Baseline
+from llmrec.baselines.by_name import make_baseline
 from llmrec.data.folder import Data
 from llmrec.data.splits import Instances, Split
 from llmrec.errors import ConfigError, ModelError
 from llmrec.evaluation.candidates import sampled_candidates
 from llmrec.evaluation.progress import batches
 from llmrec.evaluation.tasks import CandidatesTask, Interval, NextItemTask
-from llmrec.recommenders.baseline import Baseline
-from llmrec.recommenders.baselines import make_baseline
 from llmrec.recommenders.hybrid import Hybrid
 from llmrec.recommenders.requests import DenseRecommender, Ranker, Ranking, Requests, top_k
+from llmrec.version import __version__
 
 Kind = Literal["model", "baseline", "hybrid"]
 # Dense scores of a batch take about 8 bytes x batch x num_items, several times over.

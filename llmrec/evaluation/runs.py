@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from llmrec.artifacts.run_folder import read_manifest
 from llmrec.data.folder import Data
 from llmrec.data.splits import Split
 from llmrec.errors import ConfigError
-from llmrec.recommenders.artifact import read_manifest
 from llmrec.yaml_text import read_yaml
 
 # Settings that runs of several seeds need not share: where they lie, and what "auto" was settled to.
@@ -19,7 +19,7 @@ _OWN = {"seed", "output", "data", "backbone.dtype"}
 
 def is_ctr_model(run: Path) -> bool:
     """Whether the folder holds a CTR model."""
-    from llmrec.recommenders.ctr import CARD
+    from llmrec.ctr.model import CARD
 
     return (run / CARD).is_file()
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+ItemMatrices = Mapping[str, tuple[np.ndarray, np.ndarray]]  # name -> float32 (N, D_f), present bool (N,)
 IDS = "id"  # the name of the field of trained rows
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from llmrec.nn.semantic_adapter import SemanticAdapter
+from llmrec.nn.adapters.semantic import SemanticAdapter
 
 _ITEMS_AT_ONCE = 4096
 # Of more items than this a training step does not remember what the adapter went through, and computes it twice.

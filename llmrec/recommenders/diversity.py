@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from llmrec.arguments import is_count
 from llmrec.errors import ConfigError
-from llmrec.recommenders.arguments import is_count
 from llmrec.recommenders.requests import Ranking
 
 if TYPE_CHECKING:

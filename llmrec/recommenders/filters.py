@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
+from llmrec.arguments import checked_collection, checked_rows
 from llmrec.data.interactions import Histories
 from llmrec.errors import RequestError
-from llmrec.recommenders.arguments import checked_collection, checked_rows
 from llmrec.recommenders.requests import Requests
 from llmrec.recommenders.rules import Choice, Condition, ItemRules, conditions_of
 

@@ -13,7 +13,6 @@ import numpy as np
 from llmrec.data.splits import Instances
 from llmrec.errors import ConfigError
 from llmrec.metrics import ndcg, ranks_from_scores
-from llmrec.recommenders.baselines import EaseR
 from llmrec.recommenders.requests import DenseRecommender, Ranker, Ranking, Requests, allowed_items
 
 GRID = tuple(round(0.1 * step, 1) for step in range(11))
@@ -34,7 +33,7 @@ class Hybrid(DenseRecommender):
 
     name = "hybrid"
 
-    def __init__(self, model: Ranker, ease_r: EaseR, weight: float = 0.5, num_listed: int = 20) -> None:
+    def __init__(self, model: Ranker, ease_r: DenseRecommender, weight: float = 0.5, num_listed: int = 20) -> None:
         """weight: of the model, in [0, 1]; num_listed: items the model is asked for (a beam search's width)."""
         if not 0 <= weight <= 1:
             raise ConfigError(

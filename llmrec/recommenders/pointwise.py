@@ -5,8 +5,6 @@ Letters: U requests, C candidates, P prompts, D width.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 
@@ -14,10 +12,8 @@ from llmrec.backbones.causal_lm import Backbone
 from llmrec.data.click_examples import PADDING, ClickExamples
 from llmrec.data.interactions import Histories
 from llmrec.prompting.answer_words import AnswerWords, answer_words
+from llmrec.recommenders.language_model import LanguageModel
 from llmrec.recommenders.requests import DenseRecommender, Requests, candidate_mask
-
-if TYPE_CHECKING:
-    from llmrec.recommenders.language_model import LanguageModel
 
 
 def liked_logits(backbone: Backbone, hidden: torch.Tensor, words: AnswerWords) -> torch.Tensor:

@@ -28,10 +28,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as types
 
+from llmrec.arguments import checked_collection, checked_ids
 from llmrec.data.catalog import Catalog, nearest_words
 from llmrec.errors import RequestError
 from llmrec.files import content_hash
-from llmrec.recommenders.arguments import checked_collection, checked_ids
 from llmrec.recommenders.requests import SHORT_LIST
 
 OPERATORS = ("!=", ">=", "<=", "=", ">", "<")

@@ -12,13 +12,13 @@ from pydantic import Field, model_validator
 from transformers import AutoConfig, GenerationConfig
 
 from llmrec.backbones.adapters import is_fully_fine_tuned
-from llmrec.backbones.arithmetic import fastest_dtype
 from llmrec.backbones.causal_lm import Backbone
 from llmrec.backbones.packing_check import check_packing
+from llmrec.backbones.precision import fastest_dtype
 from llmrec.backbones.pretrained import load_backbone, random_backbone
 from llmrec.config import Settings
 from llmrec.errors import ConfigError, ModelError
-from llmrec.training.trainer import Packing
+from llmrec.training.ranking_trainer import Packing
 
 
 class Scratch(Settings):

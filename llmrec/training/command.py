@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from transformers.utils.logging import disable_progress_bar
 
+from llmrec.artifacts.run_folder import MANIFEST, MODEL_FOLDER
 from llmrec.backbones.adapters import TrainablePart, describe
 from llmrec.backbones.causal_lm import Backbone
 from llmrec.config import Settings, load_config, save_config
@@ -25,10 +26,9 @@ from llmrec.data.folder import Data
 from llmrec.errors import ConfigError, DataError, LlmrecError, sentence_of_place
 from llmrec.files import check_writable, put_back, remove_folder, sweep, unfinished, write_json
 from llmrec.processes import end_with_parent, only_one
-from llmrec.recommenders.artifact import MANIFEST, MODEL_FOLDER
 from llmrec.terminal import printable
 from llmrec.training.checkpoints import LOG
-from llmrec.training.estimate import FILE, Estimate, Estimates
+from llmrec.training.cost import FILE, Estimate, Estimates
 from llmrec.training.inputs import INPUTS, check_inputs
 
 SettingsT = TypeVar("SettingsT", bound=Settings)

@@ -15,7 +15,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from llmrec.nn.losses import IGNORE
-from llmrec.training.trainer import Batch
+from llmrec.training.ranking_trainer import Batch
 
 
 class Curriculum(TrainerCallback):

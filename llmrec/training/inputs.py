@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from llmrec.backbones.causal_lm import Backbone
-from llmrec.backbones.images import PIXEL_LIMIT, ImageError, image_paths, read_content
-from llmrec.backbones.item_features import COMPUTED, IMAGE
 from llmrec.data.click_examples import ClickSplit
 from llmrec.data.folder import Data
+from llmrec.data.images import PIXEL_LIMIT, ImageError, image_paths, read_content
 from llmrec.data.interactions import Interactions
+from llmrec.encoders.item_features import COMPUTED, IMAGE
 from llmrec.errors import ConfigError
 from llmrec.files import content_hash, read_json
 from llmrec.prompting.encoder import PromptEncoder

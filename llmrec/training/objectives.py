@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 
 from llmrec.backbones.causal_lm import Backbone
+from llmrec.engines.torch.trie_loss import TrieLoss
 from llmrec.engines.trie import TokenTrie
-from llmrec.engines.trie_loss import TrieLoss
 from llmrec.items.forms import ONE_TOKEN_FORMS
 from llmrec.recommenders.language_model import LanguageModel
 

@@ -12,7 +12,6 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,9 +19,7 @@ from torch import nn
 
 from llmrec.nn.losses import IGNORE
 from llmrec.training.memory import Peak, used_bytes
-
-if TYPE_CHECKING:
-    from llmrec.training.trainer import RankingTrainer
+from llmrec.training.ranking_trainer import RankingTrainer
 
 QUANTILES = (0.1, 0.5, 0.9, 1.0)  # of the batches by size: which ones are tried
 LOOKED_AT = 32  # batches of all sizes among which that with the most targets is looked for

@@ -17,7 +17,7 @@ from llmrec.metrics import bootstrap_interval
 from llmrec.nn.soft_tokens import SoftTokens
 from llmrec.prompting.generated_text_examples import GeneratedTextExamples
 from llmrec.prompting.packing import Collate
-from llmrec.recommenders.item_writing import SOFT
+from llmrec.recommenders.item_tokens import SOFT
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from llmrec.backbones.adapters import TrainablePart, trained_state
 from llmrec.backbones.causal_lm import Backbone
 from llmrec.errors import ArtifactError
 from llmrec.files import atomic_file
-from llmrec.training.trainer import TrainingSettings, check_same_parts
+from llmrec.training.ranking_trainer import TrainingSettings, check_same_parts
 
 Schedule = Literal["two_step", "curriculum", "joint", "words"]
 StepName = Literal["words", "soft", "joint"]

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from llmrec.apps.chat import HELP, Chat
-from llmrec.backbones.generation import TextModel, load_text_model
+from llmrec.baselines.popularity import Popularity
 from llmrec.data.catalog import Catalog
 from llmrec.data.folder import load_data
 from llmrec.data.interactions import Interactions
-from llmrec.recommenders.baselines import Popularity
-from llmrec.recommenders.recommender import Recommender
+from llmrec.recommender import Recommender
+from llmrec.text_models.generation import TextModel, load_text_model
 from tests.apps.calling import call_alone, command
 
 

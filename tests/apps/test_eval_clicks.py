@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from llmrec import metrics
+from llmrec.baselines.click_means import mean_scores
+from llmrec.ctr.grid import Variant, run_ctr_grid
+from llmrec.ctr.model import CtrModel, CtrSettings
 from llmrec.data.folder import load_data
 from llmrec.evaluation.tasks import load_any_task
-from llmrec.recommenders.click_means import mean_scores
-from llmrec.recommenders.ctr import CtrModel, CtrSettings
-from llmrec.training.ctr_grid import Variant, run_ctr_grid
 from tests.apps.calling import assert_one_sentence, call
 
 

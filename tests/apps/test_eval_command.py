@@ -4,13 +4,13 @@ import shutil
 import numpy as np
 import pytest
 
+from llmrec.baselines.by_name import STANDARD
 from llmrec.data.folder import load_data
 from llmrec.data.prepare import prepare
 from llmrec.evaluation.runner import evaluate, fit_baseline
 from llmrec.evaluation.significance import paired_differences
 from llmrec.evaluation.tasks import load_task
-from llmrec.recommenders.baselines import STANDARD
-from llmrec.recommenders.recommender import Recommender
+from llmrec.recommender import Recommender
 from tests.apps.calling import assert_one_sentence, call, call_alone
 from tests.recipes.running import run_here, settings
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from llmrec.backbones.generation import load_text_model
-from llmrec.recommenders.evidence import measure
-from llmrec.recommenders.explain import explain
-from llmrec.recommenders.recommender import Recommender
+from llmrec.explain.evidence import measure
+from llmrec.explain.words import explain
+from llmrec.recommender import Recommender
+from llmrec.text_models.generation import load_text_model
 from tests.apps.calling import assert_one_sentence, call, call_alone
 from tests.recipes.running import run_here, settings
 

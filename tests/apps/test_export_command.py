@@ -5,10 +5,10 @@ import pyarrow.parquet as pq
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from llmrec.artifacts.run_folder import load_artifact
 from llmrec.data.interactions import Histories
 from llmrec.items.semantic_ids import SemanticIDs
-from llmrec.recommenders.artifact import load_artifact
-from llmrec.recommenders.language_model import recommender_of
+from llmrec.recommenders.generative import recommender_of
 from llmrec.recommenders.requests import Requests
 from tests.apps.calling import assert_one_sentence, call
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from llmrec.backbones.image_encoder import DEFAULT_IMAGE_ENCODER, encode_images
-from llmrec.backbones.images import MAX_PIXELS
-from llmrec.backbones.text_encoder import DEFAULT_ENCODER, MAX_TOKENS
+from llmrec.artifacts.run_folder import load_artifact
 from llmrec.data.features import Features
+from llmrec.data.images import MAX_PIXELS
+from llmrec.encoders.image import DEFAULT_IMAGE_ENCODER, encode_images
+from llmrec.encoders.text import DEFAULT_ENCODER, MAX_TOKENS
 from llmrec.files import read_json, write_json
-from llmrec.recommenders.artifact import load_artifact
-from llmrec.recommenders.recommender import Recommender
+from llmrec.recommender import Recommender
 from tests.apps.calling import assert_one_sentence, call
 from tests.recipes.running import run_here, settings
 

@@ -2,9 +2,9 @@ import re
 
 import pytest
 
+from llmrec.artifacts.run_folder import load_artifact
 from llmrec.evaluation.tasks import load_task
 from llmrec.prompting.templates import load_prompt
-from llmrec.recommenders.artifact import load_artifact
 from llmrec.resources import resource_path
 from tests.apps.calling import assert_one_sentence, call
 

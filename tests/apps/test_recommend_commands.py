@@ -3,9 +3,9 @@ import shutil
 
 import pytest
 
+from llmrec.artifacts.run_folder import read_manifest
 from llmrec.data.catalog import Catalog
-from llmrec.recommenders.artifact import read_manifest
-from llmrec.recommenders.recommender import Recommender
+from llmrec.recommender import Recommender
 from tests.apps.calling import assert_one_sentence, call, call_alone
 
 HISTORY = ("--history", "50", "--history", "181")

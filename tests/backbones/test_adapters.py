@@ -9,7 +9,7 @@ import torch
 from peft import PrefixTuningConfig, get_peft_model
 from torch import nn
 
-from llmrec.backbones.adapter_files import load_adapters, save_adapters
+from llmrec.artifacts.part_files import load_adapters, save_adapters
 from llmrec.backbones.adapters import add_lora, lora_parameters, train_full_model, trainable_parts, without_adapters
 from llmrec.backbones.causal_lm import Backbone, LayerCount
 from llmrec.backbones.decoder_layers import add_layer_adapters, decoder_layers, layer_adapters, layer_parts
@@ -18,12 +18,12 @@ from llmrec.backbones.packed_attention import PackedLayout
 from llmrec.backbones.prefix import add_prefix, find_prefix
 from llmrec.backbones.serving import pack
 from llmrec.backbones.trained_parts import PartSettings, check_names, train_parts
-from llmrec.engines.prompt_cache import empty_cache
-from llmrec.engines.prompt_tree import PromptTree
+from llmrec.engines.torch.prompt_cache import empty_cache
+from llmrec.engines.torch.prompt_tree import PromptTree
 from llmrec.errors import ArtifactError, ConfigError, ModelError
+from llmrec.nn.adapters.semantic import SemanticAdapter
+from llmrec.nn.adapters.soft_prompt import SoftPrompt
 from llmrec.nn.item_table import ItemTable
-from llmrec.nn.semantic_adapter import SemanticAdapter
-from llmrec.nn.soft_prompt import SoftPrompt
 from llmrec.nn.soft_tokens import SoftTokens
 from tests.tiny import FAMILIES, tiny_backbone
 

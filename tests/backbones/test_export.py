@@ -12,8 +12,8 @@ from llmrec.backbones.export import export, plain_model
 from llmrec.backbones.prefix import add_prefix
 from llmrec.errors import ModelError
 from llmrec.items.forms import soft_sequences, unique_id_tokens
-from llmrec.nn.semantic_adapter import SemanticAdapter
-from llmrec.nn.soft_prompt import SoftPrompt
+from llmrec.nn.adapters.semantic import SemanticAdapter
+from llmrec.nn.adapters.soft_prompt import SoftPrompt
 from llmrec.nn.soft_tokens import SoftItemTable, SoftTokens
 from tests.tiny import FAMILIES, tiny_backbone
 

@@ -14,8 +14,8 @@ from llmrec.backbones.decoder_layers import add_layer_adapters, layer_adapters
 from llmrec.backbones.fused_layer import FusedLayer
 from llmrec.backbones.prefix import add_prefix
 from llmrec.backbones.serving import pack
-from llmrec.engines.prompt_cache import PromptCache, empty_cache
-from llmrec.engines.prompt_tree import PromptTree
+from llmrec.engines.torch.prompt_cache import PromptCache, empty_cache
+from llmrec.engines.torch.prompt_tree import PromptTree
 from llmrec.errors import ModelError
 from tests.tiny import tiny_backbone
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from llmrec.artifacts.run_folder import load_artifact
 from llmrec.backbones import load
 from llmrec.backbones.pretrained import load_backbone
 from llmrec.errors import ModelError
-from llmrec.recommenders.artifact import load_artifact
 from tests.recipes.running import run_here, settings
 
 OLD, NEW = "a" * 40, "b" * 40

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from llmrec.backbones.generation import load_text_model
 from llmrec.backbones.load import load_tokenizer
 from llmrec.backbones.pretrained import load_backbone, random_backbone
-from llmrec.backbones.text_encoder import encode_texts
+from llmrec.encoders.text import encode_texts
 from llmrec.errors import ModelError
+from llmrec.text_models.generation import load_text_model
 from tests.backbones.tiny_vision import save_checkpoint
 from tests.tiny import VOCAB
 

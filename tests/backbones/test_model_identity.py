@@ -11,7 +11,7 @@ import pytest
 
 from llmrec.backbones import folder_identity as module
 from llmrec.backbones.load import resolve
-from llmrec.backbones.text_encoder import encode_texts, find_encoder
+from llmrec.encoders.text import encode_texts, find_encoder
 from llmrec.errors import ModelError
 from tests.backbones.test_text_encoder import tiny_encoder  # noqa: F401
 

@@ -7,7 +7,7 @@ import torch
 
 from llmrec.backbones import load
 from llmrec.backbones.adapters import add_lora, lora_parameters
-from llmrec.backbones.arithmetic import fastest_dtype
+from llmrec.backbones.precision import fastest_dtype
 from llmrec.backbones.pretrained import load_backbone
 from llmrec.errors import ModelError
 from tests.tiny import tiny_backbone

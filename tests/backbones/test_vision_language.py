@@ -20,12 +20,12 @@ from llmrec.backbones.packing_check import check_packing
 from llmrec.backbones.pretrained import load_backbone
 from llmrec.backbones.vision_language import encode_vision_tokens, vision_features, vision_sequences
 from llmrec.data.catalog import Catalog
-from llmrec.engines.beam_search import beam_search
-from llmrec.engines.prompt_cache import PromptCache
+from llmrec.engines.torch.beam_search import beam_search
+from llmrec.engines.torch.prompt_cache import PromptCache
 from llmrec.engines.trie import TokenTrie
 from llmrec.items.forms import ItemSequences, ItemTokens, joined, or_else, text_tokens
+from llmrec.nn.adapters.semantic import SemanticAdapter
 from llmrec.nn.item_table import ItemTable
-from llmrec.nn.semantic_adapter import SemanticAdapter
 from llmrec.nn.soft_tokens import SoftTokens
 from llmrec.prompting.collators import Collator
 from llmrec.prompting.encoder import PromptEncoder

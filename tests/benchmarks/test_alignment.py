@@ -7,9 +7,9 @@ import harness
 import numpy as np
 import pytest
 
+from llmrec.artifacts.run_folder import load_artifact
 from llmrec.data.folder import load_data
 from llmrec.prompting.collators import NO_TARGET
-from llmrec.recommenders.artifact import load_artifact
 
 
 @pytest.mark.slow

@@ -16,13 +16,13 @@ import numpy as np
 
 from llmrec import files
 from llmrec.apps.cli import main as llmrec
+from llmrec.artifacts.run_folder import load_artifact
 from llmrec.backbones.export import plain_model
 from llmrec.data.added_parts import added_parts
 from llmrec.data.folder import load_data
 from llmrec.enrich.generated_texts import load_generated_texts
 from llmrec.files import put_back
 from llmrec.items.codes_folder import codes_of
-from llmrec.recommenders.artifact import load_artifact
 from llmrec.training.checkpoints import read_log
 from llmrec.training.command import recipe_main
 from tests.recipes.running import load_recipe

@@ -14,8 +14,8 @@ from transformers import (
 
 from llmrec.backbones.fused_layer import FusedLayer
 from llmrec.backbones.serving import pack
-from llmrec.engines.beam_search import beam_search
-from llmrec.engines.prompt_cache import PromptCache
+from llmrec.engines.torch.beam_search import beam_search
+from llmrec.engines.torch.prompt_cache import PromptCache
 from llmrec.engines.trie import TokenTrie
 
 from .tiny_models import BASE, as_backbone, code_items, generate

@@ -8,10 +8,10 @@ from llmrec.backbones.causal_lm import Backbone
 from llmrec.backbones.serving import pack
 from llmrec.data.interactions import Histories
 from llmrec.engines.allowed_items import AllowedItems, ItemBitmap
-from llmrec.engines.beam_search import beam_search
-from llmrec.engines.likelihood import score_candidates
-from llmrec.engines.prompt_cache import PromptCache
-from llmrec.engines.retrieval import retrieve
+from llmrec.engines.torch.beam_search import beam_search
+from llmrec.engines.torch.likelihood import score_candidates
+from llmrec.engines.torch.prompt_cache import PromptCache
+from llmrec.engines.torch.retrieval import retrieve
 from llmrec.engines.trie import TokenTrie
 from llmrec.items.forms import ItemTokens
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from llmrec.backbones.prefix import add_prefix, find_prefix
-from llmrec.engines.prompt_cache import PromptCache
-from llmrec.engines.prompt_tree import PromptTree
+from llmrec.engines.torch.prompt_cache import PromptCache
+from llmrec.engines.torch.prompt_tree import PromptTree
 from tests.tiny import FAMILIES, tiny_backbone
 
 

@@ -9,8 +9,8 @@ from llmrec.backbones.export import plain_model
 from llmrec.backbones.pretrained import load_backbone
 from llmrec.backbones.serving import pack
 from llmrec.data.folder import load_data
-from llmrec.engines.beam_search import beam_search
-from llmrec.engines.prompt_cache import PromptCache
+from llmrec.engines.torch.beam_search import beam_search
+from llmrec.engines.torch.prompt_cache import PromptCache
 from llmrec.engines.trie import TokenTrie
 from llmrec.items.forms import text_tokens
 

@@ -6,7 +6,6 @@ from llmrec.data.folder import load_data
 from llmrec.data.splits import by_user, leave_one_out
 from llmrec.enrich.alignment_texts import alignment_texts
 from llmrec.enrich.generated_texts import GeneratedTexts, generated_texts_folder
-from llmrec.enrich.http_provider import HttpProvider
 from llmrec.enrich.run import enrich
 from llmrec.enrich.settings import EnrichSettings
 from llmrec.errors import ConfigError, DataError
@@ -15,6 +14,7 @@ from llmrec.prompting.alignment import alignment_examples
 from llmrec.prompting.encoder import PromptEncoder
 from llmrec.prompting.mixture import Mixture, Source
 from llmrec.prompting.templates import load_prompt
+from llmrec.text_models.openai import HttpProvider
 from tests.enrich.serving import ChatServer, question
 
 

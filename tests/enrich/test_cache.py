@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from llmrec.enrich.cache import AnswerCache
-from llmrec.enrich.providers import Chat, Completion, Request
 from llmrec.errors import LlmrecError
+from llmrec.text_models.providers import Chat, Completion, Request
 
 IDENTITY = {"provider": "test", "name": "model", "revision": "1"}
 

@@ -7,10 +7,10 @@ import pytest
 from llmrec.data.catalog import Catalog
 from llmrec.data.folder import Data
 from llmrec.enrich.generated_texts import GeneratedTexts, load_generated_texts
-from llmrec.enrich.http_provider import HttpProvider
 from llmrec.enrich.run import enrich
 from llmrec.enrich.settings import EnrichSettings
 from llmrec.errors import DataError
+from llmrec.text_models.openai import HttpProvider
 from tests.enrich.conftest import film_data
 from tests.enrich.serving import ChatServer, good_text
 

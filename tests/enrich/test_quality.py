@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmrec.enrich.providers import Chat, Completion
 from llmrec.enrich.quality import GOOD, judge, said, up_to_last_sentence
 from llmrec.prompting.templates import VALUE_CLOSE, VALUE_OPEN
+from llmrec.text_models.providers import Chat, Completion
 
 CHAT = Chat(
     (

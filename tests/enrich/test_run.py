@@ -2,10 +2,10 @@
 
 import pytest
 
-from llmrec.enrich.http_provider import HttpProvider
-from llmrec.enrich.providers import ProviderError
 from llmrec.enrich.run import Enrichment, enrich
 from llmrec.enrich.settings import EnrichSettings
+from llmrec.text_models.openai import HttpProvider
+from llmrec.text_models.providers import ProviderError
 from tests.enrich.conftest import film_data
 from tests.enrich.serving import DROP, ChatServer, Reply, completion, good_text, question
 
@@ -162,7 +162,7 @@ def test_the_estimate_counts_what_the_run_then_does(tmp_path):
 
 
 def test_a_prompt_longer_than_the_model_reads_is_not_asked(films, tmp_path, tiny_chat_model):
-    from llmrec.enrich.transformers_provider import TransformersProvider
+    from llmrec.text_models.transformers import TransformersProvider
 
     provider = TransformersProvider(tiny_chat_model, dtype="float32")
     provider.max_tokens = 300

@@ -7,10 +7,12 @@ import json
 
 import pytest
 
+from llmrec.baselines.ease_r import EaseR
+from llmrec.baselines.markov import Markov
+from llmrec.baselines.popularity import Popularity
 from llmrec.data.prepare import prepare
 from llmrec.evaluation.runner import evaluate
 from llmrec.evaluation.tasks import load_task
-from llmrec.recommenders.baselines import EaseR, Markov, Popularity
 
 TOLERANCE = 0.0005
 

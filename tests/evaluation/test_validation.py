@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from llmrec.baselines.markov import Markov
 from llmrec.data.catalog import Catalog
 from llmrec.data.features import Features
 from llmrec.data.folder import Data
@@ -10,7 +11,6 @@ from llmrec.data.interactions import Histories, Interactions
 from llmrec.errors import ConfigError
 from llmrec.evaluation.tasks import load_task
 from llmrec.evaluation.validation import ranking_validation
-from llmrec.recommenders.baselines import Markov
 
 
 def monitored(rows, task):

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from llmrec.artifacts.run_folder import load_artifact
 from llmrec.backbones.model_files import weight_checksums
-from llmrec.recommenders.artifact import load_artifact
 from tests.fuzz.conftest import fuzzed
 from tests.fuzz.outcome import loads_or_says_why
 from tests.fuzz.tiny_runs import FORMS, make_runs

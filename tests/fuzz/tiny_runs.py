@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from llmrec.artifacts.run_folder import save_artifact
+from llmrec.artifacts.vector_tokens import soft_tokens
 from llmrec.backbones.adapters import add_lora, train_full_model
 from llmrec.backbones.causal_lm import Backbone
 from llmrec.backbones.decoder_layers import add_layer_adapters
@@ -15,16 +17,14 @@ from llmrec.data.features import Features
 from llmrec.items.codebooks import Codebooks, Scaling
 from llmrec.items.forms import ItemTokens
 from llmrec.items.semantic_ids import SemanticIDs
+from llmrec.nn.adapters.semantic import SemanticAdapter
+from llmrec.nn.adapters.soft_prompt import SoftPrompt
 from llmrec.nn.item_table import ItemTable
-from llmrec.nn.semantic_adapter import SemanticAdapter
-from llmrec.nn.soft_prompt import SoftPrompt
 from llmrec.nn.soft_tokens import SoftItemTable
 from llmrec.prompting.encoder import PromptEncoder
 from llmrec.prompting.templates import load_prompt
-from llmrec.recommenders.artifact import save_artifact
-from llmrec.recommenders.item_writing import SOFT, SOFT_PROMPT, item_prompt_sequences, item_tokens_for, soft_prompt_ids
+from llmrec.recommenders.item_tokens import SOFT, SOFT_PROMPT, item_prompt_sequences, item_tokens_for, soft_prompt_ids
 from llmrec.recommenders.language_model import LanguageModel
-from llmrec.recommenders.vector_artifact import soft_tokens
 from tests.tiny import tiny_backbone
 
 NUM_ITEMS = 12

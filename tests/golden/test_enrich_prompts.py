@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from llmrec.backbones.generation import TextModel
 from llmrec.enrich.questions import enrich_prompt, questions
 from llmrec.enrich.settings import EnrichSettings
 from llmrec.prompting.templates import list_prompts, load_prompt
+from llmrec.text_models.generation import TextModel
 from tests.enrich.conftest import film_data
 from tests.tiny import tiny_backbone
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from llmrec.backbones.generation import TextModel
 from llmrec.data.catalog import Catalog
+from llmrec.explain.words import text_prompt
 from llmrec.prompting.templates import list_prompts
-from llmrec.recommenders.explain import text_prompt
+from llmrec.text_models.generation import TextModel
 from tests.tiny import tiny_backbone
 
 FOLDER = Path(__file__).parent / "explain"

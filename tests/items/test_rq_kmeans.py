@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmrec.backbones.text_encoder import encode_texts
 from llmrec.data.catalog import Catalog
+from llmrec.encoders.text import encode_texts
 from llmrec.errors import ConfigError, DataError
 from llmrec.items.codebooks import Scaling, nearest, nearest_codes
 from llmrec.items.quality import quality_report

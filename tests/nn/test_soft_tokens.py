@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from llmrec.nn import soft_tokens
-from llmrec.nn.semantic_adapter import SemanticAdapter
+from llmrec.nn.adapters.semantic import SemanticAdapter
 from llmrec.nn.soft_tokens import SoftItemTable, SoftTokens
 
 N, Q, D = 7, 3, 8

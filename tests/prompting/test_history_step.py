@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmrec.artifacts.run_folder import load_artifact, read_manifest
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Histories
 from llmrec.errors import ConfigError
@@ -17,7 +18,6 @@ from llmrec.prompting.collators import AllPositionExamples, LastItemExamples
 from llmrec.prompting.encoder import PromptEncoder
 from llmrec.prompting.packing import MIN_SHARED, place_rows
 from llmrec.prompting.templates import load_prompt
-from llmrec.recommenders.artifact import load_artifact, read_manifest
 from tests.recipes.running import run_here
 from tests.recipes.running import settings as run_settings
 

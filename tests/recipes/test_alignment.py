@@ -7,8 +7,8 @@ import time
 import pytest
 from safetensors.numpy import load_file
 
+from llmrec.artifacts.run_folder import load_artifact
 from llmrec.errors import ConfigError
-from llmrec.recommenders.artifact import load_artifact
 from llmrec.training.checkpoints import read_log
 from tests.recipes.running import launch, run_here, settings
 

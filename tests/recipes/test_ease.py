@@ -12,14 +12,14 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
+from llmrec.artifacts.run_folder import load_artifact
+from llmrec.artifacts.vector_tokens import load_item_vectors
 from llmrec.config import load_config
 from llmrec.data.catalog import Catalog
 from llmrec.data.features import Features
 from llmrec.data.folder import load_data, save_data
 from llmrec.enrich.generated_texts import GeneratedTexts, load_generated_texts
 from llmrec.errors import ArtifactError, ConfigError, DataError
-from llmrec.recommenders.artifact import load_artifact
-from llmrec.recommenders.vector_artifact import load_item_vectors
 from llmrec.training.checkpoints import read_log
 from tests.recipes.running import load_recipe
 
@@ -92,7 +92,7 @@ def test_no_weight_of_the_language_model_has_a_gradient(known_items, tiny_model)
     from llmrec.items.forms import soft_sequences
     from llmrec.prompting.collators import Collator
     from llmrec.prompting.generated_text_examples import GeneratedTextExamples
-    from llmrec.training.soft_tokens import SoftTokenSettings, make_soft_tokens, soft_features
+    from llmrec.training.item_features import SoftTokenSettings, make_soft_tokens, soft_features
 
     data, wanted = load_data(known_items), SoftTokenSettings()
     backbone = load_backbone(tiny_model)
@@ -134,8 +134,8 @@ def test_a_finished_stage_is_left_as_it_is_and_another_seed_is_refused_there(
 
 
 def test_the_contrast_pulls_content_towards_collaborative_vectors(known_items, tiny_model, tmp_path, adapter_run):
+    from llmrec.baselines.item_embeddings import collaborative_embeddings
     from llmrec.data.splits import leave_one_out
-    from llmrec.recommenders.collaborative import collaborative_embeddings
 
     more = ("reconstruction.contrast_weight=2", "reconstruction.contrast_dim=16")
     run("adapter", settings(known_items, tiny_model, tmp_path / "run", *more))
@@ -217,7 +217,7 @@ def test_vectors_and_an_adapter_of_other_data_are_refused(adapter_run, known_ite
 def test_serving_item_vectors_needs_no_language_model(adapter_run):
     folder = adapter_run / "adapter" / "model" / "item_vectors"
     code = (
-        "import sys; from llmrec.data.features import Features; import llmrec.recommenders.ctr; "
+        "import sys; from llmrec.data.features import Features; import llmrec.ctr.model; "
         f"assert Features.load({str(folder)!r}, 100)['trained'].shape == (100, 32); "
         "assert not {'transformers', 'peft'} & set(sys.modules), 'a language model library was imported'"
     )

@@ -6,10 +6,10 @@ import json
 import numpy as np
 import pytest
 
+from llmrec.artifacts.run_folder import load_artifact
 from llmrec.data.folder import load_data
 from llmrec.data.prepare import prepare
-from llmrec.recommenders.artifact import load_artifact
-from llmrec.recommenders.language_model import recommender_of
+from llmrec.recommenders.generative import recommender_of
 from tests.backbones.tiny_vision import save_checkpoint
 from tests.recipes.running import run_here, settings
 from tests.recipes.test_soft_form import requests_of

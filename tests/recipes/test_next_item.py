@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from llmrec.artifacts.run_folder import load_artifact
 from llmrec.data.folder import load_data
 from llmrec.data.prepare import prepare
 from llmrec.errors import ConfigError, DataError
 from llmrec.evaluation.runner import evaluate
 from llmrec.evaluation.tasks import load_task
 from llmrec.items.semantic_ids import SemanticIDs
-from llmrec.recommenders.artifact import load_artifact
-from llmrec.recommenders.language_model import recommender_of
+from llmrec.recommenders.generative import recommender_of
 from llmrec.training.checkpoints import last_complete_checkpoint, read_log
 from tests.recipes.running import launch, run_here, settings
 

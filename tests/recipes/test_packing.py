@@ -6,11 +6,11 @@ import shutil
 import pytest
 import yaml
 
+from llmrec.artifacts.run_folder import load_artifact
 from llmrec.errors import ConfigError, ModelError
 from llmrec.prompting import packing
 from llmrec.prompting.collators import Collator
-from llmrec.recommenders.artifact import load_artifact
-from llmrec.recommenders.language_model import recommender_of
+from llmrec.recommenders.generative import recommender_of
 from llmrec.training.checkpoints import read_log
 from tests.recipes.running import run_here, settings
 

@@ -5,11 +5,11 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
+from llmrec.artifacts.run_folder import load_artifact
 from llmrec.data.folder import load_data
 from llmrec.data.interactions import Histories
 from llmrec.errors import ConfigError
-from llmrec.recommenders.artifact import load_artifact
-from llmrec.recommenders.language_model import recommender_of
+from llmrec.recommenders.generative import recommender_of
 from llmrec.recommenders.requests import Requests
 from llmrec.training.checkpoints import read_log
 from tests.recipes.running import run_here, settings

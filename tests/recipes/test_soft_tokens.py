@@ -12,6 +12,8 @@ import torch
 from safetensors.numpy import load_file
 
 from llmrec import metrics
+from llmrec.artifacts.new_items import add_items
+from llmrec.artifacts.run_folder import load_artifact
 from llmrec.config import load_config
 from llmrec.data.catalog import Catalog
 from llmrec.data.click_examples import sampled_rows
@@ -19,11 +21,9 @@ from llmrec.data.folder import load_data, save_data
 from llmrec.data.interactions import Histories
 from llmrec.errors import ConfigError, DataError
 from llmrec.evaluation.tasks import load_any_task
-from llmrec.recommenders.artifact import load_artifact
-from llmrec.recommenders.language_model import recommender_of
-from llmrec.recommenders.new_items import add_items
+from llmrec.recommender import Recommender
+from llmrec.recommenders.generative import recommender_of
 from llmrec.recommenders.pointwise import PointwiseRecommender
-from llmrec.recommenders.recommender import Recommender
 from llmrec.recommenders.requests import Requests
 from llmrec.resources import resource_path
 from llmrec.training.checkpoints import read_log

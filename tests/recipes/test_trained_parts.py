@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from llmrec.artifacts.run_folder import load_artifact, read_manifest
 from llmrec.data.folder import load_data
 from llmrec.errors import ConfigError
-from llmrec.recommenders.artifact import load_artifact, read_manifest
-from llmrec.recommenders.language_model import recommender_of
+from llmrec.recommenders.generative import recommender_of
 from tests.recipes.running import run_here, settings
 from tests.recipes.test_soft_form import SOFT, requests_of
 

@@ -5,11 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmrec import recommender as recommender_module
+from llmrec.baselines.popularity import Popularity
 from llmrec.data.folder import load_data
 from llmrec.errors import ConfigError, RequestError
+from llmrec.recommender import Recommender
 from llmrec.recommenders import diversity as diversity_module
-from llmrec.recommenders import recommender as recommender_module
-from llmrec.recommenders.baselines import Popularity
 from llmrec.recommenders.diversity import (
     MMR,
     SSD,
@@ -21,7 +22,6 @@ from llmrec.recommenders.diversity import (
     ssd_order,
     token_vectors,
 )
-from llmrec.recommenders.recommender import Recommender
 from llmrec.recommenders.requests import Ranking
 
 # Two directions: items 0 and 1 are the same, 2 stands across, 3 between.

@@ -3,19 +3,21 @@
 import numpy as np
 import pytest
 
+from llmrec.baselines.ease_r import EaseR
+from llmrec.baselines.popularity import Popularity
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Histories, Interactions
 from llmrec.errors import RequestError
 from llmrec.prompting.encoder import PromptEncoder
 from llmrec.prompting.templates import load_prompt
-from llmrec.recommenders import language_model, rules
-from llmrec.recommenders.baselines import EaseR, Popularity
+from llmrec.recommender import Recommender
+from llmrec.recommenders import generative, rules
 from llmrec.recommenders.diversity import MMR, SSD
 from llmrec.recommenders.filters import Filter
+from llmrec.recommenders.generative import recommender_of
 from llmrec.recommenders.grounding import GroundedRecommender
 from llmrec.recommenders.hybrid import Hybrid
-from llmrec.recommenders.language_model import LanguageModel, recommender_of
-from llmrec.recommenders.recommender import Recommender
+from llmrec.recommenders.language_model import LanguageModel
 from llmrec.recommenders.requests import Requests
 from llmrec.recommenders.rules import Condition
 from tests.recommenders.test_language_model import NUM_ITEMS, language_model_of
@@ -92,7 +94,7 @@ def recommender(request, tmp_path, monkeypatch) -> Recommender:
 @pytest.mark.parametrize("short", [0, 10, 4096])  # lists longer than this become filters over the catalogue
 def test_a_mixed_batch_gives_each_user_what_it_receives_alone(recommender, short, monkeypatch):
     monkeypatch.setattr(rules, "SHORT_LIST", short)
-    monkeypatch.setattr(language_model, "SHORT_LIST", short)
+    monkeypatch.setattr(generative, "SHORT_LIST", short)
     singly = [alone(recommender, history, own, 12) for history, own in ASKED]
     assert_same(recommender.recommend_batch(HISTORIES, 12, filters=FILTERS), singly)
     assert [len(found) for found in singly[1:]] == [12, 12, 2, 12, 12, 12, 0, 12]
@@ -125,13 +127,13 @@ def test_a_filter_of_ones_own_holds_beside_the_rules_for_all():
 
 def test_a_filter_that_recurs_is_compiled_once(monkeypatch):
     recommender = Recommender(RANKERS["semantic_id"](), CATALOG)
-    monkeypatch.setattr(language_model, "SHORT_LIST", 2)
+    monkeypatch.setattr(generative, "SHORT_LIST", 2)
     compiled, bitmaps = [], []
-    holds, of = recommender.rules._holds, language_model.ItemBitmap.of
+    holds, of = recommender.rules._holds, generative.ItemBitmap.of
     monkeypatch.setattr(
         recommender.rules, "_holds", lambda condition: compiled.append(str(condition)) or holds(condition)
     )
-    monkeypatch.setattr(language_model.ItemBitmap, "of", lambda *asked: bitmaps.append(1) or of(*asked))
+    monkeypatch.setattr(generative.ItemBitmap, "of", lambda *asked: bitmaps.append(1) or of(*asked))
     kinds = [Filter(where=f"kind={'abc'[user % 3]}") for user in range(9)]
     first = recommender.recommend_batch([[]] * 9, 5, filters=kinds)
     assert (sorted(compiled), len(bitmaps)) == (["kind=a", "kind=b", "kind=c"], 3)

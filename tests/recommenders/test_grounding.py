@@ -5,21 +5,22 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
+from llmrec.artifacts.run_folder import save_artifact
 from llmrec.backbones.adapters import add_lora
 from llmrec.backbones.pretrained import load_backbone
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Histories
 from llmrec.errors import ConfigError
 from llmrec.items.forms import text_tokens
-from llmrec.nn.soft_prompt import SoftPrompt
+from llmrec.nn.adapters.soft_prompt import SoftPrompt
 from llmrec.prompting.encoder import PromptEncoder
 from llmrec.prompting.templates import load_prompt
+from llmrec.recommender import Recommender
 from llmrec.recommenders import language_model
-from llmrec.recommenders.artifact import save_artifact
 from llmrec.recommenders.diversity import MMR, SSD
+from llmrec.recommenders.generative import GenerativeRecommender, recommender_of
 from llmrec.recommenders.grounding import GroundedRecommender
-from llmrec.recommenders.language_model import GenerativeRecommender, LanguageModel, recommender_of
-from llmrec.recommenders.recommender import Recommender
+from llmrec.recommenders.language_model import LanguageModel
 from llmrec.recommenders.requests import Requests
 from tests.apps.calling import call
 from tests.recommenders.test_language_model import language_model_of

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
+from llmrec.baselines.ease_r import EaseR
+from llmrec.baselines.markov import Markov
 from llmrec.data.interactions import Histories, Interactions
 from llmrec.data.prepare import prepare
 from llmrec.data.splits import leave_one_out
 from llmrec.errors import ConfigError
 from llmrec.metrics import ndcg, ranks_from_ranking, ranks_from_scores
-from llmrec.recommenders.baselines import EaseR, Markov
 from llmrec.recommenders.hybrid import Hybrid
 from llmrec.recommenders.requests import Ranking, Requests
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from llmrec.artifacts.run_folder import load_artifact, save_artifact
 from llmrec.backbones.packed_linear import PackedLinear
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Histories
@@ -12,9 +13,9 @@ from llmrec.items.forms import text_tokens, unique_id_tokens
 from llmrec.nn.item_table import ItemTable
 from llmrec.prompting.encoder import PromptEncoder
 from llmrec.prompting.templates import load_prompt
-from llmrec.recommenders import language_model
-from llmrec.recommenders.artifact import load_artifact, save_artifact
-from llmrec.recommenders.language_model import GenerativeRecommender, LanguageModel, ready_to_serve, recommender_of
+from llmrec.recommenders import generative, language_model
+from llmrec.recommenders.generative import GenerativeRecommender, recommender_of
+from llmrec.recommenders.language_model import LanguageModel, ready_to_serve
 from llmrec.recommenders.requests import DenseRecommender, Requests, allowed_items
 from tests.tiny import random_item_tokens, tiny_backbone
 
@@ -168,7 +169,7 @@ def test_short_lists_rank_as_bitmaps_do(form, exclude_seen, monkeypatch):
 
 def test_a_short_list_of_candidates_makes_no_bitmap(monkeypatch):
     recommender = GenerativeRecommender(language_model_of("semantic_id"))
-    monkeypatch.setattr(language_model.ItemBitmap, "of", None)
+    monkeypatch.setattr(generative.ItemBitmap, "of", None)
     recommender.rank(Requests(Histories.from_lists(HISTORIES)), 5, exclude_seen=True, candidates=np.array([3, 8, 31]))
     with pytest.raises(RequestError, match=r"items 0\.\.39, but they reach from 3 to 40"):
         recommender.rank(Requests(Histories.from_lists([[1]])), 5, exclude_seen=True, candidates=np.array([3, 40]))

@@ -7,12 +7,12 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
+from llmrec.artifacts.new_items import add_items
 from llmrec.data.catalog import Catalog
 from llmrec.data.folder import load_data
 from llmrec.errors import ArtifactError, DataError, LlmrecError
 from llmrec.files import read_json, write_json
-from llmrec.recommenders.new_items import add_items
-from llmrec.recommenders.recommender import Recommender
+from llmrec.recommender import Recommender
 from tests.apps.calling import call
 from tests.recipes.running import run_here, settings
 

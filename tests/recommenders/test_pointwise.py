@@ -11,7 +11,8 @@ from llmrec.items.forms import text_tokens
 from llmrec.prompting.answer_words import AnswerWords
 from llmrec.prompting.encoder import PromptEncoder
 from llmrec.prompting.templates import load_prompt
-from llmrec.recommenders.language_model import LanguageModel, recommender_of
+from llmrec.recommenders.generative import recommender_of
+from llmrec.recommenders.language_model import LanguageModel
 from llmrec.recommenders.pointwise import PointwiseRecommender, liked_logits
 from llmrec.recommenders.requests import Requests
 from tests.tiny import tiny_backbone

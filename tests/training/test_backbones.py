@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from llmrec.backbones.adapters import train_full_model
-from llmrec.backbones.arithmetic import fastest_dtype
+from llmrec.backbones.precision import fastest_dtype
 from llmrec.errors import ConfigError, ModelError
 from llmrec.training import backbones as module
 from llmrec.training.backbones import BackboneSettings, Scratch, check_can_be_saved, make_backbone

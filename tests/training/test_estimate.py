@@ -13,7 +13,8 @@ from torch import nn
 
 from llmrec.training import estimate as module
 from llmrec.training import probes, trainer
-from llmrec.training.estimate import Estimate, say
+from llmrec.training.cost import Estimate
+from llmrec.training.estimate import say
 from tests.apps.calling import call_alone
 from tests.recipes.running import launch, run_here, settings
 

@@ -14,8 +14,9 @@ from llmrec.backbones.adapters import add_lora, trainable_parts
 from llmrec.prompting.collators import Collator
 from llmrec.prompting.generated_text_examples import GeneratedTextExamples
 from llmrec.prompting.mixture import Mixture, Source
+from llmrec.training.ranking_trainer import Objective, TrainingSettings
 from llmrec.training.samplers import LengthSampler, MixtureSampler
-from llmrec.training.trainer import Objective, TrainingSettings, train
+from llmrec.training.trainer import train
 from tests.tiny import tiny_backbone
 
 

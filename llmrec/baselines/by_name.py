@@ -1,0 +1,51 @@
+"""Every baseline by its name, and those that stand beside every run. No torch, until SASRec is asked for."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from llmrec.baselines.baseline import Baseline, DoesNotFit
+from llmrec.baselines.ease_r import EaseR, LowRankEaseR
+from llmrec.baselines.markov import Markov
+from llmrec.baselines.matrix_factorisation import MatrixFactorisation
+from llmrec.baselines.popularity import Popularity
+from llmrec.config import load_config
+from llmrec.data.interactions import Interactions
+from llmrec.errors import ConfigError
+
+# Those without a training loop, which stand beside a run in a table.
+STANDARD: tuple[type[Baseline], ...] = (Popularity, Markov, EaseR, LowRankEaseR)
+NAMES = (*(kind.name for kind in STANDARD), MatrixFactorisation.name, "sasrec")
+
+
+def baseline_type(name: str) -> type[Baseline]:
+    """The baseline of this name. Raises ConfigError where there is none."""
+    if name == "sasrec":
+        from llmrec.baselines.sasrec import SasRecRecommender  # brings torch with it
+
+        return SasRecRecommender
+    for kind in (*STANDARD, MatrixFactorisation):
+        if kind.name == name:
+            return kind
+    raise ConfigError(f"there is no baseline '{name}' (there are: {', '.join(NAMES)}).")
+
+
+def make_baseline(name: str, overrides: Sequence[str] = ()) -> Baseline:
+    """A baseline by its name, with settings such as "dim=64" in place of defaults, not yet fitted.
+
+    Raises ConfigError for a name that there is not, and for a setting that it does not have or that does not fit.
+    """
+    kind = baseline_type(name)
+    return kind.from_settings(load_config(kind.Settings, None, overrides))
+
+
+def fit_baselines(interactions: Interactions) -> list[Baseline]:
+    """STANDARD with default settings, in its order. One that does not fit into memory is left out, with a line on standard error."""
+    fitted = []
+    for kind in STANDARD:
+        try:
+            fitted.append(kind().fit(interactions))
+        except DoesNotFit as problem:
+            print(f"{kind.name} is left out: {problem}", file=sys.stderr)
+    return fitted

