@@ -13,7 +13,7 @@ from llmrec.backbones import folder_identity as module
 from llmrec.backbones.load import resolve
 from llmrec.encoders.text import encode_texts, find_encoder
 from llmrec.errors import ModelError
-from tests.backbones.test_text_encoder import tiny_encoder  # noqa: F401
+from tests.encoders.test_text import tiny_encoder  # noqa: F401
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from llmrec.baselines.sasrec import SasRecRecommender, SasRecSettings
 from llmrec.data.interactions import Histories, Interactions
 from llmrec.errors import ConfigError
 from llmrec.recommenders.requests import Requests
-from tests.recommenders.test_baselines import checkerboard
+from tests.baselines.test_by_name import checkerboard
 
 QUICK = SasRecSettings(max_length=8, num_layers=1, epochs=2)
 

@@ -39,8 +39,8 @@ def test_posters_and_soft_tokens_are_read_trained_with_saved_and_decoded(family,
     model_folder = save_checkpoint(family, tmp_path / "model")
     run_here(
         settings(
-            poster_data, str(model_folder), tmp_path / "run", "items.form=soft", "items.prompt_form=[image,soft]", "prompt.max_history=4",
-            "soft.adapter.hidden_dim=16", "prompt.max_tokens=400", "images.max_tokens=16", "training.max_steps=2",
+            poster_data, str(model_folder), tmp_path / "run", "items.form=soft", "items.prompt_form=[image,soft]",
+            "prompt.max_history=4", "soft.adapter.hidden_dim=16", "prompt.max_tokens=400", "images.max_tokens=16", "training.max_steps=2",
             "training.evaluate_every=2", "validation.max_users=4",
         )
     )  # fmt: skip
@@ -62,8 +62,8 @@ def test_images_alone_fall_back_on_titles(poster_data, tmp_path):
     model_folder = save_checkpoint("llava", tmp_path / "model")
     run_here(
         settings(
-            poster_data, str(model_folder), tmp_path / "run", "items.prompt_form=[image]", "prompt.max_tokens=400", "prompt.max_history=4",
-            "images.max_tokens=16", "training.max_steps=2", "training.evaluate_every=2", "validation.max_users=2",
+            poster_data, str(model_folder), tmp_path / "run", "items.prompt_form=[image]", "prompt.max_tokens=400",
+            "prompt.max_history=4", "images.max_tokens=16", "training.max_steps=2", "training.evaluate_every=2", "validation.max_users=2",
         )
     )  # fmt: skip
     model, data = load_artifact(tmp_path / "run"), load_data(poster_data)

@@ -12,8 +12,7 @@ from llmrec.engines.torch.beam_search import beam_search
 from llmrec.engines.trie import TokenTrie
 from llmrec.errors import ModelError, RequestError
 from llmrec.items.forms import unique_id_tokens
-
-from .tiny_models import (
+from tests.engines.tiny_models import (
     BASE,
     CONFIGS,
     WINDOW,

@@ -8,8 +8,7 @@ from llmrec.engines.torch import likelihood
 from llmrec.engines.torch.likelihood import answer_log_probs, score_candidates
 from llmrec.errors import ModelError, RequestError
 from llmrec.items.forms import unique_id_tokens
-
-from .tiny_models import (
+from tests.engines.tiny_models import (
     BASE,
     WINDOW,
     as_backbone,

@@ -11,10 +11,10 @@ from llmrec.engines.torch.prompt_cache import PromptCache
 from llmrec.engines.trie import TokenTrie
 from llmrec.prompting.encoder import PromptEncoder
 from llmrec.prompting.templates import load_prompt
+from tests.engines.tiny_models import WINDOW, as_backbone, code_items, plain_model, prompts_of
 from tests.tiny import VOCAB, tiny_tokenizer
 
 from .test_beam_search import record_passes
-from .tiny_models import WINDOW, as_backbone, code_items, plain_model, prompts_of
 
 MEGABYTE = 2**20
 

@@ -8,8 +8,7 @@ from transformers.models.auto import AutoModelForCausalLM
 
 from llmrec.engines.torch.prompt_tree import PromptTree
 from llmrec.errors import ModelError
-
-from .tiny_models import BASE, CONFIGS, WINDOW, as_backbone, plain_model, prompts_of
+from tests.engines.tiny_models import BASE, CONFIGS, WINDOW, as_backbone, plain_model, prompts_of
 
 
 def build(config, **arguments):

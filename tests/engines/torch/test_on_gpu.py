@@ -14,8 +14,16 @@ from llmrec.engines.torch.prompt_cache import PromptCache
 from llmrec.engines.torch.retrieval import retrieve
 from llmrec.engines.trie import TokenTrie
 from llmrec.items.forms import ItemTokens
-
-from .tiny_models import BASE, WINDOW, as_backbone, code_items, generate, plain_model, prompts_of, random_words
+from tests.engines.tiny_models import (
+    BASE,
+    WINDOW,
+    as_backbone,
+    code_items,
+    generate,
+    plain_model,
+    prompts_of,
+    random_words,
+)
 
 pytestmark = pytest.mark.gpu
 

@@ -13,9 +13,9 @@ from llmrec.engines.torch.beam_search import beam_search
 from llmrec.engines.torch.prompt_cache import PromptCache
 from llmrec.engines.trie import TokenTrie
 from llmrec.items.forms import text_tokens
+from tests.engines.tiny_models import generate
 
 from .test_beam_search import record_passes
-from .tiny_models import generate
 
 QUESTION = "<|im_start|>user\nI liked Star Wars, Return of the Jedi and Alien. Name one more film.<|im_end|>\n<|im_start|>assistant\n"
 

@@ -17,8 +17,7 @@ from llmrec.backbones.serving import pack
 from llmrec.engines.torch.beam_search import beam_search
 from llmrec.engines.torch.prompt_cache import PromptCache
 from llmrec.engines.trie import TokenTrie
-
-from .tiny_models import BASE, as_backbone, code_items, generate
+from tests.engines.tiny_models import BASE, as_backbone, code_items, generate
 
 ITEMS = code_items(60)
 TEXT = {
