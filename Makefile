@@ -26,7 +26,7 @@ $(LOCKED): requirements.lock
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("llmrec needs Python 3.11 or newer, $(PYTHON) is " + sys.version.split()[0] + ". Name another: make setup PYTHON=python3.12")'
 	$(PYTHON) -m venv --clear $(VENV)
 	$(PIP) --no-deps -r requirements.lock
-	@# On Linux the package index's torch wants CUDA libraries beside it; a CPU wheel wants nothing more than the lock holds.
+	@# On Linux the package index's torch wants CUDA libraries as well; a CPU wheel wants nothing more than the lock holds.
 	@$(BIN)/python -c 'import torch' 2>$(VENV)/torch.log || { \
 	  echo "torch does not import yet: installing the CUDA libraries it asks for, several GB (docs/development.md tells how to take a CPU wheel)"; \
 	  $(PIP) --constraint requirements.lock torch && $(BIN)/python -c 'import torch'; }
@@ -64,7 +64,7 @@ bench-full: setup  ## the speed benches at full size: benchmarks/results, plots,
 bench-gpu: setup  ## the speed benches that a GPU can run, into its own folder of benchmarks/results (eight minutes on an H100)
 	$(BIN)/python benchmarks/run_all.py --gpu
 
-lint: setup  ## ruff, formatting, imports only down the floors
+lint: setup  ## ruff, formatting, imports only down the layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
