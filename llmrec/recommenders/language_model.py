@@ -42,7 +42,7 @@ class LanguageModel:
             "layers": str(self.backbone.layers),
             "dtype": str(self.backbone.dtype).removeprefix("torch."),
             "form": self.item_tokens.form,
-            "mentions": list(self.prompt_forms or (self.item_tokens.form,)),
+            "prompt_forms": list(self.prompt_forms or (self.item_tokens.form,)),
             "softmax_scope": self.softmax_scope,
             "prompt": f"{self.encoder.prompt.task}/{self.encoder.prompt.name}",
             "prompt_hash": self.encoder.prompt.hash,

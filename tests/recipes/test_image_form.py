@@ -40,12 +40,12 @@ def test_posters_and_soft_tokens_are_read_trained_with_saved_and_decoded(family,
     run_here(
         settings(
             poster_data, str(model_folder), tmp_path / "run", "items.form=soft", "items.prompt_form=[image,soft]",
-            "prompt.max_history=4", "soft.adapter.hidden_dim=16", "prompt.max_tokens=400", "images.max_tokens=16", "training.max_steps=2",
-            "training.evaluate_every=2", "validation.max_users=4",
+            "prompt.max_history=4", "soft.adapter.hidden_dim=16", "prompt.max_tokens=400", "images.max_tokens=16",
+            "training.max_steps=2", "training.evaluate_every=2", "validation.max_users=4",
         )
     )  # fmt: skip
     model, data = load_artifact(tmp_path / "run"), load_data(poster_data)
-    assert model.card["mentions"] == ["image", "soft"]
+    assert model.card["prompt_forms"] == ["image", "soft"]
     images = model.backbone.vector_tokens["image"]
     has_poster = np.diff(images.offsets) > 0
     assert has_poster.tolist() == [name is not None for name in data.catalog.table["image"].to_pylist()]
@@ -63,7 +63,8 @@ def test_images_alone_fall_back_on_titles(poster_data, tmp_path):
     run_here(
         settings(
             poster_data, str(model_folder), tmp_path / "run", "items.prompt_form=[image]", "prompt.max_tokens=400",
-            "prompt.max_history=4", "images.max_tokens=16", "training.max_steps=2", "training.evaluate_every=2", "validation.max_users=2",
+            "prompt.max_history=4", "images.max_tokens=16",
+            "training.max_steps=2", "training.evaluate_every=2", "validation.max_users=2",
         )
     )  # fmt: skip
     model, data = load_artifact(tmp_path / "run"), load_data(poster_data)

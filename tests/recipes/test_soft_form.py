@@ -50,7 +50,7 @@ def test_a_prompt_of_an_item_is_its_soft_tokens(soft_run):
     first = model.backbone.first_vector_id("soft")
     assert first == model.backbone.base_vocab_size + model.catalog.num_items
     assert model.encoder.encode([5, 3])[-4:].tolist() == [first + 10, first + 11, first + 6, first + 7]
-    assert model.card["form"] == "soft" and model.card["mentions"] == ["soft"]
+    assert model.card["form"] == "soft" and model.card["prompt_forms"] == ["soft"]
 
 
 def test_a_loaded_run_ranks_alike_alone_in_a_batch_and_from_memory(soft_run, few_users):

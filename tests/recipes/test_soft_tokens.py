@@ -242,11 +242,11 @@ def test_answers_may_be_soft_tokens_and_words_alone_are_a_baseline(few_users, ti
     more = (*NEXT_ITEM, "schedule=joint", "items.answer=soft", "training.max_steps=2", "training.evaluate_every=2")
     run_here(overrides(few_users, tiny_model, tmp_path / "soft", *more))
     model = load_artifact(tmp_path / "soft")
-    assert model.card["form"] == "soft" and model.card["mentions"] == ["text", "soft"]
+    assert model.card["form"] == "soft" and model.card["prompt_forms"] == ["text", "soft"]
     more = ("schedule=words", "training.max_steps=2", "training.evaluate_every=2")
     run_here(overrides(few_users, tiny_model, tmp_path / "words", *more))
     model = load_artifact(tmp_path / "words")
-    assert model.card["mentions"] == ["text"] and not model.backbone.vector_tokens.num_tokens
+    assert model.card["prompt_forms"] == ["text"] and not model.backbone.vector_tokens.num_tokens
 
 
 @pytest.mark.slow
