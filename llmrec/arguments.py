@@ -45,7 +45,7 @@ def checked_collection(item_ids: Collection[str], what: str) -> Collection[str]:
 def checked_rows(rows: Sequence[Entry], what: str) -> list[Entry]:
     """A list with one entry a request. Raises RequestError for what is no list: a text's letters are no entries."""
     if not _is_collection(rows) or isinstance(rows, Set):
-        raise RequestError(f"{what} should come as a list, one entry a user, but {_described(rows)} came.")
+        raise RequestError(f"{what} should come as a list, one entry per user, but {_described(rows)} came.")
     return list(rows)
 
 

@@ -55,7 +55,9 @@ from llmrec.recommenders.rules import Condition, ItemRules
 from llmrec.text_models.generation import TextModel, load_text_model
 
 REQUESTS_A_CALL = 256
-SCORES_A_CALL = 1 << 26  # a dense ranker holds a score of every item for every request of a call: 256 MB in float32
+SCORES_A_CALL = (
+    1 << 26
+)  # a ranker of the whole catalogue holds a score of every item for every request of a call: 256 MB in float32
 LISTS_A_CALL = 32  # diversity compares every item of a list with every other
 # How a run of the text form answers: titles under the catalogue's trie, or free text and the nearest titles.
 Decoding = Literal["trie", "grounding"]
@@ -86,7 +88,7 @@ class Recommender:
 
         item_vectors: what diversity measures likeness by: items int (U, P) -> vectors float (U, P, D); rows for -1 are not
         read. `matrix.__getitem__` of a matrix (num_items, D) is one, `encode_texts(catalog.texts())` such a matrix.
-        `from_pretrained` takes the mean of each item's token rows, which every run has.
+        `from_pretrained` takes the mean of each item's token embeddings, which every run has.
 
         device: where a language model that explains is put; None for the accelerator where there is one.
         """
@@ -114,14 +116,14 @@ class Recommender:
         """The recommender in a run folder, or in the model folder that `save_pretrained` or `llmrec train` wrote.
 
         Args:
-            dtype: arithmetic of the frozen part; None for the one it was trained in.
+            dtype: precision of the frozen part; None for the one it was trained in.
             device: "cpu", "cuda", "cuda:1", ...
             num_beams: beams of the search where items are several tokens; more are slower and closer to exact. None: 20, and
                 4 for the free text of grounding.
             decoding: "trie" searches among the items' own tokens; "grounding", for runs of the text form, lets the model
                 write freely and ranks items by how near their titles are (`grounding.GroundedRecommender`).
-            softmax_scope: the softmax an answer's tokens are scored by, `vocabulary`, `level` or `trie` (see `engines.likelihood`); None for
-                the one the model was trained with, which suits it best. Grounding has none.
+            softmax_scope: the softmax an answer's tokens are scored by, `vocabulary`, `level` or `trie` (see `engines.likelihood`);
+                None for the one the model was trained with, which suits it best. Grounding has none.
             prompt_cache_mib: what may be kept of prompts read before, so that a returning user's new items alone are read;
                 0 for nothing. Grounding keeps nothing.
 
@@ -208,9 +210,9 @@ class Recommender:
         diversity: MMR | SSD | None = None,
         instructions: Sequence[str] | None = None,
     ) -> list[list[Recommendation]]:
-        """The same as `recommend` for many users at once, instructions one a user.
+        """The same as `recommend` for many users at once, instructions one per user.
 
-        where, in_stock, exclude, candidates hold for all users; filters, one a user or None, each for its own beside these. Users
+        where, in_stock, exclude, candidates hold for all users; filters, one per user or None, are added to these. Users
         with different filters are answered together, and receive what each would alone.
         """
         k, exclude_seen = checked_count(k), checked_flag(exclude_seen, "exclude_seen")
@@ -255,7 +257,7 @@ class Recommender:
         lists = [self._candidates(asked) for asked in candidates]
         requests = self._requests(histories, instructions)
         found = []
-        # Lists of like length together: a shorter one is filled up to the longest beside it.
+        # Lists of like length together: a shorter one is filled up to the longest of its batch.
         order = np.argsort([len(items) for items in lists], kind="stable")
         for rows in np.split(order, range(REQUESTS_A_CALL, len(order), REQUESTS_A_CALL)) if len(order) else []:
             longest = len(lists[rows[-1]])
@@ -273,7 +275,7 @@ class Recommender:
         *,
         instruction: str | None = None,
     ) -> Explanation:
-        """Why an item suits a history: what was measured, and words about it from a whole language model (see `explain`).
+        """Why an item suits a history: what was measured, and words about it from a language model (see `explain`).
 
         Args:
             history: item ids, oldest first, at least one; item_id: not one of them.

@@ -86,21 +86,25 @@ class ReconstructionSettings(Settings):
     )  # share of the items with a text that choose the checkpoint and are reported
     contrast_weight: float = Field(
         0.0, ge=0
-    )  # of EM3's content-id contrast; an item's vector of ids is its collaborative factor
+    )  # of EM3's content-id contrast; an item's vector of ids is its low-rank EASE-R embedding
     contrast_dim: int = Field(64, ge=1)
     temperature: float = Field(0.1, gt=0)
 
 
 class TableSettings(Settings):
-    """The table of CTR models: every arm with every model and seed."""
+    """The table of CTR models: every variant with every model and seed."""
 
-    # name of an arm -> run folder of a finished adapter stage, the first also before its training; {}: this run's own, as `adapter`
+    # name of a variant -> run folder of a finished adapter stage, the first also before its training; {}: this run's own, as `adapter`
     adapters: dict[str, str] = Field(default_factory=dict)
     models: tuple[ModelKind, ...] = Field(("dnn", "dcn_v2", "din", "autoint"), min_length=1)
     seeds: tuple[Seed, ...] = Field((0, 1, 2, 3, 4), min_length=1)
     model: CtrSettings = CtrSettings()
-    without_ids: bool = False  # every arm once more without the items' trained rows: what its features alone are worth
-    rare_below: int = Field(20, ge=0)  # rows of items with fewer training rows are reported by themselves; 0: not
+    without_ids: bool = (
+        False  # every variant once more without the items' trained embeddings: what its features alone are worth
+    )
+    rare_below: int = Field(
+        20, ge=0
+    )  # examples of items with fewer training examples are reported by themselves; 0: not
     sasrec_seeds: tuple[Seed, ...] = (0, 1, 2)  # (): no SASRec
 
 
@@ -123,7 +127,7 @@ class Ease(PartSettings):
 
 
 def fitted_events(data: Data) -> Interactions:
-    """What collaborative vectors may know: no user's last two events, and nothing from after the click table's training rows."""
+    """What collaborative vectors may know: no user's last two events, and nothing from after the click table's training examples."""
     train = leave_one_out(data.interactions).train
     until = click_examples(data.interactions).train.times.max()
     kept = train.times <= until
@@ -169,7 +173,7 @@ def write_generated_texts(config: Ease, *, fresh: bool) -> None:
 
 # -- stage adapter --------------------------------------------------------------------------------------------------------------
 def reconstruction(config: Ease, soft: SoftTokens, first_id: int, contrast: torch.Tensor | None) -> ComputeLoss:
-    """-log p(text | soft tokens), summed over the texts' tokens; with the contrast its mean, once a token, on top."""
+    """-log p(text | soft tokens), summed over the texts' tokens; with the contrast its mean, once per token, on top."""
     weight, temperature = config.reconstruction.contrast_weight, config.reconstruction.temperature
 
     def compute_loss(backbone: Backbone, batch: Batch) -> tuple[torch.Tensor, int]:
@@ -187,8 +191,8 @@ def reconstruction(config: Ease, soft: SoftTokens, first_id: int, contrast: torc
 
 
 def id_vectors(config: Ease, data: Data, backbone: Backbone) -> torch.Tensor | None:
-    """float32 (num_items, D): collaborative factors turned into the model's width by a fixed random map, so that the contrast trains
-    nothing but the adapter; None without contrast."""
+    """float32 (num_items, D): low-rank EASE-R embeddings brought to the model's width by a fixed random map, so that the contrast
+    trains nothing but the adapter; None without contrast."""
     if not config.reconstruction.contrast_weight:
         return None
     dim = config.reconstruction.contrast_dim
@@ -289,7 +293,7 @@ def variants_of(config: Ease, data: Data) -> dict[str, Variant]:
 def rank_with_sasrec(
     config: Ease, data: Data, split: Split, variants: dict[str, Variant], folder: Path, *, fresh: bool
 ) -> list[dict]:
-    """SASRec with each arm's item inputs, next item over the whole catalogue; a finished cell is read, not trained again, unless
+    """SASRec with each variant's item inputs, next item over the whole catalogue; a finished cell is read, not trained again, unless
     fresh."""
     task, lines = load_task("leave_one_out"), []
     for seed in config.table.sasrec_seeds:
@@ -311,7 +315,7 @@ def rank_with_sasrec(
 
 
 def ctr_stage(config: Ease, *, fresh: bool) -> None:
-    """CTR models and SASRec on every arm; a table with intervals over users. fresh: cells that are there are made anew."""
+    """CTR models and SASRec on every variant; a table with intervals over users. fresh: cells that are there are made anew."""
     folder = Path(config.output) / "ctr"
     data = load_data(config.data)
     loo = leave_one_out(data.interactions)

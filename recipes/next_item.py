@@ -82,19 +82,19 @@ class ItemSettings(Settings):
     """How items stand in the token stream."""
 
     form: Literal["text", "unique_id", "semantic_id", "soft"] = "semantic_id"  # of the answer; soft: by inner product
-    # in prompts, side by side; (): as answered. image: the vision tokens of a vision-language model
+    # item forms in the prompt, one after another; (): as answered. image: the vision tokens of a vision-language model
     prompt_form: tuple[Literal["text", "unique_id", "semantic_id", "soft", "image"], ...] = ()
     semantic_ids: str | None = None  # a folder `llmrec tokenize` wrote; None: the only ones in the data folder
-    start: Literal["text", "collaborative", "random"] = "text"  # what item rows are initialised from
+    start: Literal["text", "collaborative", "random"] = "text"  # what item embeddings are initialised from
     collaborative_dim: int = Field(256, ge=1)
-    dropout: float = Field(0.0, ge=0, lt=1)  # of item rows as inputs
+    dropout: float = Field(0.0, ge=0, lt=1)  # of item embeddings as inputs
     max_title_tokens: int = Field(32, ge=2)
-    # unique ids: items without a training event get the mean row of their nearest seen items by text
+    # unique ids: items without a training event get the mean embedding of their nearest trained items by text
     place_unseen: bool = True
 
     @property
     def prompt_forms(self) -> tuple[str, ...]:
-        """How prompts mention items; soft answers are mentioned by their soft tokens."""
+        """The item forms in the prompt; items with soft answers stand there as their soft tokens."""
         return self.prompt_form or (("soft",) if self.form == "soft" else ())
 
 
@@ -110,7 +110,7 @@ class PromptSettings(Settings):
 
     name: str = "next_item/bare"  # a shipped prompt, or the path of one
     targets: Literal["all_positions", "last_item"] = (
-        "all_positions"  # all_positions: every history item is a target (bare prompts only)
+        "all_positions"  # all_positions: every history item is a target (bare prompts only); last_item: one target per example
     )
     max_history: int = Field(50, ge=1)  # items
     history_step: int = Field(
@@ -122,16 +122,16 @@ class PromptSettings(Settings):
 class LossSettings(Settings):
     """What is minimised; decoding scores items in the same softmax scope."""
 
-    softmax_scope: SoftmaxScope | None = None  # None: level, or full for the text form
+    softmax_scope: SoftmaxScope | None = None  # None: level, or vocabulary for the text form
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     hidden_dropout: float = Field(0.0, ge=0, lt=1)  # of the hidden states the head reads
 
 
 class AlignmentSettings(Settings):
-    """Rows that tie items to their words, among those of the next item; llmrec.prompting.alignment lists the tasks."""
+    """Training examples that tie items to their words, next to those of the next item; llmrec.prompting.alignment lists the tasks."""
 
-    tasks: dict[str, float] = Field({})  # task -> how often an epoch holds each of its rows; empty: no alignment
-    next_item: float = Field(1.0, gt=0)  # the same of the next item's rows
+    tasks: dict[str, float] = Field({})  # task -> how often an epoch holds each of its examples; empty: no alignment
+    next_item: float = Field(1.0, gt=0)  # the same of the next item's examples
     description: tuple[str, ...] = ()  # columns of the catalogue that describe an item
     generated_texts: str | None = None  # or texts that `llmrec enrich` wrote about the items
     queries: str | None = None  # texts of `llmrec enrich`: what somebody who wants the item would ask for
@@ -144,7 +144,7 @@ class AlignmentSettings(Settings):
         for name, times in tasks.items():
             find_task(name)
             if times < 0:
-                raise ValueError(f"an epoch holds the rows of {name} so often, which cannot be less than 0")
+                raise ValueError(f"an epoch holds the examples of {name} so often, which cannot be less than 0")
         return tasks
 
 
@@ -166,7 +166,7 @@ class NextItem(PartSettings):
     soft: SoftTokenSettings = SoftTokenSettings()  # where items.form or items.prompt_form says soft
     images: ImageSettings = ImageSettings()
     prompt: PromptSettings = PromptSettings()
-    train: tuple[TrainedPart, ...] = ()  # (): lora (whole, from scratch) and what the form of the items brings along
+    train: tuple[TrainedPart, ...] = ()  # (): lora (from scratch: full) and what the form of the items brings along
     loss: LossSettings = LossSettings()
     alignment: AlignmentSettings = AlignmentSettings()
     training: TrainingSettings = TrainingSettings()
@@ -176,7 +176,7 @@ class NextItem(PartSettings):
 
 # -- model ----------------------------------------------------------------------------------------------------------------------
 def settle_parts(config: NextItem) -> NextItem:
-    """The settings with the list of trained parts in the place of none."""
+    """The settings with the list of trained parts, where none was given."""
     if config.train:
         return config
     forms = {config.items.form, *config.items.prompt_forms}
@@ -187,11 +187,11 @@ def settle_parts(config: NextItem) -> NextItem:
 
 
 def settle_packing(config: NextItem, backbone: Backbone) -> NextItem:
-    """The settings with a way to batch in the place of "auto". Raises ConfigError or ModelError for one that cannot work."""
+    """The settings with a way to batch instead of "auto". Raises ConfigError or ModelError for one that cannot work."""
     if config.training.packing == "branches" and config.prompt.targets == "all_positions":
         raise ConfigError(
-            "training.packing=branches joins the answer rows of a user, but prompt.targets=all_positions reads all of a user's targets in one "
-            "row as it is; set training.packing=segments."
+            "training.packing=branches joins the last-item examples of a user, but with prompt.targets=all_positions one example "
+            "has all targets of a user already; set training.packing=segments."
         )
     packing = checked_packing(config.training.packing, backbone)
     return config.model_copy(update={"training": config.training.model_copy(update={"packing": packing})})
@@ -230,7 +230,7 @@ def make_model(
 
 
 def trained_rows(config: NextItem, data: Data, split: Split, backbone: Backbone, tokens: ItemTokens) -> ItemTable:
-    """The item table at its start: random, or from features of the items that are written with each row."""
+    """The item table at its start: random, or from features of the items that are written with each token."""
     norm = backbone.embedding_norm
     table = ItemTable(tokens.row_levels, backbone.dim, norm=norm, dropout=config.items.dropout, seed=config.seed)
     if config.items.start != "random":
@@ -239,7 +239,7 @@ def trained_rows(config: NextItem, data: Data, split: Split, backbone: Backbone,
 
 
 def start_features(config: NextItem, data: Data, split: Split) -> np.ndarray:
-    """float32 (num_items, F): item texts through a sentence encoder, or item factors of EASE-R fitted on the training events."""
+    """float32 (num_items, F): item texts through a sentence encoder, or low-rank EASE-R embeddings of the training events."""
     if config.items.start == "text":
         return encode_texts(data.catalog.texts())
     dim = config.items.collaborative_dim
@@ -248,7 +248,7 @@ def start_features(config: NextItem, data: Data, split: Split) -> np.ndarray:
 
 
 def place_unseen(model: LanguageModel, data: Data, split: Split) -> int:
-    """After training: rows of items nobody has touched, from the trained rows of items with like texts. Returns how many."""
+    """After training: embeddings of items without training events, from trained ones of items with similar texts. Returns how many."""
     seen = split.train.counts() > 0
     if model.item_tokens.form != "unique_id" or seen.all():
         return 0
@@ -257,9 +257,9 @@ def place_unseen(model: LanguageModel, data: Data, split: Split) -> int:
     return len(unseen)
 
 
-# -- rows -----------------------------------------------------------------------------------------------------------------------
+# -- examples -------------------------------------------------------------------------------------------------------------------
 def training_examples(config: NextItem, data: Data, split: Split, encoder: PromptEncoder) -> TrainingExamples:
-    """The next item's rows, and those of alignment tasks among them."""
+    """The next item's examples, mixed with those of alignment tasks."""
     make_rows = AllPositionExamples if config.prompt.targets == "all_positions" else LastItemExamples
     rows = make_rows(encoder, split.train.histories)
     wanted = config.alignment

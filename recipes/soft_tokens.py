@@ -3,8 +3,8 @@
     accelerate launch recipes/soft_tokens.py --config recipes/configs/soft_tokens/collm.yaml data=DATA output=RUN [key=value ...]
 
 objective=pointwise asks whether a user would like one item (CoLLM), next_item which item comes next (LLaRA). schedule says when soft
-tokens come: two_step (the language model on words alone, then the adapter with it frozen), curriculum (rows in words give way to rows
-with soft tokens), joint (soft tokens from the start), words (never: the baseline).
+tokens come: two_step (the language model on words alone, then the adapter with it frozen), curriculum (examples in words give way to
+examples with soft tokens), joint (soft tokens from the start), words (never: the baseline).
 
 Reads a prepared data folder (`llmrec data prepare`). Writes the run folder: config.yaml, a folder for each step of the training
 (words/, soft/, joint/: training_log.jsonl, checkpoints/), model/ with the best weights, ready for `llmrec score` and `llmrec
@@ -85,7 +85,7 @@ from llmrec.training.trainer import train
 
 AUC = Criterion("auc", greater_is_better=True)
 RESULTS = "results.json"
-WORDS, HYBRID = ("text",), ("text", SOFT)  # how prompts mention items
+WORDS, HYBRID = ("text",), ("text", SOFT)  # item forms in the prompt
 
 
 # -- settings: the only place of a default --------------------------------------------------------------------------------------
@@ -106,13 +106,13 @@ class PromptSettings(Settings):
 
 
 class NextItemSettings(Settings):
-    """How objective=next_item is trained and watched."""
+    """How objective=next_item is trained and monitored."""
 
-    softmax_scope: SoftmaxScope | None = None  # None: full for titles, level for soft answers
+    softmax_scope: SoftmaxScope | None = None  # None: vocabulary for titles, level for soft answers
     task: str = "leave_one_out"
     max_users: int = Field(500, ge=1)  # of a validation
     num_beams: int = Field(20, ge=1)
-    num_candidates: int = Field(20, ge=2)  # of LLaRA's hit ratio in results.json: the target and so many less one drawn
+    num_candidates: int = Field(20, ge=2)  # of LLaRA's hit ratio in results.json: the target and all others sampled
     max_test_users: int = Field(1000, ge=0)  # who are asked for it
 
 
@@ -132,7 +132,7 @@ class SoftSettings(SoftTokenSettings):
 class CurriculumSettings(Settings):
     """schedule=curriculum."""
 
-    until: float = Field(1.0, gt=0, le=1)  # the share of the training after which every row has its soft tokens
+    until: float = Field(1.0, gt=0, le=1)  # the share of the training after which every example has its soft tokens
 
 
 class SoftTokensRecipe(PartSettings):
@@ -159,7 +159,7 @@ class SoftTokensRecipe(PartSettings):
 class Events:
     """What may be learned from and what is asked. train: events; collaborative vectors are fitted on them alone.
 
-    split: of the next item; clicks: of pointwise rows, as many as the settings want, and counted all training rows of theirs.
+    split: of the next item; clicks: labelled examples, as many as the settings want; counted: all training examples of theirs.
     """
 
     train: Interactions
@@ -174,7 +174,7 @@ class Events:
 
 
 def read_events(config: SoftTokensRecipe, data: Data) -> Events:
-    """The rows or cases of the objective, and the training events among them."""
+    """The examples or test instances of the objective, and the training events among them."""
     if config.objective == "next_item":
         split, wanted = load_task(config.next_item.task).split.make(data.interactions), config.next_item
         asked = {"max_instances": wanted.max_test_users, "seed": config.seed, "setting": "next_item.num_candidates"}
@@ -183,7 +183,7 @@ def read_events(config: SoftTokensRecipe, data: Data) -> Events:
         )  # else refused after training
         if left_out:
             PartialState().print(
-                f"{left_out} test users have had so many items that no {wanted.num_candidates} candidates can be drawn for them; the "
+                f"{left_out} test users have had so many items that no {wanted.num_candidates} candidates can be sampled for them; the "
                 "hit ratio among candidates leaves them out (a smaller next_item.num_candidates keeps them)"
             )
         return Events(split.train, split=split)
@@ -205,8 +205,8 @@ def make_model(config: SoftTokensRecipe, data: Data, events: Events, backbone: B
         )
     if config.objective == "pointwise" and config.prompt.history_step != 1:
         raise ConfigError(
-            "prompt.history_step is for objective=next_item: click rows hold the latest prompt.max_history items, wherever they begin. "
-            "Set prompt.history_step=1."
+            "prompt.history_step is for objective=next_item: click examples hold the latest prompt.max_history items, wherever they "
+            "begin. Set prompt.history_step=1."
         )
     answer = config.items.answer if config.objective == "next_item" else "text"
     has_soft = config.schedule != "words"
@@ -232,7 +232,7 @@ def make_model(config: SoftTokensRecipe, data: Data, events: Events, backbone: B
 def encoder_of(
     config: SoftTokensRecipe, backbone: Backbone, catalog: Catalog, tokens: ItemTokens, forms: tuple[str, ...]
 ) -> PromptEncoder:
-    """Prompts that mention items by these forms."""
+    """Prompts with these item forms."""
     return PromptEncoder(
         load_prompt(config.prompt.name), backbone.tokenizer, tokens, catalog,
         max_history=config.prompt.max_history, history_step=config.prompt.history_step, max_tokens=config.prompt.max_tokens,
@@ -241,14 +241,14 @@ def encoder_of(
 
 
 def in_words(model: LanguageModel, config: SoftTokensRecipe) -> LanguageModel:
-    """The same model, whose prompts mention items by their titles alone."""
+    """The same model, whose prompts hold items as titles alone."""
     encoder = encoder_of(config, model.backbone, model.catalog, model.item_tokens, WORDS)
     return replace(model, encoder=encoder, prompt_forms=WORDS)
 
 
 # -- objective ------------------------------------------------------------------------------------------------------------------
 def objective(model: LanguageModel, curriculum: Curriculum | None) -> ComputeLoss:
-    """-log p(answer): of the right one of two words, or of the next item; summed over the rows of a batch."""
+    """-log p(answer): of the right one of two words, or of the next item; summed over the examples of a batch."""
     words = model.encoder.answer_words
     item_loss = item_loss_of(model)
 
@@ -307,7 +307,7 @@ def training_examples(model: LanguageModel, events: Events) -> TrainingExamples:
 def validation(
     config: SoftTokensRecipe, model: LanguageModel, events: Events, data: Data
 ) -> tuple[Callable[..., dict[str, float]], int]:
-    """What is measured at each validation, and on how many cases."""
+    """What is measured at each validation, and on how many instances."""
     recommender = recommender_of(model, num_beams=config.next_item.num_beams)
     if events.clicks is None:
         task = load_task(config.next_item.task)
@@ -322,8 +322,8 @@ def validation(
 
 
 def test_results(config: SoftTokensRecipe, model: LanguageModel, events: Events, data: Data) -> dict:
-    """Of clicks AUC and GAUC with their intervals over users, beside means of the training rows; of the next item the hit ratio
-    among drawn candidates (whole-catalogue figures: `llmrec eval`)."""
+    """Of clicks AUC and GAUC with their intervals over users, next to means of the training examples; of the next item the hit ratio
+    among sampled candidates (whole-catalogue figures: `llmrec eval`)."""
     recommender = recommender_of(model, num_beams=config.next_item.num_beams)
     if events.clicks is None:
         return hit_among(

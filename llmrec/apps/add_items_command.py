@@ -26,7 +26,7 @@ def add_items(
         list[str] | None,
         typer.Option(
             metavar="NAME=FILE.npy",
-            help="Vectors of the new items, one row an item, where the run's codes or soft tokens were made from matrices of your "
+            help="Vectors of the new items, one row per item, where the run's codes or soft tokens were made from matrices of your "
             "own; repeatable.",
         ),
     ] = None,
@@ -37,7 +37,7 @@ def add_items(
     """Let a run recommend items it was not trained on: each gets a free code near its features. Old codes stay.
 
     Runs of the text form only need the titles. Runs of soft tokens make them of the new items' texts, and of their images where
-    the column `image` names files beside ITEMS. Runs with one token an item refuse: a new token has learned nothing.
+    the column `image` names files next to ITEMS. Runs with one token per item refuse: a new token has learned nothing.
     To evaluate the run afterwards, prepare data whose items are the old ones followed by the new ones, in this order.
 
     \b
@@ -64,7 +64,7 @@ def add_items(
         )
     if added.codes is not None and added.softmax_scope != "trie":
         typer.echo(
-            f"This run scores by the rule '{added.softmax_scope}', under which codes that were never an answer rarely reach a list. "
+            f"This run has the softmax scope '{added.softmax_scope}', under which codes that were never an answer rarely reach a list. "
             "Runs trained with loss.softmax_scope=trie find new items ten times as often (docs/benchmarks.md).",
             err=True,
         )

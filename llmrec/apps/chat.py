@@ -170,7 +170,7 @@ class Chat:
             self.say(f"The choices are 1 to {len(offered)}; Enter for none.")
 
     def add(self, items: list[int]) -> bool:
-        """Puts items behind what was liked; says so where they are there already. Whether any is new."""
+        """Puts items after what was liked; says so where they are there already. Whether any is new."""
         new = [item for item in dict.fromkeys(items) if item not in self.liked]
         for label in self.labels([item for item in items if item in self.liked]):
             self.say(f"You have {label} already.")
@@ -237,8 +237,8 @@ class Chat:
             return
         self.say("More titles:" if self.shown else "You may like:")
         labels = self.labels(catalog.index([item.item_id for item in fresh]).tolist())
-        for place, label in enumerate(labels, len(self.shown) + 1):
-            self.say(f"{place:>4}. {label}")
+        for rank, label in enumerate(labels, len(self.shown) + 1):
+            self.say(f"{rank:>4}. {label}")
         self.shown += [item.item_id for item in fresh]
 
     def explain(self, number: str | None) -> None:

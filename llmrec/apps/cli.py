@@ -70,10 +70,10 @@ def demo(
     ] = 0,
     posters: Annotated[
         Path | None,
-        typer.Option(help="Folder of film posters named ITEM_ID.jpg or ITEM_ID.png. Default: title cards are drawn."),
+        typer.Option(help="Folder of film posters named ITEM_ID.jpg or ITEM_ID.png. Default: drawn title cards."),
     ] = None,
 ) -> None:
-    """Real films, a real small language model: prepare, tokenise, train, measure beside baselines, recommend, report.
+    """Real films, a real small language model: prepare, tokenise, train, measure next to baselines, recommend, report.
 
     About a quarter of an hour on two cores; a second run reuses what is finished.
 

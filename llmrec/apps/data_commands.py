@@ -103,7 +103,7 @@ def prepare_command(
     time_column: TimeColumn = None,
     rating_column: RatingColumn = None,
     image_root: Annotated[
-        Path | None, typer.Option(help="Where the files named in the column 'image' lie; by default beside the items.")
+        Path | None, typer.Option(help="Where the files named in the column 'image' lie; by default next to the items.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the data set; by default that of the folder.")] = None,
     force: Annotated[
@@ -112,7 +112,7 @@ def prepare_command(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make a data folder out of items and interactions. Nothing is left behind where it fails.
+    """Make a data folder out of items and interactions. Nothing is left where it fails.
 
     Example: llmrec data prepare --items items.csv --interactions ratings.csv --out data/mine --rating-threshold 4
     """

@@ -1,9 +1,9 @@
 """`llmrec demo`: the main job on a real small language model and real data, from raw files to a report.
 
 runs/demo/
-  data/          MovieLens-100K prepared, with an image a film and semantic ids
-  run/           the fine-tuned recommender (recipes/next_item.py), one token a film
-  soft/          another, that reads films as soft tokens of their texts, images and item factors
+  data/          MovieLens-100K prepared, with an image per film and semantic ids
+  run/           the fine-tuned recommender (recipes/next_item.py), one token per film
+  soft/          another, that reads films as soft tokens of their texts, images and low-rank EASE-R embeddings
   demo.json      every number of the report
   report.html    the page to look at
 """
@@ -75,18 +75,18 @@ def run_demo(out: Path, *, seed: int = 0, smoke: bool = False, posters: Path | N
     """
     started = time.monotonic()
     check_demo_folder(out)
-    with _stage("data: MovieLens-100K, an image a film"):
+    with _stage("data: MovieLens-100K, an image per film"):
         data = _data(out / "data", posters=posters, num_images=SMOKE_IMAGES if smoke else None)
     with _stage("items: texts embedded, semantic ids"):
         codes = _semantic_ids(out / "data")
     common = [f"data={out / 'data'}", f"seed={seed}"]
     overrides = [*common, f"output={out / 'run'}", *(SMOKE if smoke else [])]
-    with _stage("training: SmolLM2-135M with LoRA, one token an item"):
+    with _stage("training: SmolLM2-135M with LoRA, one token per item"):
         if smoke:
             _train_killed_once(out / "run", overrides)
         else:
             _train("demo", overrides)
-    with _stage("training: the same films as soft tokens of texts, images and item factors"):
+    with _stage("training: the same films as soft tokens of texts, images and low-rank EASE-R embeddings"):
         _train("demo_soft", [*common, f"output={out / 'soft'}", *(SMOKE_SOFT if smoke else [])])
     finished = out / "demo.json"
     runs = {name: out / name for name in ("run", "soft")}
@@ -97,7 +97,9 @@ def run_demo(out: Path, *, seed: int = 0, smoke: bool = False, posters: Path | N
     if finished.exists() and written.items() <= read_json(finished, what="the demo's results").items():
         console.print(f"evaluated already: {finished}")
     else:
-        with _stage("evaluation: the whole catalogue, seven recommenders, seen items excluded and kept"):
+        with _stage(
+            "evaluation: the whole catalogue, seven recommenders, with seen items filtered and without filtering"
+        ):
             report, llm = _evaluate(data, runs, seed=seed, max_instances=60 if smoke else None, codes=codes)
         if smoke:
             _check_smoke(data, out / "run", llm)
@@ -272,12 +274,12 @@ def _evaluate(
         **provenance("make demo" if seed == 0 else f"llmrec demo --seed {seed}", seed=seed),
         "backbone": f"{card['backbone']['name']} from {card['backbone']['source']} ({card['backbone']['revision']}), {card['layers']}",
         SOFT_NAME: f"{soft.card['layers']}; films are soft tokens of texts, images ({Path(data.card['sources']['items']).stem}) and "
-        "item factors",
+        "low-rank EASE-R embeddings",
         "terms": data.card.get("terms"),
     }
     summary = (
         f"{card['backbone']['name']} ({card['layers']}), fine-tuned with LoRA on MovieLens-100K, ranks all "
-        f"{data.catalog.num_items:,} films for {len(split.test)} users beside baselines that learn in seconds."
+        f"{data.catalog.num_items:,} films for {len(split.test)} users next to baselines that train in seconds."
     )
     chosen = np.linspace(0, len(split.test) - 1, NUM_EXAMPLES + 2).astype(int)[1:-1]  # before anything was seen
     report = Report(
@@ -289,7 +291,7 @@ def _evaluate(
 
 def _show(results: dict) -> None:
     """The numbers and the examples in the terminal."""
-    table = Table(title="leave-one-out over the whole catalogue, seen items excluded", title_justify="left")
+    table = Table(title="leave-one-out over the whole catalogue, seen items filtered", title_justify="left")
     for column in ("recommender", "Recall@10", "NDCG@10", "95 % interval", "cold targets"):
         table.add_column(column, justify="left" if column == "recommender" else "right")
     for evaluation in results["evaluations"]:
@@ -309,9 +311,9 @@ def _show(results: dict) -> None:
         console.print(
             f"\n[bold]user {escape(example['user_id'])}[/bold], latest: {escape(' | '.join(example['history'][-4:]))}"
         )
-        for place, title in enumerate(example["recommended"], 1):
+        for rank, title in enumerate(example["recommended"], 1):
             hit = "   <- what came next" if title == example["target"] else ""
-            console.print(f"  {place:2}. {escape(title)}{hit}", highlight=False)
+            console.print(f"  {rank:2}. {escape(title)}{hit}", highlight=False)
 
 
 @contextmanager

@@ -55,8 +55,8 @@ def enrich(
 ) -> None:
     """Let a language model write a text about every item, or a profile of every user; what is finished is never asked again.
 
-    Writes DATA/generated_texts/NAME. A killed run goes on where it was; equal items are asked about once; empty, looping, copied and refused
-    texts are asked for again, then flagged.
+    Writes DATA/generated_texts/NAME. A killed run goes on where it was; equal items are asked about once; empty, looping, copied and
+    refused texts are asked for again, then flagged.
 
     \b
     Example:
@@ -184,7 +184,7 @@ def _yaml(value: str | int) -> str:
 
 
 def _silent(done: int, total: int, tally: object) -> None:
-    """Where nobody watches."""
+    """Where nobody looks on."""
 
 
 class _Bar:

@@ -1,4 +1,4 @@
-"""`llmrec eval` of clicks: a CTR model, or a pointwise run of a language model, beside the means of items and users."""
+"""`llmrec eval` of clicks: a CTR model, or a pointwise run of a language model, next to the means of items and users."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def evaluate_run_of_clicks(
     as_json: bool,
     out: Path | None,
 ) -> None:
-    """Scores every row of the subset once; prints a table or one JSON object, and writes that to `out`.
+    """Scores every click example of the subset once; prints a table or one JSON object, and writes that to `out`.
 
-    Raises ConfigError where the run answers no clicks, or was trained on other rows than the task's.
+    Raises ConfigError where the run answers no clicks, or was trained on other examples than the task's.
     """
     if subset not in ("valid", "test"):
         raise ConfigError(f"subset should be 'valid' or 'test', but it is '{subset}'.")
@@ -89,7 +89,7 @@ def _check_rows(run: Path, trained: dict, split: ClickSplit) -> None:
     if different:
         shown = "; ".join(f"{key} {trained.get(key)} and {split.card.get(key)}" for key in different[:2])
         raise ConfigError(
-            f"'{run}' was trained on other rows than the task divides ({shown}), so that it may have learned the answers. Name the "
+            f"'{run}' was trained on other examples than the task divides ({shown}), so that it may have learned the answers. Name the "
             "data folder and a task of the run's own protocol."
         )
 
@@ -105,7 +105,7 @@ def _as_json(evaluation: ClickEvaluation, means: list[ClickEvaluation]) -> dict:
 def _print_table(evaluation: ClickEvaluation, means: list[ClickEvaluation]) -> None:
     console, protocol = Console(highlight=False), evaluation.protocol
     caption = (
-        f"{protocol['task']['name']}, {protocol['num_rows']:,} {protocol['subset']} rows of {protocol['num_users']:,} users "
+        f"{protocol['task']['name']}, {protocol['num_rows']:,} {protocol['subset']} examples of {protocol['num_users']:,} users "
         f"(GAUC: of {protocol['gauc_users']:,} who have both answers); {100 * protocol['interval']['level']:g} % intervals over users"
     )
     table = Table(caption=Text(caption), caption_justify="left")

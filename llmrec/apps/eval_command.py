@@ -61,15 +61,15 @@ def evaluate(
         bool | None,
         typer.Option(
             "--exclude-seen/--include-seen",
-            help="Whether items of the history are kept out. Default: as the task says for a run (leave_one_out: out) "
-            "and for baselines beside it; a baseline by itself keeps them.",
+            help="Whether items of the history are filtered. Default: as the task says for a run (leave_one_out: yes) "
+            "and for baselines next to it; for a baseline by itself no.",
         ),
     ] = None,
     with_baselines: Annotated[
         bool,
         typer.Option(
             "--with-baselines",
-            help="All baselines and the hybrid (run + EASE-R, weighed on validation) beside the run, with paired differences.",
+            help="All baselines and the hybrid (run + EASE-R, weighed on validation) next to the run, with paired differences.",
         ),
     ] = False,
     both_ties: Annotated[
@@ -94,7 +94,7 @@ def evaluate(
       llmrec eval runs/demo --with-baselines --out report.html
       llmrec eval runs/mine0 runs/mine1 runs/mine2                  # seeds of one configuration: mean, spread, each
       llmrec eval runs/mine --against runs/other                    # a paired test
-      llmrec eval runs/ease/ctr/models/ids/din            # a CTR model: AUC, GAUC, beside means of items and users
+      llmrec eval runs/ease/ctr/models/ids/din            # a CTR model: AUC, GAUC, next to means of items and users
       llmrec eval --baseline sasrec --baseline-setting dim=64 --baseline-setting seed=1 --data data/mine
       llmrec eval --baseline ease_r --data data/mine --fit train+valid --exclude-seen --json
       llmrec eval --baseline markov --data data/mine --both-ties    # does the file's order of equal times give answers away?
@@ -141,7 +141,7 @@ def evaluate(
             or both_ties
         ):
             raise ConfigError(
-                f"the task '{name}' asks one run about clicks, always beside means of items and users: leave out --baseline, "
+                f"the task '{name}' asks one run about clicks, always next to means of items and users: leave out --baseline, "
                 "--against, --both-ties, --with-baselines, --max-users, --fit, --exclude-seen and --include-seen, and name one RUN."
             )
         evaluate_run_of_clicks(runs[0], of_clicks, data=data, subset=subset, opened=opened, as_json=as_json, out=out)
@@ -203,7 +203,7 @@ def _with_baseline_alone(asked: _Asked) -> Comparison:
     if asked.data is None:
         raise ConfigError("a baseline needs the data to learn from: --data DIR.")
     if asked.with_baselines:
-        raise ConfigError("--with-baselines puts baselines beside a run, but there is none. Leave it out.")
+        raise ConfigError("--with-baselines puts baselines next to a run, but there is none. Leave it out.")
     if asked.against:
         raise ConfigError(
             "--against is a paired test of two runs, but there is no run. Use: llmrec eval RUN --against OTHER"

@@ -83,10 +83,10 @@ def print_tables(evaluations: list[Evaluation], against: Evaluation | None = Non
     console = Console(highlight=False)
     first = evaluations[0]
     protocol = first.protocol
-    seen = "excluded" if protocol["exclude_seen"] else "kept"
+    seen = "seen items filtered" if protocol["exclude_seen"] else "no filtering of seen items"
     caption = (
-        f"{protocol['task']['name']}, {protocol['subset']} cases of {protocol['num_users']:,} users, "
-        f"{protocol['num_items']:,} items, seen items {seen}, fit {protocol['fit']}; "
+        f"{protocol['task']['name']}, {protocol['subset']} instances of {protocol['num_users']:,} users, "
+        f"{protocol['num_items']:,} items, {seen}, training events: {protocol['fit']}; "
         f"{100 * protocol['interval']['level']:g} % intervals over users"
     )
     if against is None or len(evaluations) > 1:

@@ -1,4 +1,4 @@
-"""`llmrec explain`: why an item suits a history, what was measured beside what a language model says of it."""
+"""`llmrec explain`: why an item suits a history, what was measured, and next to it what a language model says."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ def export(
 ) -> None:
     """Write the run as one checkpoint that transformers and vLLM load: adapters merged, item tokens in the vocabulary.
 
-    items.parquet beside it says which item a token is: item_id, title, token, token_id.
+    items.parquet next to it says which item a token is: item_id, title, token, token_id.
 
     \b
     Example:

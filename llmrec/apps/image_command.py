@@ -24,8 +24,8 @@ def image(
     device: Device = None,
     as_json: AsJson = False,
 ) -> None:
-    """Give an item another image, in memory, and show what that changes: the soft tokens the model reads in the item's place,
-    its score and place for a history, the list. Nothing is trained or written; the run has to read images.
+    """Give an item another image, in memory, and show what that changes: the soft tokens the model reads for this item,
+    its score and rank for a history, the list. Nothing is trained or written; the run has to read images.
 
     \b
     Example:
@@ -62,14 +62,14 @@ def _print_change(change: ImageChange, *, in_history: bool) -> None:
     typer.echo(f"its soft tokens       cosine {change.token_cosine:.3f}, {change.token_length_ratio:.2f} times as long")
     typer.echo(f"of all other items    {others} (largest difference {change.others_moved:g})")
     typer.echo(f"its score             {change.scores[0]:.3f} -> {change.scores[1]:.3f}")
-    typer.echo(f"its place             {ranks[0]} -> {ranks[1]}\n")
+    typer.echo(f"its rank              {ranks[0]} -> {ranks[1]}\n")
     before, after = change.lists
-    places = {found.item_id: place for place, found in enumerate(before, 1)}
+    rank_before = {found.item_id: rank for rank, found in enumerate(before, 1)}
     what = "the list, with the item in the history" if in_history else "the list"
-    same = sum(found.item_id in places for found in after)
-    typer.echo(f"{what}: {same} of {len(after)} items stood in it before (their places then)")
-    for place, found in enumerate(after, 1):
-        was = places.get(found.item_id)
+    same = sum(found.item_id in rank_before for found in after)
+    typer.echo(f"{what}: {same} of {len(after)} items were in it before (their ranks then)")
+    for rank, found in enumerate(after, 1):
+        was = rank_before.get(found.item_id)
         typer.echo(
-            f"{place:>4}. {printable(found.title)}  [{printable(found.item_id)}]  {found.score:.3f}  ({was or 'new'})"
+            f"{rank:>4}. {printable(found.title)}  [{printable(found.item_id)}]  {found.score:.3f}  ({was or 'new'})"
         )

@@ -104,7 +104,7 @@ def prompts(
             print_json({"run": str(render), "history": history or [], **shown})
             return
         typer.echo("\n".join(printable(line) for line in shown["text"].split("\n")))
-        typer.echo(f"({shown['num_tokens']:,} tokens; the answer begins behind them)")
+        typer.echo(f"({shown['num_tokens']:,} tokens; the answer begins after them)")
         return
     if history or instruction or candidate:
         raise LlmrecError(
@@ -162,7 +162,7 @@ def _known(name: str, names: list[str], what: str) -> str:
 
 
 def _copy(root: Path, files: list[Path], folder: Path) -> None:
-    """Copies files with their places below `root` into `folder`; all of them, or none where one is there already."""
+    """Copies files with their paths below `root` into `folder`; all of them, or none where one is there already."""
     from llmrec.files import write_text
 
     there = [folder / file for file in files if (folder / file).exists()]

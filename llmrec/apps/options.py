@@ -31,8 +31,8 @@ Rule = Annotated[
     str | None,
     typer.Option(
         "--softmax-scope",
-        help="The softmax a token is scored by: full (the vocabulary), level (its level's item tokens), trie (what continues an item). "
-        "Default: as trained.",
+        help="The tokens that the softmax is over: vocabulary (all tokens), level (the item tokens of the level), trie (the "
+        "tokens that continue an item). Default: as trained.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]

@@ -45,7 +45,7 @@ class Screen:
     """Shows texts, and a line that grows piece by piece, broken between words where the terminal ends."""
 
     def __init__(self, put: Callable[[str], None], width: int) -> None:
-        """put: shows a text without a line break behind it."""
+        """put: shows a text without a line break after it."""
         self._put, self.width = put, width
         self._column, self._word = 0, ""
 
@@ -89,6 +89,6 @@ def check_writable(path: Path) -> None:
         with tempfile.TemporaryFile(dir=path.parent):
             pass
     except OSError as error:
-        raise LlmrecError(f"cannot write '{path}': {error.strerror or error}. Name another place.") from error
+        raise LlmrecError(f"cannot write '{path}': {error.strerror or error}. Name another path.") from error
     if path.is_dir():
         raise LlmrecError(f"cannot write '{path}': a folder lies there. Name a file.")

@@ -36,7 +36,7 @@ def recommend(
     ] = None,
     in_stock: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="A file with the ids in stock, one a line; or a column that says so."),
+        typer.Option(metavar="FILE", help="A file with the ids in stock, one per line; or a column that says so."),
     ] = None,
     exclude: Annotated[
         list[str] | None, typer.Option(help="An item id that must not come out, or a file of ids; repeatable.")
@@ -143,7 +143,7 @@ def _stock(name: str, recommender: Recommender) -> str | list[str]:
         return name
     if not Path(name).is_file():
         raise RequestError(
-            f"--in-stock takes a file with one item id a line, or a column of the catalogue "
+            f"--in-stock takes a file with one item id per line, or a column of the catalogue "
             f"({', '.join(recommender.catalog.table.column_names)}); '{name}' is neither."
         )
     return _lines(name)

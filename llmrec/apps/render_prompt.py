@@ -1,4 +1,4 @@
-"""What a run's model reads for one user: the prompt with the items' tokens in place."""
+"""What a run's model reads for one user: the prompt with the items' tokens filled in."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def spelt(model: LanguageModel, ids: Sequence[int]) -> str:
     first, rows, vectors = model.item_tokens.base_vocab_size, model.item_tokens.row_strings, {}
     for name, source in model.backbone.vector_tokens.sources.items():
         start = model.backbone.first_vector_id(name)
-        vectors |= {start + place: f"<{name}_{place}>" for place in range(source.num_tokens)}
+        vectors |= {start + number: f"<{name}_{number}>" for number in range(source.num_tokens)}
     text, words = "", []
     for token in [*ids, None]:
         if token is not None and token < first:

@@ -1,4 +1,4 @@
-"""All settings of the recipes, read from their pydantic models and the comments beside the fields: the only place they stand."""
+"""All settings of the recipes, read from their pydantic models and the comments next to the fields: nothing is written twice."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _BOUNDS = {
 PAGE = """# All settings of the recipes
 
 Made by `llmrec recipes --settings`; `llmrec recipes NAME --settings` shows one recipe's in the terminal. A setting is written in a
-config (YAML, nested) or behind the command (`training.epochs=3`). Configs in `recipes/configs` hold what differs from these defaults.
+config (YAML, nested) or after the command (`training.epochs=3`). Configs in `recipes/configs` hold what differs from these defaults.
 """
 
 
@@ -146,7 +146,7 @@ def _plain(value: Any) -> str:
 
 @cache
 def _comments(model: type[Settings]) -> dict[str, str]:
-    """What the comments behind a model's fields, or on the lines before them, say; of inherited fields too."""
+    """What the comments after a model's fields, or on the lines before them, say; of inherited fields too."""
     said: dict[str, str] = {}
     for owner in reversed(model.__mro__):
         if not (issubclass(owner, Settings) and owner is not Settings):

@@ -14,9 +14,9 @@ METHODS = ("rq-kmeans",)
 def tokenize(
     data_dir: Annotated[Path, typer.Argument(metavar="DATA", help="A prepared data folder.")],
     method: Annotated[str, typer.Option(help=f"How codes are found: {', '.join(METHODS)}.")] = "rq-kmeans",
-    levels: Annotated[int, typer.Option(help="Codes an item.", min=1, max=26)] = 3,
+    levels: Annotated[int, typer.Option(help="Codes per item.", min=1, max=26)] = 3,
     codebook_size: Annotated[
-        int | None, typer.Option(help="Codes a level; by default what suits the number of items, 256 at most.", min=2)
+        int | None, typer.Option(help="Codes per level; by default what suits the number of items, 256 at most.", min=2)
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the clustering.")] = 0,
     encoder: Annotated[
@@ -37,7 +37,7 @@ def tokenize(
 ) -> None:
     """Give every item a unique sequence of codes, and print collisions, utilisation, entropy and neighbour agreement.
 
-    Writes DATA/semantic_ids/NAME, with the codebooks by which `llmrec add-items` places new items later.
+    Writes DATA/semantic_ids/NAME, with the codebooks by which `llmrec add-items` gives new items codes later.
 
     Example: llmrec tokenize data/ml-100k --method rq-kmeans
     """
@@ -97,7 +97,7 @@ def _print_report(report, folder: Path) -> None:
     console = Console()
     levels = Table(
         title=f"{report.num_items:,} items as {len(report.codebook_sizes)} codes",
-        caption="entropy in bits; neighbours: how often the 10 nearest items begin with the same codes, beside chance",
+        caption="entropy in bits; neighbours: how often the 10 nearest items begin with the same codes, compared with chance",
     )
     for heading in ("level", "codes", "used", "entropy", "perplexity", "neighbours", "chance"):
         levels.add_column(heading, justify="right")

@@ -26,7 +26,7 @@ def train(
     ] = None,
     processes: Annotated[
         int | None,
-        typer.Option(help="Processes to train in: one an accelerator, or several on the processor.", min=1),
+        typer.Option(help="Processes to train in: one per accelerator, or several on the CPU.", min=1),
     ] = None,
     launch: Annotated[
         str | None,
@@ -87,7 +87,7 @@ def launch_names() -> list[str]:
 
 
 def nearest_sentence(name: str, known: list[str]) -> str:
-    """What to say behind "there is no ... NAME": what there is, and which of it comes nearest."""
+    """What to say after "there is no ... NAME": what there is, and which of it comes nearest."""
     from rapidfuzz import process
 
     nearest = process.extractOne(name[:200], known)
@@ -136,7 +136,7 @@ def _options_of(launch: str, processes: int | None) -> list[str]:
     if kind in needs_cards and not torch.cuda.is_available():
         raise ConfigError(
             f"the launch configuration '{launch}' needs CUDA devices and there are none here, where accelerate would start whole "
-            "copies on the processor instead, without a word. Leave --launch out; --processes alone does that."
+            "copies on the CPU instead, without a word. Leave --launch out; --processes alone does that."
         )
     if kind == DistributedType.DEEPSPEED and importlib.util.find_spec("deepspeed") is None:
         raise ConfigError(

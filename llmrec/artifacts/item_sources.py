@@ -98,7 +98,7 @@ def grown_features(
     given: Mapping[str, np.ndarray],
     images: Sequence[Path | None] | None,
 ) -> tuple[Features, dict[str, int]]:
-    """The features of the run's items with those of the new ones behind, and how many new ones lack each.
+    """The features of the run's items with those of the new ones after them, and how many new ones lack each.
 
     given: name -> (num_new, D) of `own_matrices`, no more and no less. images: the file of each new item, where they have any.
 
@@ -149,6 +149,6 @@ def _new_vectors(
 def _check_width(name: str, vectors: np.ndarray, width: int, maker: str) -> None:
     if vectors.shape[1] != width:
         raise DataError(
-            f"the features '{name}' of this run have {width} numbers an item, but those that came have {vectors.shape[1]} (from "
+            f"the features '{name}' of this run have {width} numbers per item, but those that came have {vectors.shape[1]} (from "
             f"{maker}). Make them as those of the run were made."
         )

@@ -51,7 +51,7 @@ def add_items(
     images: str | Path | None = None,
     out: str | Path | None = None,
 ) -> Added:
-    """Writes the run's model with the new items behind the old ones; the old items keep their numbers and codes.
+    """Writes the run's model with the new items after the old ones; the old items keep their numbers and codes.
 
     Args:
         new: the items to add, each with a title. Columns that the run's catalogue lacks are left out; images too, but where
@@ -61,7 +61,7 @@ def add_items(
         out: a folder to write instead of the run's own, which else is replaced once the new one is whole.
 
     Raises:
-        ArtifactError: the run is none, gives every item a trained row of its own, or did not keep its codebooks.
+        ArtifactError: the run is none, gives every item a trained embedding of its own, or did not keep its codebooks.
         DataError: items that are there already or have no title, features that are missing or of another width.
         ModelError: an encoder that the run's features were made by cannot be used.
     """
@@ -108,9 +108,9 @@ def add_items(
 def _refuse_what_cannot_grow(manifest: dict[str, Any]) -> None:
     if "unique_id" in (manifest["form"], *manifest["prompt_forms"]):
         raise ArtifactError(
-            "every item of this run is a token with a row of its own that training made, and a new item has none: train again "
+            "every item of this run is a token with an embedding of its own that training made, and a new item has none: train again "
             "with the new items in the data, or train with items.form=semantic_id, whose codes new items share, or "
-            "items.form=soft, whose rows are made of features."
+            "items.form=soft, whose embeddings are made from features."
         )
     if "image" in manifest["prompt_forms"]:
         raise ArtifactError(
@@ -144,7 +144,7 @@ def _grown_codes(
     of_soft: Collection[str],
     lacking: list[str],
 ) -> SemanticIDs:
-    """The run's semantic ids with those of the new items behind. of_soft: matrices that soft tokens are made of."""
+    """The run's semantic ids with those of the new items after them. of_soft: matrices that soft tokens are made of."""
     before = SemanticIDs.load(folder / "semantic_ids")
     made_from = before.card.get("features", [])
     mine = {name: vectors for name, vectors in given.items() if name in made_from or name not in of_soft}
@@ -157,7 +157,7 @@ def _placed_by(ids: SemanticIDs, new: Catalog, features: Mapping[str, np.ndarray
     if ids.codebooks is None or "features" not in ids.card:
         raise ArtifactError(
             "the semantic IDs of this run came without the codebooks and features they were made with (an older llmrec, or codes "
-            "made by hand), so new items cannot be placed. Run `llmrec tokenize` on the data and train again."
+            "made by hand), so new items get no codes. Run `llmrec tokenize` on the data and train again."
         )
     sources, fields = ids.card["features"], ids.card["fields"]
     wanted = [source for source in sources if source != TEXT]

@@ -4,8 +4,8 @@
 |---|---|
 | manifest.json | format version, backbone and where its weights came from, layers used, form, prompt hash, protocol card |
 | adapter/ and other files | what was trained in the language model (see `adapter_files`) |
-| backbone/ | the whole model as transformers saves it (only when it was trained whole) |
-| item_table.safetensors | item rows and their logit scale (absent for the text form), or what makes rows of soft tokens |
+| backbone/ | the whole model as transformers saves it (only after full fine-tuning) |
+| item_table.safetensors | item embeddings and their logit scale (absent for the text form), or what makes soft-token embeddings |
 | vector_tokens/ | what makes soft tokens: the semantic adapter's weights and the items' features |
 | items.parquet, semantic_ids/, prompt.yaml | the catalogue, its codes, the prompt |
 | README.md | model card |
@@ -99,7 +99,7 @@ def load_artifact(
     """The language model of a run folder (or of the model folder inside it).
 
     Args:
-        dtype: arithmetic of the frozen part; None for the one it was trained in.
+        dtype: precision of the frozen part; None for the one it was trained in.
         quantized: whether a run trained on 4-bit weights gets them again (its numbers are theirs) or the full ones.
         to_serve: the model will only answer: see `load_adapters`.
 
@@ -191,7 +191,7 @@ def _load(
 def _load_weights(
     folder: Path, manifest: dict[str, Any], dtype: torch.dtype, quantize: str | None, device: str
 ) -> Backbone:
-    """The language model as it was before training, or, trained whole, as it was behind it."""
+    """The language model as it was before training or, with full fine-tuning, as it was after it."""
     asked, source = manifest["backbone"], manifest["source"]
     backbone = load_backbone(
         str(folder / "backbone") if manifest["full_fine_tuning"] else find_backbone(asked, source),

@@ -25,7 +25,7 @@ class NoSettings(Settings):
 class Baseline(DenseRecommender):
     """Made of settings by name, `EaseR(recency=1.0)`, or of a block of them, `EaseR.from_settings(settings)`; then fitted.
 
-    name: what `baseline_type` finds it by, and tables call it; Settings: the model of its settings, the only place of a default.
+    name: what `baseline_type` finds it by, and tables show; Settings: the model of its settings, the only place of a default.
     What is sampled depends on a setting `seed`.
     """
 

@@ -24,10 +24,10 @@ def mean_scores(
 ) -> np.ndarray:
     """What a model must beat: float64 (N,) in (0, 1).
 
-    item_mean: the share of likes among the item's training rows, drawn towards the share of all as by `item_shrink` rows more.
+    item_mean: the share of likes among the item's training examples, shrunk towards the share of all by `item_shrink` more.
     user_item_mean: the log-odds of that, plus by how much those of the user's own share of likes, among what he rated strictly before
-    the row (drawn towards the share of all as by `user_shrink`), lie above those of all. On MovieLens-100K (validation)
-    items are best drawn by 1 to 5; users by 10 have .003 more AUC and .004 less GAUC than by 20.
+    the row (shrunk towards the share of all as by `user_shrink`), lie above those of all. On MovieLens-100K (validation)
+    items are best shrunk by 1 to 5; users shrunk by 10 have .003 more AUC and .004 less GAUC than by 20.
     """
     overall = train.labels.mean()
     counts = np.bincount(train.items, minlength=num_items)

@@ -14,7 +14,7 @@ from llmrec.files import atomic_file, content_hash
 
 
 def kept_embeddings(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
-    """The factors in `path`, or where there are none, or damaged ones, those that `make` gives, which are then kept there."""
+    """The embeddings in `path`, or where there are none, or damaged ones, those that `make` gives, which are then kept there."""
     factors = _read(path) if path.exists() else None
     if factors is None:
         factors = np.ascontiguousarray(make())  # safetensors writes memory as it lies
@@ -34,5 +34,5 @@ def _read(path: Path) -> np.ndarray | None:
         if digest == content_hash(factors):
             return factors
         problem = "its numbers are not those that were written"
-    print(f"the kept item factors in '{path}' are damaged ({problem}); they are computed again", file=sys.stderr)
+    print(f"the cached item embeddings in '{path}' are damaged ({problem}); they are computed again", file=sys.stderr)
     return None

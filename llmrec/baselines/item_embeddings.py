@@ -39,7 +39,7 @@ def collaborative_embeddings(
     present = train.counts() > 0
     if kind == "ease_r":
         if not 1 <= dim <= train.num_items:
-            raise ConfigError(f"EASE-R has embeddings of 1 to {train.num_items} dimensions (one an item), not {dim}.")
+            raise ConfigError(f"EASE-R has embeddings of 1 to {train.num_items} dimensions (one per item), not {dim}.")
         model = LowRankEaseR(dim=dim)
     elif kind == "sasrec":
         model = SasRecRecommender(**{**dict(sasrec or SasRecSettings()), "dim": dim, "seed": seed})
@@ -47,7 +47,7 @@ def collaborative_embeddings(
         model = MatrixFactorisation(dim=dim, seed=seed)
     else:
         raise ConfigError(
-            f"collaborative factors are of the kind {', '.join(get_args(CollaborativeKind))}, not '{kind}'."
+            f"collaborative embeddings are of the kind {', '.join(get_args(CollaborativeKind))}, not '{kind}'."
         )
     key = content_hash(
         f"version {VERSION}, {sorted(model.card.items())}, items {train.num_items}", train.indptr, train.items

@@ -19,7 +19,7 @@ EXACT_UP_TO = 3000  # items whose inverse is a matter of a second
 _BLOCK, _TILE = (
     512,
     1024,
-)  # rows swept at once; rows and columns of what is updated at once, which stays in the processor's cache
+)  # rows swept at once; rows and columns of what is updated at once, which stays in the CPU's cache
 _STRIP = 512  # columns, or rows, of a product with a sparse matrix
 _FILLED = 0.1  # rounds end where so much of the matrix is not zero: another costs more than it saves
 
@@ -137,7 +137,7 @@ def _invert_dense(matrix: np.ndarray, report: Report) -> None:
 
 
 def _put_back(whole: np.ndarray, size: int, places: np.ndarray, round_: _Round) -> None:
-    """The rows and columns of a round's items behind the inverse P_KK of the `size` items that were left after it.
+    """The rows and columns of a round's items after the inverse P_KK of the `size` items that were left after it.
 
     P_AK = -links P_KK and P_AA = (G_AA)^-1 - links P_KA.
     """

@@ -1,4 +1,4 @@
-"""Matrix factorisation of implicit feedback by alternating least squares: a vector a user, a vector an item, no torch.
+"""Matrix factorisation of implicit feedback by alternating least squares: a vector per user, a vector per item, no torch.
 
 Letters: U users or requests, I items, D dimensions.
 """

@@ -1,8 +1,8 @@
 """SASRec as a recommender: trained on the events it is given, with a stop of its own (MovieLens-100K: 100 s on one thread).
 
-With the default settings validation R@10 there is .227, N@10 .118 (leave-one-out, seed 0; EASE-R factors .214, .119).
+With the default settings validation R@10 there is .227, N@10 .118 (leave-one-out, seed 0; low-rank EASE-R embeddings .214, .119).
 
-Letters: U requests, I items, T places, D width.
+Letters: U requests, I items, T positions, D width.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class SasRecSettings(Settings):
 class SasRecRecommender(Baseline):
     """Scores are inner products of the last state with every item's vector.
 
-    Trained to tell the next item among all items at every place (softmax, where the paper has one drawn negative: on small catalogues
+    Trained to tell the next item among all items at every position (softmax, where the paper samples one negative: on small catalogues
     it is exact and ranks better). Training stops on the last event of each user with three events or more, which only `fit`'s own
     events hold and which is then not trained on; longer histories are cut into windows, so that every event is a target once.
     """
@@ -54,7 +54,7 @@ class SasRecRecommender(Baseline):
     Settings = SasRecSettings
 
     def __init__(self, *, item_inputs: ItemMatrices | None = None, **settings: object) -> None:
-        """item_inputs: frozen matrices by name, float32 (I, D_f) and presence bool (I,), added to (or in place of) trained rows."""
+        """item_inputs: frozen matrices by name, float32 (I, D_f) and presence bool (I,), with or instead of trained embeddings."""
         super().__init__(**settings)
         if not self.settings.use_ids and not item_inputs:
             raise ConfigError("SASRec without ids (use_ids=false) needs at least one matrix of item features.")
@@ -118,7 +118,7 @@ class SasRecRecommender(Baseline):
         monitored_mask: torch.Tensor,
         known: np.ndarray,
     ) -> None:
-        """items int64 (windows, T + 1), mask bool alike; watched: sequences whose last item is what validation asks for."""
+        """items int64 (windows, T + 1), mask bool alike; monitored: sequences whose last item is what validation asks for."""
         network, settings = self.network, self.settings
         if network.inputs.use_ids:
             network.inputs.fields[0].known.copy_(torch.from_numpy(known))
@@ -148,7 +148,7 @@ class SasRecRecommender(Baseline):
         network.eval()
 
     def _loss(self, items: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """-log p(next item), the mean over all places that have one: items int64 (B, T + 1), bool alike -> ()."""
+        """-log p(next item), the mean over all positions that have one: items int64 (B, T + 1), bool alike -> ()."""
         states = self.network(items[:, :-1], mask[:, :-1])
         asked = mask[:, :-1] & mask[:, 1:]
         return F.cross_entropy(self.network.logits(states[asked]), items[:, 1:][asked])

@@ -1,6 +1,6 @@
 """Trains CTR models: seconds on one thread, the same weights for the same seed. Grids of them: `ctr_grid`.
 
-Letters: B rows of a batch, N rows.
+Letters: B examples of a batch, N examples.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ def train_ctr_model(
 ) -> tuple[CtrModel, list[dict]]:
     """The model of the best validation, and what every validation found: step, train_loss, auc, gauc, logloss.
 
-    Binary cross-entropy, AdamW, rows in an order drawn by `seed` anew in every epoch; the test rows are not looked at. torch's
+    Binary cross-entropy, AdamW, examples in a random order by `seed`, anew in every epoch; the test examples are not looked at. torch's
     global random state is left as it was. report: called with each validation's line.
 
     Raises:
-        DataError: matrices that do not fit, no input at all, or no user to watch the GAUC of.
+        DataError: matrices that do not fit, no input at all, or no user to monitor the GAUC of.
         ModelError: training diverged.
     """
     with torch.random.fork_rng(devices=[]):
@@ -46,7 +46,7 @@ def train_ctr_model(
 
 
 def _mark_known_items(model: CtrModel, train: ClickExamples) -> None:
-    """Items without a training row read the row of unknown items."""
+    """Items without a training example read the embedding of unknown items."""
     if model.inputs.use_ids:
         known = torch.zeros(model.inputs.num_items, dtype=torch.bool)
         known[torch.from_numpy(train.items.astype(np.int64))] = True
@@ -59,7 +59,9 @@ def _fit(
     if settings.monitor == "gauc" and not len(
         metrics.user_auc(split.valid.labels, split.valid.items, split.valid.users).users
     ):
-        raise DataError("no user has validation rows of both classes, so there is no GAUC to watch; set watch=auc.")
+        raise DataError(
+            "no user has validation examples of both classes, so there is no GAUC to monitor; set monitor=auc."
+        )
     items, histories, context = model.tensors(split.train)
     labels = torch.from_numpy(split.train.labels.astype(np.float32))
     optimizer = _optimizer(model, settings)

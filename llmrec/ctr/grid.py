@@ -1,6 +1,6 @@
-"""A table of CTR models: arms (what an item is to a model) x models x seeds, resumed by cell, with intervals over users.
+"""A table of CTR models: variants (what an item is to a model) x models x seeds, resumed by cell, with intervals over users.
 
-FOLDER/cells.jsonl    one line a finished cell: key, arm, model, seed, seconds, valid, test
+FOLDER/cells.jsonl    one line per finished cell: key, arm, model, seed, seconds, valid, test
 FOLDER/scores/KEY.npy its test scores, float32 (N,), from which intervals and paired differences are computed
 FOLDER/models/ARM/MODEL the model of the first seed, ready to score (`llmrec eval`)
 """
@@ -27,13 +27,13 @@ from llmrec.nn.ctr import ModelKind
 from llmrec.nn.item_inputs import ItemMatrices
 
 CELLS = "cells.jsonl"
-COUNTS = "counts"  # stands where a trained arm names its model
+COUNTS = "counts"  # stands where a trained variant names its model
 VERSION = 1  # rises whenever a cell would come to other numbers
 
 
 @dataclass(frozen=True, eq=False)
 class Variant:
-    """What an item is to the model: its trained row, frozen matrices, or both."""
+    """What an item is to the model: its trained embedding, frozen matrices, or both."""
 
     use_ids: bool
     item_inputs: ItemMatrices = field(default_factory=dict)
@@ -56,13 +56,13 @@ def run_ctr_grid(
     facts: Mapping[str, object] | None = None,
     fresh: bool = False,
 ) -> list[dict]:
-    """Train and score every cell that FOLDER does not hold yet; the trivial arms come first. fresh: what it holds is forgotten.
+    """Train and score every cell that FOLDER does not hold yet, the means of items and users first. fresh: what it holds is forgotten.
 
-    A cell is known by a digest of rows, matrices, settings and seed: after any of them has changed it is computed anew. Progress goes
+    A cell is known by a digest of examples, inputs, settings and seed: after any of them has changed it is computed anew. Progress goes
     to standard error. facts: of the data, for the cards of the models that are kept. Returns the lines of this grid, in its order.
     """
     if taken := set(CLICK_MEANS) & set(variants):
-        raise ConfigError(f"the arm '{min(taken)}' is always in the table; give yours another name.")
+        raise ConfigError(f"the variant '{min(taken)}' is always in the table; give yours another name.")
     folder = Path(folder)
     if fresh:
         (folder / CELLS).unlink(missing_ok=True)
@@ -70,7 +70,7 @@ def run_ctr_grid(
     rows = content_hash(*(part for some in (split.train, split.valid, split.test) for part in _arrays(some)))
     cells = [(variant, COUNTS, 0) for variant in CLICK_MEANS] + [
         (variant, model, seed) for seed in seeds for variant in variants for model in models
-    ]  # seeds outermost: a table cut short still compares all arms
+    ]  # seeds outermost: a table cut short still compares all variants
     digests = {name: variant.digest() for name, variant in variants.items()}
     lines = []
     for number, (variant, model, seed) in enumerate(cells, 1):

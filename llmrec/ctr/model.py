@@ -39,8 +39,8 @@ class CtrSettings(Settings):
     num_layers: int = Field(2, ge=1)  # cross layers of dcn_v2, attention layers of autoint
     dropout: float = Field(0.2, ge=0, lt=1)
     id_dropout: float = Field(0.05, ge=0, lt=1)  # share of items whose id is hidden in training
-    # Length that rows of features are brought to. Validation AUC of 1, 3, 8 and about 20 on MovieLens-100K, text vectors, dnn:
-    # beside ids .814, .812, .809, .809; alone .794, .802, .803, .809 (long rows are learned by heart, like ids).
+    # Length that feature vectors are scaled to. Validation AUC of 1, 3, 8 and about 20 on MovieLens-100K, text vectors, dnn:
+    # with ids .814, .812, .809, .809; alone .794, .802, .803, .809 (long vectors are learned by heart, like ids).
     feature_length: float = Field(3.0, gt=0)
     context: bool = True  # read how many items the user rated before, and what share of them was liked
     lr: float = Field(1e-3, gt=0)
@@ -48,16 +48,16 @@ class CtrSettings(Settings):
     embedding_decay: float = Field(0.0, ge=0)  # AdamW's, of the item rows
     batch_size: int = Field(1024, ge=1)
     epochs: int = Field(40, ge=1)
-    evaluations: int = Field(2, ge=1)  # validations an epoch
+    evaluations: int = Field(2, ge=1)  # validations per epoch
     patience: int = Field(4, ge=1)  # validations without a better one before training stops
-    monitor: Literal["auc", "gauc"] = "auc"  # of the validation rows: what is better
+    monitor: Literal["auc", "gauc"] = "auc"  # of the validation examples: what is better
 
 
 class CtrModel(nn.Module):
     """Item inputs, a network over them, and the context of a row."""
 
     def __init__(self, num_items: int, widths: Mapping[str, int], use_ids: bool, settings: CtrSettings) -> None:
-        """widths: D_f of each matrix by name. Weights are drawn from torch's global generator."""
+        """widths: D_f of each matrix by name. Weights are initialised from torch's global random generator."""
         super().__init__()
         self.settings = settings
         self.inputs = ItemInputs(
@@ -155,7 +155,7 @@ class CtrModel(nn.Module):
             )
         try:
             settings = CtrSettings.model_validate(facts["settings"])
-            with torch.random.fork_rng(devices=[]):  # the drawn weights are overwritten at once
+            with torch.random.fork_rng(devices=[]):  # the random weights are overwritten at once
                 model = cls(facts["num_items"], facts["features"], facts["use_ids"], settings)
             model.load_state_dict(load_file(Path(folder) / WEIGHTS))
         except LlmrecError:
@@ -169,9 +169,9 @@ class CtrModel(nn.Module):
 
 
 def context_of(rows: ClickExamples) -> np.ndarray:
-    """How many labelled events the user had before, and their share of likes drawn towards 3/4 by 20 events: float32 (N, 2).
+    """How many labelled events the user had before, and their share of likes shrunk towards 3/4 by 20 events: float32 (N, 2).
 
-    Drawn that strongly because within a user the share wanders by chance: with 4 events AUC is the same and GAUC .003 lower
+    Shrunk that strongly because within a user the share wanders by chance: with 4 events AUC is the same and GAUC .003 lower
     (MovieLens-100K, validation).
     """
     share = (rows.liked + 15.0) / (rows.answered + 20.0)

@@ -17,14 +17,14 @@ class ClickExampleSettings(Settings):
     """Rows to train on and to be measured by; see `llmrec.data.click_examples`."""
 
     folder: str | None = (
-        None  # train, valid and test rows of a published split (llmrec.data.click_files); None: made here
+        None  # train, valid and test examples of a published split (llmrec.data.click_files); None: made here
     )
     split: Literal["time", "last"] = "time"
     valid: float = Field(0.1, gt=0, lt=1)
     test: float = Field(0.1, gt=0, lt=1)
     positive_from: float = 4.0
     negative_below: float = 3.0
-    max_train_rows: int | None = Field(None, ge=2)  # drawn by seed; None: all
+    max_train_rows: int | None = Field(None, ge=2)  # sampled by seed; None: all
     max_valid_rows: int = Field(2000, ge=2)
     max_test_rows: int | None = Field(None, ge=2)
 
@@ -32,7 +32,7 @@ class ClickExampleSettings(Settings):
 def make_click_examples(
     settings: ClickExampleSettings, interactions: Interactions, *, max_history: int, seed: int
 ) -> tuple[ClickSplit, ClickSplit]:
-    """All rows of the split, and of each part as many as the settings want."""
+    """All examples of the split, and of each part as many as the settings want."""
     if settings.folder is not None:
         whole = read_click_split(settings.folder, interactions.num_items, max_history=max_history)
     else:

@@ -22,14 +22,15 @@ def alignment_texts(
 ) -> AlignmentTexts:
     """Titles, and what else is named.
 
-    description: columns that describe an item. knowledge, in their place, and queries: names in DATA/generated_texts, texts about items.
-    preferences: the same about users. Raises ConfigError for descriptions from two sources and for a column that is not there,
-    DataError for knowledge that is not there, belongs to other data, or was written from events that `split` holds out.
+    description: columns that describe an item. generated_texts (instead of columns) and queries: names of texts about items in
+    DATA/generated_texts. preferences: the same about users. Raises ConfigError for descriptions from two sources and for a
+    column that is not there, DataError for texts that are not there, belong to other data, or were written from events that `split`
+    holds out.
     """
     if description and generated_texts:
         raise ConfigError(
-            f"alignment.description names columns ({', '.join(description)}) and alignment.generated_texts texts ('{generated_texts}'), but an "
-            "item has one description. Keep one of the two."
+            f"alignment.description names columns ({', '.join(description)}) and alignment.generated_texts texts "
+            f"('{generated_texts}'), but an item has one description. Keep one of the two."
         )
     descriptions = describe_items(data.catalog, description) if description else None
     if generated_texts:

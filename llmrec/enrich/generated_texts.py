@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class GeneratedTexts:
-    """`texts`: one a dense item (or user), None where there is none or it was flagged; `all_texts`: flagged ones too;
+    """`texts`: one per dense item (or user), None where there is none or it was flagged; `all_texts`: flagged ones too;
     `statuses`: what became of each, None where nobody asked.
     """
 
@@ -73,7 +73,7 @@ def load_generated_texts(data: Data, name: str | None, *, about: str = "items") 
     """Reads DATA/generated_texts/NAME; without a name, the only one about items there is (about="users": about users).
 
     Texts about items belong to a catalogue, texts about users to all the data they were written from. A catalogue that has grown,
-    items behind the old ones, keeps the texts of the old ones; the new ones have none, which is a warning.
+    items after the old ones, keeps the texts of the old ones; the new ones have none, which is a warning.
     Raises DataError where there is none, several without a name, or it does not belong to these data.
     """
     assert data.folder is not None, "generated texts lie in a data folder"

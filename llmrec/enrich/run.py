@@ -45,7 +45,7 @@ class Tally:
     seconds: float = 0.0
     retried: int = 0
     unasked: set[Chat] = field(default_factory=set)  # the budget of tokens did not hold them
-    failures: dict[Chat, str] = field(default_factory=dict)  # what the provider said in place of an answer
+    failures: dict[Chat, str] = field(default_factory=dict)  # what the provider said instead of an answer
     cut_in_thought: set[Chat] = field(default_factory=set)  # the model was still thinking when its tokens were used up
     most_new_tokens: int = 0  # that one of them was given then
 
@@ -260,7 +260,8 @@ def enrich(
 ) -> GeneratedTexts:
     """Texts about all items (or users) of `data`, as a recipe needs them: no question back, nothing printed.
 
-    Answers come from the cache where it has them; `.save(DATA/generated_texts/NAME)` writes the texts where `load_generated_texts` finds them.
-    Raises ConfigError for a prompt that does not fit, ProviderError where the provider gives up; a second call goes on from there.
+    Answers come from the cache where it has them; `.save(DATA/generated_texts/NAME)` writes the texts where
+    `load_generated_texts` finds them. Raises ConfigError for a prompt that does not fit, ProviderError where the provider gives up; a
+    second call goes on from there.
     """
     return Enrichment(data, settings, provider, cache_path=cache_path).run()

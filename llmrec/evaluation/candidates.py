@@ -1,7 +1,7 @@
-"""The target among a few drawn items: LLaRA's hit ratio.
+"""The target among a few sampled items: LLaRA's hit ratio.
 
-A list of drawn items is easier than a catalogue, and another draw is another list, so this stands beside the figures over the whole
-catalogue, never in their place.
+A list of sampled items is easier than a catalogue, and another sample is another list, so this is reported next to the figures over
+the whole catalogue, never instead of them.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ BATCH = 32
 def sampled_candidates(
     instances: Instances, num_items: int, num_candidates: int, seed: int, *, setting: str = "num_candidates"
 ) -> tuple[np.ndarray, np.ndarray]:
-    """int64 (C, K): the target first, then items drawn without repetition from those that are neither it nor in the history; and
-    which cases these are, int64 (C,): without those of users who have had so many items that too few are left.
+    """int64 (C, K): the target first, then items sampled without replacement from those that are neither it nor in the history; and
+    which instances these are, int64 (C,): without those of users who have had so many items that too few are left.
 
     Raises ConfigError, which names the `setting`, where too few are left for all users.
     """
@@ -50,7 +50,7 @@ def sampled_lists(
     seed: int,
     setting: str = "num_candidates",
 ) -> tuple[Instances, np.ndarray, int]:
-    """`max_instances` drawn cases (all where there are fewer), the candidates of each, and how many of them were left out because their
+    """`max_instances` sampled instances (all where there are fewer), the candidates of each, and how many were left out because their
     users have too few items left. Raises ConfigError as `sampled_candidates`."""
     chosen = np.sort(np.random.default_rng(seed).permutation(len(instances))[:max_instances])
     times = None if instances.times is None else instances.times[chosen]
@@ -64,8 +64,10 @@ def sampled_lists(
 def hit_among(
     recommender: Ranker, instances: Instances, num_candidates: int, *, max_instances: int, seed: int
 ) -> dict[str, float | int | None]:
-    """Hit ratio at 1 among drawn candidates, ties counted by expectation, with its interval over cases, for `max_instances` drawn cases;
-    None where there are none. left_out: cases whose users have had so many items that no such list can be drawn."""
+    """Hit ratio at 1 among sampled candidates, ties by expectation, with its interval over instances; None where there are none.
+
+    max_instances: sampled of all; left_out: those whose users have had so many items that no such list can be sampled.
+    """
     instances, candidates, left_out = sampled_lists(
         instances, recommender.num_items, num_candidates, max_instances=max_instances, seed=seed
     )

@@ -20,7 +20,7 @@ _RESAMPLED = {"auc": metrics.auc_resamples, "gauc": metrics.gauc_resamples}
 
 @dataclass(frozen=True, eq=False)
 class ClickEvaluation:
-    """The result of one scorer on the rows of one task.
+    """The result of one scorer on the click examples of one task.
 
     protocol: JSON values, all that the numbers depend on; metrics: name -> value, low, high (None for the log loss's interval, and for
     a figure that does not exist); resamples: "auc", "gauc" -> float64 (R,) over resampled users, for paired differences.
@@ -38,7 +38,7 @@ class ClickEvaluation:
 def evaluate_clicks(
     name: str, card: dict, scores: np.ndarray, asked: ClickExamples, protocol: dict, task: ClicksTask
 ) -> ClickEvaluation:
-    """The task's figures of scores, float (N,) in [0, 1], of the rows that were asked, with intervals over users."""
+    """The task's figures of scores, float (N,) in [0, 1], of the examples that were asked, with intervals over users."""
     interval = task.interval
     figures = metrics.ctr_metrics(asked.labels, scores, asked.users)
     found, resampled = {}, {}
@@ -56,7 +56,7 @@ def evaluate_clicks(
 def click_means(
     split: ClickSplit, asked: ClickExamples, protocol: dict, task: ClicksTask, num_items: int
 ) -> list[ClickEvaluation]:
-    """What stands beside every scorer: the means of items and users, of the training rows."""
+    """What every scorer is compared with: the means of items and users over the training examples."""
     return [
         evaluate_clicks(kind, {}, mean_scores(kind, split.train, asked, num_items), asked, protocol, task)
         for kind in CLICK_MEANS
@@ -95,7 +95,7 @@ def click_differences(first: ClickEvaluation, second: ClickEvaluation) -> list[D
 
 def ctr_report(rows: ClickExamples, scores: np.ndarray) -> dict:
     """auc and gauc of scores, float (N,): value, and low and high of 95 % of the values over resampled users; None of a figure that
-    does not exist, such as the gauc where no user has rows of both classes."""
+    does not exist, such as the gauc where no user has examples of both classes."""
     task = ClicksTask(kind="clicks", name="clicks", version=1, metrics=("auc", "gauc"))
     return evaluate_clicks("", {}, scores, rows, {}, task).metrics
 
@@ -110,12 +110,12 @@ def ctr_table(
     resamples: int = 1000,
     level: float = 0.95,
 ) -> list[dict]:
-    """One record for each arm and model: test figures over the seeds, intervals over users, and the paired difference to `reference`.
+    """One record per variant and model: test figures over the seeds, intervals over users, and the paired difference to `reference`.
 
-    rows: the test rows; lines: finished cells (arm, model, seconds), one a seed; scores: float (N,) of each; only: bool (N,), which of
-    the rows count, such as those of rare items. For auc and gauc: value (mean over seeds), seed_std, low and high (percentile bootstrap
-    over users of the mean over seeds), and for each arm but the reference `minus_reference`: value, low, high and verdict
-    (`significance.verdict_of`) against the reference with the same model.
+    rows: the test examples; lines: finished cells (arm: the variant, model, seconds), one per seed; scores: float (N,) of each; only:
+    bool (N,), which of the examples count, such as those of rare items. For auc and gauc: value (mean over seeds), seed_std,
+    low and high (percentile bootstrap over users of the mean over seeds), and for each variant but the reference `minus_reference`:
+    value, low, high and verdict (`significance.verdict_of`) against the reference with the same model.
     """
     counted = np.ones(len(rows), bool) if only is None else only
     asked = rows.take(counted)

@@ -49,7 +49,7 @@ class Comparison:
         return replace(self, data=data, split=self.task.split.make(data.interactions))
 
     def baselines(self) -> list[Baseline]:
-        """The standard ones, fitted on what the task allows; one that does not fit into memory is left out with a word."""
+        """The standard ones, fitted on what the task allows; one that does not fit into memory is left out and said so."""
         return fit_baselines(self.split.fitted(self.task.fit))
 
     def hybrid(self, ranker: Ranker, baselines: Sequence[Ranker]) -> Hybrid | None:

@@ -11,10 +11,10 @@ from llmrec.files import atomic_file
 
 
 def as_text(records: Sequence[dict]) -> Table:
-    """One line an arm and model, as `ctr_table` gives them: AUC, GAUC, and what they gain on the reference arm."""
-    table = Table(title="CTR, test rows; intervals over users", title_justify="left")
-    for column in ("arm", "model", "AUC", "95 % interval", "over ids", "GAUC", "over ids"):
-        table.add_column(column, justify="left" if column in ("arm", "model") else "right")
+    """One line per variant and model, as `ctr_table` gives them: AUC, GAUC, and their difference to the reference variant."""
+    table = Table(title="CTR, test examples; intervals over users", title_justify="left")
+    for column in ("variant", "model", "AUC", "95 % interval", "over ids", "GAUC", "over ids"):
+        table.add_column(column, justify="left" if column in ("variant", "model") else "right")
     for record in records:
         auc, gauc = record["auc"], record["gauc"]
         table.add_row(
@@ -25,7 +25,7 @@ def as_text(records: Sequence[dict]) -> Table:
 
 
 def plot_ctr_table(records: Sequence[dict], path: Path) -> None:
-    """AUC of every arm with its interval over users, one panel a model; the trivial arms as lines. Writes one SVG."""
+    """AUC of every variant with its interval over users, one panel per model; the means of items and users as lines. Writes one SVG."""
     from matplotlib.figure import Figure
 
     trivial = [record for record in records if record["model"] == "counts"]

@@ -1,4 +1,4 @@
-"""The report's images as SVG, each drawn for a light and a dark page. Letters: N items, L levels, K codes of a level."""
+"""The report's images as SVG, each made for a light and a dark page. Letters: N items, L levels, K codes of a level."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def codebooks(codes: np.ndarray, codebook_sizes: Sequence[int]) -> ItemImage:
             axes.set_title(words.replace(": ", "\n"), fontsize=9, color=theme.ink)
             axes.set_axis_off()
         bar = figure.colorbar(mesh, ax=list(panels), shrink=0.8, pad=0.02)
-        bar.set_label("items a code", color=theme.ink)
+        bar.set_label("items per code", color=theme.ink)
         bar.ax.tick_params(colors=theme.ink, length=0)
         bar.outline.set_visible(False)
         return figure

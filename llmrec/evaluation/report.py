@@ -33,8 +33,8 @@ class Example:
 class Report:
     """What a report is made of.
 
-    evaluations: one a recommender and protocol, in the order of the table's rows; the first one's protocol is the main
-    one, others (seen items kept, say) get tables of their own. facts: command, commit, seed, machine (`provenance`) and
+    evaluations: one per recommender and protocol, in the order of the table's rows; the first one's protocol is the main
+    one, others (without filtering, say) get tables of their own. facts: command, commit, seed, machine (`provenance`) and
     whatever else a reader asks for, such as "backbone". training: records of the training log. codes: int (N, L) with
     codebook_sizes, for the image of the semantic ids. Empty parts are left out of the page.
     """
@@ -136,8 +136,8 @@ def _table(group: Sequence[Evaluation], metrics: Sequence[dict], counted: str) -
                           "best": result["value"] == best.get(metric)})  # fmt: skip
         rows.append({"name": name_of(evaluation), "cells": cells})
     protocol = group[0].protocol
-    seen = "seen items excluded" if protocol["exclude_seen"] else "seen items kept"
-    caption = f"{counted}, {protocol['num_items']:,} items, {seen}, fit {protocol['fit']}, {protocol['subset']} cases"
+    seen = "seen items filtered" if protocol["exclude_seen"] else "no filtering of seen items"
+    caption = f"{counted}, {protocol['num_items']:,} items, {seen}, training events: {protocol['fit']}, {protocol['subset']} instances"
     return {"caption": caption, "columns": [label(metric) for metric in columns], "rows": rows}
 
 
@@ -156,7 +156,7 @@ def _contest_rows(group: Sequence[Evaluation]) -> list[dict]:
 
 
 def _cold(group: Sequence[Evaluation]) -> dict | None:
-    """How everyone does on targets without a fitted event, or None where there are none."""
+    """How everyone does on targets without a training event, or None where there are none."""
     first = group[0].slices["cold_target"]
     metric = "recall@10"
     if not first["num_users"] or metric not in first["metrics"]:

@@ -1,6 +1,6 @@
 """Runs one recommender through one task: counts ranks batch by batch, then metrics with intervals, slices, a card.
 
-Letters: U cases, I items, k the longest list the task asks for.
+Letters: U test instances, I items, k the longest list the task asks for.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from llmrec.recommenders.requests import DenseRecommender, Ranker, Ranking, Requ
 from llmrec.version import __version__
 
 Kind = Literal["model", "baseline", "hybrid"]
-# Dense scores of a batch take about 8 bytes x batch x num_items, several times over.
+# Scores of all items for a batch take about 8 bytes x batch x num_items, several times over.
 BATCH = 256
 SCORED_AT_ONCE = 32  # requests with candidates
 
@@ -36,7 +36,7 @@ class Evaluation:
 
     protocol: JSON values, all that the numbers depend on; metrics: name -> {"value", "low", "high"} (low and high are
     None for coverage, which is no mean over users); slices: name -> {"num_users", "metrics"}; users: int32 (U,);
-    per_user: name -> float64 (U,), for paired differences. Slices are of the users whose target has no fitted event
+    per_user: name -> float64 (U,), for paired differences. Slices are of the users whose target has no training event
     ("cold_target"), lies in the user's own history ("repeated_target"), or does not ("new_target"); masks: bool (U,) of each.
     of_seeds: where this is the mean of runs that differ in their seed, the evaluation of each (`seeds.over_seeds`).
     """
@@ -52,7 +52,7 @@ class Evaluation:
 
     @property
     def num_unreachable(self) -> int:
-        """Test instances that nobody can hit: the target lies in the history, and seen items are excluded."""
+        """Test instances that nobody can hit: the target lies in the history, and seen items are filtered."""
         return self.slices["repeated_target"]["num_users"] if self.protocol["exclude_seen"] else 0
 
     def to_json(self) -> dict:
@@ -75,7 +75,7 @@ def evaluate(
     batch: int = BATCH,
     max_instances: int | None = None,
 ) -> Evaluation:
-    """Asks `recommender` every case of the task and counts where the targets come.
+    """Asks `recommender` every test instance of the task and finds the ranks of the targets.
 
     A `DenseRecommender` is ranked by its scores, with expected ranks under ties; any other by the list it returns.
     subset: "test" or "valid"; split: the task's split of these data, where the caller has made it already; max_instances:
@@ -86,7 +86,7 @@ def evaluate(
         raise ConfigError(f"subset should be 'valid' or 'test', but it is '{subset}'.")
     if subset == "valid" and task.fit == "train+valid":
         raise ConfigError(
-            "validation cases are among the events of fit 'train+valid': evaluate 'test', or fit 'train'."
+            "the validation targets are among the training events 'train+valid': evaluate 'test', or set fit to 'train'."
         )
     if recommender.num_items != data.catalog.num_items:
         raise ConfigError(
@@ -118,7 +118,7 @@ def evaluate(
 
 
 def repeated_targets(instances: Instances) -> np.ndarray:
-    """Whether each case's target lies in its own history: bool (U,). With seen items excluded nobody can hit such a target."""
+    """Whether each instance's target lies in its own history: bool (U,). With seen items filtered nobody can hit such a target."""
     rows = np.repeat(np.arange(len(instances)), instances.histories.lengths)
     found = np.zeros(len(instances), dtype=bool)
     found[rows[instances.histories.items == instances.targets[rows]]] = True

@@ -69,7 +69,7 @@ def check_pair(first: Path, second: Path) -> None:
     """Raises ConfigError where the second run knows another catalogue, other events or another split than the first."""
     ours, theirs = (read_manifest(run) for run in (first, second))
     different = [] if ours["catalog_hash"] == theirs["catalog_hash"] else ["catalogue"]
-    for key, word in (("content_hash", "events"), ("split", "split"), ("fit", "training events (fit)")):
+    for key, word in (("content_hash", "events"), ("split", "split"), ("fit", "training events")):
         if ours["protocol"].get(key) != theirs["protocol"].get(key):
             different.append(word)
     if different:

@@ -89,8 +89,8 @@ class RankingTask(Settings):
     @property
     def summary(self) -> str:
         """One line for a list of tasks."""
-        seen = "seen items excluded" if self.exclude_seen else "seen items kept"
-        return f"split {self.split.policy}, fit {self.fit}, candidates {self.candidates}, {seen}"
+        seen = "seen items filtered" if self.exclude_seen else "no filtering of seen items"
+        return f"split {self.split.policy}, training events {self.fit}, candidates {self.candidates}, {seen}"
 
     @property
     def counted(self) -> str:
@@ -130,7 +130,7 @@ class CandidatesTask(Settings):
     @property
     def summary(self) -> str:
         """One line for a list of tasks."""
-        return f"split {self.split.policy}, fit {self.fit}, {self.num_candidates} candidates, the target among them"
+        return f"split {self.split.policy}, training events {self.fit}, {self.num_candidates} candidates, the target among them"
 
     @property
     def counted(self) -> str:
@@ -156,7 +156,7 @@ class ClicksTask(Settings):
     interval: Interval = Interval()
 
     def make(self, interactions: Interactions) -> ClickSplit:
-        """The rows of these interactions."""
+        """The click examples of these interactions."""
         return click_examples(
             interactions,
             **self.model_dump(

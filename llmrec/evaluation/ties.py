@@ -12,7 +12,7 @@ from llmrec.errors import ConfigError
 
 
 def with_shuffled_ties(data: Data, seed: int = 0) -> Data:
-    """`data`, in memory, with each user's events of one moment in an order drawn by `seed`; all else stays.
+    """`data`, in memory, with each user's events of one moment in a random order by `seed`; all else stays.
 
     Raises ConfigError for data without times, or whose file order is gone already.
     """

@@ -1,4 +1,4 @@
-"""What a training watches: a few figures of the validation cases, by the evaluation that reports the test's."""
+"""What a training monitors: a few figures of the validation instances, by the evaluation that reports the test's."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from llmrec.recommenders.requests import Ranker
 def ranking_validation(
     recommender: Ranker, data: Data, task: RankingTask, split: Split, *, max_users: int
 ) -> tuple[Callable[..., dict[str, float]], int]:
-    """recall@10 and ndcg@10 of the first `max_users` validation cases, or of the first so many that it is called with; and how many
+    """recall@10 and ndcg@10 of the first `max_users` validation instances, or of the first so many that it is called with; and how many
     those are.
 
     Targets that lie in the history cannot be hit where the task excludes seen items: they are counted on standard error. Raises
@@ -29,8 +29,8 @@ def ranking_validation(
     unreachable = int(np.count_nonzero(repeated_targets(split.valid)[:num_instances])) if task.exclude_seen else 0
     if unreachable:
         counted = (
-            f"{unreachable:,} of {num_instances:,} validation targets lie in the user's own history and cannot be hit, because the task "
-            f"'{task.name}' excludes seen items"
+            f"{unreachable:,} of {num_instances:,} validation targets lie in the user's own history and cannot be hit, because the "
+            f"task '{task.name}' filters seen items"
         )
         if unreachable == num_instances:
             raise ConfigError(

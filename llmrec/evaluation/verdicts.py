@@ -16,8 +16,8 @@ _LABELS = {
 
 
 def contests(evaluations: Sequence[Evaluation], metrics: Sequence[str] = METRICS) -> list[list[Difference]]:
-    """Every model against every baseline and the models after it, the hybrid against all others: one list of differences (a metric
-    each) a pair."""
+    """Every model against every baseline and the models after it, the hybrid against all others: for each pair a list of differences,
+    one per metric."""
     baselines, models, hybrids = (
         [evaluation for evaluation in evaluations if evaluation.kind == kind]
         for kind in ("baseline", "model", "hybrid")
@@ -29,7 +29,7 @@ def contests(evaluations: Sequence[Evaluation], metrics: Sequence[str] = METRICS
 
 
 def verdicts(evaluations: Sequence[Evaluation], metrics: Sequence[str] = METRICS) -> list[str]:
-    """One sentence a pair of `contests`. None where most test instances cannot be hit: `notes` says so."""
+    """One sentence per pair of `contests`. None where most test instances cannot be hit: `notes` says so."""
     if mostly_unreachable(evaluations[0]):
         return []
     return [sentence(contest) for contest in contests(evaluations, metrics)]
@@ -54,7 +54,7 @@ def notes(evaluation: Evaluation) -> list[str]:
         return []
     counted = (
         f"{unreachable:,} of {num_users:,} test instances ({100 * unreachable / num_users:.0f} %) have a target that lies in the "
-        "user's own history: with seen items excluded it cannot be hit."
+        "user's own history: with seen items filtered it cannot be hit."
     )
     if mostly_unreachable(evaluation):
         return [
@@ -87,5 +87,5 @@ def _worded(difference: Difference) -> str:
 
 
 def signed(value: float) -> str:
-    """A difference to four places with its sign: "+.0123"."""
+    """A difference to four decimals with its sign: "+.0123"."""
     return f"{value:+.4f}".replace("0.", ".", 1).replace("-", "−")

@@ -1,7 +1,7 @@
-"""What can be measured about why a recommender puts an item where it does: never what a language model says of it.
+"""What can be measured about why a recommender ranks an item where it does: never what a language model says of it.
 
 A history item matters as much as the item's score falls when it is left out, with everything else as it was. That is the
-recommender's own arithmetic, for any ranker; it is not a cause in the world, and items that say the same cover for each other.
+recommender's own scores, for any ranker; it is not a cause in the world, and items that say the same cover for each other.
 
 Letters: H history items.
 """
@@ -19,7 +19,7 @@ from llmrec.arguments import checked_history, checked_ids
 from llmrec.data.catalog import Catalog
 from llmrec.errors import RequestError
 
-RANKS = 100  # places that are looked through for the item
+RANKS = 100  # ranks that are searched for the item
 LEFT_OUT = 50  # of a longer history, the latest items that are left out in turn
 SHARED = 8  # values in common at most
 _VALUE_CHARACTERS = 60  # longer texts are descriptions, which are equal by accident only
@@ -70,7 +70,7 @@ class SharedValue:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The item's score and place for a history, and what they hang on.
+    """The item's score and rank for a history, and what they hang on.
 
     rank: 1 is best, the history left out of the list; None beyond the first RANKS. influences: the largest drop first, of the
     latest LEFT_OUT items. shared: what most history items share first, and of those what fewest of the catalogue have.
@@ -88,12 +88,12 @@ class Evidence:
     @property
     def place(self) -> str:
         """The rank in words."""
-        place = f"beyond place {min(RANKS, self.num_items)}" if self.rank is None else f"place {self.rank:,}"
+        place = f"beyond rank {min(RANKS, self.num_items)}" if self.rank is None else f"rank {self.rank:,}"
         return f"{place} of {self.num_items:,}"
 
     @property
     def suits(self) -> bool:
-        """Whether the measurement lets anybody say so: a title of the history speaks for the item, and its place is among the first
+        """Whether the measurement lets anybody say so: a title of the history speaks for the item, and its rank is among the first
         RANKS and in the better half of the catalogue."""
         is_high = self.rank is not None and 2 * self.rank <= self.num_items
         return is_high and any(influence.drop > 0 for influence in self.influences)
@@ -108,7 +108,7 @@ class Evidence:
 
     @property
     def reasons(self) -> str:
-        """The sentences that tell why, and what a language model is told: places and scores it would only repeat."""
+        """The sentences that tell why, and what a language model is told: ranks and scores it would only repeat."""
         parts = []
         helping = [influence.title for influence in self.influences[:3] if influence.drop > 0]
         if helping:

@@ -70,7 +70,7 @@ def _catalog_titles(names: list[str], catalog: Catalog) -> list[str]:
 
 
 def _forms(title: str) -> list[str]:
-    """The title, without what stands in brackets behind it, with the article before it, bare; by the last, titles are compared."""
+    """The title, without what stands in brackets after it, with the article before it, bare; by the last, titles are compared."""
     short = re.sub(_POINTS, "", re.sub(_BRACKETS, "", title))
     bare = re.sub(_ARTICLE_BEFORE, "", re.sub(_ARTICLE_BEHIND, "", short))
     behind = re.search(_ARTICLE_BEHIND, short)

@@ -1,6 +1,6 @@
-"""What another image of an item changes, measured: its soft tokens, everybody else's, its score and place, the list.
+"""What another image of an item changes, measured: its soft tokens, those of the other items, its score and rank, the list.
 
-Letters: N items, Q soft tokens an item, D width.
+Letters: N items, Q soft tokens per item, D width.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class ImageChange:
     """Before and after, in this order where there are two.
 
     token_cosine: of the item's soft tokens, end to end; token_length_ratio: after to before; others_moved: the largest difference in
-    any number of any other item's soft tokens, 0.0 where they stayed. scores: the item's own for the history. ranks: its places, 1 the
+    any number of any other item's soft tokens, 0.0 where they stayed. scores: the item's own for the history. ranks: its ranks, 1 the
     best, items of the history counted; None where it is not among the `num_ranked` items that were ranked. lists: the best k.
     """
 

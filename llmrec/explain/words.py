@@ -1,8 +1,8 @@
-"""Words about recommendations from a whole language model: why an item, and answers to questions about items.
+"""Words about recommendations from a language model: why an item, and answers to questions about items.
 
 What is measured (`evidence`) and what a model writes are kept apart: an `Explanation` carries both and says who wrote its text. The
 model is told the facts, and its text is refused where it names other titles (`mentions`): after a second draft the plain sentences
-of the evidence stand in its place. Nothing else of its prose is checked. Titles, columns and questions are data in its prompt.
+of the evidence are shown instead. Nothing else of its prose is checked. Titles, columns and questions are data in its prompt.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ MAX_SENTENCES = 2  # what the prompts ask for; small models do not know when to 
 MAX_QUESTION_CHARACTERS = 500
 _TITLE_CHARACTERS, _FIELD_CHARACTERS, _DETAILS_CHARACTERS = 150, 200, 400
 NOT_SUITING = "Nothing measured says that it suits, so no language model was asked to say why it does."
-_DRAFTS = (0.0, 0.7)  # temperatures: the likeliest text, then one that is drawn
-# not behind initials and the titles of persons
+_DRAFTS = (0.0, 0.7)  # temperatures: the likeliest text, then a sampled one
+# not after initials and the titles of persons
 _SENTENCE_END = re.compile(r"(?<=[.!?])(?<!\b[A-Z]\.)(?<!\b[MDS][rst]\.)(?<!\bMrs\.)\s+(?=[\"“A-Z0-9])")
 _MARKS = str.maketrans("", "", VALUE_OPEN + VALUE_CLOSE)
 
@@ -182,7 +182,7 @@ def own_language_model(folder: Path | None) -> tuple[str, Weights, str | None]:
 def first_sentences(text: str, *, finished: bool) -> str:
     """The first MAX_SENTENCES whole sentences of the first paragraph; "" where there is none.
 
-    finished: whether the text was ended, so that what stands behind the last full stop is a sentence too.
+    finished: whether the text was ended, so that what stands after the last full stop is a sentence too.
     """
     paragraph, behind, _ = text.strip().partition("\n")
     sentences = _SENTENCE_END.split(paragraph.strip())
@@ -197,7 +197,7 @@ def _is_readable(text: str) -> bool:
 
 
 def details(catalog: Catalog, item_id: str) -> str:
-    """What the catalogue says of an item beside its title: "year: 1977; genres: Action, War", cut where it is long."""
+    """What the catalogue says of an item besides its title: "year: 1977; genres: Action, War", cut where it is long."""
     (item,) = catalog.index([item_id]).tolist()
     parts = []
     for field in catalog.word_fields:

@@ -56,7 +56,9 @@ class SSD:
         if not (isinstance(self.gamma, Real) and 0 <= self.gamma < float("inf")):
             raise ConfigError(f"gamma of SSD is 0 (the ranking as it is) or more, but it is {self.gamma!r}.")
         if not is_count(self.window, least=2):
-            raise ConfigError(f"the window of SSD counts items seen together, 2 or more, but it is {self.window!r}.")
+            raise ConfigError(
+                f"the window of SSD counts neighbouring items of a list, 2 or more, but it is {self.window!r}."
+            )
 
     def __str__(self) -> str:
         return f"ssd:{self.gamma:g}:{self.window}"
@@ -98,10 +100,10 @@ def diversified(listed: Ranking, vectors: np.ndarray, method: MMR | SSD, k: int)
 
 
 def mmr_order(relevance: np.ndarray, similarity: np.ndarray, allowed: np.ndarray, k: int, weight: float) -> np.ndarray:
-    """Places chosen one after another by (1 - weight) relevance - weight max similarity to those chosen: int64 (U, k).
+    """List positions chosen one after another by (1 - weight) relevance - weight max similarity to those chosen: int64 (U, k).
 
     relevance: float (U, P); similarity: float (U, P, P); allowed: bool (U, P); -1 where none is left. The first item, like
-    nothing yet, is the most relevant one. Of equals the earlier place. O(U k P).
+    nothing yet, is the most relevant one. Of equals the earlier position. O(U k P).
     """
     rows = np.arange(len(relevance))
     nearest = np.zeros_like(relevance)  # (U, P): of the first choice no similarity counts
@@ -118,10 +120,10 @@ def mmr_order(relevance: np.ndarray, similarity: np.ndarray, allowed: np.ndarray
 def ssd_order(
     relevance: np.ndarray, gram: np.ndarray, allowed: np.ndarray, k: int, gamma: float, window: int
 ) -> np.ndarray:
-    """Places chosen one after another by relevance + gamma |part of the vector outside the span of the last window - 1|.
+    """List positions chosen one after another by relevance + gamma |part of the vector outside the span of the last window - 1|.
 
     This is the greedy step of SSD with the gains of the volume added up rather than multiplied (the paper's SSD*), so that
-    gamma weighs the same at every place of a list. An item that leaves the window gives its direction back: the directions
+    gamma weighs the same at every rank of a list. An item that leaves the window gives its direction back: the directions
     are made anew from the items still inside, since those made later had lost their part along it.
 
     relevance: float (U, P); gram: float (U, P, P), inner products of the vectors; allowed: bool (U, P). Returns int64
@@ -162,7 +164,7 @@ def residual_norms(gram: np.ndarray, inside: np.ndarray) -> np.ndarray:
 def token_vectors(model: LanguageModel, items: np.ndarray) -> np.ndarray:
     """Vectors of items that every language-model recommender has: the mean of their tokens' input embeddings.
 
-    That is the item-table row of a unique id, the mean of a semantic id's code rows, the mean of a title's word
+    That is the item embedding of a unique id, the mean of a semantic id's code embeddings, the mean of a title's word
     embeddings. Only the items asked for are read. items: int (U, P), -1 for none -> float32 (U, P, D), zeros for none.
     """
     import torch
@@ -213,5 +215,5 @@ def _relevance(scores: np.ndarray, allowed: np.ndarray) -> np.ndarray:
 
 
 def _best(values: np.ndarray, left: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The place of each row's largest value among those left, int64 (U,), and whether one was left, bool (U,)."""
+    """The position of each row's largest value among those left, int64 (U,), and whether one was left, bool (U,)."""
     return np.where(left, values, -np.inf).argmax(axis=1), left.any(axis=1)

@@ -1,4 +1,4 @@
-"""What each user of a batch may receive: rules that hold for all, and a filter of one's own beside them."""
+"""What each user of a batch may receive: rules that hold for all, and next to them a filter per request."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def ruled(
 ) -> tuple[Requests, int]:
     """The requests with what rules leave each of them, and the most items that are left to one.
 
-    common: holds for all; filters: one a request, or None where it brings none. Raises RequestError for what is no filter, and for
+    common: holds for all; filters: one per request, or None where it brings none. Raises RequestError for what is no filter, and for
     one that leaves nothing or names what the catalogue lacks: it then says of which request.
     """
     if filters is None:

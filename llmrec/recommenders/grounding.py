@@ -49,7 +49,7 @@ class GroundedRecommender(DenseRecommender):
             )
         if model.backbone.vector_tokens.num_tokens:
             raise ConfigError(
-                "grounding lets the model write behind words alone, but prompts of this run hold vectors in the place of some "
+                "grounding lets the model write after words alone, but prompts of this run hold vectors in place of some "
                 f"({', '.join(model.backbone.vector_tokens.sources)}). Leave decoding at 'trie'."
             )
         self.model = model
@@ -97,7 +97,7 @@ class GroundedRecommender(DenseRecommender):
 
     @property
     def title_vectors(self) -> np.ndarray:
-        """One vector a title, float32 (I, D): computed once for a catalogue and a model, kept under the cache folder."""
+        """One vector per title, float32 (I, D): computed once for a catalogue and a model, kept under the cache folder."""
         if self._titles is None:
             tokens = self.model.item_tokens
             key = content_hash(tokens.sequences, tokens.lengths, *_fingerprint(self.model.backbone.causal_lm))
@@ -146,7 +146,7 @@ def _distances(written: np.ndarray, titles: np.ndarray) -> np.ndarray:
 def _padded(
     texts: list[np.ndarray], pad: int, device: torch.device, *, left: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids and mask, int64 (B, T); on the left where the model goes on writing behind them."""
+    """Ids and mask, int64 (B, T); on the left where the model goes on writing after them."""
     lengths = torch.tensor([len(text) for text in texts])
     width = int(lengths.max())
     ids = torch.full((len(texts), width), pad, dtype=torch.int64)
@@ -160,7 +160,7 @@ def _padded(
 
 @contextlib.contextmanager
 def _only(causal_lm: torch.nn.Module, config: GenerationConfig) -> Iterator[None]:
-    """Generation with `config` and nothing else: transformers fills what it leaves open from the model's own defaults,
+    """Generation with `config` and nothing else: transformers fills what it leaves unset from the model's own defaults,
     which in instruct models sample and penalise repetition."""
     own, causal_lm.generation_config = causal_lm.generation_config, config
     try:

@@ -1,4 +1,4 @@
-"""A model and EASE-R together: what the model lists is added, on a common scale, to what the counter scores.
+"""A model and EASE-R together: what the model lists is added, on a common scale, to the scores of EASE-R.
 
 Letters: U requests, I items, N the model's list, W weights tried.
 """
@@ -22,13 +22,13 @@ class Hybrid(DenseRecommender):
     """score = weight z(model) + (1 - weight) z(EASE-R), z standardised per request over the items that may be recommended.
 
     Every model is taken by its best `num_listed` items, also one that could score all: a generative model has no more,
-    and log-probabilities far down the list, where their spread is largest, would drown the counter. Items outside the
-    list share one floor, the list's worst score less its mean step from item to item: below every listed item, so that
-    weight 1 keeps the model's own order, and close, so that the counter can lift what the model just missed.
+    and log-probabilities far down the list, where their spread is largest, would drown EASE-R's. Items outside the
+    list share one score, the list's worst score less its mean step from item to item: below every listed item, so that
+    weight 1 keeps the model's own order, and close, so that EASE-R can lift what the model just missed.
 
     Standardised scores were chosen over reciprocal ranks and min-max by validation NDCG@10 on MovieLens-100K and 3,000
-    Beauty users with Markov counts and a smoothed Markov language model as the model: ranks forget how sure each side is
-    (Beauty .0799 against .0767), min-max came close; dense log-probabilities lose to the list (.103 against .107).
+    Beauty users (a first-order Markov chain and a smoothed Markov model stood for the two parts): ranks forget how sure each side is
+    (Beauty .0799 against .0767), min-max came close; log-probabilities of all items lose to the list (.103 against .107).
     """
 
     name = "hybrid"
@@ -79,11 +79,11 @@ class Hybrid(DenseRecommender):
         grid: Sequence[float] = GRID,
         batches: Iterable[np.ndarray] | None = None,
     ) -> Self:
-        """Sets the weight to the one of `grid` with the best NDCG@10 on validation cases; of equals the least.
+        """Sets the weight to the one of `grid` with the best NDCG@10 on the validation instances; of equals the least.
 
-        Both parts must have been fitted without these cases (fit "train"); EASE-R may be fitted again on more events
-        afterwards, `Hybrid(model, refitted, weight)`. batches: rows of the cases (a progress bar over them, say), each
-        case once; None: 256 at a time. The model lists each case once, whatever the grid. Deterministic.
+        Both parts must have been fitted without these instances (fit: train); EASE-R may be fitted again on more events
+        afterwards, `Hybrid(model, refitted, weight)`. batches: row numbers of the instances (a progress bar over them, say), each
+        instance once; None: 256 at a time. The model lists each instance once, whatever the grid. Deterministic.
         """
         if batches is None:
             batches = np.split(np.arange(len(instances)), range(256, len(instances), 256))
@@ -116,7 +116,7 @@ class Hybrid(DenseRecommender):
 
 
 def _spread(listed: Ranking, num_items: int) -> np.ndarray:
-    """The list's scores at its items and the floor everywhere else: float64 (U, I). An empty list is 0 everywhere."""
+    """The list's scores at its items and the common lower score everywhere else: float64 (U, I). An empty list is 0 everywhere."""
     real = (listed.items >= 0) & np.isfinite(listed.scores)  # (U, N): an item scored -inf counts as not listed
     scores = listed.scores.astype(np.float64)
     sizes = real.sum(axis=1)

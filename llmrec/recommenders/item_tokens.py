@@ -66,7 +66,7 @@ def item_prompt_sequences(
     *,
     max_title_tokens: int,
 ) -> ItemSequences | None:
-    """How prompts mention every item: the forms side by side. None for no forms, which is the way items are answered.
+    """The item forms in the prompt, one after another, for every item. None for no forms, which is the way items are answered.
 
     Item table and vector tokens have to be in the backbone. An item that none of the forms has anything for is called by its title.
 
@@ -88,7 +88,7 @@ def item_prompt_sequences(
             parts.append(answers.prompt_sequences)
         else:
             raise ConfigError(
-                f"prompts of this run cannot mention items by '{form}': they are answered by '{answers.form}', and beside that form "
+                f"the item form in the prompt cannot be '{form}': items are answered by '{answers.form}', and next to that form "
                 "there are text, with features soft, and with a vision-language model image."
             )
     prompt_sequences = joined(parts)

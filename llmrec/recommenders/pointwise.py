@@ -24,7 +24,7 @@ def liked_logits(backbone: Backbone, hidden: torch.Tensor, words: AnswerWords) -
 
 
 class PointwiseRecommender(DenseRecommender):
-    """Scores are P(liked) in [0, 1], a softmax over the two answer words behind the prompt of a history and a candidate.
+    """Scores are P(liked) in [0, 1], a softmax over the two answer words after the prompt of a history and a candidate.
 
     Made for candidates that are given. The whole catalogue is scored just as exactly, one prompt an item; what the prompts of a request
     begin with, its history, is read once.

@@ -48,7 +48,7 @@ class Requests:
 
     @classmethod
     def from_instances(cls, instances: Instances) -> Requests:
-        """The questions of evaluation cases, without their answers."""
+        """The requests of test instances, without their targets."""
         return cls(instances.histories, instances.users, instances.times)
 
     def __len__(self) -> int:
@@ -95,14 +95,14 @@ class Ranking:
 
 
 class Ranker(Protocol):
-    """Anything that ranks items for requests: a generative model, a hybrid, a counter."""
+    """Anything that ranks items for requests: a generative model, a hybrid, a baseline."""
 
     name: str
     num_items: int
 
     @property
     def card(self) -> dict:
-        """What a report prints beside this recommender's numbers: settings, weights' source, seed (JSON values)."""
+        """What a report prints next to this recommender's numbers: settings, weights' source, seed (JSON values)."""
 
     def rank(self, requests: Requests, k: int, *, exclude_seen: bool, candidates: np.ndarray | None = None) -> Ranking:
         """The best k items of each request. candidates: int32 (C,), or None for the whole catalogue."""
@@ -114,10 +114,10 @@ class Ranker(Protocol):
 def allowed_items(
     requests: Requests, num_items: int, *, exclude_seen: bool, candidates: np.ndarray | None = None
 ) -> np.ndarray:
-    """The items that may be recommended, bool (U, I): where dense recommenders handle seen items and candidates.
+    """The items that may be recommended, bool (U, I): where recommenders that score all items handle seen items and candidates.
 
     exclude_seen takes every item of the history out, the answer too where it is a repeat; what a request excludes is out in any
-    case. candidates: integers (C,), or None for the whole catalogue. Raises RequestError for candidates outside the catalogue.
+    instance. candidates: integers (C,), or None for the whole catalogue. Raises RequestError for candidates outside the catalogue.
     """
     masks, rows = rule_masks(requests.choices(candidates), num_items)
     allowed = np.ones((len(requests), num_items), dtype=bool) if masks is None else masks[rows]
@@ -128,7 +128,7 @@ def allowed_items(
 
 
 def distinct_rules(choices: list[np.ndarray | None]) -> tuple[list[np.ndarray | None], np.ndarray]:
-    """The different arrays among `choices`, by identity and first seen first, and the place of each request's: int64 (U,)."""
+    """The different arrays among `choices`, by identity and first seen first, and the index of each request's: int64 (U,)."""
     places: dict[int, int] = {}
     rows = np.array([places.setdefault(id(choice), len(places)) for choice in choices], dtype=np.int64)
     first = np.unique(rows, return_index=True)[1]
@@ -188,7 +188,7 @@ def _best_items(scores: np.ndarray, allowed: np.ndarray, k: int) -> np.ndarray:
     """The items top_k lists for one row, in no order: scores float (I,), allowed bool (I,) -> int64 (at most k,).
 
     The maxima of groups of items bound the kth best from below: k + c of them are passed by k + c items, of which at most
-    the c closed ones do not count. Comparing with that bound leaves little to partition, and no row is copied.
+    the c excluded ones do not count. Comparing with that bound leaves little to partition, and no row is copied.
     """
     num_items = len(scores)
     num_groups = num_items // _GROUP

@@ -38,8 +38,8 @@ OPERATORS = ("!=", ">=", "<=", "=", ">", "<")
 _COMPARE = {">=": np.greater_equal, "<=": np.less_equal, ">": np.greater, "<": np.less}
 _NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
 _TRUE = ("true", "yes", "1")
-_KEPT_FILTERS = 32  # each keeps 4 bytes an item that is left
-_KEPT_LISTS = 16  # each keeps 4 bytes an item, SHORT_LIST items at most
+_KEPT_FILTERS = 32  # each keeps 4 bytes per item that is left
+_KEPT_LISTS = 16  # each keeps 4 bytes per item, SHORT_LIST items at most
 _KEPT_COLUMNS = 4  # each keeps 4 bytes an entry and its different values
 
 

@@ -61,7 +61,7 @@ class HttpProvider:
             )
         if parts.username or parts.password or parts.query:
             raise ConfigError(
-                "the URL of the server holds a password or a query, which would be written beside the texts. "
+                "the URL of the server holds a password or a query, which would be written next to the texts. "
                 f"Put the key into the environment variable {api_key_variable}."
             )
         self.url = base_url.rstrip("/") + "/chat/completions"
@@ -207,7 +207,7 @@ def _url_parts(url: str) -> urllib.parse.SplitResult | None:
     """The parts of a server's URL; None for what is none."""
     try:
         parts = urllib.parse.urlsplit(url)
-    except ValueError:  # such as a bracket that is not closed
+    except ValueError:  # such as a bracket without its end
         return None
     is_one = parts.scheme in ("http", "https") and parts.hostname and url.isascii() and " " not in url
     return parts if is_one else None

@@ -64,7 +64,7 @@ class Completion:
 class Provider(Protocol):
     """A language model that can be asked.
 
-    `identity`: JSON object that tells this model with its weights and arithmetic from every other; it is part of the cache's keys.
+    `identity`: JSON object that tells this model with its weights and precision from every other; it is part of the cache's keys.
     `batch_size`: requests that are best handed over at once. `local`: asking costs this machine's time and nothing else.
     `begins_answers`: whether an answer can be made to go on from `Chat.answer_start`; else it is left out of the questions.
     `max_tokens`: of prompt and answer together, None where only the server knows.
@@ -81,7 +81,7 @@ class Provider(Protocol):
         ...
 
     def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Completion | ProviderError]]:
-        """(place in `requests`, answer) in the order in which they are finished; a ProviderError as the answer is one request's
+        """(index in `requests`, answer) in the order in which they are finished; a ProviderError as the answer is one request's
         own. Raises ProviderError where going on makes no sense.
         """
         ...

@@ -92,7 +92,7 @@ class TransformersProvider:
                 pad_token_id=padding,
             ),
             logits_processor=LogitsProcessorList([SeededChoice(choices, longest)]),
-        )[:, longest:]  # (B, at most max_new_tokens), padding behind an end token
+        )[:, longest:]  # (B, at most max_new_tokens), padding after an end token
         return [
             self._completion(row[: request.max_new_tokens], prompt)
             for row, request, prompt in zip(written.tolist(), requests, prompts, strict=True)
@@ -119,7 +119,7 @@ class TransformersProvider:
 
 
 def _common_beginning(prompts: list[list[int]]) -> list[int]:
-    """The ids all prompts begin with, short of the whole of any of them."""
+    """The ids all prompts begin with, shorter than each of them."""
     same = takewhile(lambda tokens: len(set(tokens)) == 1, zip(*prompts, strict=False))
     return [tokens[0] for tokens in same][: min(map(len, prompts)) - 1]
 

@@ -19,7 +19,7 @@ from llmrec.text_models.providers import Chat, Completion, Request
 class VllmProvider:
     """The same weights and the same prompts as the transformers provider, in vLLM's batches; prefix caching reads shared examples once.
 
-    vLLM's repetition penalty acts on the prompt, too, and its samples are drawn otherwise, so its answers are kept as its own.
+    vLLM's repetition penalty acts on the prompt, too, and it samples otherwise, so its answers are kept as its own.
     Raises ConfigError where vLLM is not installed, ModelError where it does not load the model.
     """
 

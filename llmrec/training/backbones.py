@@ -1,4 +1,4 @@
-"""What recipes share about the language model: its settings, its making, and which arithmetic is fastest here."""
+"""What recipes share about the language model: its settings, its making, and which precision is fastest here."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class BackboneSettings(Settings):
 
 
 def make_backbone(settings: BackboneSettings, dtype: torch.dtype | None = None, *, seed: int = 0) -> Backbone:
-    """The pretrained (or random) language model, on this process's own accelerator or the processor.
+    """The pretrained (or random) language model, on this process's own accelerator or the CPU.
 
     dtype: instead of the settings' own, which by then is no "auto".
     """
@@ -73,7 +73,7 @@ def make_backbone(settings: BackboneSettings, dtype: torch.dtype | None = None, 
 
 
 def check_can_be_saved(backbone: Backbone) -> None:
-    """Raises ModelError where a model that is trained whole has a configuration that transformers will not write, or not read again:
+    """Raises ModelError where a model with full fine-tuning has a configuration that transformers will not write, or not read again:
     before hours of training, not after them."""
     if not is_fully_fine_tuned(backbone):
         return
@@ -88,19 +88,19 @@ def check_can_be_saved(backbone: Backbone) -> None:
     except (ValueError, TypeError, OSError, StrictDataclassError) as error:
         reason = " ".join(str(error).split())
         raise ModelError(
-            f"{backbone.source.name} could be trained whole but not saved, for transformers refuses its configuration ({reason:.300}); "
+            f"{backbone.source.name} could be fine-tuned but not saved, for transformers refuses its configuration ({reason:.300}); "
             "mend config.json or generation_config.json of the model, or train lora."
         ) from error
 
 
 def settle_dtype(settings: BackboneSettings, *, seed: int = 0) -> BackboneSettings:
-    """The settings with a dtype in the place of "auto"."""
+    """The settings with a dtype instead of "auto"."""
     if settings.dtype != "auto":
         return settings
     dtype, seconds = fastest_dtype(lambda dtype: make_backbone(settings, dtype, seed=seed))
     name = str(dtype).removeprefix("torch.")
     timings = ", ".join(f"{value:.3f} s in {each}" for each, value in seconds.items())
-    PartialState().print(f"arithmetic: {name} (a step takes {timings})")
+    PartialState().print(f"precision: {name} (a step takes {timings})")
     return settings.model_copy(update={"dtype": name})
 
 
@@ -115,7 +115,7 @@ def check_positions(backbone: Backbone, max_tokens: int) -> None:
 
 
 def checked_packing(packing: Packing, backbone: Backbone) -> Packing:
-    """A way to batch that this model can be trained with, in the place of "auto". Raises ModelError for one named that cannot work."""
+    """A way to batch that this model can be trained with, instead of "auto". Raises ModelError for one named that cannot work."""
     if packing == "none":
         return packing
     try:

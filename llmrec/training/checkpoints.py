@@ -38,7 +38,7 @@ class MarkComplete(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
-        """Called once the Trainer has read the checkpoint. What lies behind its step is made anew: a mark left there would speak for
+        """Called once the Trainer has read the checkpoint. What lies after its step is made anew: a mark left there would speak for
         files that are just being replaced."""
         if state.is_world_process_zero:
             for step, path in _checkpoints(Path(args.output_dir)):
@@ -186,13 +186,13 @@ def sweep_training(folder: Path) -> None:
 
 
 def _checkpoints(folder: Path) -> list[tuple[int, Path]]:
-    """Every checkpoint-N under `folder` behind its N, the oldest first, complete or not."""
+    """Every checkpoint-N under `folder` by its N, the oldest first, complete or not."""
     found = ((re.fullmatch(r"checkpoint-(\d+)", path.name), path) for path in folder.glob("checkpoint-*"))
     return sorted((int(match[1]), path) for match, path in found if match)
 
 
 def step_of(checkpoint: Path) -> int:
-    """The optimiser step that a checkpoint-N was written behind."""
+    """The optimiser step after which a checkpoint-N was written."""
     return int(checkpoint.name.removeprefix("checkpoint-"))
 
 

@@ -57,7 +57,7 @@ def recipe_main(settings: type[SettingsT], main: Callable[..., Estimate | Estima
         parser.error("--json prints the estimate of a dry run: give --dry-run too")
     end_with_parent()
     try:
-        # First of all: asked without `cpu`, each of several processes on the processor would believe itself alone.
+        # First of all: asked without `cpu`, each of several processes on the CPU would believe itself alone.
         PartialState(cpu=not torch.cuda.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU"))
         if not sys.stderr.isatty():
             disable_progress_bar()  # transformers draws them whoever reads
@@ -122,7 +122,7 @@ def begin_run(
     """The last thing before training: settings as settled go into the folder, so that a resumed run does not choose anew, with a
     record of what is trained on, and a fresh start removes what the run before it left there.
 
-    num_rows: training examples; inputs: see `training_inputs`; parts: files and folders that the recipe writes beside those of every
+    num_rows: training examples; inputs: see `training_inputs`; parts: files and folders that the recipe writes next to those of every
     training.
 
     Raises:
@@ -131,7 +131,8 @@ def begin_run(
     """
     if not num_rows:
         raise DataError(
-            "there is nothing to train on: no user has a target among the training events. Use more data, or dense rows."
+            "there is nothing to train on: no user has a target among the training events. Use more data, or set "
+            "prompt.targets=all_positions."
         )
     inputs = {"number of training examples": num_rows, **inputs}
     if not fresh and (folder / CONFIG).exists():
@@ -149,7 +150,7 @@ def begin_run(
 
 
 def refuse_sharded(recipe: str) -> None:
-    """Raises ConfigError where the model's weights lie in slices: `recipe` reads the whole model again after it was trained."""
+    """Raises ConfigError where the model's weights are sharded: `recipe` reads the whole model again after it was trained."""
     if parse_flag_from_env("ACCELERATE_USE_FSDP") or parse_flag_from_env("ACCELERATE_USE_DEEPSPEED"):
         raise ConfigError(
             f"{recipe} needs the whole model in each process after training, so it cannot be launched with FSDP or DeepSpeed; use "
@@ -170,7 +171,8 @@ def print_parts(backbone: Backbone, parts: Sequence[TrainablePart], *, num_rows:
     source = backbone.source
     total = sum(p.numel() for p in backbone.parameters())
     table = Table(
-        title=f"{source.name} from {source.source}: {backbone.layers}, {num_rows:,} training rows", title_justify="left"
+        title=f"{source.name} from {source.source}: {backbone.layers}, {num_rows:,} training examples",
+        title_justify="left",
     )
     for column in ("trained part", "parameters", "learning rate"):
         table.add_column(column, justify="left" if column == "trained part" else "right")

@@ -1,8 +1,8 @@
 """LLaRA's curriculum (Liao et al., SIGIR 2024): prompts in words alone at first, then more and more of them with soft tokens.
 
-At optimiser step t of T a row keeps its soft tokens with probability t / T and is otherwise read without them, as if the prompt had
-never mentioned them. Which rows those are depends on the seed, the step and the row's own tokens, so a training that was killed and
-goes on repeats them, whatever the number of processes and of rows a batch.
+At optimiser step t of T an example keeps its soft tokens with probability t / T and is otherwise read without them, as if its prompt
+never had any. Which examples those are depends on the seed, the step and the example's own tokens, so a training that was killed and
+goes on repeats them, whatever the number of processes and of examples per batch.
 
 Letters: B rows, T tokens.
 """
@@ -22,11 +22,11 @@ class Curriculum(TrainerCallback):
     """Knows how far the training is and takes soft tokens out of padded batches accordingly."""
 
     def __init__(self, soft_ids: range, *, seed: int, until: float = 1.0) -> None:
-        """soft_ids: the token ids that are soft tokens. until: the share of the training after which no row is without them."""
+        """soft_ids: the token ids that are soft tokens. until: the share of the training after which no example is without them."""
         self.soft_ids = soft_ids
         self.seed = seed
         self.until = until
-        self.step: int | None = None  # None: training has not begun, rows are as they are
+        self.step: int | None = None  # None: training has not begun, examples are as they are
         self.num_steps = 1
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
@@ -34,11 +34,11 @@ class Curriculum(TrainerCallback):
         self.step, self.num_steps = state.global_step, state.max_steps
 
     def share_in_words(self, step: int) -> float:
-        """The probability that a row of this step is read without soft tokens: from 1 down to 0, in a straight line."""
+        """The probability that an example of this step is read without soft tokens: from 1 down to 0, in a straight line."""
         return max(0.0, 1.0 - step / (self.until * self.num_steps))
 
     def __call__(self, batch: Batch) -> Batch:
-        """The batch, padded on the right, with this step's rows in words."""
+        """The batch, padded on the right, with this step's examples in words."""
         if self.step is None:
             return batch
         share = self.share_in_words(self.step)

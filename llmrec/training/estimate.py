@@ -1,7 +1,7 @@
-"""Time and memory of a training before it starts, by running a few of its own batches, and beside it what was measured afterwards.
+"""Time and memory of a training before it starts, by running a few of its own batches, and next to it what was measured afterwards.
 
-A formula would have to know every architecture, arithmetic and packing. Instead a short, a usual, a long and the largest batch go
-forward and backward on the real model, AdamW makes steps that move nothing, and a few validation cases are
+A formula would have to know every architecture, precision and packing. Instead a short, a usual, a long and the largest batch go
+forward and backward on the real model, AdamW makes steps that move nothing, and a few validation instances are
 ranked (`llmrec.training.probes`). The training that follows is the same, bit for bit, as one without an estimate.
 """
 
@@ -38,9 +38,9 @@ SETTLING, RANKING, SHARE, LONGEST = 3.0, 10.0, 0.02, 30.0
 
 
 def estimate(trainer: RankingTrainer, *, num_instances: int, done: int = 0) -> Estimate | None:
-    """Tries batches of `trainer` before it trains; None where the model is to be trained in slices, which no single process can try.
+    """Tries batches of `trainer` before it trains; None where the model is to be sharded, which no single process can try.
 
-    num_instances: validation cases a ranking asks; 0 leaves validation out. done: steps that a resumed training has behind it.
+    num_instances: validation instances that a ranking asks; 0 leaves validation out. done: steps that a resumed training did before.
     """
     if trainer.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
         return None
@@ -89,7 +89,7 @@ def say(expected: Estimate | None) -> None:
     """Prints the estimate, and a second sentence where it does not fit."""
     state = PartialState()
     if expected is None:
-        state.print("no estimate of time and memory: the model is trained in slices, which no single process can try")
+        state.print("no estimate of time and memory: the model is sharded, which no single process can try")
         return
     state.print(expected.sentence())
     if expected.step_seconds is None:
@@ -107,9 +107,9 @@ def say(expected: Estimate | None) -> None:
 
 @contextlib.contextmanager
 def measured(trainer: RankingTrainer, expected: Estimate | None, folder: Path, *, done: int = 0) -> Iterator[None]:
-    """Around the training: prints, and writes to folder/estimate.json, what it took beside what was expected.
+    """Around the training: prints, and writes to folder/estimate.json, what it took next to what was expected.
 
-    done: steps that a resumed training has behind it.
+    done: steps that a resumed training did before.
     """
     peak, start = Peak(trainer.args.device), time.perf_counter()
     yield

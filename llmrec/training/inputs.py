@@ -36,7 +36,7 @@ def training_inputs(
 
     train: the events learned from, which a task chose. features: names among which those of matrices and of images are looked at;
     what is computed from texts or events follows from the data. encoder: how prompts and items are written, semantic ids among it.
-    texts: what `llmrec enrich` wrote, by name. clicks: the rows of pointwise questions.
+    texts: what `llmrec enrich` wrote, by name. clicks: the labelled examples of pointwise prompts.
     """
     found = {
         "items and events": data.content_hash(),

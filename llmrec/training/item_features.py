@@ -45,7 +45,7 @@ class AdapterSettings(Settings):
 class SoftTokenSettings(Settings):
     """Which features of the items become soft tokens, and how."""
 
-    # "text", "image", "collaborative" (item factors of the training events), or names of the data folder's own features
+    # "text", "image", "collaborative" (low-rank EASE-R embeddings of the training events), or names of the data folder's own features
     features: tuple[str, ...] = ("text",)
     text: TextSource = TextSource()
     image: ImageSource = ImageSource()
@@ -58,7 +58,7 @@ class SoftTokenSettings(Settings):
 def soft_features(settings: SoftTokenSettings, data: Data, train: Interactions | None, *, seed: int) -> Features:
     """The features that `settings.features` names, each at its own width; see `item_features`.
 
-    train: the events that "collaborative" may be fitted to; None where it is not among the features. seed: of what it draws.
+    train: the events that "collaborative" may be fitted to; None where it is not among the features. seed: of what it samples.
     """
     extra = Features(data.catalog.num_items)
     if "collaborative" in settings.features:
@@ -75,10 +75,10 @@ def soft_features(settings: SoftTokenSettings, data: Data, train: Interactions |
 
 
 def check_collaborative_dim(setting: str, dim: int, num_items: int) -> None:
-    """Raises ConfigError where EASE-R's item factors cannot be as wide as `setting` says."""
+    """Raises ConfigError where low-rank EASE-R embeddings cannot be as wide as `setting` says."""
     if dim > num_items:
         raise ConfigError(
-            f"{setting} is {dim}, but {num_items} items have factors of at most {num_items} dimensions; set "
+            f"{setting} is {dim}, but {num_items} items have low-rank EASE-R embeddings of at most {num_items} dimensions; set "
             f"{setting}={num_items} or less."
         )
 

@@ -42,7 +42,7 @@ def used_bytes(device: torch.device) -> int | None:
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """What this process may still take; on the processor its share of the machine's free memory, or the control group's if less.
+    """What this process may still take; on the CPU its share of the machine's free memory, or the control group's if less.
 
     None where the system does not say.
     """

@@ -1,7 +1,7 @@
 """Runs a little of a training before it starts, on the real model, and leaves everything as it was.
 
 What is tried: steps of AdamW that move nothing; a short, a usual, a long and the largest batch forward and
-backward, and more until memory has settled; a few validation cases. Weights, modes and random numbers are afterwards those
+backward, and more until memory has settled; a few validation instances. Weights, modes and random numbers are afterwards those
 before it, and there are no gradients, as before a training.
 """
 
@@ -26,8 +26,11 @@ LOOKED_AT = 32  # batches of all sizes among which that with the most targets is
 PATIENT_SECONDS = 0.5  # batches that take less are timed twice
 LONG_TRY = 60.0  # seconds: once a try has taken more, nothing further is tried
 SETTLED = 6  # so many batches after one another that took no memory beyond what was taken before
-FIRST_CASES, FASTER = 8, 4  # validation cases that are ranked first, and how many times as many then, again and again
-RANKED_AT_ONCE = 256  # validation cases in one batch, as llmrec.evaluation.runner takes them
+FIRST_CASES, FASTER = (
+    8,
+    4,
+)  # validation instances that are ranked first, and how many times as many then, again and again
+RANKED_AT_ONCE = 256  # validation instances in one batch, as llmrec.evaluation.runner takes them
 MARGIN = 0.9  # of the free memory: what is expected to need more is not tried
 
 
@@ -86,7 +89,7 @@ def try_batches(trainer: RankingTrainer, free: int | None) -> Tried:
 
 
 def settle(trainer: RankingTrainer, peak: Peak, *, budget: float) -> None:
-    """More batches, until they take no more memory: an allocator on the processor takes what lies between those in use, too, and
+    """More batches, until they take no more memory: an allocator on the CPU takes what lies between those in use, too, and
     comes to its most after some tens of batches. `budget`: seconds that this may take, or a batch longer."""
     if trainer.args.device.type != "cpu" or peak.bytes() is None:
         return  # elsewhere tensors are counted, not what lies between them
@@ -182,14 +185,14 @@ def try_optimizer(trainer: RankingTrainer) -> tuple[list[torch.Tensor], float]:
 
 
 def try_validation(trainer: RankingTrainer, num_instances: int, *, budget: float) -> Ranked:
-    """One validation, foreseen from a few cases and some more (a part is the same however many there are).
+    """One validation, foreseen from a few instances and some more (a part is the same however many there are).
 
     budget: seconds that the last and largest ranking may take; some times that where memory would not be known otherwise.
     """
     if num_instances == 0:
         return Ranked(0.0, None)
     device = trainer.args.device
-    trainer.model.zero_grad(set_to_none=True)  # a validation comes behind a whole step
+    trainer.model.zero_grad(set_to_none=True)  # a validation comes after a complete step
 
     def rank(instances: int) -> float:
         return seconds_of(device, lambda: trainer.rank_validation(instances))
@@ -213,9 +216,9 @@ def try_validation(trainer: RankingTrainer, num_instances: int, *, budget: float
     if highest == mark:
         highest = None
     at_once, in_all = min(ranked, RANKED_AT_ONCE), min(num_instances, RANKED_AT_ONCE)
-    if highest is not None and before is not None:  # what it took grows with the cases that are ranked at once
+    if highest is not None and before is not None:  # what it took grows with the instances that are ranked at once
         highest = before + (highest - before) * in_all // at_once
-    not_tried = (f"more than {ranked} validation cases",) if seconds > LONG_TRY and ranked < num_instances else ()
+    not_tried = (f"more than {ranked} validation instances",) if seconds > LONG_TRY and ranked < num_instances else ()
     if ranked == few:
         return Ranked(seconds * num_instances / ranked, highest, not_tried)
     a_case = max(seconds - few_seconds, 0.0) / (ranked - few)
@@ -224,7 +227,7 @@ def try_validation(trainer: RankingTrainer, num_instances: int, *, budget: float
 
 @contextlib.contextmanager
 def left_as_it_was(model: nn.Module) -> Iterator[None]:
-    """Random numbers and modes behind it are those before it; gradients are dropped: a training starts without any."""
+    """Random numbers and modes after it are those before it; gradients are dropped: a training starts without any."""
     modes = {module: module.training for module in model.modules()}
     states = random.getstate(), np.random.get_state(legacy=False)  # noqa: NPY002
     devices = [p.device for p in model.parameters() if p.is_cuda][:1]

@@ -1,4 +1,4 @@
-"""What a training says on the screen while it runs: a line a log step, and a bar where there is a terminal to draw it on."""
+"""What a training says on the screen while it runs: a line per log step, and a bar where there is a terminal."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ProgressLines(TrainerCallback):
         )  # fmt: skip
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
-        """Called behind each optimiser step."""
+        """Called after each optimiser step."""
         self.bar.update(state.global_step - self.bar.n)
 
     def on_log(
@@ -59,7 +59,7 @@ class ProgressLines(TrainerCallback):
             self._say(state, f"loss {logs['loss']:.4f}, {rate}{self._left(state)}")
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
-        """Called behind the last step."""
+        """Called after the last step."""
         self.bar.close()
 
     def _say(self, state: TrainerState, text: str) -> None:

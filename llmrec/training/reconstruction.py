@@ -1,4 +1,4 @@
-"""How well soft tokens make a language model say the texts of items it was not trained on, in nats a token."""
+"""How well soft tokens make a language model say the texts of items it was not trained on, in nats per token."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from llmrec.recommenders.item_tokens import SOFT
 
 @dataclass(frozen=True)
 class Texts:
-    """What is said of whom: texts by item, items to train on and items held out, and how rows are made of them."""
+    """What is said of whom: texts by item, items to train on and items held out, and how examples are made of them."""
 
     rows: Callable[..., GeneratedTextExamples]  # (items, shown=..., alone=...) -> rows
     trained: np.ndarray  # int (number of them,)
@@ -64,7 +64,7 @@ def text_costs(
 
 
 def held_out_costs(backbone: Backbone, texts: Texts, collate: Collate, batch_size: int) -> dict[str, Any]:
-    """What held-out texts cost behind their own items' features, behind those of another item each, and alone, in nats a token;
+    """What held-out texts cost after their own items' features, after those of another item each, and alone, in nats per token;
     `gain` is shuffled less true with its interval over items."""
     held_out = texts.held_out
     asked = {
@@ -78,7 +78,7 @@ def held_out_costs(backbone: Backbone, texts: Texts, collate: Collate, batch_siz
     low, high = bootstrap_interval((by_item[1] - by_item[0])[:, None])
     gain = {"value": float(np.mean(by_item[1] - by_item[0])), "low": float(low[0]), "high": float(high[0])}
     words = ", ".join(f"{value:.3f} with {name.replace('_', ' ')}" for name, value in found.items())
-    Console().print(f"held-out texts, nats a token: {words}; shuffling costs {gain['low']:.3f} to {gain['high']:.3f}")
+    Console().print(f"held-out texts, nats per token: {words}; shuffling costs {gain['low']:.3f} to {gain['high']:.3f}")
     return {**found, "gain": gain, "held_out_items": len(held_out), "training_items": len(texts.trained)}
 
 

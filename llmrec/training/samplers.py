@@ -1,4 +1,4 @@
-"""In which order rows are trained on. The order depends on seed and epoch alone, so a resumed epoch repeats it."""
+"""In which order examples are trained on. The order depends on seed and epoch alone, so a resumed epoch repeats it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from llmrec.prompting.mixture import Mixture
 
 
 class LengthSampler(Sampler[int]):
-    """Rows in random order, those of a batch of like length: little padding.
+    """Examples in random order, those of a batch of like length: little padding.
 
-    transformers' LengthGroupedSampler makes the batches; here they are shuffled, for it yields those of long rows before those of
-    short ones again and again, and a model that has just seen only short rows is not the one that long ones need.
+    transformers' LengthGroupedSampler makes the batches; here they are shuffled, for it yields those of long examples before those of
+    short ones again and again, and a model that has just seen only short examples is not the one that long ones need.
     """
 
     def __init__(self, batch_size: int, lengths: Sequence[int], seed: int):
@@ -37,17 +37,17 @@ class LengthSampler(Sampler[int]):
 
 
 class BranchSampler(Sampler[int]):
-    """Batches of rows of one user, as far as that goes, in random order: what the rows have in common is then read once a batch.
+    """Batches of examples of one user, as far as that goes, in random order: what they have in common is then read once per batch.
 
-    A user's rows, oldest first, are cut into runs of `batch_size`; the run that is shorter than that stands at a random place among
-    them. Short runs, in random order, fill batches together.
+    A user's examples, oldest first, are cut into runs of `batch_size`; the run that is shorter than that comes at a random position
+    among them. Short runs, in random order, fill batches together.
     """
 
     def __init__(self, batch_size: int, users: Sequence[int] | np.ndarray, seed: int):
-        """users: int (num_rows,), ascending: the user of each row."""
+        """users: int (num_rows,), ascending: the user of each example."""
         self.batch_size, self.seed = batch_size, seed
         starts = np.flatnonzero(np.diff(users, prepend=-1))
-        self.bounds = [*starts.tolist(), len(users)]  # a user's rows are bounds[u] .. bounds[u + 1] - 1
+        self.bounds = [*starts.tolist(), len(users)]  # a user's examples are bounds[u] .. bounds[u + 1] - 1
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -72,10 +72,10 @@ class BranchSampler(Sampler[int]):
 
 
 class MixtureSampler(Sampler[int]):
-    """The rows that a mixture draws for the epoch, in the order that a sampler made for them gives."""
+    """The examples that a mixture samples for the epoch, in the order that a sampler made for them gives."""
 
     def __init__(self, mixture: Mixture, make: Callable[[], LengthSampler | BranchSampler]):
-        """make: a sampler of the mixture's rows as they are."""
+        """make: a sampler of the mixture's examples as they are."""
         self.mixture, self.make = mixture, make
         self.set_epoch(0)
 
@@ -88,7 +88,7 @@ class MixtureSampler(Sampler[int]):
         return iter(sampler)
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by the Trainer before each epoch, a resumed one too: draws its rows."""
+        """Called by the Trainer before each epoch, a resumed one too: samples its examples."""
         self.epoch = epoch
         self.mixture.draw(epoch)
 

@@ -1,8 +1,8 @@
-"""Models in slices over processes: what FSDP2 and DeepSpeed ask of ours that transformers' Trainer does not do for them.
+"""Sharded models: what FSDP2 and DeepSpeed ask of ours that transformers' Trainer does not do for them.
 
 Both refuse parameters without a dimension. Both put a parameter together while the module that owns it is called; ranking reads the
 item table, and under FSDP2 the vocabulary, outside of such a call, and saving reads everything, so there it is done by hand. Nothing
-here changes a model that is not in slices.
+here changes a model that is not sharded.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from llmrec.errors import ConfigError
 
 
 def make_shardable(model: nn.Module, accelerator: Accelerator) -> frozenset[str]:
-    """Before training: gives parameters of no dimension one, in place, where they are to be sliced. Returns their names.
+    """Before training: gives parameters of no dimension one, in place, where they are to be sharded. Returns their names.
 
     Raises:
         ConfigError: accelerate was told to use the first FSDP, which flattens frozen and trained parameters into one.
@@ -43,7 +43,7 @@ def make_shardable(model: nn.Module, accelerator: Accelerator) -> frozenset[str]
 
 @contextlib.contextmanager
 def whole_outside_layers(model: nn.Module) -> Iterator[None]:
-    """Inside, the trained rows and, under FSDP2, all that no transformer layer owns are whole in every process; the rest comes
+    """Inside, the trained embeddings and, under FSDP2, all that no transformer layer owns are whole in every process; the rest comes
     together module by module as it is called. All processes enter together.
     """
     if isinstance(model, FSDPModule):
@@ -62,8 +62,8 @@ def whole_outside_layers(model: nn.Module) -> Iterator[None]:
 
 
 def make_plain(model: nn.Module, scalars: frozenset[str]) -> None:
-    """After training: parameters as they were before `make_shardable`, whole, for saving; those that were in slices now lie on the
-    processor, and the model is not run again. All processes call it together.
+    """After training: parameters as they were before `make_shardable`, whole, for saving; those that were sharded now lie on the
+    CPU, and the model is not run again. All processes call it together.
     """
     plain: dict[nn.Parameter, nn.Parameter] = {}  # a tied parameter stays one parameter
     for name, parameter in model.named_parameters():

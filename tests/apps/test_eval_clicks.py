@@ -61,7 +61,7 @@ def test_a_model_that_was_trained_on_asked_rows_is_refused(table, tmp_path, caps
     shutil.copytree(table / "models" / "ids" / "dnn", tmp_path / "model")
     (tmp_path / "mine.yaml").write_text("{kind: clicks, name: mine, version: 1, test: 0.2}")
     called = call(capsys, "eval", tmp_path / "model", "--task", tmp_path / "mine.yaml")
-    assert_one_sentence(called, "was trained on other rows than the task divides (shares")
+    assert_one_sentence(called, "was trained on other examples than the task divides (shares")
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def test_a_rendered_prompt_shows_what_the_model_reads(capsys, tiny_code_run, tin
             row = model.item_tokens.sequences[item]
             assert "".join(model.item_tokens.row_strings[token - first] for token in row) in found["text"]
     out = call(capsys, "prompts", "--render", tiny_code_run, "--history", "50").out
-    assert "tokens; the answer begins behind them)" in out
+    assert "tokens; the answer begins after them)" in out
 
 
 def test_what_cannot_be_rendered_is_one_sentence(capsys, tiny_run):

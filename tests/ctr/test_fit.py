@@ -84,7 +84,7 @@ def test_the_same_seed_gives_the_same_weights_and_leaves_torch_s_random_state_al
 
 
 def test_the_best_validation_is_kept_training_stops_after_it_and_test_rows_change_nothing(split):
-    settings = QUICK.model_copy(update={"watch": "gauc", "patience": 2, "lr": 3e-2})
+    settings = QUICK.model_copy(update={"monitor": "gauc", "patience": 2, "lr": 3e-2})
     reported = []
     model, lines = train_ctr_model(split, N, {}, use_ids=True, settings=settings, seed=0, report=reported.append)
     best = max(line["gauc"] for line in lines)
@@ -109,11 +109,11 @@ def test_an_item_without_a_training_row_scores_as_any_other_such_item(split):
     assert first == second
 
 
-def test_a_gauc_that_does_not_exist_is_not_watched(split):
+def test_a_gauc_that_does_not_exist_is_not_monitored(split):
     of_one_user = split.valid.take(np.unique(split.valid.users, return_index=True)[1])  # a row a user
     few = type(split)(split.train, of_one_user, split.test, split.card)
-    with pytest.raises(DataError, match="set watch=auc"):
-        train_ctr_model(few, N, {}, use_ids=True, settings=QUICK.model_copy(update={"watch": "gauc"}), seed=0)
+    with pytest.raises(DataError, match="set monitor=auc"):
+        train_ctr_model(few, N, {}, use_ids=True, settings=QUICK.model_copy(update={"monitor": "gauc"}), seed=0)
 
 
 def grid(split, folder, seeds=(0, 1), **changes):

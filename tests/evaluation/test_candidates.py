@@ -81,4 +81,4 @@ def test_a_gauc_that_does_not_exist_is_none():
     rows = ClickExamples(np.arange(4, dtype=np.int32), zeros, labels, zeros[:, None], zeros, zeros, None)
     found = ctr_report(rows, np.array([0.9, 0.1, 0.8, 0.2]))
     assert found["auc"]["value"] == 1.0
-    assert found["gauc"] == {"value": None, "low": None, "high": None}, "no user has rows of both classes"
+    assert found["gauc"] == {"value": None, "low": None, "high": None}, "no user has examples of both classes"

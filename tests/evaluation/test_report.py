@@ -43,7 +43,7 @@ def report():
     examples = [Example("u0", [f"Old {n}" for n in range(12)] + [HOSTILE], ["Title 1", "Title 2"], "Title 2")]
     facts = provenance("make demo", seed=3)
     codes = rng.integers(0, 8, (num_items, 3))
-    return Report("A ring", "Two counters.", evaluations, facts, training, codes, (8, 8, 8), examples)
+    return Report("A ring", "Two baselines.", evaluations, facts, training, codes, (8, 8, 8), examples)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_item_texts_are_data(page):
 
 def test_every_recommender_has_its_row_under_each_protocol(page, report):
     assert page.count('<th scope="row">hybrid</th>') == 2
-    assert "seen items excluded" in page and "seen items kept" in page
+    assert "seen items filtered" in page and "no filtering of seen items" in page
     for evaluation in report.evaluations:
         assert f"{evaluation.metrics['ndcg@10']['value']:.4f}".removeprefix("0") in page
 

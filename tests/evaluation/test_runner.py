@@ -166,7 +166,7 @@ def test_only_the_first_cases_are_asked_when_told_so_and_the_protocol_says_it(da
 
 def test_validation_cases_are_refused_to_models_that_were_fitted_on_them(data):
     task = load_task("leave_one_out", ["fit=train+valid"])
-    with pytest.raises(ConfigError, match="validation cases are among the events"):
+    with pytest.raises(ConfigError, match="validation targets are among the training events"):
         evaluate(Constant(), data, task, subset="valid")
     with pytest.raises(ConfigError, match="should be 'valid' or 'test', but it is 'dev'"):
         evaluate(Constant(), data, task, subset="dev")

@@ -56,7 +56,7 @@ def test_common_values_say_with_whom_and_how_common_they_are(checkerboard):
 def test_the_sentences_say_the_measured_facts(checkerboard):
     evidence = measure(checkerboard, ["i1", "i6"], "i4")
     assert evidence.sentences.startswith(
-        f'"Film 4" has place {evidence.rank} of 10 for this history. Its score falls most without'
+        f'"Film 4" has rank {evidence.rank} of 10 for this history. Its score falls most without'
     )
     assert evidence.reasons.endswith(
         'It shares genres (Film) with "Film 1" and "Film 6". It shares year (1991) with "Film 6".'
@@ -78,7 +78,7 @@ def test_places_far_down_and_long_histories_are_bounded_and_say_so(movielens):
     history = [str(number) for number in range(1, 81)]
     last = recommender.recommend(history, 1602)[-1].item_id
     evidence = measure(recommender, history, last)
-    assert evidence.rank is None and evidence.place == f"beyond place {RANKS} of 1,682"
+    assert evidence.rank is None and evidence.place == f"beyond rank {RANKS} of 1,682"
     assert {i.item_id for i in evidence.influences} == set(history[-LEFT_OUT:]) and evidence.num_history == 80
 
 

@@ -116,7 +116,7 @@ def test_what_cannot_be_trained_densely_says_how_it_can(few_items, tiny_model, t
     more = ("items.form=semantic_id", "items.prompt_form=[soft]", *SOFT[1:])
     with pytest.raises(ConfigError, match=r"prompt\.rows=answer"):
         run_here(settings(few_items, tiny_model, tmp_path / "run", *more))
-    with pytest.raises(ConfigError, match="cannot mention items by 'unique_id'"):
+    with pytest.raises(ConfigError, match="the item form in the prompt cannot be 'unique_id'"):
         run_here(
             settings(
                 few_items, tiny_model, tmp_path / "other", "items.form=semantic_id", "items.prompt_form=[unique_id]"

@@ -118,7 +118,7 @@ def test_llmrec_eval_asks_a_pointwise_run_about_every_row_of_a_click_task(two_st
     assert found["metrics"]["gauc"]["value"] == pytest.approx(metrics.gauc(rows.labels, scores, rows.users))
     assert set(found["baselines"]) == {"item_mean", "user_item_mean"}
     assert_one_sentence(
-        call(capsys, "eval", two_step_run, "--task", "clicks"), "was trained on other rows than the task"
+        call(capsys, "eval", two_step_run, "--task", "clicks"), "was trained on other examples than the task"
     )
 
 

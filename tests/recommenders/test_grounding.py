@@ -204,5 +204,5 @@ def test_runs_of_other_forms_are_refused_in_words():
 def test_prompts_with_soft_tokens_are_refused_in_words():
     model = text_model()
     model.backbone.add_vectors("soft_prompt", SoftPrompt(2, model.backbone.dim, norm=1.0))
-    with pytest.raises(ConfigError, match=r"vectors in the place of some \(soft_prompt\)\. Leave decoding at 'trie'"):
+    with pytest.raises(ConfigError, match=r"vectors in place of some \(soft_prompt\)\. Leave decoding at 'trie'"):
         GroundedRecommender(model)

@@ -168,7 +168,7 @@ class Rows(list):
     [
         ([61.0], 61.0 * 10 / 12, ("a short, a long and the largest batch", "validation")),
         ([2.0, 66.0], 2.0, ("a short, a long and the wordiest batch", "validation")),
-        ([3.0, 4.0, 1.0, 1.0, 3.0, 4.0, 70.0], 2.5, ("more than 8 validation cases",)),
+        ([3.0, 4.0, 1.0, 1.0, 3.0, 4.0, 70.0], 2.5, ("more than 8 validation instances",)),
     ],
     ids=["a usual batch", "the largest batch", "a ranking"],
 )
