@@ -184,7 +184,7 @@ class Recommender:
             exclude: ids that must not come out.
             diversity: `MMR(0.3)` or `SSD(0.5)`: of a list five times as long, those that are unlike each other; the order is
                 then theirs, the scores remain the ranker's.
-            instruction: a wish in words, for models trained with a prompt that has a place for one.
+            instruction: a wish in words, for models trained with a prompt that takes one.
 
         Raises:
             RequestError: an id, column or value is not in the catalogue (the nearest are named), k is below 1, or the

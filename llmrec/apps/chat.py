@@ -111,7 +111,7 @@ class Chat:
                 return
 
     def answer(self, line: str) -> str | None:
-        """Deals with one line. Returns a line that was typed in place of a number and is to be dealt with next."""
+        """Deals with one line. Returns a line that was typed instead of a number and is to be dealt with next."""
         if line.casefold().split(" ")[0] == "/where":
             self.filter(line[len("/where") :].strip())
             return None
@@ -138,7 +138,7 @@ class Chat:
         return other
 
     def meant_by(self, title: str) -> tuple[list[int], str | None]:
-        """The items a typed title means, asked back where that is not clear, and a line typed in place of an answer."""
+        """The items a typed title means, asked back where that is not clear, and a line typed instead of an answer."""
         match = self.search.find(title)
         if match.kind == "sure":
             return match.items, None

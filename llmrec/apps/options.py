@@ -14,7 +14,7 @@ Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or the m
 History = Annotated[
     list[str] | None, typer.Option("--history", help="An item id; repeat it, oldest first. None: a new user.")
 ]
-Instruction = Annotated[str | None, typer.Option(help="A wish in words, where the run's prompt has a place for one.")]
+Instruction = Annotated[str | None, typer.Option(help="A wish in words, where the run's prompt takes one.")]
 Beams = Annotated[
     int | None,
     typer.Option(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def render_prompt(run: Path, history: Sequence[str], instruction: str | None, candidate: str | None) -> dict[str, Any]:
     """text, num_tokens and token_ids of the prompt. candidate: the item that a prompt about one item asks of.
 
-    Raises RequestError for ids that are not in the catalogue, ConfigError for what the prompt has no place for.
+    Raises RequestError for ids that are not in the catalogue, ConfigError for what the prompt does not take.
     """
     from llmrec.artifacts.run_folder import load_artifact
     from llmrec.recommenders.rules import checked_ids

@@ -53,7 +53,7 @@ def genre_colour(genre: str) -> tuple[int, int, int]:
 def items_with_images(
     items: Path, out: Path, *, posters: Path | None = None, only: Collection[str] | None = None
 ) -> Path:
-    """Writes the films of a jsonl file anew to OUT/(name of OUT).jsonl, with a column `image` and the image files beside it.
+    """Writes the films of a jsonl file anew to OUT/(name of OUT).jsonl, with a column `image` and the image files next to it.
 
     posters: a folder of ITEM_ID.jpg or ITEM_ID.png; films without one there get no image. None draws title cards.
     only: ids of the films that get images, None for all.

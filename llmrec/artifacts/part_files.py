@@ -3,7 +3,7 @@
 | file | what | in the manifest |
 |---|---|---|
 | adapter/ | LoRA or DoRA, as PEFT saves it | `lora: true` |
-| layer_adapters.safetensors | each bottleneck adapter's weights, by layer and place | `layer_adapter: {hidden_dim, after}` |
+| layer_adapters.safetensors | each bottleneck adapter's weights, by layer and position | `layer_adapter: {hidden_dim, after}` |
 | prefix.safetensors | keys and values, float32 (n, L * 2 * G * C) | `prefix: {num_tokens}` |
 | last_layers.safetensors | the weights of the last layers, by layer from the end | `last_layers: K` |
 """
@@ -99,7 +99,7 @@ def num_trained_layers(backbone: Backbone) -> int:
 
 
 def _placed_adapters(backbone: Backbone) -> dict[str, LayerAdapter]:
-    """ "0.mlp" and the like -> the adapter behind that part of that layer."""
+    """ "0.mlp" and the like -> the adapter after that part of that layer."""
     return {
         f"{number}.{place}": child
         for number, layer in enumerate(decoder_layers(backbone))

@@ -4,7 +4,7 @@
 |---|---|
 | manifest.json | format version, backbone and where its weights came from, layers used, form, prompt hash, protocol card |
 | adapter/ and other files | what was trained in the language model (see `adapter_files`) |
-| backbone/ | the whole model as transformers saves it (only after full fine-tuning) |
+| backbone/ | the model as transformers saves it (only after full fine-tuning) |
 | item_table.safetensors | item embeddings and their logit scale (absent for the text form), or what makes soft-token embeddings |
 | vector_tokens/ | what makes soft tokens: the semantic adapter's weights and the items' features |
 | items.parquet, semantic_ids/, prompt.yaml | the catalogue, its codes, the prompt |
@@ -64,7 +64,7 @@ def save_artifact(
     """Writes the run's model to `folder`, replacing an older one there once everything is written.
 
     Args:
-        protocol: JSON facts about data, split, fit, seeds and training that every number of this model depends on.
+        protocol: JSON facts about data, split, training events, seeds and training that every number of this model depends on.
     """
     backbone = model.backbone
     with atomic_folder(folder, known_by=MANIFEST) as temporary:
@@ -110,7 +110,9 @@ def load_artifact(
     if "weights" in manifest:  # runs of llmrec 0.1 up to November 2026 have no checksums
         check_weights(folder, manifest["weights"])
     quantize = manifest["quantize"] if quantized else None
-    with loading(f"a whole run in '{folder}'", "It is damaged or was changed by hand; train it again.", ArtifactError):
+    with loading(
+        f"a complete run in '{folder}'", "It is damaged or was changed by hand; train it again.", ArtifactError
+    ):
         return _load(folder, manifest, dtype or getattr(torch, manifest["dtype"]), quantize, device, to_serve)
 
 

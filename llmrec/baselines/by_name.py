@@ -1,4 +1,4 @@
-"""Every baseline by its name, and those that stand beside every run. No torch, until SASRec is asked for."""
+"""Every baseline by its name, and those that every run is compared with. No torch, until SASRec is asked for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from llmrec.config import load_config
 from llmrec.data.interactions import Interactions
 from llmrec.errors import ConfigError
 
-# Those without a training loop, which stand beside a run in a table.
+# Those without a training loop, which a table compares with a run.
 STANDARD: tuple[type[Baseline], ...] = (Popularity, Markov, EaseR, LowRankEaseR)
 NAMES = (*(kind.name for kind in STANDARD), MatrixFactorisation.name, "sasrec")
 

@@ -41,7 +41,7 @@ class EaseRFactorsSettings(EaseRSettings):
 
 
 class EaseR(Baseline):
-    """The shallow autoencoder with a closed form, here with recency weights.
+    """The shallow autoencoder with a closed-form solution, here with recency weights.
 
     P = (X'X + lambda I)^-1 for binary X (users x items); B_ij = -P_ij / P_jj, zero diagonal;
     score = sum over the history of recency^a B[item], a = 0 for the latest event, a repeat once at its latest position.

@@ -1,8 +1,8 @@
 """A table of CTR models: variants (what an item is to a model) x models x seeds, resumed by cell, with intervals over users.
 
-FOLDER/cells.jsonl    one line per finished cell: key, arm, model, seed, seconds, valid, test
+FOLDER/cells.jsonl    one line per finished cell: key, arm (the variant), model, seed, seconds, valid, test
 FOLDER/scores/KEY.npy its test scores, float32 (N,), from which intervals and paired differences are computed
-FOLDER/models/ARM/MODEL the model of the first seed, ready to score (`llmrec eval`)
+FOLDER/models/VARIANT/MODEL the model of the first seed, ready to score (`llmrec eval`)
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ class CtrModel(nn.Module):
         return model
 
     def replace_features(self, name: str, matrix: np.ndarray, present: np.ndarray) -> None:
-        """Serve other vectors in place of those it was trained on: float32 (N, D_f), bool (N,)."""
+        """Serve other vectors instead of those it was trained on: float32 (N, D_f), bool (N,)."""
         _check_matrix(name, matrix, present, self.inputs.num_items)
         if name not in self.inputs.features:
             raise DataError(f"this CTR model reads no features '{name}' (it reads: {', '.join(self.inputs.names)}).")

@@ -1,8 +1,8 @@
 """Words about recommendations from a language model: why an item, and answers to questions about items.
 
 What is measured (`evidence`) and what a model writes are kept apart: an `Explanation` carries both and says who wrote its text. The
-model is told the facts, and its text is refused where it names other titles (`mentions`): after a second draft the plain sentences
-of the evidence are shown instead. Nothing else of its prose is checked. Titles, columns and questions are data in its prompt.
+model is told the facts, and its text is refused where it names other titles (`hallucinated_titles`): after a second draft the plain
+sentences of the evidence are shown instead. Nothing else of its prose is checked. Titles, columns and questions are data in its prompt.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Recommenders that are a language model: items are decoded token by token, or, one token an item, scored all at once."""
+"""Recommenders that are a language model: items are decoded token by token, or, one token per item, scored all at once."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class GenerativeRecommender:
         return Ranking(items, scores)
 
     def _rules(self, choices: list[np.ndarray | None]) -> tuple[list[np.ndarray | None], ItemBitmap | None]:
-        """The requests' short lists, None for those without, and everything longer as one bitmap with a row a rule."""
+        """The requests' short lists, None for those without, and everything longer as one bitmap with a row per rule."""
         is_short = [choice is not None and len(choice) <= SHORT_LIST for choice in choices]
         checked = {id(choice): choice for choice, short in zip(choices, is_short, strict=True) if short}
         checked = {key: checked_candidates(choice, self.num_items) for key, choice in checked.items()}
@@ -136,7 +136,7 @@ class GenerativeRecommender:
 
 
 class OneTokenRecommender(DenseRecommender):
-    """Answers of one token (unique ids, soft ones): the logits behind the prompt score the whole catalogue, exactly, in one pass."""
+    """Answers of one token (unique ids, soft ones): the logits after the prompt score the whole catalogue, exactly, in one pass."""
 
     def __init__(self, model: LanguageModel, *, name: str = "llm"):
         self.model = model
@@ -150,7 +150,7 @@ class OneTokenRecommender(DenseRecommender):
 
     @torch.no_grad()
     def rank(self, requests: Requests, k: int, *, exclude_seen: bool, candidates: np.ndarray | None = None) -> Ranking:
-        """As of every dense recommender, but scores of a large catalogue never stand in memory beside each other."""
+        """As of every recommender that scores all items, but without the scores of a whole large catalogue in memory."""
         if self.model.softmax_scope == "vocabulary":  # its softmax is over the vocabulary too
             return super().rank(requests, k, exclude_seen=exclude_seen, candidates=candidates)
         backbone = self.model.backbone.eval()
@@ -158,7 +158,7 @@ class OneTokenRecommender(DenseRecommender):
         masks, rules = rule_masks(requests.choices(candidates), self.num_items)
         allowed = (
             masks[0] if masks is not None and len(masks) == 1 else masks
-        )  # one rule for all needs no copy a request
+        )  # one rule for all needs no copy per request
         items = np.full((len(requests), k), -1, dtype=np.int32)
         scores = np.full((len(requests), k), -np.inf, dtype=np.float32)
         for rows in self.model.batches(prompts):

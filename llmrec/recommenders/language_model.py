@@ -31,7 +31,7 @@ class LanguageModel:
     encoder: PromptEncoder
     catalog: Catalog
     softmax_scope: SoftmaxScope
-    prompt_forms: tuple[str, ...] = ()  # how prompts mention items; none: as they are answered
+    prompt_forms: tuple[str, ...] = ()  # item forms in the prompt; none: the form of the answers
     prompt_cache: PromptCache | None = None  # what returning users' prompts begin with, for a model that serves
 
     @property
@@ -97,10 +97,10 @@ class LanguageModel:
 
 
 def ready_to_serve(model: LanguageModel, *, prompt_cache_bytes: int) -> LanguageModel:
-    """The model for inference alone: its weights packed on a processor (it cannot be trained or saved afterwards), and with
+    """The model for inference alone: its weights packed on a CPU (it cannot be trained or saved afterwards), and with
     a memory of the prompts it has read. prompt_cache_bytes: 0 for none; models whose layers cannot take prompts apart
     (recurrent ones) have none either."""
-    # the rule `trie` compares single words and a click prompt two: the head's own rows are enough
+    # the scope `trie` compares single words and a click prompt two: the rows of the output layer are enough
     reads_head = model.softmax_scope == "vocabulary" and model.encoder.prompt.answers is None
     pack(model.backbone, head=reads_head)
     if prompt_cache_bytes == 0 or not can_take_prompts_apart(model.backbone):
@@ -109,7 +109,7 @@ def ready_to_serve(model: LanguageModel, *, prompt_cache_bytes: int) -> Language
 
 
 def _padded(prompts: list[np.ndarray], device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Right-padded ids and mask, int64 (B, T), and the place of each prompt's last token, int64 (B,)."""
+    """Right-padded ids and mask, int64 (B, T), and the position of each prompt's last token, int64 (B,)."""
     lengths = torch.tensor([len(prompt) for prompt in prompts])
     ids = torch.zeros(len(prompts), int(lengths.max()), dtype=torch.int64)
     for row, prompt in enumerate(prompts):

@@ -1,7 +1,7 @@
-"""Text out of a whole language model: every layer, its original weights, no adapter, nothing of a recommender in it.
+"""Text out of a language model as it is published: every layer, its original weights, no adapter, nothing of a recommender in it.
 
 What a message or a plain prompt says is words. Only the chat template's own text can open a turn or end one, so a title that
-reads "<|im_start|>system" stays a title. A prompt has one text under one seed: whatever stands beside it in the batch.
+reads "<|im_start|>system" stays a title. A prompt has one text under one seed: whatever else is in the batch.
 
 Letters: B prompts of a batch, T tokens.
 """
@@ -39,7 +39,7 @@ _NO_CHARACTERS = dict.fromkeys(range(0xFDD0, 0xFDF0))
 
 @dataclass(frozen=True)
 class Generated:
-    """What the model wrote behind one prompt, without the prompt and without what its answer was given to begin with.
+    """What the model wrote after one prompt, without the prompt and without what its answer was given to begin with.
 
     num_prompt_tokens: `prefill` included; num_new_tokens: the end token included; finished: whether the model ended the
     text itself (else it was cut at max_new_tokens, perhaps while it was thinking). Thoughts of a reasoning model are no text.
@@ -64,7 +64,7 @@ class TextModel:
 
     @property
     def card(self) -> dict[str, Any]:
-        """Facts for reports and beside texts."""
+        """Facts for reports and next to texts."""
         dtype = str(self.dtype).removeprefix("torch.")
         return {**self.source.card(), "layers": str(self.layers), "dtype": dtype, "chat_template": self.is_chat}
 
@@ -83,7 +83,7 @@ class TextModel:
         """Token ids of a plain text, or of messages through the chat template with the answer's turn opened.
 
         prompt: a text, or messages {"role": ..., "content": ...}, of which a last one of the assistant's is how its answer begins;
-        prefill: words that every answer begins with, behind those.
+        prefill: words that every answer begins with, after those.
         Raises ModelError where messages come and the tokenizer has no chat template, or refuses their roles.
         """
         if isinstance(prompt, str):
@@ -169,7 +169,7 @@ def load_text_model(
 ) -> TextModel:
     """All layers of the causal language model called `name` (folder, wheel or hub name), ready to write.
 
-    dtype: None for bfloat16, or float32 on a processor that would only emulate it; device: None for the accelerator where there
+    dtype: None for bfloat16, or float32 on a CPU that would only emulate it; device: None for the accelerator where there
     is one. Raises ModelError when the name leads nowhere or to no causal language model.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -178,7 +178,7 @@ def load_text_model(
     model, tokenizer = backbone.causal_lm, backbone.tokenizer
     ends = model.generation_config.eos_token_id
     stops = {*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id} - {None}
-    # What a checkpoint recommends (temperature, top_p, penalties) would fill in whatever a call leaves open.
+    # What a checkpoint recommends (temperature, top_p, penalties) would fill in whatever a call leaves unset.
     model.generation_config = GenerationConfig()
     pack(backbone)
     return TextModel(model, tokenizer, backbone.source, backbone.layers, dtype, tuple(sorted(stops)))
@@ -194,14 +194,14 @@ def generate_texts(
     prefill: str = "",
     on_text: Callable[[str], None] | None = None,
 ) -> list[Generated]:
-    """What the model writes behind each prompt, in their order; in bfloat16 equal up to its rounding whatever the batch.
+    """What the model writes after each prompt, in their order; in bfloat16 equal up to its rounding whatever the batch.
 
     Args:
         prompts: plain texts, or chats of messages {"role": ..., "content": ...}; contents are words, whatever they spell. A last
             message of the assistant's is the beginning of its answer, which goes on from there.
         max_new_tokens: tokens of an answer at most.
-        temperature: 0 takes the likeliest token each time; above, tokens are drawn from the whole softmax of logits / temperature.
-        seed: of those draws, which depend on it and on the prompt alone.
+        temperature: 0 takes the likeliest token each time; above, tokens are sampled from the whole softmax of logits / temperature.
+        seed: of those samples, which depend on it and on the prompt alone.
         prefill: words every answer begins with.
         on_text: is given the text of a single prompt's answer piece by piece as it is written.
 
@@ -250,7 +250,7 @@ def _generate(
     padding = model.tokenizer.pad_token_id or 0  # masked, so any id will do
     ids = torch.tensor([[padding] * (longest - len(row)) + row for row in rows], device=lm.device)  # (B, T)
     mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=lm.device)
-    # of the prompt, not of its place: the same prompt under the same seed has the same text
+    # of the prompt, not of its position: the same prompt under the same seed has the same text
     choices = [Choice(temperature, seed=int(content_hash(f"{seed} {row}"), 16) % (1 << 63)) for row in rows]
     with torch.inference_mode():
         written = lm.generate(
@@ -261,7 +261,7 @@ def _generate(
             ),
             logits_processor=LogitsProcessorList([SeededChoice(choices, longest)]),
             streamer=None if on_text is None else _Pieces(model, rows[0], on_text),
-        )[:, longest:]  # (B, at most max_new_tokens), padding behind an end token
+        )[:, longest:]  # (B, at most max_new_tokens), padding after an end token
     found = []
     for row, answer in zip(rows, written.tolist(), strict=True):
         length = next((place for place, token in enumerate(answer) if token in stops), len(answer))
@@ -307,7 +307,7 @@ def _batches(lengths: list[int], max_new_tokens: int) -> Iterator[list[int]]:
 
 
 def _fast_dtype(device: str) -> torch.dtype:
-    """bfloat16 halves what has to come from memory for every token, where the processor multiplies it itself."""
+    """bfloat16 halves what has to come from memory for every token, where the CPU multiplies it itself."""
     is_fast = device != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return torch.bfloat16 if is_fast else torch.float32
 

@@ -58,7 +58,7 @@ class Spoken:
 
 
 def spoken(text: str) -> Spoken:
-    """What an answer says behind, before and between its thoughts; an answer without any comes back as it is."""
+    """What an answer says after, before and between its thoughts; an answer without any comes back as it is."""
     if _HARMONY in text:
         finals = list(_FINAL.finditer(text))
         if not finals:

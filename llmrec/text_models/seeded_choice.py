@@ -1,4 +1,4 @@
-"""How a model's next token is chosen: greedily or drawn, each row of a batch by a seed of its own.
+"""How a model's next token is chosen: greedily or sampled, each row of a batch by a seed of its own.
 
 Letters: B rows of a batch, T tokens, V vocabulary.
 """
@@ -16,9 +16,9 @@ from transformers import LogitsProcessor
 
 @dataclass(frozen=True)
 class Choice:
-    """How one row's tokens are chosen: the likeliest at temperature 0, else drawn by `seed`, which depends on nothing else.
+    """How one row's tokens are chosen: the likeliest at temperature 0, else sampled by `seed`, which depends on nothing else.
 
-    top_p: draws are among the likeliest tokens whose probabilities reach it. repetition_penalty: Keskar et al. 2019, on what the
+    top_p: samples are among the likeliest tokens whose probabilities reach it. repetition_penalty: Keskar et al. 2019, on what the
     row's answer has said and not on its prompt, for genres and titles may be repeated.
     """
 
@@ -31,11 +31,11 @@ class Choice:
 class SeededChoice(LogitsProcessor):
     """Makes the greatest score the token to take, so that `generate` without sampling takes it, whatever the batch.
 
-    A draw from softmax(logits / temperature) is argmax(logits / temperature + Gumbel noise), the noise a row's own.
+    A sample from softmax(logits / temperature) is argmax(logits / temperature + Gumbel noise), the noise a row's own.
     """
 
     def __init__(self, choices: Sequence[Choice], num_prompt_tokens: int) -> None:
-        """choices: one a row; num_prompt_tokens: of the padded prompts."""
+        """choices: one per row; num_prompt_tokens: of the padded prompts."""
         self.choices, self.num_prompt_tokens = choices, num_prompt_tokens
         self.generators = [torch.Generator().manual_seed(choice.seed) for choice in choices]
 

@@ -56,7 +56,7 @@ class Curriculum(TrainerCallback):
 
 
 def without_tokens(batch: Batch, is_out: torch.Tensor) -> Batch:
-    """The rows of a batch, padded on the right, without the tokens marked: is_out bool (B, T). No longer than its longest row.
+    """The examples of a batch, padded on the right, without the tokens marked: is_out bool (B, T). No longer than its longest example.
 
     batch: input_ids, attention_mask, labels, each int64 (B, T).
     """

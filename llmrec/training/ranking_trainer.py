@@ -45,8 +45,8 @@ NDCG = Criterion("ndcg@10", greater_is_better=True)
 
 
 class TrainingExamples(Protocol):
-    """What is trained on: rows for a collator; how long each is (in any unit: batches are made of rows of like length) and whose,
-    rows of a user side by side."""
+    """What is trained on: examples for a collator; how long each is (in any unit: batches are made of examples of like length) and
+    whose, examples of a user next to each other."""
 
     lengths: Sequence[int]
     users: Sequence[int]
@@ -61,9 +61,9 @@ class TrainingSettings(Settings):
 
     epochs: float = Field(5.0, gt=0)
     max_steps: int = -1  # > 0 ends training there, whatever `epochs` says
-    batch_size: int = Field(8, ge=1)  # rows a process and forward pass, packed or not
-    # none: padded. segments: rows one behind the other, what they begin with alike read once. branches: segments whose batches are made
-    # of one user's rows, which share their history. The loss of a batch is the same in all; auto: segments where the model can.
+    batch_size: int = Field(8, ge=1)  # examples per process and forward pass, packed or not
+    # none: padded. segments: examples one after the other, a common beginning read once. branches: segments whose batches are made
+    # of one user's examples, which share their history. The loss of a batch is the same in all; auto: segments where the model can.
     packing: Packing = "auto"
     gradient_accumulation: int = Field(1, ge=1)
     adapter_lr: float = Field(1e-3, ge=0)
@@ -71,7 +71,7 @@ class TrainingSettings(Settings):
     weight_decay: float = Field(0.01, ge=0)
     warmup_ratio: float = Field(0.05, ge=0, le=1)
     max_grad_norm: float = Field(1.0, ge=0)
-    evaluate_every: int = Field(0, ge=0)  # optimiser steps between validations and checkpoints; 0: once an epoch
+    evaluate_every: int = Field(0, ge=0)  # optimiser steps between validations and checkpoints; 0: once per epoch
     patience: int = Field(3, ge=1)  # validations without a better one before training stops
     log_every: int = Field(10, ge=1)  # optimiser steps
     trackers: tuple[str, ...] = ()  # any the Trainer knows: tensorboard, wandb, mlflow, ...
@@ -140,7 +140,7 @@ def check_same_parts(found: Iterable[str], trained: Iterable[str], where: str) -
 
 
 class RankingTrainer(Trainer):
-    """transformers.Trainer whose evaluation ranks the validation cases (or measures what else a recipe watches)."""
+    """transformers.Trainer whose evaluation ranks the validation instances (or measures what else a recipe monitors)."""
 
     def __init__(
         self,
@@ -150,7 +150,7 @@ class RankingTrainer(Trainer):
         by_user: bool,
         **kwargs: Any,
     ):
-        """by_user: batches hold rows of one user rather than rows of like length."""
+        """by_user: batches hold examples of one user rather than examples of like length."""
         self.parts = parts
         self.rank_validation = rank_validation
         self.by_user = by_user
@@ -182,7 +182,7 @@ class RankingTrainer(Trainer):
         return self.optimizer
 
     def _run_epoch(self, *, epoch: int, **kwargs: Any) -> None:
-        """Nothing where the training was over already: the Trainer itself looks at that only behind a step."""
+        """Nothing where the training was over already: the Trainer itself looks at that only after a step."""
         if not self.control.should_training_stop:
             # accelerate does not find the sampler below the batches that a resumed epoch of several processes leaves out
             self.sampler.set_epoch(epoch)
@@ -206,7 +206,7 @@ class RankingTrainer(Trainer):
         super().log(logs, *args, **kwargs)
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
-        """Ranks the validation cases; returns and logs `eval_<metric>`."""
+        """Ranks the validation instances; returns and logs `eval_<metric>`."""
         with whole_outside_layers(self.model):
             metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.rank_validation().items()}
         self.log(metrics)

@@ -57,9 +57,9 @@ def train(
     """Trains, or goes on training from the last complete checkpoint under folder/checkpoints, and leaves the best weights in place.
 
     Args:
-        rows: items `collate` turns into batches; `len(rows)` is one epoch.
-        rank_validation: metric name -> value on the validation cases, or on the first so many of them; must hold the criterion's.
-        num_instances: how many validation cases there are; 0 leaves their time out of the estimate.
+        rows: examples that `collate` turns into batches; `len(rows)` is one epoch.
+        rank_validation: metric name -> value on the validation instances, or on the first so many of them; must hold the criterion's.
+        num_instances: how many validation instances there are; 0 leaves their time out of the estimate.
         dry_run: stop once time and memory have been estimated.
         criterion: the metric whose best checkpoint is kept.
         callbacks: a recipe's own, such as one that is told the step.
@@ -73,7 +73,7 @@ def train(
         model=objective,
         args=arguments,
         train_dataset=rows,
-        eval_dataset=rows,  # the Trainer asks for one; `evaluate` ranks the validation cases instead
+        eval_dataset=rows,  # the Trainer asks for one; `evaluate` ranks the validation instances instead
         data_collator=collate,
         parts=parts,
         rank_validation=rank_validation,
@@ -91,7 +91,7 @@ def train(
         sweep_training(folder)
     checkpoint = last_complete_checkpoint(folder / "checkpoints")
     done = step_of(checkpoint) if checkpoint else 0
-    # sharded weights must stay the slices they are
+    # sharded weights must stay sharded
     is_sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
     faster = nullcontext() if is_sharded else frozen_weights_packed(objective.backbone)
     with faster:
