@@ -43,3 +43,11 @@ def test_vllm_is_imported_in_its_two_places_alone():
     users = {name for name, others in IMPORTS.items() if any(other.split(".")[0] == "vllm" for other in others)}
     allowed = ("llmrec.engines.vllm", "llmrec.text_models.vllm")
     assert users and all(name.startswith(allowed) for name in users)
+
+
+def test_a_command_is_imported_by_the_command_line_alone():
+    commands = {name for name, path in SOURCES.items() if name.startswith("llmrec.apps.")
+                and path.stem.endswith(("_command", "_commands")) | (path.stem in ("chat", "demo"))}  # fmt: skip
+    assert len(commands) > 10
+    users = {name: others & commands for name, others in IMPORTS.items() if name != "llmrec.apps.cli"}
+    assert {name: others for name, others in users.items() if others} == {}

@@ -11,8 +11,8 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from llmrec.apps.explain_command import LanguageModelName, model_label, show_explanation
-from llmrec.apps.options import Beams, Decoding, Device, Instruction, Rule, Run, open_run
+from llmrec.apps.explanation_output import model_label, show_explanation
+from llmrec.apps.options import Beams, Decoding, Device, Instruction, LanguageModelName, Rule, Run, open_run
 from llmrec.apps.output import screen
 from llmrec.errors import LlmrecError
 from llmrec.terminal import printable

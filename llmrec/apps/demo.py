@@ -27,8 +27,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from llmrec.apps.semantic_ids import print_quality, write_semantic_ids
 from llmrec.apps.title_cards import items_with_images
-from llmrec.apps.tokenize_command import tokenize
 from llmrec.artifacts.run_folder import MANIFEST, MODEL_FOLDER, load_artifact
 from llmrec.data.added_parts import added_parts
 from llmrec.data.folder import Data, load_data
@@ -178,7 +178,8 @@ def _semantic_ids(data_folder: Path) -> SemanticIDs:
     """The catalogue's semantic ids from its texts; the demo's model does not use them, but the report shows what they look like."""
     folder = data_folder / "semantic_ids" / CODES
     if not folder.exists():
-        tokenize(data_folder, field=["title", "genres"])
+        written, _, report = write_semantic_ids(data_folder, fields=["title", "genres"])
+        print_quality(report, written)
     return SemanticIDs.load(folder)
 
 

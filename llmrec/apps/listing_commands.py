@@ -11,7 +11,7 @@ import typer
 
 from llmrec.apps.options import History, Instruction
 from llmrec.apps.output import print_json, print_table
-from llmrec.apps.train_command import config_names, launch_names, nearest_sentence, recipe_names
+from llmrec.apps.shipped_recipes import config_names, launch_names, nearest_sentence, recipe_names
 from llmrec.errors import LlmrecError
 from llmrec.resources import resource_path
 from llmrec.terminal import printable

@@ -35,6 +35,14 @@ Rule = Annotated[
         "tokens that continue an item). Default: as trained.",
     ),
 ]
+LanguageModelName = Annotated[
+    str | None,
+    typer.Option(
+        "--language-model",
+        metavar="NAME",
+        help="Who writes: a model folder, a wheel's or hub's name. Default: what the run was trained from, all layers, untuned.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from llmrec.apps.train_command import recipe_names
+from llmrec.apps.shipped_recipes import recipe_names
 from llmrec.backbones.trained_parts import PartSettings
 from llmrec.config import Settings
 from llmrec.resources import resource_path

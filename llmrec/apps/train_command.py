@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from llmrec.apps.shipped_recipes import config_names, launch_names, nearest_sentence, recipe_names
 from llmrec.errors import ConfigError
 from llmrec.processes import end_with_parent, with_parent
 from llmrec.resources import resource_path
@@ -69,30 +70,6 @@ def train(
     status = _launch([*options, *arguments])
     if status:
         raise typer.Exit(status)
-
-
-def recipe_names() -> list[str]:
-    """The shipped recipes, by name."""
-    return sorted(path.stem for path in resource_path("recipes").glob("*.py"))
-
-
-def config_names(recipe: str) -> list[str]:
-    """The shipped configs of a recipe, by name."""
-    return sorted(path.stem for path in (resource_path("recipes") / "configs" / recipe).glob("*.yaml"))
-
-
-def launch_names() -> list[str]:
-    """The shipped configurations of accelerate, by name."""
-    return config_names("accelerate")
-
-
-def nearest_sentence(name: str, known: list[str]) -> str:
-    """What to say after "there is no ... NAME": what there is, and which of it comes nearest."""
-    from rapidfuzz import process
-
-    nearest = process.extractOne(name[:200], known)
-    guess = f" Did you mean '{nearest[0]}'?" if nearest else ""
-    return f"(there are: {', '.join(known) or 'none'}).{guess}"
 
 
 def _recipe_path(name: str) -> Path:

@@ -10,7 +10,7 @@ from accelerate.commands.launch import _validate_launch_command, launch_command_
 from accelerate.utils import DeepSpeedPlugin, DistributedType, FullyShardedDataParallelPlugin
 from accelerate.utils.launch import prepare_multi_gpu_env
 
-from llmrec.apps.train_command import launch_names
+from llmrec.apps.shipped_recipes import launch_names
 from llmrec.resources import resource_path
 from llmrec.training.ranking_trainer import Objective
 from tests.tiny import FAMILIES, tiny_backbone
