@@ -188,7 +188,7 @@ def run(options: argparse.Namespace) -> dict:
     @torch.no_grad()
     def prefill():
         last = torch.full((len(ids),), ids.shape[1] - 1, device=ids.device)
-        backbone.hidden_states(ids, places=last)  # as a request reads it
+        backbone.hidden_states(ids, read_at=last)  # as a request reads it
 
     found, exact = search(checked), float32_scores(options, items, vocab, checked)
     same = {peer: require_same(found, getattr(peers, PEERS[peer])(checked_ids), peer, exact) for peer in options.peers}

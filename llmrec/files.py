@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from llmrec.errors import LlmrecError
 
 _LEFT = re.compile(r"\.(?P<name>.+)\.\d+-[0-9a-f]{8}\.(?P<kind>tmp|old)")
-MAX_NAME = 100  # characters; a hidden folder beside it has some more, and file systems end at 255 bytes
+MAX_NAME = 100  # characters; a hidden folder next to it has some more, and file systems end at 255 bytes
 
 
 def check_name(name: str, what: str, error: type[LlmrecError] = LlmrecError) -> None:
@@ -104,7 +104,7 @@ def _locked(path: Path, kind: int) -> Iterator[bool]:
 
 @contextlib.contextmanager
 def _workplace(path: Path) -> Iterator[Path]:
-    """A hidden folder beside `path`, locked for as long as this process lives, gone afterwards; what died there before is swept.
+    """A hidden folder next to `path`, locked for as long as this process lives, gone afterwards; what died there before is swept.
 
     The same folder means the same file system, so replacing `path` by something in it is one atomic step.
     """
@@ -126,7 +126,7 @@ def _workplace(path: Path) -> Iterator[Path]:
 def _cannot_write(path: Path, error: OSError | SafetensorError) -> LlmrecError:
     in_the_way = isinstance(error, FileExistsError | NotADirectoryError)
     reason = "a file lies where a folder should be" if in_the_way else getattr(error, "strerror", None) or str(error)
-    return LlmrecError(f"cannot write '{path}': {reason}. Choose a place that you may write to and that has room.")
+    return LlmrecError(f"cannot write '{path}': {reason}. Choose a location that you may write to and that has room.")
 
 
 def check_writable(folder: Path) -> None:

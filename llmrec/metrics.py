@@ -31,7 +31,7 @@ def ranks_from_scores(
     allowed is a miss.
     Returns greater, equal: float64 (U,), `equal` without the target itself; `greater` is inf for a miss.
 
-    A few rows at a time: they stay in the processor's cache through both counts. Each row is counted for itself: counting a whole
+    A few rows at a time: they stay in the CPU's cache through both counts. Each row is counted for itself: counting a whole
     boolean row is one vector instruction after another, where counts along an axis of a matrix are not.
     """
     num_instances, num_items = scores.shape
@@ -160,7 +160,7 @@ def auc(labels: np.ndarray, scores: np.ndarray) -> float:
     labels: bool (N,); scores: float (N,). Mann and Whitney's U over its largest value; Fawcett, "An introduction to ROC
     analysis", Pattern Recognition Letters 2006.
     """
-    assert labels.dtype == bool, labels.dtype  # 0 and 1 would be taken for places
+    assert labels.dtype == bool, labels.dtype  # 0 and 1 would be taken for indices
     positive = scores[labels]
     negative = np.sort(scores[~labels])
     if not len(positive) or not len(negative):

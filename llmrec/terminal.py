@@ -10,7 +10,7 @@ _DIRECTIONS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\
 def printable(text: str) -> str:
     """The text on one line without what steers a terminal: escape sequences, control characters, turned directions.
 
-    Titles come from hallucinated_titles' catalogues: one must not colour, erase or reorder what stands around it.
+    Titles come from other people's catalogues: one must not colour, erase or reorder what stands around it.
     """
     text = _ESCAPES.sub("", text)
     kept = (" " if c in "\t\n\r" else c for c in text if c in "\t\n\r" or not _steers(c))

@@ -1,4 +1,4 @@
-"""Reading YAML that a stranger may have written: plain values only, and nothing in it costs more than its length."""
+"""Reading YAML from untrusted files: plain values only, and nothing in it costs more than its length."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def test_an_unwritable_place_is_said_in_one_sentence(tmp_path):
         lambda path: write_arrow(path, pa.table({"a": [1]})),
     ):
         with pytest.raises(
-            LlmrecError, match=r"cannot write '.*inside': a file lies where a folder should be. Choose a place"
+            LlmrecError, match=r"cannot write '.*inside': a file lies where a folder should be. Choose a location"
         ):
             write(tmp_path / "file" / "inside")
     with pytest.raises(LlmrecError, match="cannot write"), atomic_folder(tmp_path / "file" / "folder"):

@@ -48,13 +48,13 @@ def add_lora(
     targets: Literal["all-linear"] | list[str] = "all-linear",
     dora: bool = False,
 ) -> None:
-    """Puts LoRA (Hu et al. 2022) into the backbone's linear layers, in float32 whatever the frozen part's arithmetic.
+    """Puts LoRA (Hu et al. 2022) into the backbone's linear layers, in float32 whatever the frozen part's precision.
 
     The vision tower of a vision-language model stays as it is, whatever its layers are called.
 
     Args:
         targets: "all-linear" (every linear layer but the head), or names such as ["q_proj", "v_proj"].
-        dora: each layer's columns get a trained length beside LoRA's direction (DoRA, Liu et al. 2024).
+        dora: each layer's columns get a trained length in addition to LoRA's direction (DoRA, Liu et al. 2024).
 
     Raises:
         ModelError: a name in `targets` is no layer of this model.
@@ -115,7 +115,7 @@ def trainable_parts(
 ) -> list[TrainablePart]:
     """The trained parts with their learning rates; together they are exactly the parameters that require a gradient.
 
-    `embedding_lr` is of what stands in the place of embedding rows (item table, soft prompt, prefix), `adapter_lr` of all matrices.
+    `embedding_lr` is of what stands for embeddings (item table, soft prompt, prefix), `adapter_lr` of all matrices.
     """
     by_part: dict[str, list[nn.Parameter]] = {"language model": []}  # its own layers: all of them, or the last
     named = {id(parameter): name for parameter, name in _parts_of(backbone)}

@@ -21,8 +21,8 @@ from llmrec.nn.losses import IGNORE, token_loss
 from llmrec.nn.soft_tokens import SoftItemTable
 from llmrec.nn.splice import VectorTokens, splice
 
-# The softmax an answer token is scored by: `vocabulary` over the vocabulary and all item tokens (Hugging Face's own), `level` over the item
-# tokens of the answer's level, `trie` over the tokens that continue an item of the catalogue.
+# The softmax that scores an answer token: `vocabulary` over the vocabulary and all item tokens (Hugging Face's own), `level` over
+# the item tokens of the answer's level, `trie` over the tokens that continue an item of the catalogue.
 SoftmaxScope = Literal["vocabulary", "level", "trie"]
 IMAGES = "image"  # the vector tokens that are images' vision tokens: a `ImageTokens`
 
@@ -39,9 +39,9 @@ class LayerCount:
 
 
 class Backbone(nn.Module):
-    """The language model, its tokenizer and, beside its frozen vocabulary of V tokens, R item-table rows and S vector tokens.
+    """The language model, its tokenizer and, next to its frozen vocabulary of V tokens, R item embeddings and S vector tokens.
 
-    Token ids below V are the vocabulary's, V + r is item-table row r, V + R + s is vector token s (inputs only: see
+    Token ids below V are the vocabulary's, V + r is item embedding r, V + R + s is vector token s (inputs only: see
     llmrec.nn.splice). Letters: B batch, T tokens, D width, N positions.
     """
 
@@ -103,7 +103,7 @@ class Backbone(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The arithmetic of the frozen part (float32 or bfloat16)."""
+        """The precision of the frozen part (float32 or bfloat16)."""
         return self.causal_lm.get_input_embeddings().weight.dtype
 
     @property
@@ -112,11 +112,11 @@ class Backbone(nn.Module):
         return self.base_vocab_size + (self.item_table.num_rows if self.item_table is not None else 0)
 
     def add_item_table(self, item_table: ItemTable | SoftItemTable) -> None:
-        """Put `item_table` beside the vocabulary; its rows are trained."""
+        """Put `item_table` next to the vocabulary; its rows are trained."""
         self.item_table = item_table.to(self.device)
 
     def add_vectors(self, name: str, source: nn.Module) -> None:
-        """Puts the vector tokens of a `VectorSource` behind all others; their ids hold once the item table is there too."""
+        """Puts the vector tokens of a `VectorSource` after all others; their ids hold once the item table is there too."""
         self.vector_tokens.add(name, source.to(self.device))
 
     def first_vector_id(self, name: str) -> int:
@@ -137,13 +137,13 @@ class Backbone(nn.Module):
         return self._with_vectors(embeddings, input_ids) if self.vector_tokens.num_tokens else embeddings
 
     def _with_vectors(self, embeddings: torch.Tensor, input_ids: torch.Tensor) -> torch.Tensor:
-        """The embeddings with the vectors of vector tokens in their places."""
+        """The embeddings with the vectors of vector tokens at their positions."""
         is_vector = input_ids >= self.num_tokens
-        places = input_ids[is_vector] - self.num_tokens
-        if len(places):
-            embeddings = splice(embeddings, is_vector, self.vector_tokens.rows(places))
+        indices = input_ids[is_vector] - self.num_tokens
+        if len(indices):
+            embeddings = splice(embeddings, is_vector, self.vector_tokens.rows(indices))
         if self.training:  # whatever is trained takes part in every step, or processes would wait for its gradient
-            unread = self.vector_tokens.unread(places)
+            unread = self.vector_tokens.unread(indices)
             if len(unread):
                 embeddings = embeddings + 0 * self.vector_tokens.rows(unread).sum().to(embeddings.dtype)
         return embeddings
@@ -157,7 +157,7 @@ class Backbone(nn.Module):
         position_ids: torch.Tensor | None = None,
         past_key_values: Any | None = None,
         packed_layout: PackedLayout | None = None,
-        places: torch.Tensor | None = None,
+        read_at: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Hidden states after the final norm, (B, T, D); a cache given is appended to in place.
 
@@ -166,9 +166,9 @@ class Backbone(nn.Module):
             attention_mask: int64 (B, T), or what the model takes as prepared 4-D masks.
             position_ids: int64 (B, T), by default 0, 1, ...; images among input_ids change them from there (`position_moves`).
             packed_layout: who sees whom where the one row is many, packed; then no attention_mask.
-            places: int64 (B,), the one token of each row whose state is asked for: then (B, 1, D).
+            read_at: int64 (B,), the one token of each row whose state is asked for: then (B, 1, D).
         """
-        assert packed_layout is None or places is None, "a packed row has many prompts, and so many places"
+        assert packed_layout is None or read_at is None, "a packed sequence has many prompts, and so many last tokens"
         if inputs_embeds is None:
             assert input_ids is not None, "hidden_states needs input_ids or inputs_embeds"
             inputs_embeds = self.embed(input_ids)
@@ -179,8 +179,8 @@ class Backbone(nn.Module):
         if packed_layout is not None:
             special = packed(self.config.get_text_config(decoder=True))
             arguments["packed_layout"] = packed_layout
-        elif places is not None and self.last_layer is not None:
-            special = self.last_layer.for_places(places)
+        elif read_at is not None and self.last_layer is not None:
+            special = self.last_layer.reading_at(read_at)
         with special, torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
             output = self.body(
                 inputs_embeds=inputs_embeds,
@@ -190,12 +190,12 @@ class Backbone(nn.Module):
                 **arguments,
             )
         hidden = output.last_hidden_state
-        if places is not None and self.last_layer is None:
-            hidden = hidden[torch.arange(len(hidden), device=hidden.device), places][:, None]
+        if read_at is not None and self.last_layer is None:
+            hidden = hidden[torch.arange(len(hidden), device=hidden.device), read_at][:, None]
         return hidden
 
     def position_moves(self, input_ids: torch.Tensor) -> torch.Tensor:
-        """How far images in a row move the positions of what stands behind it: input_ids int64 (B, T) -> int64 (B,).
+        """How far images in a row move the positions of what stands after it: input_ids int64 (B, T) -> int64 (B,).
 
         Zero but for models whose positions have three axes, where an image takes fewer positions than tokens. Who reads rows in parts
         adds what the parts before have moved.
@@ -209,17 +209,17 @@ class Backbone(nn.Module):
     ) -> dict[str, Any]:
         """What the language tower is told of the images among the tokens: their positions, and vectors for its first layers."""
         images: ImageTokens = self.vector_tokens[IMAGES]
-        places = input_ids - self.first_vector_id(IMAGES)  # (B, T), which vision token each is
+        indices = input_ids - self.first_vector_id(IMAGES)  # (B, T), which vision token each is
         arguments: dict[str, Any] = {"position_ids": position_ids}
         if images.has_grid:
             if position_ids is None:
                 position_ids = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
             seen_until = layout.seen_until[None] if layout is not None else None
-            arguments["position_ids"] = images.rotary_positions(places, position_ids, seen_until)  # (3, B, T)
+            arguments["position_ids"] = images.rotary_positions(indices, position_ids, seen_until)  # (3, B, T)
         if len(images.deep):
-            is_image = images.is_image(places)
+            is_image = images.is_image(indices)
             arguments["visual_pos_masks"] = is_image
-            arguments["deepstack_visual_embeds"] = images.deep_rows(places[is_image])
+            arguments["deepstack_visual_embeds"] = images.deep_rows(indices[is_image])
         return arguments
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -232,7 +232,7 @@ class Backbone(nn.Module):
         return self._shape_logits(self.causal_lm.get_output_embeddings()(hidden.to(self.dtype)).float())
 
     def item_logits(self, hidden: torch.Tensor, rows: torch.Tensor | slice | None = None) -> torch.Tensor:
-        """hidden (N, D) -> float32 (N, M): logits of the item-table rows named (all when None)."""
+        """hidden (N, D) -> float32 (N, M): logits of the item embeddings named (all when None)."""
         assert self.item_table is not None, "this backbone has no item table"
         return self._shape_logits(self.item_table.logits(hidden, rows))
 

@@ -1,4 +1,4 @@
-"""The layers of a language model, by its own structure: to stand adapters behind their parts, or to train the last of them."""
+"""The layers of a language model, by its own structure: to stand adapters after their parts, or to train the last of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 
 from llmrec.backbones.causal_lm import Backbone
 from llmrec.errors import ModelError
-from llmrec.nn.adapters.layer import LayerAdapter, put_behind
+from llmrec.nn.adapters.layer import LayerAdapter, put_after
 
 LayerPart = Literal["attention", "mlp"]
 
@@ -55,9 +55,9 @@ def add_layer_adapters(
     dropout: float = 0.0,
     seed: int = 0,
 ) -> None:
-    """Stands a bottleneck adapter of `hidden_dim` numbers behind the attention, the MLP, or both, of every decoder layer.
+    """Stands a bottleneck adapter of `hidden_dim` numbers after the attention, the MLP, or both, of every decoder layer.
 
-    Float32 whatever the frozen part's arithmetic. LoRA may be there before or come after. Raises ModelError where the layers are of
+    Float32 whatever the frozen part's precision. LoRA may be there before or come after. Raises ModelError where the layers are of
     another make, or have adapters already.
     """
     if layer_adapters(backbone):
@@ -68,7 +68,7 @@ def add_layer_adapters(
         for part in after:
             adapter = LayerAdapter(backbone.dim, hidden_dim, dropout=dropout, generator=generator)
             device = next(parts[part].parameters()).device
-            put_behind(parts[part], adapter.to(device).train(backbone.training))
+            put_after(parts[part], adapter.to(device).train(backbone.training))
 
 
 def layer_adapters(backbone: Backbone) -> list[LayerAdapter]:

@@ -1,6 +1,6 @@
 """Writes a backbone with its item tokens as a plain checkpoint that transformers loads with no code of ours.
 
-Letters: V vocabulary, R item-table rows, S vector tokens, D width.
+Letters: V vocabulary, R item embeddings, S vector tokens, D width.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _VECTORS_AT_ONCE = 65_536
 
 
 def export(backbone: Backbone, row_strings: list[str], folder: str | Path, *, items: pa.Table | None = None) -> Path:
-    """LoRA merged, item rows placed after the vocabulary's in both matrices, item tokens in the tokenizer; equal logits.
+    """LoRA merged, item embeddings after the vocabulary's in both matrices, item tokens in the tokenizer; equal logits.
 
     The embedding and the head are untied in the exported checkpoint, because an item's output row is its input row times a trained
     scale. Token id V + r is the r-th of `row_strings` in the exported tokenizer too, and V + R + s is vector token s (of soft tokens or
-    a soft prompt), whose vector is computed once and written; see `plain_model`. items: written beside it as items.parquet.
+    a soft prompt), whose vector is computed once and written; see `plain_model`. items: written next to it as items.parquet.
 
     Raises:
         ModelError: the backbone was loaded in 4 bits (merging there would round; load it in float32 or bfloat16), or has parts that a
@@ -81,7 +81,7 @@ def plain_model(backbone: Backbone) -> nn.Module:
 
 
 def plain_tokenizer(backbone: Backbone, row_strings: list[str]) -> Any:
-    """The backbone's tokenizer with the item tokens at ids V, V + 1, ... and, behind them, vector tokens as <NAME_0>, <NAME_1>, ...
+    """The backbone's tokenizer with the item tokens at ids V, V + 1, ... and, after them, vector tokens as <NAME_0>, <NAME_1>, ...
 
     Some vocabularies are smaller than their embedding matrix; tokens of no use fill the gap, so that ids and rows agree.
     """
@@ -89,7 +89,7 @@ def plain_tokenizer(backbone: Backbone, row_strings: list[str]) -> Any:
     gap = backbone.base_vocab_size - len(tokenizer)
     tokenizer.add_tokens([f"<unused_row_{index}>" for index in range(gap)])
     made = [(name, source) for name, source in backbone.vector_tokens.sources.items() if name != IMAGES]
-    vectors = [f"<{name}_{place}>" for name, source in made for place in range(source.num_tokens)]
+    vectors = [f"<{name}_{index}>" for name, source in made for index in range(source.num_tokens)]
     added = [*row_strings, *vectors]
     tokenizer.add_tokens(added)
     first = backbone.base_vocab_size
@@ -110,27 +110,27 @@ def _check_plain(backbone: Backbone) -> None:
         )
     if layer_adapters(backbone) or find_prefix(backbone) is not None:
         raise ModelError(
-            "layer adapters and a prefix have no place in a plain checkpoint, which would lose them: they act inside the layers. Serve "
-            "this run with llmrec, or export one of LoRA, item rows, soft tokens and a soft prompt."
+            "layer adapters and a prefix cannot be part of a plain checkpoint, which would lose them: they act inside the layers. "
+            "Serve this run with llmrec, or export one of LoRA, item embeddings, soft tokens and a soft prompt."
         )
     sources = set(backbone.vector_tokens.sources)
     if IMAGES in sources and len(sources) > 1:
         raise ModelError(
-            "images beside soft tokens or a soft prompt are not exported: a plain vision-language checkpoint reads pixels by itself, "
-            "so ids behind the images' would be others there. Serve this run with llmrec, or export one without either."
+            "images next to soft tokens or a soft prompt are not exported: a plain vision-language checkpoint reads pixels by itself, "
+            "so ids after the images' would be others there. Serve this run with llmrec, or export one without either."
         )
 
 
 def _rows(backbone: Backbone) -> tuple[torch.Tensor, torch.Tensor]:
-    """What is read behind the vocabulary, (R + S, D), and the head's rows of what is answered, (R, D); without dropout."""
+    """What is read after the vocabulary, (R + S, D), and the head's rows of what is answered, (R, D); without dropout."""
     was_training = backbone.training
     backbone.eval()
     table, vectors = backbone.item_table, backbone.vector_tokens
     nothing = torch.zeros(0, backbone.dim, device=backbone.device)
     read, answered = (nothing, nothing) if table is None else (table.weight, table.output_weight())
     if vectors.num_tokens and IMAGES not in vectors:  # a vision-language checkpoint reads pixels by itself
-        places = torch.arange(vectors.num_tokens, device=backbone.device)
-        made = torch.cat([vectors.rows(part) for part in places.split(_VECTORS_AT_ONCE)])
+        indices = torch.arange(vectors.num_tokens, device=backbone.device)
+        made = torch.cat([vectors.rows(part) for part in indices.split(_VECTORS_AT_ONCE)])
         # they are what the first layer reads; what an embedding gives is scaled on the way there
         read = torch.cat([read, made / backbone.embedding_scale])
     backbone.train(was_training)

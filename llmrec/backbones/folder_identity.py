@@ -12,7 +12,7 @@ from llmrec.files import cache_dir, content_hash, read_json, write_json
 
 # What transformers reads of a folder: configurations, tokenizers, preparation of images, weights.
 READ_SUFFIXES = frozenset({".bin", ".jinja", ".json", ".model", ".safetensors", ".tiktoken", ".txt"})
-# What a training leaves beside them, and nobody reads.
+# What a training leaves next to them, and nobody reads.
 _LEFT_BEHIND = frozenset({"training_args.bin", "optimizer.bin", "scheduler.bin", "trainer_state.json"})
 SETTLED_SECONDS = 2.0  # a file changed later than that may change again under the same times
 

@@ -36,7 +36,7 @@ class _Product(torch.autograd.Function):
 
 
 class FrozenLinear(nn.Module):
-    """What `linear` computes, for a float32 weight that does not change while this stands in its place."""
+    """What `linear` computes, for a float32 weight that does not change while this stands for it."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()

@@ -7,7 +7,7 @@ for queries, keys and values together, an RMSNorm of five operations, and a rota
 interface; results differ by rounding. Figures: docs/speed.md.
 
 Who asks for the state of one token a row (the last one of a prompt) needs of the last layer only its keys and values for the
-others: `for_places` leaves the rest out, a fifth of a model of four layers.
+others: `reading_at` leaves the rest out, a fifth of a model of four layers.
 
 Letters: B batch, T tokens, D width, A query heads, G key-value heads, C channels of a head.
 """
@@ -31,7 +31,7 @@ _NORMED_HEADS = "Qwen3DecoderLayer"  # norms queries and keys head by head befor
 
 
 def can_fuse(layer: nn.Module) -> bool:
-    """Whether `layer` is of a known make, all its matrices are plain ones of a kind, and nothing stands behind its parts."""
+    """Whether `layer` is of a known make, all its matrices are plain ones of a kind, and nothing stands after its parts."""
     if type(layer).__name__ not in _LAYERS or layer.self_attn.config._attn_implementation != "sdpa":
         return False
     linears = {path: module for path, module in layer.named_modules() if isinstance(module, nn.Linear)}
@@ -67,7 +67,7 @@ class FusedLayer(nn.Module):
         self.config, self.layer_idx, self.is_causal = attention.config, attention.layer_idx, True
         self.head_dim, self.num_key_value_groups = attention.head_dim, attention.num_key_value_groups
         self._scaling = attention.scaling
-        self._places: Tensor | None = None
+        self._read_at: Tensor | None = None
         self._num_rotated = (attention.q_proj.out_features + attention.k_proj.out_features) // self.head_dim
         self._num_queries = attention.q_proj.out_features // self.head_dim
         self.input_layernorm = _RMSNorm(layer.input_layernorm)
@@ -81,16 +81,16 @@ class FusedLayer(nn.Module):
         self.down_proj = PackedLinear(mlp.down_proj)
 
     @contextmanager
-    def for_places(self, places: Tensor) -> Iterator[None]:
-        """While open, the layer gives (B, 1, D): for each row the state at its place, int64 (B,). The cache gets all tokens.
+    def reading_at(self, read_at: Tensor) -> Iterator[None]:
+        """While open, the layer gives (B, 1, D): for each row the state at its `read_at`, int64 (B,). The cache gets all tokens.
 
         It must be the last layer, and one thread at a time may use the model (`Recommender` sees to it).
         """
-        self._places = places
+        self._read_at = read_at
         try:
             yield
         finally:
-            self._places = None
+            self._read_at = None
 
     @torch.no_grad()
     def forward(
@@ -103,24 +103,24 @@ class FusedLayer(nn.Module):
     ) -> Tensor:
         """transformers' signature of a decoder layer: (B, T, D) -> (B, T, D), the cache appended to."""
         assert "packed_layout" not in arguments, (
-            "packed rows are for training: windows are not handed on to their attention"
+            "packed sequences are for training: windows are not handed on to their attention"
         )
         normed = self.input_layernorm(hidden_states)
         heads = self.qkv_proj(normed).unflatten(-1, (-1, self.head_dim))  # (B, T, A + 2 G, C)
         query, key, value = self._rotated(heads, *position_embeddings)
         if past_key_values is not None:
             key, value = past_key_values.update(key, value, self.layer_idx)
-        if self._places is None:
+        if self._read_at is None:
             attend = ALL_ATTENTION_FUNCTIONS[self.config._attn_implementation]
             attended, _ = attend(
                 self, query, key, value, attention_mask, scaling=self._scaling, dropout=0.0, **arguments
             )  # (B, T, A, C)
         else:
             row = torch.arange(len(query))
-            hidden_states = hidden_states[row, self._places][:, None]  # (B, 1, D)
-            seen = _seen_from(self._places, attention_mask, query.shape[2], key.shape[2])
+            hidden_states = hidden_states[row, self._read_at][:, None]  # (B, 1, D)
+            seen = _seen_from(self._read_at, attention_mask, query.shape[2], key.shape[2])
             attended = F.scaled_dot_product_attention(
-                query[row, :, self._places][:, :, None], key, value, seen, scale=self._scaling, enable_gqa=True
+                query[row, :, self._read_at][:, :, None], key, value, seen, scale=self._scaling, enable_gqa=True
             ).transpose(1, 2)  # (B, 1, A, C)
         hidden_states = self.o_proj.plus(attended.flatten(2), hidden_states)
         normed = self.post_attention_layernorm(hidden_states)
@@ -148,12 +148,12 @@ class FusedLayer(nn.Module):
         refuse_saving()
 
 
-def _seen_from(places: Tensor, mask: Tensor | None, num_tokens: int, num_keys: int) -> Tensor:
-    """What the tokens at `places` see, (B, 1, 1, S) in the form of the layer's mask (B or 1, 1, T, S); bool where that is None:
+def _seen_from(read_at: Tensor, mask: Tensor | None, num_tokens: int, num_keys: int) -> Tensor:
+    """What the tokens at `read_at` see, (B, 1, 1, S) in the form of the layer's mask (B or 1, 1, T, S); bool where that is None:
     all before them and themselves."""
     if mask is None:
-        return (torch.arange(num_keys) <= num_keys - num_tokens + places[:, None])[:, None, None]
-    return mask.expand(len(places), -1, -1, -1)[torch.arange(len(places)), :, places][:, :, None]
+        return (torch.arange(num_keys) <= num_keys - num_tokens + read_at[:, None])[:, None, None]
+    return mask.expand(len(read_at), -1, -1, -1)[torch.arange(len(read_at)), :, read_at][:, :, None]
 
 
 class _RMSNorm(nn.Module):

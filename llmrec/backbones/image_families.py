@@ -7,7 +7,7 @@
 | Idefics3, SmolVLM | <fake_token_around_image> <global-img> tokens <fake_token_around_image> | always those of one tile, 169 or 64 |
 
 Idefics3 and SmolVLM would cut a large image into tiles and add them, several hundred tokens more; here the whole image is
-the one tile, what their processors do under do_image_splitting=False.
+the one tile, what their image processors do under do_image_splitting=False.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _IDEFICS = ("<fake_token_around_image>", "<global-img>"), ("<fake_token_around_i
 class ImageFamily:
     """opening, closing: the words around an image's tokens. num_tokens: of every image alike, from the model's configuration; None
     where images have tokens by their size. has_grid: positions have three axes (M-RoPE). is_deep: later layers get vectors, too.
-    arguments: what the image processor is told beside the image."""
+    arguments: what the image processor is told besides the image."""
 
     opening: tuple[str, ...]
     closing: tuple[str, ...]
@@ -79,7 +79,7 @@ def image_family(backbone: Backbone) -> ImageFamily:
 
 
 def image_words(backbone: Backbone) -> tuple[list[int], list[int]]:
-    """The token ids that stand before and behind an image's vision tokens. Raises ModelError where the tokenizer lacks them."""
+    """The token ids that stand before and after an image's vision tokens. Raises ModelError where the tokenizer lacks them."""
     family = image_family(backbone)
     known = backbone.tokenizer.get_added_vocab()
     missing = [word for word in (*family.opening, *family.closing) if word not in known]
@@ -92,7 +92,7 @@ def image_words(backbone: Backbone) -> tuple[list[int], list[int]]:
 
 
 def vision_parts(backbone: Backbone) -> dict[str, nn.Module]:
-    """The parts of a vision-language model beside its language tower: its vision tower and what leads from it, by name."""
+    """The parts of a vision-language model besides its language tower: its vision tower and what leads from it, by name."""
     model = backbone.causal_lm.base_model
     if backbone.body is model:
         return {}

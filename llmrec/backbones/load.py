@@ -64,7 +64,7 @@ class ModelSource:
 
     @property
     def loading(self) -> dict[str, Any]:
-        """What `from_pretrained` of transformers is told beside `path`: these very weights, and no code that they bring along."""
+        """What `from_pretrained` of transformers is told besides `path`: these very weights, and no code that they bring along."""
         asks_hub = self.path == self.name and self.source == "hub"
         # False, not None: transformers would ask on the terminal whether to run a checkpoint's own code
         arguments = {"local_files_only": not asks_hub, "trust_remote_code": False}
@@ -137,8 +137,8 @@ def _wheel_model(name: str) -> WheelModel | None:
 
 
 def _hub_snapshot(name: str, revision: str | None) -> Path | None:
-    """The folder of the commit behind a hub name: asked of the hub, or, where it cannot be reached, of the copy it left here; None
-    without one. The hub's own client keeps files as snapshots/COMMIT/FILE, with refs/BRANCH holding a commit.
+    """The folder of the commit that a hub name stands for: asked of the hub, or, where it cannot be reached, of the copy it left here;
+    None without one. The hub's own client keeps files as snapshots/COMMIT/FILE, with refs/BRANCH holding a commit.
     """
     from huggingface_hub import hf_hub_download
 

@@ -136,7 +136,7 @@ def check_lora_files(folder: Path, name: str, exclude: str | None) -> None:
     if not whole or others:
         wrong = f"sets {', '.join(sorted(others)[:3])}" if others else f"has r {str(rank)[:20]} or another number"
         raise ArtifactError(
-            f"'{path}' {wrong} that is not of the adapter beside it; put the original back, or train again."
+            f"'{path}' {wrong} that does not belong to the adapter with it; put the original back, or train again."
         )
 
 

@@ -1,4 +1,4 @@
-"""Attention over a packed row (llmrec.prompting.packing): every token sees its own row's tokens before it and nothing else.
+"""Attention over a packed sequence (llmrec.prompting.packing): every token sees its own row's tokens before it and nothing else.
 
 Token j is seen by token i exactly where j <= i < seen_until[j]. Two ways compute that, with the same result:
 
@@ -7,7 +7,7 @@ Token j is seen by token i exactly where j <= i < seen_until[j]. Two ways comput
   grow with the sum over rows, not with the square of the pack.
 - On CUDA flex attention gets the rule as a block mask, which skips what nobody sees.
 
-The language model itself is not changed: while a packed row is read, its configuration names the attention function registered
+The language model itself is not changed: while a packed sequence is read, its configuration names the attention function registered
 here, and the layout travels as a keyword argument, as transformers' AttentionInterface intends.
 
 Letters: T packed tokens, A attention heads, G key-value heads, C channels of a head, Q queries of a block, K its keys.
@@ -44,7 +44,7 @@ class Block:
 
 
 class PackedLayout:
-    """Who sees whom in one packed row, and how attention is cut up for it.
+    """Who sees whom in one packed sequence, and how attention is cut up for it.
 
     seen_until, position_ids: int64 (1, T), as `PackingCollator` makes them.
     """
@@ -125,7 +125,7 @@ def packed_attention(
 
     Like transformers' own sdpa it knows no soft cap of the scores.
     """
-    assert attention_mask is None, "a packed row needs no mask beside its layout"
+    assert attention_mask is None, "a packed sequence needs no mask besides its layout"
     if query.device.type != "cpu":
         assert not dropout, "flex attention has no dropout of attention weights"
         flex = _compiled_flex_attention()

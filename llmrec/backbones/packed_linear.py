@@ -1,6 +1,6 @@
-"""Linear layers whose weights lie in the order oneDNN's kernels read them: faster inference on a processor, same numbers.
+"""Linear layers whose weights lie in the order oneDNN's kernels read them: faster inference on a CPU, same numbers.
 
-torch multiplies float32 through the BLAS it was built with, which reorders the weights in every call and on some processors
+torch multiplies float32 through the BLAS it was built with, which reorders the weights in every call and on some CPUs
 uses narrower instructions than it could; for the few rows of a decoding step the reordering costs as much as the product.
 Packed once, products of few rows are spared that, and where the instructions are narrower (`blas_is_narrow`) all take about half
 the time (measured in docs/speed.md). These are the operators
@@ -22,7 +22,7 @@ _ROWS = 64  # the number of rows the layout is chosen for; others run in it as w
 
 
 def can_pack(device: torch.device) -> bool:
-    """Whether weights there can be packed: on a processor, and by a torch that has the operators."""
+    """Whether weights there can be packed: on a CPU, and by a torch that has the operators."""
     has_operators = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     return device.type == "cpu" and has_operators
 
@@ -33,7 +33,7 @@ def packs(dtype: torch.dtype) -> bool:
 
 
 def blas_is_narrow() -> bool:
-    """Whether torch's BLAS leaves half of the processor unused: MKL takes AVX-512 on Intel's processors alone.
+    """Whether torch's BLAS leaves half of the CPU unused: MKL takes AVX-512 on Intel's CPUs alone.
 
     There packing halves the time of large products too; elsewhere it saves the reordering only, which large products hardly feel.
     """
@@ -43,7 +43,7 @@ def blas_is_narrow() -> bool:
 
 @functools.cache
 def _vendor() -> str:
-    """The processor's vendor as it calls itself; empty where the system does not tell."""
+    """The CPU's vendor as it calls itself; empty where the system does not tell."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("vendor_id")), "")

@@ -1,4 +1,4 @@
-"""Whether a model computes for packed rows what it computes for separate ones: tried, not assumed."""
+"""Whether a model computes for packed sequences what it computes for separate ones: tried, not assumed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from llmrec.backbones.causal_lm import Backbone
 from llmrec.backbones.packed_attention import PackedLayout
 from llmrec.errors import ModelError
 
-# Two rows that share three tokens, and a third one, packed: places of each row, positions, one past each token's last descendant.
+# Two examples that share three tokens, and a third one, packed: indices of each one's tokens, positions, and one past each token's
+# last descendant.
 _ROWS = ([0, 1, 2, 3, 4], [0, 1, 2, 5, 6], [7, 8, 9])
 _POSITIONS = [0, 1, 2, 3, 4, 3, 4, 0, 1, 2]
 _SEEN_UNTIL = [7, 7, 7, 5, 5, 7, 7, 10, 10, 10]
@@ -37,22 +38,24 @@ def check_packing(backbone: Backbone) -> None:
     """Reads three rows packed and one by one, and compares.
 
     Raises:
-        ModelError: the model cannot be trained on packed rows; the sentence says why and what to do.
+        ModelError: the model cannot be trained on packed sequences; the sentence says why and what to do.
     """
     config = backbone.config.get_text_config(decoder=True)
     way_out = "set training.packing=none"
     name = type(backbone.causal_lm).__name__
     if config._attn_implementation != "sdpa":
         raise ModelError(
-            f"packed rows need torch's attention, 'sdpa', but {name} runs with {config._attn_implementation!r}; {way_out}."
+            f"packed sequences need torch's attention, 'sdpa', but {name} runs with {config._attn_implementation!r}; {way_out}."
         )
     kinds = set(getattr(config, "layer_types", None) or ["sliding_attention"])
     if foreign := kinds - {"full_attention", "sliding_attention"}:
         raise ModelError(
-            f"{name} has layers of {', '.join(sorted(foreign))}, which packed rows would mix up; {way_out}."
+            f"{name} has layers of {', '.join(sorted(foreign))}, which packed sequences would mix up; {way_out}."
         )
     if backbone.device.type != "cpu" and getattr(config, "attention_dropout", 0.0):
-        raise ModelError(f"packed rows cannot drop attention weights ({name} wants to) on an accelerator; {way_out}.")
+        raise ModelError(
+            f"packed sequences cannot drop attention weights ({name} wants to) on an accelerator; {way_out}."
+        )
     was_training = backbone.training
     backbone.eval()
     layout, worst, largest = _compare(backbone, name)
@@ -61,7 +64,7 @@ def check_packing(backbone: Backbone) -> None:
     tolerance = 1e-3 if backbone.dtype == torch.float32 else 5e-2
     # these rows are shorter than any window, so that sliding layers hand theirs on is seen from what they ask for
     if worst > tolerance * max(largest, 1.0) or layout.windows - {None} != {window} - {None}:
-        raise ModelError(f"{name} does not compute for packed rows what it computes for separate ones; {way_out}.")
+        raise ModelError(f"{name} does not compute for packed sequences what it computes for separate ones; {way_out}.")
 
 
 def _compare(backbone: Backbone, name: str) -> tuple[_RecordingLayout, float, float]:
@@ -73,11 +76,11 @@ def _compare(backbone: Backbone, name: str) -> tuple[_RecordingLayout, float, fl
         packed = backbone.hidden_states(ids[None], position_ids=positions, packed_layout=layout)[0]
     except TypeError as error:  # a forward without keyword arguments to pass on
         raise ModelError(
-            f"{name} does not hand arguments on to its attention, which packed rows need ({error}); set training.packing=none."
+            f"{name} does not hand arguments on to its attention, which packed sequences need ({error}); set training.packing=none."
         ) from error
     except RuntimeError as error:  # flex attention that this machine cannot compile, too
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(f"{name} cannot read packed rows here: {first}; set training.packing=none.") from error
+        raise ModelError(f"{name} cannot read packed sequences here: {first}; set training.packing=none.") from error
     worst = largest = 0.0
     for row in _ROWS:
         alone = backbone.hidden_states(ids[row][None])[0].float()

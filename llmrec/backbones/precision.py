@@ -17,7 +17,7 @@ ROUNDS, BATCH, TOKENS = 3, 4, 64
 
 
 def fastest_dtype(load: Callable[[torch.dtype], Backbone]) -> tuple[torch.dtype, dict[str, float]]:
-    """The faster arithmetic for one forward and backward pass, and the seconds of each (the least of three rounds).
+    """The faster of float32 and bfloat16 for one forward and backward pass, and the seconds of each (the least of three rounds).
 
     One model is loaded, timed and freed after the other: both at once may need memory that the training does not.
 

@@ -56,7 +56,7 @@ class Prefix(nn.Module):
 
     @torch.no_grad()
     def known_states(self, dtype: torch.dtype) -> list[tuple[Tensor, Tensor]]:
-        """The same in the arithmetic of a model, to be put into a cache."""
+        """The same in the precision of a model, to be put into a cache."""
         return [(keys.to(dtype), values.to(dtype)) for keys, values in self.states()]
 
     @torch.no_grad()
@@ -104,10 +104,10 @@ def new_prefix(backbone: Backbone, num_tokens: int) -> Prefix:
 
 
 def attach(backbone: Backbone, prefix: Prefix) -> None:
-    """From now on the decoder reads behind the prefix, which becomes a part of it."""
+    """From now on the decoder reads after the prefix, which becomes a part of it."""
     decoder = backbone.causal_lm.get_decoder()
     decoder.add_module(NAME, prefix.to(backbone.device).train(backbone.training))
-    decoder.register_forward_pre_hook(_go_behind, with_kwargs=True)
+    decoder.register_forward_pre_hook(_go_after, with_kwargs=True)
 
 
 def find_prefix(backbone: Backbone) -> Prefix | None:
@@ -126,7 +126,7 @@ def _read(backbone: Backbone, ids: Tensor) -> list[tuple[Tensor, Tensor]]:
     return [(layer.keys[0].float(), layer.values[0].float()) for layer in cache.layers]
 
 
-def _go_behind(decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
+def _go_after(decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
     """Adds to what the decoder is called with: the prefix in a cache, its places in the mask, its length to the positions."""
     prefix = decoder.get_submodule(NAME)
     assert isinstance(prefix, Prefix)
@@ -140,7 +140,7 @@ def _go_behind(decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
             )
         return None  # who filled it began with the prefix: nothing else would have been read into it
     if kwargs.get("packed_layout") is not None:
-        raise ModelError("packed rows have no place for a trained prefix; set training.packing=none.")
+        raise ModelError("packed sequences cannot hold a trained prefix; set training.packing=none.")
     if decoder.training and decoder.is_gradient_checkpointing:
         raise ModelError("gradient checkpointing drops the cache that a prefix lives in; train without it.")
     read = kwargs["inputs_embeds"] if kwargs.get("inputs_embeds") is not None else kwargs["input_ids"]

@@ -12,7 +12,7 @@ from llmrec.errors import ModelError
 
 
 def nf4_config(compute_dtype: torch.dtype) -> Any:
-    """The NF4 configuration of QLoRA (Dettmers et al. 2023): double quantisation, arithmetic in `compute_dtype`."""
+    """The NF4 configuration of QLoRA (Dettmers et al. 2023): double quantisation, computing in `compute_dtype`."""
     if importlib.util.find_spec("bitsandbytes") is None:
         raise ModelError("quantize: nf4 needs bitsandbytes, which is not installed; run `pip install llmrec[quant]`.")
     from transformers import BitsAndBytesConfig

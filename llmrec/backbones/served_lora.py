@@ -1,4 +1,4 @@
-"""LoRA as a model that only answers needs it, without PEFT: importing PEFT costs more processor time than a recommendation.
+"""LoRA as a model that only answers needs it, without PEFT: importing PEFT costs more CPU time than a recommendation.
 
 PEFT trains, saves and exports LoRA. What it saved in the plain form (no DoRA, no ranks of single layers, linear layers in full
 precision) is read here and computes the same to the last bit (tested). Everything else is left to PEFT.
@@ -31,7 +31,7 @@ _PLAIN: dict[str, Any] = {
 
 
 class ServedLora(nn.Module):
-    """x -> base(x) + scaling * x A^T B^T, the second part in the arithmetic of A, float32. Letters: R rank.
+    """x -> base(x) + scaling * x A^T B^T, the second part in the precision of A, float32. Letters: R rank.
 
     lora_A: (R, in); lora_B: (out, R).
     """

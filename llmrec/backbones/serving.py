@@ -1,4 +1,4 @@
-"""A backbone made ready for answering requests on a processor."""
+"""A backbone made ready for answering requests on a CPU."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from llmrec.backbones.served_lora import merge_served
 
 @torch.no_grad()
 def pack(backbone: Backbone, *, head: bool = True) -> Backbone:
-    """Makes the backbone ready for serving on a processor: LoRA merged (float32 only, where merging does not round), its
+    """Makes the backbone ready for serving on a CPU: LoRA merged (float32 only, where merging does not round), its
     layers fused where their make is known, its other linear layers packed. In place and for good: it can be neither trained
     nor saved afterwards. On an accelerator, and for quantized layers, nothing changes.
 
@@ -49,7 +49,7 @@ def pack(backbone: Backbone, *, head: bool = True) -> Backbone:
 
 
 def _fuse(backbone: Backbone) -> None:
-    """Puts fused layers in the place of those that they agree with."""
+    """Puts fused layers instead of those that they agree with."""
     places = _places(backbone.body, lambda _, module: can_fuse(module))
     for parent, name in places:
         layer = parent.get_submodule(name)
@@ -68,7 +68,7 @@ def _fuse(backbone: Backbone) -> None:
 
 
 def _places(module: nn.Module, fits: Callable[[str, nn.Module], bool]) -> list[tuple[nn.Module, str]]:
-    """Where the children stand that fit, as parent and name: the children themselves can go once others take their places."""
+    """Where the children stand that fit, as parent and name: the children themselves can go once others replace them."""
     return [
         (parent, name)
         for path, parent in module.named_modules()

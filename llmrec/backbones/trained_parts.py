@@ -21,7 +21,7 @@ from llmrec.nn.item_table import ItemTable
 from llmrec.nn.soft_tokens import SoftItemTable
 
 # whole: every layer of the language model. last_layers: the last few. The three that follow are added to a frozen one; the others
-# stand beside it and exist because of the form of the items or the prompt.
+# stand besides it and exist because of the form of the items or the prompt.
 TrainedPart = Literal[
     "full", "last_layers", "lora", "layer_adapter", "prefix", "soft_prompt", "semantic_adapter", "item_table"
 ]
@@ -80,14 +80,14 @@ def train_parts(backbone: Backbone, names: Sequence[str], settings: PartSettings
         ModelError: the language model cannot be given such a part.
     """
     check_names(names)
-    beside = {
+    present = {
         "item_table": _modules(backbone, ItemTable) + _modules(backbone, SoftItemTable),
         "semantic_adapter": _modules(backbone, SemanticAdapter),
         "soft_prompt": _modules(backbone, SoftPrompt),
     }
-    for name, modules in beside.items():
+    for name, modules in present.items():
         if name in names and not modules:
-            there = [each for each, found in beside.items() if found]
+            there = [each for each, found in present.items() if found]
             raise ConfigError(
                 f"train names {name}, but with these settings the model has none (of such parts it has: "
                 f"{', '.join(there) or 'none'}); leave it out of the list, or choose a form or prompt that uses one."
@@ -104,7 +104,7 @@ def train_parts(backbone: Backbone, names: Sequence[str], settings: PartSettings
     if "last_layers" in names:
         train_last_layers(backbone, settings.num_last_layers)
     trained: list[nn.Parameter] = lora_parameters(backbone) if "lora" in names else []
-    modules = [module for name, found in beside.items() if name in names for module in found]
+    modules = [module for name, found in present.items() if name in names for module in found]
     if "layer_adapter" in names:
         modules += layer_adapters(backbone)
     if "prefix" in names:
@@ -126,7 +126,7 @@ def check_names(names: Sequence[str]) -> None:
         raise ConfigError(f"expected train to name at least one part, and each once, got {list(names)}.")
     if "full" in names and (others := {"last_layers", "lora", "layer_adapter", "prefix"} & set(names)):
         raise ConfigError(
-            f"train names whole, which trains every layer as it is, and {', '.join(sorted(others))} beside it; keep one of the two."
+            f"train names whole, which is full fine-tuning, and {', '.join(sorted(others))} as well; keep one of the two."
         )
 
 

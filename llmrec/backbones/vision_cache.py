@@ -43,9 +43,9 @@ class VisionCache:
                 continue
             counts = shard["grids"].prod(dim=1).tolist()
             vectors, deep = shard["vectors"].split(counts), shard["deep"].split(counts, dim=1)
-            for place, key in enumerate(shard["keys"].tolist()):
+            for position, key in enumerate(shard["keys"].tolist()):
                 if key in keys:
-                    found[key] = EncodedImage(shard["grids"][place], vectors[place], deep[place])
+                    found[key] = EncodedImage(shard["grids"][position], vectors[position], deep[position])
         return found
 
     def add(self, keys: Sequence[int], images: Sequence[EncodedImage]) -> None:

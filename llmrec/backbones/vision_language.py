@@ -127,7 +127,7 @@ def vision_features(images: ImageTokens) -> tuple[np.ndarray, np.ndarray]:
 
 def _load_processor(backbone: Backbone) -> Any:
     image_family(backbone)  # before the folder is searched for what a model of words does not have
-    with loading(f"an image processor beside {backbone.source.name}"):
+    with loading(f"an image processor with {backbone.source.name}"):
         # PIL's: the other kind needs torchvision
         return AutoImageProcessor.from_pretrained(backbone.source.path, backend="pil", **backbone.source.loading)
 

@@ -4,7 +4,7 @@
 |---|---|---|
 | features/NAME | the items, in their order | the same item ids |
 | semantic_ids/NAME | a catalogue (`catalog_hash` of its card) | the same catalogue |
-| generated_texts/NAME about items | a catalogue | the same catalogue, or one with more items behind |
+| generated_texts/NAME about items | a catalogue | the same catalogue, or one with more items after them |
 | generated_texts/NAME about users | all the data (`content_hash` of its card) | the same data |
 """
 
@@ -106,5 +106,5 @@ def _fits(part: AddedPart, folder: Path, before: Catalog | None, data: Data) -> 
         return texts_fit(card, data) != "none"
     inner = card.get("card")
     made_for = inner.get("catalog_hash") if isinstance(inner, dict) else None
-    # codes that were made by hand do not say what they are for: they are for the catalogue they lie beside
+    # codes that were made by hand do not say what they are for: they are for the catalogue in the same folder
     return (made_for or (before and before.content_hash)) == data.catalog.content_hash

@@ -143,9 +143,11 @@ class Catalog:
         items[found] = self._items_by_id[low[found]]
         return items
 
-    def _sorted_id(self, places: np.ndarray) -> pa.Array:
-        """The ids at places of their sorted order, binary (len(places),); places past the end give the last."""
-        return _taken(self.table["item_id"], self._items_by_id[places.clip(max=self.num_items - 1)]).cast(pa.binary())
+    def _sorted_id(self, positions: np.ndarray) -> pa.Array:
+        """The ids at positions of their sorted order, binary (len(positions),); positions past the end give the last."""
+        return _taken(self.table["item_id"], self._items_by_id[positions.clip(max=self.num_items - 1)]).cast(
+            pa.binary()
+        )
 
     def text(self, item: int, field: str) -> str:
         """One field of one item as text: lists joined with ", ", missing values "". DataError for an unknown field."""
@@ -193,7 +195,7 @@ class Catalog:
         )
 
     def extend(self, new: Catalog) -> Catalog:
-        """This catalog with the items of another behind its own; its own columns are kept, what `new` lacks is null there.
+        """This catalog with the items of another after its own; its own columns are kept, what `new` lacks is null there.
 
         Raises DataError where `new` has ids that are here already.
         """

@@ -138,7 +138,7 @@ def sampled_rows(rows: ClickExamples, most: int | None, seed: int) -> ClickExamp
     order = np.random.default_rng(seed).permutation(len(rows))
     labels = rows.labels[order]
     if labels.all() or not labels.any():
-        raise DataError(f"click rows should hold both classes, but {labels.sum()} of {len(labels)} are liked.")
+        raise DataError(f"click examples should hold both classes, but {labels.sum()} of {len(labels)} are liked.")
     first = [int(labels.argmax()), int(labels.argmin())]
     return rows.take(np.concatenate([order[first], np.delete(order, first)])[:most])
 
@@ -150,7 +150,7 @@ def _check_protocol(
         raise ConfigError(f"shares should be above 0 and sum to less than 1, but are valid {valid}, test {test}.")
     if negative_below > positive_from or min_history > max_history or max_history < 1:
         raise ConfigError(
-            f"click rows need negative_below <= positive_from and min_history <= max_history >= 1, but these are "
+            f"click examples need negative_below <= positive_from and min_history <= max_history >= 1, but these are "
             f"{negative_below}, {positive_from}, {min_history}, {max_history}."
         )
 
@@ -187,10 +187,10 @@ def _rows_of(
     starts, ends = interactions.indptr[users], before[events]
     liked_until = np.concatenate([[0], np.cumsum(positive)])  # (E + 1,)
     labelled_until = np.concatenate([[0], np.cumsum(labelled)])
-    first, last = liked_until[starts], liked_until[ends]  # places among the positives
-    places = last[:, None] - max_history + np.arange(max_history)  # (N, H)
+    first, last = liked_until[starts], liked_until[ends]  # indices into the positives
+    positions = last[:, None] - max_history + np.arange(max_history)  # (N, H)
     liked_items = np.append(interactions.items[positive], PADDING).astype(np.int32)
-    histories = liked_items[np.where(places >= first[:, None], places, -1)]
+    histories = liked_items[np.where(positions >= first[:, None], positions, -1)]
     return ClickExamples(
         users,
         interactions.items[events],
@@ -210,7 +210,7 @@ def _cut_in_time(rows: ClickExamples, valid: float, test: float) -> tuple[np.nda
             "Prepare them from a file with a timestamp column, or use the split 'last'."
         )
     if not len(rows):
-        raise DataError("click rows need labelled events, but these data have none.")
+        raise DataError("click examples need labelled events, but these data have none.")
     cuts = np.quantile(rows.times, [1 - valid - test, 1 - test], method="lower")
     return np.searchsorted(cuts, rows.times, side="left"), {"train_until": int(cuts[0]), "valid_until": int(cuts[1])}
 
@@ -233,7 +233,7 @@ def _cut_each_user(
 def _with_negatives(
     interactions: Interactions, rows: ClickExamples, part: np.ndarray, seed: int
 ) -> tuple[ClickExamples, np.ndarray]:
-    """Behind all positive rows, a negative one for each whose user has not touched everything."""
+    """After all positive rows, a negative one for each whose user has not touched everything."""
     num_items = interactions.num_items
     users = np.repeat(np.arange(interactions.num_users), interactions.lengths)
     touched = np.unique(users * np.int64(num_items) + interactions.items)
@@ -253,7 +253,7 @@ def _with_negatives(
 
 
 def _counts(parts: dict[str, ClickExamples], num_items: int) -> dict:
-    """How much there is of everything, items without a training row included."""
+    """How much there is of everything, items without a training example included."""
     train = parts["train"]
     known = np.zeros(num_items, bool)
     known[train.items] = True

@@ -1,4 +1,4 @@
-"""Click rows of a split that is given, as three tables of a folder: train.parquet, valid.parquet, test.parquet.
+"""Click examples of a split that is given, as three tables of a folder: train.parquet, valid.parquet, test.parquet.
 
 | column | what |
 |---|---|
@@ -65,7 +65,7 @@ def read_click_split(folder: str | Path, num_items: int, *, max_history: int) ->
 
 def _read(path: Path, num_items: int, max_history: int) -> ClickExamples:
     # KeyError: a column that is not there; the others: columns of other types, or with nulls
-    what, other_columns = "click rows with the columns user, item, label and history", (TypeError, AttributeError)
+    what, other_columns = "click examples with the columns user, item, label and history", (TypeError, AttributeError)
     with reading(path, what, KeyError, ValueError, *other_columns):
         table = read_parquet(path)
         users, items = (integers(table[name], np.int32, f"'{name}' in '{path}'") for name in ("user", "item"))
@@ -78,12 +78,12 @@ def _read(path: Path, num_items: int, max_history: int) -> ClickExamples:
     named = np.concatenate([items, flat])
     if len(named) and not (named.min() >= 0 and named.max() < num_items):
         raise DataError(
-            f"the click rows in '{path}' name items {named.min()} to {named.max()}, but the catalogue has 0 to {num_items - 1}. "
+            f"the click examples in '{path}' name items {named.min()} to {named.max()}, but the catalogue has 0 to {num_items - 1}. "
             "Number the items as the data folder does."
         )
     if not labels.any() or labels.all():
         raise DataError(
-            f"the click rows in '{path}' should hold both classes, but {labels.sum()} of {len(labels)} are liked."
+            f"the click examples in '{path}' should hold both classes, but {labels.sum()} of {len(labels)} are liked."
         )
     zeros = np.zeros(len(items), np.int32)
     return ClickExamples(users, items, labels, _latest(flat, lengths, max_history), zeros, zeros.copy(), times)
@@ -92,9 +92,9 @@ def _read(path: Path, num_items: int, max_history: int) -> ClickExamples:
 def _latest(flat: np.ndarray, lengths: np.ndarray, width: int) -> np.ndarray:
     """The last `width` items of each list, PADDING in front: int32 (N, width)."""
     ends = np.cumsum(lengths)
-    places = ends[:, None] - width + np.arange(width)
+    positions = ends[:, None] - width + np.arange(width)
     values = np.append(flat, np.int32(PADDING))
-    return values[np.where(places >= (ends - lengths)[:, None], places, -1)]
+    return values[np.where(positions >= (ends - lengths)[:, None], positions, -1)]
 
 
 def _count_earlier(parts: list[ClickExamples]) -> None:
@@ -107,8 +107,8 @@ def _count_earlier(parts: list[ClickExamples]) -> None:
     liked_until = np.concatenate([[0], np.cumsum(labels[order])])
     is_new_user = np.diff(users, prepend=-1) != 0
     is_new_moment = is_new_user | (np.diff(times, prepend=times[:1] - 1) != 0)
-    places = np.arange(len(users))
-    first, start = (np.maximum.accumulate(np.where(at, places, 0)) for at in (is_new_moment, is_new_user))
+    positions = np.arange(len(users))
+    first, start = (np.maximum.accumulate(np.where(at, positions, 0)) for at in (is_new_moment, is_new_user))
     answered, liked = np.empty(len(users), np.int32), np.empty(len(users), np.int32)
     answered[order], liked[order] = first - start, liked_until[first] - liked_until[start]
     for rows, stop in zip(parts, np.cumsum([len(r) for r in parts]), strict=True):

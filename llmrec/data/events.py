@@ -109,7 +109,7 @@ def unknown_items_sentence(events: Events, catalog: Catalog, limit: int = 3) -> 
 
 
 def other_times_sentence(order_column: str | None, other_times: list[str]) -> str:
-    """Which columns hold times too, beside the one that gave the order (None: the rows' own order did)."""
+    """Which columns hold times too, besides the one that gave the order (None: the rows' own order did)."""
     others = ", ".join(f"'{shortened(name)}'" for name in other_times)
     chosen = "the order of their rows" if order_column is None else f"'{shortened(order_column)}'"
     return (

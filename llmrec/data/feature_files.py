@@ -102,7 +102,7 @@ def _from_table(path: Path, catalog: Catalog) -> tuple[np.ndarray, np.ndarray]:
     table = table.select([name for name in table.column_names if not has_no_name(name)])  # the index of a data frame
     if "item_id" not in table.column_names or table.num_columns < 2:
         raise DataError(
-            f"'{path}' needs a column item_id and the numbers beside it, but has: {listed(table.column_names)}. Rename or add columns."
+            f"'{path}' needs a column item_id and the numbers next to it, but has: {listed(table.column_names)}. Rename or add columns."
         )
     if not table.num_rows:
         raise DataError(f"'{path}' has a header but no rows. Expected one row an item.")

@@ -1,7 +1,7 @@
 """Reads the image files of items: damaged ones are told from whole ones, huge ones are refused before they are decoded.
 
-ItemImage files come from hallucinated_titles. Only plain raster formats are opened, the size is read in the header before anything is decoded,
-and what PIL calls a decompression bomb is an error here.
+Image files come from untrusted sources. Only plain raster formats are opened, the size is read in the header before
+anything is decoded, and what PIL calls a decompression bomb is an error here.
 """
 
 from __future__ import annotations

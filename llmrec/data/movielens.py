@@ -147,7 +147,7 @@ def _reading_member(path: Path, name: str) -> AbstractContextManager[None]:
 def _member(path: Path, items: bool) -> tuple[str, bytes]:
     """Name without folder and content of the archive's file of items or of ratings."""
     inside = {}
-    # RuntimeError: encrypted. NotImplementedError: a compression that zipfile lacks. ValueError: places outside the file.
+    # RuntimeError: encrypted. NotImplementedError: a compression that zipfile lacks. ValueError: offsets outside the file.
     broken = (zipfile.BadZipFile, RuntimeError, NotImplementedError, ValueError, lzma.LZMAError, struct.error)
     with reading(path, "a whole zip archive", *broken, advice=_AGAIN), zipfile.ZipFile(path) as archive:
         inside = {Path(name).name: name for name in archive.namelist()}

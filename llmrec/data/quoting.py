@@ -1,6 +1,6 @@
 """Whether the quotation marks of a delimited file enclose fields, or are letters of a file that was written without quoting.
 
-A title that begins with a lone mark ("Weird Al) would otherwise swallow the lines behind it, up to the next mark, without a word.
+A title that begins with a lone mark ("Weird Al) would otherwise swallow the lines after it, up to the next mark, without a word.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _walk(
     line: bytes, position: int, field: re.Pattern[bytes], delimiter: bytes, number: int, *, is_inside: bool
 ) -> tuple[int | None, int | None]:
     """Goes through the fields of a line; the position and `number` where the last one stays open, (end, None) where none does, and
-    (None, None) where something stands behind a closing mark."""
+    (None, None) where something stands after a closing mark."""
     while True:
         if not is_inside:
             found = field.match(line, position)
@@ -109,7 +109,7 @@ def _is_regular(text: bytes, delimiter: bytes) -> bool:
     before, after = np.full(len(opens), ord("\n")), np.full(len(opens), ord("\n"))
     before[opens > 0] = letters[opens[opens > 0] - 1]
     after[closes + 1 < len(letters)] = letters[closes[closes + 1 < len(letters)] + 1]
-    doubled = np.append(opens[1:] == closes[:-1] + 1, False)  # a closing mark and the opening one behind it
+    doubled = np.append(opens[1:] == closes[:-1] + 1, False)  # a closing mark and the opening one after it
     is_open = np.isin(before, [ord(delimiter), ord("\n")])
     is_open[1:] |= doubled[:-1]
     is_closed = np.isin(after, [ord(delimiter), ord("\n"), ord("\r")]) | doubled

@@ -1,4 +1,4 @@
-"""The one place where what a library raises on a stranger's file becomes one sentence that names the file.
+"""The one place where what a library raises on an untrusted file becomes one sentence that names the file.
 
 Every reader of `llmrec.data` calls its library inside `reading`, and nothing of its own that could fail by a mistake of ours.
 """

@@ -20,7 +20,7 @@ _NUMBERS = {"ii": "2", "iii": "3", "iv": "4", "vi": "6", "vii": "7", "viii": "8"
             "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9", "ten": "10", "eleven": "11",
             "twelve": "12"}  # fmt: skip
 _YEAR_BEHIND = re.compile(r"^(?P<title>.*\S)\s*[\s(](?P<year>(?:18|19|20)\d\d)\)?\s*$")
-# Shares of letters in place: "jurasic prak" for Jurassic Park has .85, "rocky" for The Rock .80.
+# Shares of letters that agree: "jurasic prak" for Jurassic Park has .85, "rocky" for The Rock .80.
 _MAYBE, _SURELY = 0.75, 0.84
 
 
@@ -51,7 +51,7 @@ class TitleSearch:
     def find(self, query: str) -> Match:
         """The items that `query` may mean: the same title, else titles with all its words, else titles spelt alike.
 
-        A year behind the title chooses among them ("sabrina 1954").
+        A year after the title chooses among them ("sabrina 1954").
         """
         query = query[:MAX_QUERY_CHARACTERS]
         if not normalised(query):

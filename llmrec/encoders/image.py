@@ -24,7 +24,7 @@ from llmrec.errors import DataError, ModelError
 from llmrec.files import content_hash
 
 DEFAULT_IMAGE_ENCODER = efficientnet.NAME
-BATCH_SIZE = 8  # images; larger batches leave a processor's cache
+BATCH_SIZE = 8  # images; larger batches leave a CPU's cache
 SHARD_SIZE = 512  # images that are encoded before they are written
 PREPARATION = "1"  # raise it when the same image would come to other vectors
 
@@ -46,7 +46,7 @@ def encode_images(
     images: one file an item, None for an item without (absent, silently).
     model: "efficientnet-lite0", or a vision model for transformers: a folder or a name on the hub. Which vector it gives:
     `llmrec.encoders.pretrained_vision`.
-    item_ids: how messages name the items; by default their places.
+    item_ids: how messages name the items; by default their positions.
     on_broken: what becomes of a file that is missing, damaged, no image, or has more than `max_pixels` pixels: "skip" makes the item
     absent and warns once for all, "fail" raises DataError for the first.
 
@@ -147,12 +147,12 @@ def _encode(
         vectors = np.zeros((len(keys), _width(encode, model)), np.float32)
         for start in track(starts, f"encoding {len(keys)} images with {model}", console=console, transient=True):
             images = []
-            for place in range(start, min(start + BATCH_SIZE, len(keys))):
+            for position in range(start, min(start + BATCH_SIZE, len(keys))):
                 try:
-                    images.append(_image(broken.images[items[place]], max_pixels))
-                    whole[place] = True
+                    images.append(_image(broken.images[items[position]], max_pixels))
+                    whole[position] = True
                 except ImageError as error:
-                    broken.add(items[place], str(error))
+                    broken.add(items[position], str(error))
             done = min(start + BATCH_SIZE, len(keys))
             if images:
                 vectors[start:done][whole[start:done]] = encode(images).float().cpu().numpy()

@@ -1,12 +1,12 @@
 """Any vision model that transformers loads, as an encoder of images: one vector an image.
 
-Letters: B images, P places of the image (patches or grid cells), D width.
+Letters: B images, P positions of the image (patches or grid cells), D width.
 
 | model | vector |
 |---|---|
 | image and text in one space (CLIP, SigLIP, ...: `TWO_TOWERS`) | its image embedding |
 | vision network with a pooled output it was trained with (DINOv2, Swin, ResNet, ConvNeXt, ViT with pooler) | that output |
-| any other, and one whose checkpoint lacks the pooler's weights | mean of the last hidden states over all places |
+| any other, and one whose checkpoint lacks the pooler's weights | mean of the last hidden states over all positions |
 
 The third row is a trap avoided: transformers fills a pooler that a checkpoint lacks with random numbers (most ViT classifiers), and the
 features would differ from run to run. Models of timm come by hub name (timm/NAME) where timm is installed, and that needs torchvision.

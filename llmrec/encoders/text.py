@@ -37,7 +37,7 @@ def encode_texts(texts: Sequence[str], model: str = DEFAULT_ENCODER, *, max_toke
 
     model: a name in WHEEL_ENCODERS, any encoder or causal language model for transformers as a folder or a hub name, or a language
     model of a wheel ("SmolLM2-135M-Instruct").
-    The vector is the mean of the last hidden states (behind the model's final norm) over the text's own tokens, without padding, for an
+    The vector is the mean of the last hidden states (after the model's final norm) over the text's own tokens, without padding, for an
     encoder and a language model alike; pads stand on the right, where they change neither positions nor what a causal model sees.
     max_tokens: tokens beyond it, or beyond the model's own limit, are cut.
 
@@ -50,14 +50,14 @@ def encode_texts(texts: Sequence[str], model: str = DEFAULT_ENCODER, *, max_toke
             config = AutoConfig.from_pretrained(source.path, **source.loading)
         return np.zeros((0, config.get_text_config().hidden_size), np.float32)
     cut = [text[: CHARACTERS_A_TOKEN * max_tokens] for text in texts]
-    unique, places = np.unique(np.asarray(cut, dtype=object), return_inverse=True)
+    unique, positions = np.unique(np.asarray(cut, dtype=object), return_inverse=True)
     path = _cache_path(unique.tolist(), source, max_tokens)
     vectors = _cached(path, len(unique))
     if vectors is None:
         vectors = _encode(unique.tolist(), source, model, max_tokens)
         with atomic_file(path) as temporary:
             save_file({"vectors": vectors}, temporary)
-    return vectors[places.reshape(-1)]
+    return vectors[positions.reshape(-1)]
 
 
 def are_encoded(texts: Sequence[str], model: str = DEFAULT_ENCODER, *, max_tokens: int = MAX_TOKENS) -> bool:
@@ -103,13 +103,13 @@ def _encode(texts: list[str], source: ModelSource, name: str, max_tokens: int) -
     max_tokens = min(max_tokens, tokenizer.model_max_length, positions)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     encoder.to(device)
-    order = sorted(range(len(texts)), key=lambda place: -len(texts[place]))
+    order = sorted(range(len(texts)), key=lambda position: -len(texts[position]))
     vectors = np.empty((len(texts), config.hidden_size), np.float32)
     batches = [order[start : start + BATCH_SIZE] for start in range(0, len(order), BATCH_SIZE)]
     with torch.inference_mode():
         for batch in track(batches, f"encoding {len(texts)} texts", console=Console(stderr=True), transient=True):
             inputs = tokenizer(
-                [texts[place] or " " for place in batch],  # a language model's tokenizer makes no token of ""
+                [texts[position] or " " for position in batch],  # a language model's tokenizer makes no token of ""
                 padding=True,
                 truncation=True,
                 max_length=max_tokens,

@@ -27,12 +27,12 @@ class VectorCache:
             shard = _shard(path)
             if shard is None:
                 continue
-            found, places, rows = np.intersect1d(keys, shard["keys"], return_indices=True)
+            found, positions, rows = np.intersect1d(keys, shard["keys"], return_indices=True)
             if not len(found):
                 continue
             if vectors is None:
                 vectors = np.zeros((len(keys), shard["vectors"].shape[1]), np.float32)
-            vectors[places], known[places] = shard["vectors"][rows], True
+            vectors[positions], known[positions] = shard["vectors"][rows], True
         return vectors, known
 
     def add(self, keys: np.ndarray, vectors: np.ndarray) -> None:

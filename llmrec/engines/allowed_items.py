@@ -54,11 +54,11 @@ class AllowedItems:
         trie: TokenTrie,
         num_requests: int,
         bitmap: ItemBitmap | None,
-        closed: Histories | None,
+        excluded: Histories | None,
         candidates: Histories | None = None,
         has_candidates: np.ndarray | None = None,
     ) -> None:
-        """bitmap: what a rule allows (None: everything); closed: B lists of items a request may not receive (None: none);
+        """bitmap: what a rule allows (None: everything); excluded: B lists of items a request may not receive (None: none);
         candidates: B lists of items, of which alone a request may receive some (None: all items; an empty list: nothing);
         has_candidates: bool (B,), the requests for which `candidates` count (None: all).
 
@@ -67,21 +67,21 @@ class AllowedItems:
         rows = None if bitmap is None else len(bitmap.before if bitmap.rows is None else bitmap.rows)
         if rows not in (None, 1, num_requests):
             raise RequestError(f"expected a row of allowed items for each of {num_requests} prompts, got {rows}.")
-        for what, lists in (("closed items", closed), ("candidates", candidates)):
+        for what, lists in (("excluded items", excluded), ("candidates", candidates)):
             if lists is not None and len(lists) != num_requests:
                 raise RequestError(f"expected lists of {what} for each of {num_requests} prompts, got {len(lists)}.")
         self._trie = trie
-        self._before = self._first = self._closed = self._candidates = self._is_listed = None
+        self._before = self._first = self._excluded = self._candidates = self._is_listed = None
         if bitmap is not None:
             shared = bitmap.rows is None
             self._before = bitmap.before.expand(num_requests, -1) if shared else bitmap.before
             self._first = None if shared else bitmap.rows[:, None] * bitmap.before.shape[1]  # (B, 1)
-        if closed is not None:
-            self._closed = self._ranks(closed)  # (B, S)
+        if excluded is not None:
+            self._excluded = self._ranks(excluded)  # (B, S)
         if candidates is not None:  # their list says everything
             self._candidates = self._ranks(candidates)  # (B, S)
             if has_candidates is None:
-                self._before = self._closed = None
+                self._before = self._excluded = None
             else:
                 self._is_listed = torch.as_tensor(has_candidates, device=trie.items.device)[:, None]
 
@@ -91,11 +91,11 @@ class AllowedItems:
         if listed is not None and self._is_listed is None:
             return listed
         found = ends - starts if self._before is None else (self._below(ends) - self._below(starts)).long()
-        if self._closed is not None:
-            found = found - _count(self._closed, starts, ends)
+        if self._excluded is not None:
+            found = found - _count(self._excluded, starts, ends)
         return found if listed is None else torch.where(self._is_listed, listed, found)
 
-    def is_open(self, states: Tensor) -> Tensor:
+    def is_allowed(self, states: Tensor) -> Tensor:
         """states: int64 (B, ...), nodes, -1 for none -> bool (B, ...), False where no node."""
         starts, ends = node_range(states.flatten(1))
         return (self.count(starts, ends) > 0).view(states.shape)
@@ -107,7 +107,7 @@ class AllowedItems:
     def _ranks(self, lists: Histories) -> Tensor:
         """Ranks of each request's listed items, ascending and each once, padded with N: int64 (B, S).
 
-        Left out are items that the bitmap or the closed items kept so far say may not come out.
+        Left out are items that the bitmap or the excluded items kept so far say may not come out.
         """
         trie, lengths = self._trie, lists.lengths
         num_items = trie.num_items
@@ -122,8 +122,8 @@ class AllowedItems:
         if self._before is not None:
             known = ranks.clamp(max=num_items - 1)
             is_out |= self._below(known + 1) == self._below(known)
-        if self._closed is not None:
-            is_out |= _count(self._closed, ranks, ranks + 1) > 0
+        if self._excluded is not None:
+            is_out |= _count(self._excluded, ranks, ranks + 1) > 0
         return ranks.masked_fill_(is_out, num_items).sort(dim=1).values.contiguous()
 
 

@@ -1,6 +1,6 @@
 """The catalogue as a prefix tree over the items' token sequences, in a few flat columns.
 
-Sorting items by their sequences (rank = place in that order) puts the items below every node side by side, so a node *is*
+Sorting items by their sequences (rank = position in that order) puts the items below every node side by side, so a node *is*
 a range of ranks, and nothing has to be stored for it. The state of a node packs that range: `start << 32 | end`. Its
 children are the runs of equal tokens of the next column inside the range. Where nodes are few and wide (the root, the
 first levels) all of them are kept in a table; below that a range is short, and its runs are found by reading it.
@@ -50,7 +50,7 @@ class TokenTrie:
 
     tables: for each depth the M nodes one depth below, or None where ranges are read.
     columns: L tensors, the next tokens less the lowest one of that depth, in the smallest integers that hold them: (M,), that
-    into each node of the table, or (N,), that of the item at each rank, 0 behind its end.
+    into each node of the table, or (N,), that of the item at each rank, 0 after its end.
     token_ranges: the lowest and highest token of each depth.
     lengths: int16 (N,), the length of the sequence at each rank; None where all have length L.
     items: int32 (N,), the item at each rank; items that share a leaf stand in ascending order.
@@ -159,11 +159,11 @@ class TokenTrie:
         """
         table = self.tables[depth]
         if table is None:
-            places, next_states, is_closed = self._runs(states, depth)
+            positions, next_states, is_closed = self._runs(states, depth)
         else:
-            places, is_closed = _places_in(table, states)
-            next_states = table.states.take(places)
-        tokens = self.columns[depth].take(places).long().add_(self.token_ranges[depth][0])
+            positions, is_closed = _positions_in(table, states)
+            next_states = table.states.take(positions)
+        tokens = self.columns[depth].take(positions).long().add_(self.token_ranges[depth][0])
         return tokens.masked_fill_(is_closed, -1), next_states.masked_fill_(is_closed, -1)
 
     def child(self, states: Tensor, depth: int, tokens: Tensor) -> Tensor:
@@ -188,10 +188,10 @@ class TokenTrie:
         tokens = torch.empty_like(ranks)
         for depth in depths.unique().tolist():
             chosen = depths == depth
-            places, table = ranks[chosen], self.tables[depth]
+            positions, table = ranks[chosen], self.tables[depth]
             if table is not None:
-                places = torch.searchsorted(table.starts, places, right=True) - 1
-            tokens[chosen] = self.columns[depth][places].long() + self.token_ranges[depth][0]
+                positions = torch.searchsorted(table.starts, positions, right=True) - 1
+            tokens[chosen] = self.columns[depth][positions].long() + self.token_ranges[depth][0]
         return tokens
 
     def _runs(self, states: Tensor, depth: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -209,12 +209,12 @@ class TokenTrie:
             token = column.take(ranks)
             is_other = token.narrow(-1, 1, width - 1) != token.narrow(-1, 0, width - 1)
             begins.narrow(-1, 1, width - 1).logical_and_(is_other)
-        place = begins.cumsum(-1)  # (..., R), of each run's first item: 1, 2, ...
-        most = int(place.max()) if place.numel() else 0
+        position = begins.cumsum(-1)  # (..., R), of each run's first item: 1, 2, ...
+        most = int(position.max()) if position.numel() else 0
         edges = ends.long().expand(*states.shape, most + 2).clone()
-        edges.scatter_(-1, place.mul_(begins), ranks)  # what is no run's first item goes to place 0
-        first, behind = edges.narrow(-1, 1, most), edges.narrow(-1, 2, most)
-        return first.clamp(0, last_rank), _state(first, behind), first >= ends
+        edges.scatter_(-1, position.mul_(begins), ranks)  # what is no run's first item goes to position 0
+        first, after = edges.narrow(-1, 1, most), edges.narrow(-1, 2, most)
+        return first.clamp(0, last_rank), _state(first, after), first >= ends
 
 
 def node_range(states: Tensor) -> tuple[Tensor, Tensor]:
@@ -229,22 +229,22 @@ def _state(starts: Tensor, ends: Tensor) -> Tensor:
 
 
 def _halves(states: Tensor) -> Tensor:
-    """End and start of each node, as processors lay the halves of a number in memory: int64 (...) -> int32 (..., 2), a view; -1 and
+    """End and start of each node, as CPUs lay the halves of a number in memory: int64 (...) -> int32 (..., 2), a view; -1 and
     -1 where a state is -1."""
     return states[..., None].view(torch.int32)
 
 
-def _places_in(table: NodeTable, states: Tensor) -> tuple[Tensor, Tensor]:
+def _positions_in(table: NodeTable, states: Tensor) -> tuple[Tensor, Tensor]:
     """Where in the table the children of each state stand, int64 (..., W), and which are none, bool (..., W)."""
-    behind, first = torch.searchsorted(table.starts, _halves(states)).split(1, dim=-1)  # (..., 1)
-    width = int((behind - first).max()) if states.numel() else 0
-    places = first + torch.arange(width, device=states.device)  # (..., W)
-    is_closed = places >= behind
-    return places.masked_fill_(is_closed, 0), is_closed
+    after, first = torch.searchsorted(table.starts, _halves(states)).split(1, dim=-1)  # (..., 1)
+    width = int((after - first).max()) if states.numel() else 0
+    positions = first + torch.arange(width, device=states.device)  # (..., W)
+    is_closed = positions >= after
+    return positions.masked_fill_(is_closed, 0), is_closed
 
 
 def _node_edges(is_new: np.ndarray, reaches: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """The first rank of each node and the one behind it, int64 (M,) each.
+    """The first rank of each node and the one after it, int64 (M,) each.
 
     is_new: bool (N,), whether a rank's tokens down to here differ from those before; reaches: bool (N,), whether they go that far, None
     where all do.
@@ -289,11 +289,11 @@ def _sorted_items(
     key = keys[0]
     key.sort()
     widths = [bits for _, _, bits in fields]
-    behind = [sum(widths[depth + 1 :]) for depth in range(len(fields))]  # bits of the key that follow each column's
+    after = [sum(widths[depth + 1 :]) for depth in range(len(fields))]  # bits of the key that follow each column's
 
     def ordered_tokens(depth: int) -> np.ndarray:
         _, low, bits = fields[depth]
-        return (key >> behind[depth] & (1 << bits) - 1).astype(np.int32) + np.int32(low)
+        return (key >> after[depth] & (1 << bits) - 1).astype(np.int32) + np.int32(low)
 
     return key & ((1 << widths[-1]) - 1), ordered_tokens
 

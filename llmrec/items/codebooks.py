@@ -1,4 +1,4 @@
-"""What semantic IDs were made with, and what new items are placed by: the scale of the features and the centroids of every level.
+"""What semantic IDs were made with, and what new items get their codes by: the scale of the features and the centroids of every level.
 
 Letters: N items, L levels, K codes of a level, D width of the features, D_f width of one of the matrices side by side.
 """

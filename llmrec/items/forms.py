@@ -1,7 +1,7 @@
 """Item forms: how an item stands in the token stream, as the sequence of token ids the model reads and writes for it.
 
 Ids below V, the number of rows of the backbone's own embedding, are words of its vocabulary; V + r is row r of the
-ItemTable; ids from V + R on are vector tokens, places for vectors that are made elsewhere (llmrec.nn.splice).
+ItemTable; ids from V + R on are vector tokens, which stand for vectors that are made elsewhere (llmrec.nn.splice).
 
 | form | an item in the prompt (`ItemSequences`) | an item as the answer (`ItemTokens`) | rows of the ItemTable |
 |---|---|---|---|
@@ -37,9 +37,9 @@ ONE_TOKEN_FORMS = ("unique_id", "soft")  # answers of one token, whose softmax i
 
 @dataclass(frozen=True, eq=False)
 class ItemSequences:
-    """A sequence of token ids for every item: how a prompt mentions it, or a part of the mention.
+    """A sequence of token ids for every item: its form in the prompt, or a part of that.
 
-    sequences: int32 (N, L_max), padded with -1. lengths: int32 (N,); a part may be empty (no image), a whole mention is not.
+    sequences: int32 (N, L_max), padded with -1. lengths: int32 (N,); a part may be empty (no image), a whole one is not.
     """
 
     sequences: np.ndarray
@@ -109,13 +109,13 @@ class ItemTokens(ItemSequences):
 
 
 def joined(parts: Sequence[ItemSequences]) -> ItemSequences:
-    """One mention of several: an item's sequences in the first part, the second, ... side by side."""
+    """One form in the prompt of several: an item's sequences in the first part, the second, ... side by side."""
     if len(parts) == 1:
         return parts[0]
     lengths = np.sum([part.lengths for part in parts], axis=0, dtype=np.int32)
-    beside = np.concatenate([part.sequences for part in parts], axis=1)  # (N, sum of L_max), padding in between
-    order = np.argsort(beside < 0, axis=1, kind="stable")
-    return ItemSequences(np.take_along_axis(beside, order, axis=1)[:, : int(lengths.max(initial=1))], lengths)
+    joined = np.concatenate([part.sequences for part in parts], axis=1)  # (N, sum of L_max), padding in between
+    order = np.argsort(joined < 0, axis=1, kind="stable")
+    return ItemSequences(np.take_along_axis(joined, order, axis=1)[:, : int(lengths.max(initial=1))], lengths)
 
 
 def soft_sequences(num_items: int, num_query_tokens: int, first_id: int) -> ItemSequences:
@@ -141,7 +141,7 @@ def image_sequences(
 
 
 def or_else(first: ItemSequences, fallback: ItemSequences) -> ItemSequences:
-    """The first way to mention an item, and the other where that is empty: an image, else the title."""
+    """The first form of an item in the prompt, and the other where that is empty: an image, else the title."""
     is_empty = first.lengths == 0
     lengths = np.where(is_empty, fallback.lengths, 0).astype(np.int32)
     return joined([first, ItemSequences(np.where(is_empty[:, None], fallback.sequences, -1), lengths)])

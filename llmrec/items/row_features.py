@@ -22,8 +22,8 @@ def row_features(item_tokens: ItemTokens, features: np.ndarray) -> np.ndarray:
     )
     sums = np.zeros((item_tokens.num_rows, features.shape[1]), dtype=np.float32)
     counts = np.zeros(item_tokens.num_rows, dtype=np.float32)
-    for place in range(item_tokens.max_length):
-        rows = item_tokens.sequences[:, place] - item_tokens.base_vocab_size
+    for position in range(item_tokens.max_length):
+        rows = item_tokens.sequences[:, position] - item_tokens.base_vocab_size
         used = (rows >= 0) & known
         np.add.at(sums, rows[used], features[used])
         np.add.at(counts, rows[used], 1)

@@ -166,9 +166,9 @@ def _means(points: np.ndarray, codes: np.ndarray, centroids: np.ndarray) -> np.n
 
 def _one_hot(codes: np.ndarray, sizes: Sequence[int]) -> scipy.sparse.csr_array:
     """float32 (N, sum of K): a one in each level's part for each point, where its code is. codes: int (N, L)."""
-    places = codes + (np.cumsum(sizes) - sizes)
+    positions = codes + (np.cumsum(sizes) - sizes)
     ends = np.arange(0, codes.size + 1, codes.shape[1])
-    return scipy.sparse.csr_array((np.ones(codes.size, np.float32), places.ravel(), ends), (len(codes), sum(sizes)))
+    return scipy.sparse.csr_array((np.ones(codes.size, np.float32), positions.ravel(), ends), (len(codes), sum(sizes)))
 
 
 def tokenize_features(

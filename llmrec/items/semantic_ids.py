@@ -64,8 +64,8 @@ class SemanticIDs:
         keys = np.sort(row_keys(codes, self.codebook_sizes))
         if (keys[1:] == keys[:-1]).any():
             keys, order = self._by_key
-            place = int(np.argmax(keys[1:] == keys[:-1]))
-            first, second = int(order[place]), int(order[place + 1])
+            position = int(np.argmax(keys[1:] == keys[:-1]))
+            first, second = int(order[position]), int(order[position + 1])
             raise ArtifactError(
                 f"items {first} and {second} share the codes {codes[first].tolist()}; semantic IDs must be unique. "
                 "Run `llmrec tokenize` again."
@@ -105,12 +105,12 @@ class SemanticIDs:
             return np.full(inside.shape, -1)
         known, items = self._by_key
         keys = row_keys(codes, self.codebook_sizes)
-        place = np.searchsorted(known, keys).clip(max=self.num_items - 1)
-        found = inside & (known[place] == keys)
-        return np.where(found, items[place].astype(np.int64), -1)
+        position = np.searchsorted(known, keys).clip(max=self.num_items - 1)
+        found = inside & (known[position] == keys)
+        return np.where(found, items[position].astype(np.int64), -1)
 
     def extend(self, features: np.ndarray) -> SemanticIDs:
-        """The same with M more items behind: old rows stay, each new item takes a free row near its features.
+        """The same with M more items at the end: old rows stay, each new item takes a free row near its features.
 
         That is the row of its nearest codes or, where another item has it, the nearest free code of the last level, else of
         the next-nearest prefix; new items that want the same row share it out as `make_unique` says. The codebooks do not
@@ -121,7 +121,7 @@ class SemanticIDs:
         """
         if self.codebooks is None:
             raise ArtifactError(
-                "these semantic IDs came without the codebooks they were made with, so new items cannot be placed among them. "
+                "these semantic IDs came without the codebooks they were made with, so new items cannot get codes. "
                 "Run `llmrec tokenize` on the data, which keeps them, and train again."
             )
         features = np.ascontiguousarray(features, dtype=np.float32)

@@ -17,7 +17,7 @@ def make_unique(
 ) -> np.ndarray:
     """Unique rows of codes: int32 (N, L), none of them among `taken`.
 
-    Of the items that share a row, the one nearest to its reconstruction keeps it. The others are placed one by one, nearest
+    Of the items that share a row, the one nearest to its reconstruction keeps it. The others get new rows one by one, nearest
     first: level by level each takes the nearest code under which a row is still free, so it stays in its prefix and takes
     the nearest free code of the last level, and goes to the next-nearest prefix only when its own is full.
 
@@ -98,9 +98,7 @@ class _FreeRows:
     def __init__(self, sizes: Sequence[int], taken: np.ndarray) -> None:
         """taken: int (M, L), unique rows. They are kept sorted; a prefix gets its own mask once it is asked about."""
         self._sizes = sizes
-        self._taken: list[
-            tuple[np.ndarray, np.ndarray]
-        ] = []  # a level: sorted keys of prefixes, the full code behind each
+        self._taken: list[tuple[np.ndarray, np.ndarray]] = []  # a level: sorted keys of prefixes, the full code of each
         self._full: dict[tuple[int, ...], np.ndarray] = {}
         for level in range(len(sizes) - 1, -1, -1):
             keys = row_keys(taken[:, :level], sizes[:level])
@@ -112,7 +110,7 @@ class _FreeRows:
             ]  # prefixes with no free row below are full one level up
 
     def full(self, prefix: tuple[int, ...]) -> np.ndarray:
-        """bool (K,): codes behind `prefix` with no free row below them."""
+        """bool (K,): codes after `prefix` with no free row below them."""
         if prefix not in self._full:
             level = len(prefix)
             keys, codes = self._taken[level]

@@ -7,8 +7,8 @@ All four share one call: `model(candidate, history, mask, context) -> logits (B,
 | what | shape | dtype |
 |---|---|---|
 | candidate: the item asked about | (B, F, E) | float32 |
-| history: what the user liked before; padded places may hold anything finite | (B, H, F, E) | float32 |
-| mask: which places are real | (B, H) | bool |
+| history: what the user liked before; padded positions may hold anything finite | (B, H, F, E) | float32 |
+| mask: which positions are real | (B, H) | bool |
 | context: numbers about the row; C may be 0 | (B, C) | float32 |
 """
 
@@ -24,7 +24,7 @@ ModelKind = Literal["dnn", "dcn_v2", "din", "autoint"]
 
 
 def mean_of_history(history: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """The mean over the real places, zero where there are none: (B, H, F, E), bool (B, H) -> (B, F, E)."""
+    """The mean over the real positions, zero where there are none: (B, H, F, E), bool (B, H) -> (B, F, E)."""
     weights = mask / mask.sum(dim=1, keepdim=True).clamp(min=1)  # (B, H)
     return torch.einsum("bh,bhfe->bfe", weights.to(history.dtype), history.masked_fill(~mask[..., None, None], 0.0))
 
@@ -74,7 +74,7 @@ class CrossLayer(nn.Module):
 
 
 class DCNv2(nn.Module):
-    """Cross layers beside a perceptron, both read by one linear layer (the parallel structure of DCN V2)."""
+    """Cross layers and, in parallel, a perceptron, both read by one linear layer (the parallel structure of DCN V2)."""
 
     def __init__(
         self, num_fields: int, dim: int, num_context: int, *, hidden: Sequence[int], dropout: float, num_layers: int
@@ -99,7 +99,7 @@ class DCNv2(nn.Module):
 class DIN(nn.Module):
     """The history is summed with weights that depend on the candidate, then read as by DNN.
 
-    A small network gives each history item h beside candidate c the weight a(h, c, h - c, h * c); the weights are not normalised, so
+    A small network gives each history item h, given candidate c, the weight a(h, c, h - c, h * c); the weights are not normalised, so
     that their sum says how strong the interest is. Zhou et al., "Deep interest network", KDD 2018, equation 3. Here the sum is
     divided by the history's length (histories of 1 and of 20 then start alike), and ReLU and PReLU stand in for Dice, whose batch
     statistics would make a row depend on its batch.
@@ -113,7 +113,7 @@ class DIN(nn.Module):
         self.out = nn.Linear(hidden[-1], 1)
 
     def weights(self, candidate: torch.Tensor, history: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """float32 (B, H), zero at padded places."""
+        """float32 (B, H), zero at padded positions."""
         h = history.flatten(2)  # (B, H, F * E)
         c = candidate.flatten(1)[:, None].expand_as(h)
         weights = self.attention(torch.cat([h, c, h - c, h * c], dim=2))[..., 0] + 1.0  # starts as the plain mean
@@ -152,7 +152,7 @@ class FieldAttention(nn.Module):
 
 
 class AutoInt(nn.Module):
-    """Self-attention among the candidate's fields, the history's and the context, beside a perceptron (the paper's AutoInt+)."""
+    """Self-attention among the candidate's fields, the history's and the context, in parallel with a perceptron (AutoInt+)."""
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ class ImageTokens(nn.Module):
     """P frozen vectors, made once by the model's own vision tower. Item i's image is the vectors offsets[i] .. offsets[i + 1].
 
     Attributes:
-        vectors: (P, D), in the arithmetic of the model; no part of a checkpoint.
+        vectors: (P, D), in the precision of the model; no part of a checkpoint.
         deep: (L, P, D), what is added to the hidden states of the first L layers at an image's tokens (Qwen3-VL; else L = 0).
         offsets: int64 (N + 1,), ascending; an item without an image has none.
         grids: int64 (N, 2), rows and columns of tokens of each image; their product is the number of its vectors.
@@ -29,20 +29,20 @@ class ImageTokens(nn.Module):
         super().__init__()
         counts = np.diff(offsets)
         assert offsets[0] == 0 and offsets[-1] == len(vectors), (offsets[0], offsets[-1], len(vectors))
-        assert (grids.prod(axis=1) == counts).all(), "an image has a vector for each place of its grid"
+        assert (grids.prod(axis=1) == counts).all(), "an image has a vector for each cell of its grid"
         assert deep.shape[1:] == vectors.shape, (deep.shape, vectors.shape)
         self.offsets, self.grids = offsets, grids
         self.has_grid = has_grid
         self.register_buffer("vectors", vectors, persistent=False)
         self.register_buffer("deep", deep, persistent=False)
-        place = np.arange(len(vectors)) - np.repeat(offsets[:-1], counts)  # (P,), within the image
+        index = np.arange(len(vectors)) - np.repeat(offsets[:-1], counts)  # (P,), within the image
         width = np.repeat(grids[:, 1], counts)
-        axes = np.stack([np.zeros_like(place), place // np.maximum(width, 1), place % np.maximum(width, 1)])
+        axes = np.stack([np.zeros_like(index), index // np.maximum(width, 1), index % np.maximum(width, 1)])
         shifts = np.zeros(len(vectors), np.int64)
         shifts[offsets[1:][counts > 0] - 1] = (grids.max(axis=1) - counts)[counts > 0]
         # (3, P): where a token stands on each axis, less where a word in its place would stand
-        self.register_buffer("axes", torch.from_numpy(axes - place), persistent=False)
-        # (P,): how far the tokens behind an image move, written at its last token
+        self.register_buffer("axes", torch.from_numpy(axes - index), persistent=False)
+        # (P,): how far the tokens after an image move, written at its last token
         self.register_buffer("shifts", torch.from_numpy(shifts), persistent=False)
 
     @property
@@ -50,43 +50,43 @@ class ImageTokens(nn.Module):
         """P."""
         return len(self.vectors)
 
-    def is_image(self, places: Tensor) -> Tensor:
-        """Which tokens are vision tokens: places int64 (...), any numbers -> bool (...)."""
-        return (places >= 0) & (places < self.num_tokens)
+    def is_image(self, indices: Tensor) -> Tensor:
+        """Which tokens are vision tokens: indices int64 (...), any numbers -> bool (...)."""
+        return (indices >= 0) & (indices < self.num_tokens)
 
-    def rows(self, places: Tensor) -> Tensor:
-        """places int64 (...), each in [0, P) -> (..., D)."""
-        return F.embedding(places, self.vectors)
+    def rows(self, indices: Tensor) -> Tensor:
+        """indices int64 (...), each in [0, P) -> (..., D)."""
+        return F.embedding(indices, self.vectors)
 
-    def deep_rows(self, places: Tensor) -> list[Tensor]:
-        """places int64 (M,) -> L tensors (M, D)."""
-        return [layer[places] for layer in self.deep]
+    def deep_rows(self, indices: Tensor) -> list[Tensor]:
+        """indices int64 (M,) -> L tensors (M, D)."""
+        return [layer[indices] for layer in self.deep]
 
-    def moves(self, places: Tensor) -> Tensor:
-        """How far the images in a row move what stands behind it: places int64 (B, T) as below -> int64 (B,)."""
+    def moves(self, indices: Tensor) -> Tensor:
+        """How far the images in a row move what stands after it: indices int64 (B, T) as below -> int64 (B,)."""
         if not self.has_grid:
-            return torch.zeros(len(places), dtype=torch.int64, device=places.device)
-        is_image = self.is_image(places)
-        return self.shifts[places.masked_fill(~is_image, 0)].masked_fill(~is_image, 0).sum(dim=1)
+            return torch.zeros(len(indices), dtype=torch.int64, device=indices.device)
+        is_image = self.is_image(indices)
+        return self.shifts[indices.masked_fill(~is_image, 0)].masked_fill(~is_image, 0).sum(dim=1)
 
-    def rotary_positions(self, places: Tensor, positions: Tensor, seen_until: Tensor | None = None) -> Tensor:
+    def rotary_positions(self, indices: Tensor, positions: Tensor, seen_until: Tensor | None = None) -> Tensor:
         """Positions in time, height and width (M-RoPE: Wang et al. 2024, Qwen2-VL, section 2.1).
 
         A word stands at one number on all axes. An image's tokens share their time, the number of its first token, and spread
-        over height and width from there; what follows goes on behind the larger of the two.
+        over height and width from there; what follows goes on after the larger of the two.
 
         Args:
-            places: int64 (B, T), the vector of each token; numbers outside of [0, P) are words, or other tokens of one place.
+            indices: int64 (B, T), the vector of each token; numbers outside of [0, P) are words, or other tokens of one position.
             positions: int64 (B, T), where the token would stand if all of these were words.
-            seen_until: int64 (B, T), of packed rows, one past each token's last descendant (llmrec.prompting.packing).
+            seen_until: int64 (B, T), of packed sequences, one past each token's last descendant (llmrec.prompting.packing).
 
         Returns: int64 (3, B, T).
         """
-        is_image = self.is_image(places)
-        places = places.masked_fill(~is_image, 0)
-        shifts = self.shifts[places].masked_fill(~is_image, 0)
-        moves = F.pad(shifts, (1, 0))  # (B, T + 1): from the token behind an image on
+        is_image = self.is_image(indices)
+        indices = indices.masked_fill(~is_image, 0)
+        shifts = self.shifts[indices].masked_fill(~is_image, 0)
+        moves = F.pad(shifts, (1, 0))  # (B, T + 1): from the token after an image on
         if seen_until is not None:  # to the last token that sees it
             moves.scatter_add_(1, seen_until, -shifts)
-        axes = self.axes[:, places].masked_fill(~is_image, 0)  # (3, B, T)
+        axes = self.axes[:, indices].masked_fill(~is_image, 0)  # (3, B, T)
         return positions + moves.cumsum(1)[:, :-1] + axes

@@ -58,13 +58,13 @@ class FrozenField(nn.Module):
 
 
 class IdField(nn.Module):
-    """A trained row an item. In training a share of the rows is hidden behind one learned row, which cold items read ever after."""
+    """One embedding per item. In training a share of them is replaced by one learned embedding, which cold items read ever after."""
 
     def __init__(self, num_items: int, dim: int, *, dropout: float, std: float) -> None:
         super().__init__()
         self.rows = nn.Parameter(torch.randn(num_items, dim) * std)
         self.unknown = nn.Parameter(torch.zeros(dim))
-        self.register_buffer("known", torch.ones(num_items, dtype=torch.bool))  # (N,): items of the training rows
+        self.register_buffer("known", torch.ones(num_items, dtype=torch.bool))  # (N,): items of the training examples
         self.dropout = dropout
 
     def forward(self, items: torch.Tensor) -> torch.Tensor:

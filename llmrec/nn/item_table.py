@@ -1,4 +1,4 @@
-"""Item tokens beside a frozen vocabulary: their input rows and their output rows are one small trained matrix."""
+"""Item tokens next to a frozen vocabulary: their input and output embeddings are one small trained matrix."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class ItemTable(nn.Module):
         features_t = torch.as_tensor(np.asarray(features), dtype=torch.float32)
         if features_t.shape[0] != self.num_rows:
             raise ValueError(
-                f"expected one feature row per item-table row ({self.num_rows}), got {features_t.shape[0]}"
+                f"expected one feature row per item embedding ({self.num_rows}), got {features_t.shape[0]}"
             )
         width, dim = features_t.shape[1], self.weight.shape[1]
         generator = torch.Generator().manual_seed(seed)

@@ -1,6 +1,6 @@
 """SASRec: what comes next in a sequence of items, by causal self-attention. Kang and McAuley, ICDM 2018.
 
-Letters: B rows, T places of a sequence, D width, F fields of an item, N items.
+Letters: B rows, T positions of a sequence, D width, F fields of an item, N items.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from llmrec.nn.item_inputs import ItemInputs
 
 
 class SasBlock(nn.Module):
-    """Causal self-attention and a position-wise network, each behind a layer norm and added to what came in (paper, section III-B)."""
+    """Causal self-attention and a position-wise network, each with a layer norm before and a residual (paper, section III-B)."""
 
     def __init__(self, dim: int, num_heads: int, dropout: float) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class SasBlock(nn.Module):
         )
 
     def forward(self, x: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
-        """x float32 (B, T, D); visible bool (B, 1, T, T): which place (last axis) each place may look at."""
+        """x float32 (B, T, D); visible bool (B, 1, T, T): which position (last axis) each position may look at."""
         q, k, v = (
             part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, heads, T, D / heads)
             for part in self.query_key_value(self.attention_norm(x)).chunk(3, dim=-1)
@@ -37,14 +37,14 @@ class SasBlock(nn.Module):
 
 
 class SasRec(nn.Module):
-    """Item sequences in, one state a place out; the score of an item is the state's inner product with the item's vector.
+    """Item sequences in, one state per position out; the score of an item is the state's inner product with the item's vector.
 
     An item's vector is the sum of its fields (`ItemInputs`: a trained row, projected frozen features, or both), the same as input and
-    as answer, as in the paper. Places are counted from the latest item, so that a sequence and its latest part agree about it.
+    as answer, as in the paper. Positions are counted from the latest item, so that a sequence and its latest part agree about it.
     """
 
     def __init__(self, inputs: ItemInputs, *, max_length: int, num_layers: int, num_heads: int, dropout: float) -> None:
-        """max_length: places, the latest of a sequence."""
+        """max_length: positions, the latest of a sequence."""
         super().__init__()
         dim = inputs.dim
         assert dim % num_heads == 0, (dim, num_heads)
@@ -58,17 +58,19 @@ class SasRec(nn.Module):
         return self.inputs(items).sum(dim=-2)
 
     def forward(self, items: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """States after each place, having seen it and those before it.
+        """States after each position, having seen it and those before it.
 
-        items: int64 (B, T), T <= max_length, padded in front with any item; mask: bool (B, T), which places are real.
-        Returns float32 (B, T, D); those of padded places mean nothing but are finite.
+        items: int64 (B, T), T <= max_length, padded in front with any item; mask: bool (B, T), which positions are real.
+        Returns float32 (B, T, D); those of padded positions mean nothing but are finite.
         """
-        num_places = items.shape[1]
-        assert num_places <= self.max_length, (num_places, self.max_length)
-        x = self.item_vectors(items) * self.inputs.dim**0.5 + self.places[self.max_length - num_places :]
+        num_positions = items.shape[1]
+        assert num_positions <= self.max_length, (num_positions, self.max_length)
+        x = self.item_vectors(items) * self.inputs.dim**0.5 + self.places[self.max_length - num_positions :]
         x = F.dropout(x, self.dropout, self.training)
-        causal = torch.ones(num_places, num_places, dtype=torch.bool, device=items.device).tril()
-        itself = torch.eye(num_places, dtype=torch.bool, device=items.device)  # a padded place would see nothing: NaN
+        causal = torch.ones(num_positions, num_positions, dtype=torch.bool, device=items.device).tril()
+        itself = torch.eye(
+            num_positions, dtype=torch.bool, device=items.device
+        )  # a padded position would see nothing: NaN
         visible = (causal & mask[:, None, :]) | itself  # (B, T, T)
         for block in self.blocks:
             x = block(x, visible[:, None])

@@ -1,6 +1,6 @@
 """Items as soft tokens: a semantic adapter over the catalogue's features, numbered as vector tokens, and as answers.
 
-Letters: N items, U items asked for, P places, Q = num_query_tokens, D width.
+Letters: N items, U items asked for, P vector tokens asked for, Q = num_query_tokens, D width.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class SoftTokens(nn.Module):
         self.adapter = adapter
         self.sources = dict(sources or {})
         self.names = adapter.feature_names
-        for place, name in enumerate(self.names):  # by place: a user's name may hold what a buffer's cannot
-            self.register_buffer(f"features_{place}", torch.as_tensor(features[name]), persistent=False)
+        for index, name in enumerate(self.names):  # by index: a feature's name may hold what a buffer's cannot
+            self.register_buffer(f"features_{index}", torch.as_tensor(features[name]), persistent=False)
         mask = torch.stack([torch.as_tensor(present[name]) for name in self.names], dim=1)
         self.register_buffer("present", mask, persistent=False)  # (N, F)
         self._table: tuple[object, Tensor] | None = None
@@ -74,7 +74,7 @@ class SoftTokens(nn.Module):
 
     def features_of(self, items: Tensor | slice) -> dict[str, Tensor]:
         """name -> float32 (U, D_name)."""
-        return {name: getattr(self, f"features_{place}")[items] for place, name in enumerate(self.names)}
+        return {name: getattr(self, f"features_{index}")[items] for index, name in enumerate(self.names)}
 
     def forward(self, items: Tensor | slice) -> Tensor:
         """items int64 (U,) -> float32 (U, Q, D)."""
@@ -84,9 +84,9 @@ class SoftTokens(nn.Module):
         """items int64 (U,) -> float32 (U, D): the mean of each one's soft tokens."""
         return self.adapter.pooled(self.features_of(items), self.present[items])
 
-    def rows(self, places: Tensor) -> Tensor:
-        """places int64 (P,) -> float32 (P, D). The adapter runs once for each different item; see `VectorSource`."""
-        items, queries = places // self.num_query_tokens, places % self.num_query_tokens
+    def rows(self, indices: Tensor) -> Tensor:
+        """indices int64 (P,) -> float32 (P, D). The adapter runs once for each different item; see `VectorSource`."""
+        items, queries = indices // self.num_query_tokens, indices % self.num_query_tokens
         if self._keeps_table():
             return self.table()[items, queries]
         unique, at = items.unique(return_inverse=True)
@@ -104,9 +104,9 @@ class SoftTokens(nn.Module):
     def replace(self, item: int, vectors: Mapping[str, Tensor | None]) -> None:
         """Gives one item other features: name -> float32 (D_name,), or None for none."""
         for name, vector in vectors.items():
-            place = self.names.index(name)
-            getattr(self, f"features_{place}")[item] = 0.0 if vector is None else vector
-            self.present[item, place] = vector is not None
+            index = self.names.index(name)
+            getattr(self, f"features_{index}")[item] = 0.0 if vector is None else vector
+            self.present[item, index] = vector is not None
 
     def _keeps_table(self) -> bool:
         size = 4 * self.num_tokens * self.adapter.dim
@@ -171,7 +171,7 @@ class SoftItemTable(nn.Module):
         return self._weight[1]
 
     def input_rows(self, rows: Tensor) -> Tensor:
-        """rows int64 (...) -> float32 (..., D). Prompts mention items by their soft tokens; this is for answers in training rows."""
+        """rows int64 (...) -> float32 (..., D). Prompts hold an item's soft tokens; this is for answers in training."""
         return self._named(rows)
 
     def logits(self, hidden: Tensor, rows: Tensor | slice | None = None) -> Tensor:

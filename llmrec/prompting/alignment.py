@@ -1,6 +1,6 @@
-"""Alignment tasks: training rows that tie an item's tokens to its words (LC-Rec, Zheng et al. 2024, section 3.3; MiniOneRec).
+"""Alignment tasks: training examples that tie an item's tokens to its words (LC-Rec, Zheng et al. 2024, section 3.3; MiniOneRec).
 
-| task | a row for each | the prompt shows | the answer |
+| task | an example for each | the prompt shows | the answer |
 |---|---|---|---|
 | title_to_item | item | its title | the item's tokens |
 | description_to_item | item | its description | the item's tokens |
@@ -13,11 +13,12 @@
 | query_to_item | event | the items before it, a wish that its item fulfils | the event's item |
 | history_to_preference | user | all the user's items | a summary of the user's taste |
 
-Rows of items may use the whole catalogue: content is no interaction. Rows of events and users are made from the histories that are
-given, so give the training part of a split. Every text is data: plain words even where it spells chat markup or an item's token.
+Examples of items may use the whole catalogue: content is no interaction. Examples of events and users are made from the histories
+that are given, so give the training part of a split. Every text is data: plain words even where it spells chat markup or an item's
+token.
 
 A text answer ends with the tokenizer's EOS. Its targets are words (ids below V), which are scored over words and item tokens together;
-targets that are item tokens keep the rule that items are decoded by (`compute_loss` of recipes/next_item.py).
+targets that are item tokens keep the softmax scope that items are decoded by (`compute_loss` of recipes/next_item.py).
 
 Letters: V rows of the base embedding.
 """
@@ -42,7 +43,7 @@ from llmrec.prompting.templates import load_prompt
 
 @dataclass(frozen=True)
 class AlignmentTask:
-    """What a task has a row for, which text its prompt needs beside titles, and what answers it; the prompt is align/<its name>."""
+    """What a task has an example for, the text its prompt needs besides titles, and what answers it; the prompt is align/<its name>."""
 
     each: Literal["item", "event", "user"]
     answer: Literal["item", "title", "description", "preference"]
@@ -77,9 +78,9 @@ WHERE_FROM = {
 
 @dataclass(frozen=True)
 class AlignmentTexts:
-    """The texts that stand for items and users; an empty one or None: there is none, and the rows that need it are left out.
+    """The texts that stand for items and users; an empty one or None: there is none, and the examples that need it are left out.
 
-    titles, descriptions, queries: num_items each. preferences: one a user. None in the place of a list: there are no such texts at all.
+    titles, descriptions, queries: num_items each. preferences: one per user. None instead of a list: there are no such texts at all.
     """
 
     titles: Sequence[str]
@@ -117,13 +118,13 @@ def alignment_examples(
     *,
     max_answer_tokens: int,
 ) -> AlignmentExamples:
-    """The rows of one task.
+    """The examples of one task.
 
-    histories: what may be learned from, one row a user. like: whose item forms, soft prompt and limits they have.
+    histories: what may be learned from, one per user. like: whose item forms, soft prompt and limits they have.
     max_answer_tokens: of a text answer, EOS included.
 
     Raises ConfigError for a task that does not exist, has no texts, ties an item to itself or cannot fit max_tokens; DataError where
-    not one row has its text; ModelError for a tokenizer that the task's prompt or answers cannot use.
+    not one example has its text; ModelError for a tokenizer that the task's prompt or answers cannot use.
     """
     task = find_task(name)
     _check_forms(name, like)
@@ -182,19 +183,19 @@ def _check_forms(name: str, like: PromptEncoder) -> None:
         and ((prompt_sequences >= 0) & (prompt_sequences < like.item_tokens.base_vocab_size)).any()
     ):
         raise ConfigError(
-            f"the alignment task '{name}' asks for the title of an item, but prompts mention items by their titles. Leave the task "
+            f"the alignment task '{name}' asks for the title of an item, but prompts write items as their titles. Leave the task "
             "out, or take text out of items.prompt_form."
         )
 
 
 def _shown(name: str, task: AlignmentTask, needed: dict[str, list[str]], histories: Histories, num_items: int) -> Shown:
-    """The task's rows, without those that lack a text."""
+    """The task's examples, without those that lack a text."""
     if task.each == "item":
         shown = Shown.of_items(num_items)
     else:
         shown = Shown.of_events(histories) if task.each == "event" else Shown.of_users(histories)
     for kind, values in needed.items():
-        is_of_history = task.each == "event" and kind == task.shows == "title"  # and not of what the row is about
+        is_of_history = task.each == "event" and kind == task.shows == "title"  # and not of what the example is about
         if not is_of_history:
             shown = shown.where(np.array([bool(text) for text in values])[shown.about])
     if not len(shown.users):
@@ -227,7 +228,7 @@ def _check_room(
     texts: dict[str, list[str]],
     queries: list[str] | None,
 ) -> None:
-    """A text too long for the prompt would cut the item out of its own row, which would then ask for nothing."""
+    """A text too long for the prompt would cut the item out of its own example, which would then ask for nothing."""
     if task.each == "item":
         longest = max(shown.about.tolist(), key=lambda item: max(len(values[item]) for values in texts.values()))
         fits = len(encoder.encode([longest])) > len(encoder.encode([]))

@@ -1,6 +1,6 @@
-"""Rows of alignment tasks: a prompt about an item or behind a history, and an answer that is an item or a text.
+"""Examples of alignment tasks: a prompt about an item or after a history, and an answer that is an item or a text.
 
-What the tasks are stands in llmrec.prompting.alignment. Letters: N rows, T tokens.
+What the tasks are stands in llmrec.prompting.alignment. Letters: N examples, T tokens.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from llmrec.items.plain_text import plain_ids
 from llmrec.prompting.collators import NO_TARGET
 from llmrec.prompting.encoder import PromptEncoder
 
-CHARACTERS_A_TOKEN = 4  # of English; row lengths only have to tell long rows from short ones
+CHARACTERS_A_TOKEN = 4  # of English; example lengths only have to tell long examples from short ones
 
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """What each of N rows shows and what it is about: the first cuts[n] items of histories[users[n]], and the item (or user) about[n],
-    whose tokens or text are the answer. users, cuts, about: int64 (N,), users ascending."""
+    """What each of N examples shows and what it is about: the first cuts[n] items of histories[users[n]], and the item (or user)
+    about[n], whose tokens or text are the answer. users, cuts, about: int64 (N,), users ascending."""
 
     histories: Histories
     users: np.ndarray
@@ -31,13 +31,13 @@ class Shown:
 
     @classmethod
     def of_items(cls, num_items: int) -> Shown:
-        """Each item on its own, as a history of one; every row is a user of its own."""
+        """Each item on its own, as a history of one; every example is a user of its own."""
         items = np.arange(num_items, dtype=np.int64)
         return cls(Histories(np.arange(num_items + 1), items), items, np.ones_like(items), items)
 
     @classmethod
     def of_events(cls, histories: Histories) -> Shown:
-        """Each event behind the ones before it; a user's first event has none and gives no row."""
+        """Each event after the ones before it; a user's first event has none and gives no example."""
         lengths = histories.lengths
         users = np.repeat(np.arange(len(histories)), np.maximum(lengths - 1, 0))
         first = np.zeros(len(histories.items), dtype=bool)
@@ -52,12 +52,12 @@ class Shown:
         return cls(histories, users, histories.lengths[users], users)
 
     def where(self, kept: np.ndarray) -> Shown:
-        """The rows of a mask, bool (N,)."""
+        """The examples of a mask, bool (N,)."""
         return Shown(self.histories, self.users[kept], self.cuts[kept], self.about[kept])
 
 
 class AlignmentExamples:
-    """Rows of one task for a collator: the prompt, and behind it the tokens of an item, or a text and EOS.
+    """Examples of one task for a collator: the prompt, and after it the tokens of an item, or a text and EOS.
 
     item_sizes: float (num_items,), about how many tokens an item takes in the prompt. answers: a text for each value of `shown.about`;
     None answers with the item's own tokens. queries: likewise, what a prompt with {{ instruction }} is told. max_answer_tokens: of a
@@ -89,7 +89,7 @@ class AlignmentExamples:
 
     @property
     def lengths(self) -> list[int]:
-        """About how many tokens each row has: of the items shown, the query and the answer."""
+        """About how many tokens each example has: of the items shown, the query and the answer."""
         shown, histories = self.shown, self.shown.histories
         before = np.concatenate([[0.0], np.cumsum(self.item_sizes[histories.items])])
         stops = histories.indptr[shown.users] + shown.cuts
@@ -102,7 +102,7 @@ class AlignmentExamples:
 
     @property
     def users(self) -> np.ndarray:
-        """int64 (N,), ascending: the history each row is of; for rows of items, each its own."""
+        """int64 (N,), ascending: the history each example is of; for examples of items, each its own."""
         return self.shown.users
 
     def __len__(self) -> int:

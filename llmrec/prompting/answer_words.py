@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 class AnswerWords(NamedTuple):
     """cue: tokens both answers begin with, which therefore end the prompt (a space, in some vocabularies); liked, disliked: the token
-    behind them that tells the answers apart."""
+    after them that tells the answers apart."""
 
     cue: tuple[int, ...]
     liked: int

@@ -1,9 +1,9 @@
-"""Rows that ask whether a user would like one item, answered by one of two words.
+"""Examples that ask whether a user would like one item, answered by one of two words.
 
-The answer word stands behind the prompt and is the row's only target, so such rows are padded and packed like all others; what they
-are trained on is a softmax over the two words (`llmrec.nn.losses`).
+The answer word stands after the prompt and is the example's only target, so such examples are padded and packed like all others;
+what they are trained on is a softmax over the two words (`llmrec.nn.losses`).
 
-Letters: N rows, T tokens.
+Letters: N examples, T tokens.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from llmrec.prompting.encoder import PromptEncoder
 
 
 class ClickPromptExamples:
-    """One question a row, users ascending: the prompt of what a user liked before and of one item, and behind it the answer word."""
+    """One question per example, users ascending: the prompt of a user's liked items and of one candidate, then the answer word."""
 
     def __init__(self, encoder: PromptEncoder, rows: ClickExamples) -> None:
         self.encoder = encoder
@@ -27,7 +27,7 @@ class ClickPromptExamples:
 
     @property
     def lengths(self) -> list[int]:
-        """Items each row shows: rows of like length make batches with little padding."""
+        """Items each example shows: examples of like length make batches with little padding."""
         return (self.encoder.num_shown(self._known) + 1).tolist()
 
     @property

@@ -1,13 +1,13 @@
-"""Training rows and batches. Rows are made one at a time, when they are asked for; only `Collator` knows torch.
+"""Training examples and batches. Examples are made one at a time, when they are asked for; only `Collator` knows torch.
 
-Letters: N users' histories, B rows of a batch, T tokens.
+Letters: N users' histories, B examples of a batch, T tokens.
 
-| rows | prompt | what is a target |
+| examples | prompt | what is a target |
 |---|---|---|
-| AllPositionExamples | bare | every item of a window of the history, each event of a user once an epoch |
-| LastItemExamples | any | one item a row, behind the prompt of what came before it |
+| AllPositionExamples | bare | every item of a window of the history, each event of a user once per epoch |
+| LastItemExamples | any | one item per example, after the prompt of what came before it |
 
-A row's labels lie where its tokens lie (the loss shifts, as in transformers); -100 is no target.
+An example's labels lie where its tokens lie (the loss shifts, as in transformers); -100 is no target.
 """
 
 from __future__ import annotations
@@ -31,23 +31,24 @@ class AllPositionExamples:
     A window holds as many items as a request shows (`PromptEncoder.num_fitting`) and one more, so its last target
     sees exactly the prompt that inference would give it. A user with more events has several windows, laid from the newest
     end backwards; each new one ends in the middle of the one before. A window's targets are the events no newer window
-    has, so every event is a target once an epoch, with at least half a window before it where the history is that long.
-    The very first event is a target too, behind the start token alone.
+    has, so every event is a target once per epoch, with at least half a window before it where the history is that long.
+    The very first event is a target too, after the start token alone.
     Raises ConfigError unless the encoder's prompt is bare.
     """
 
     def __init__(self, encoder: PromptEncoder, histories: Histories) -> None:
         if encoder.prompt.kind != "bare":
             raise ConfigError(
-                f"dense training reads the items one after another, so it needs a bare prompt such as next_item/bare; "
+                f"all-position targets read the items one after another, so it needs a bare prompt such as next_item/bare; "
                 f"'{encoder.prompt.task}/{encoder.prompt.name}' is a {encoder.prompt.kind} prompt. "
-                "Choose a bare prompt, or train on answers."
+                "Choose a bare prompt, or train on last items: prompt.targets=last_item."
             )
         if encoder.prompt_sequences is not encoder.item_tokens and encoder.item_tokens.max_length > 1:
             raise ConfigError(
-                f"dense training predicts each item where the prompt mentions it, so an item that is not mentioned as it is answered "
-                f"has to be an answer of one token; the form '{encoder.item_tokens.form}' has {encoder.item_tokens.max_length}. "
-                "Train on answers: prompt.targets=last_item."
+                "all-position targets predict each item where it stands in the prompt, so an item whose form in the prompt is not "
+                f"that of its answer has to be an answer of one token; the form '{encoder.item_tokens.form}' has "
+                f"{encoder.item_tokens.max_length}. "
+                "Train on last items: prompt.targets=last_item."
             )
         self.encoder = encoder
         self.histories = histories
@@ -61,12 +62,12 @@ class AllPositionExamples:
 
     @property
     def lengths(self) -> list[int]:
-        """Items of each row: rows of like length make batches with little padding."""
+        """Items of each example: examples of like length make batches with little padding."""
         return (self.windows[:, 3] - self.windows[:, 1]).tolist()
 
     @property
     def users(self) -> np.ndarray:
-        """int (W,), ascending: whose history each row is of."""
+        """int (W,), ascending: whose history each example is of."""
         return self.windows[:, 0]
 
     def __len__(self) -> int:
@@ -83,7 +84,7 @@ class AllPositionExamples:
             labels = input_ids.astype(np.int64)
             labels[: ends[num_context - 1] if num_context else len(prefix)] = NO_TARGET
             return {"input_ids": input_ids, "labels": labels}
-        firsts = (ends - prompt_sequences.lengths[items])[num_context:]  # where each target's mention begins
+        firsts = (ends - prompt_sequences.lengths[items])[num_context:]  # where each target begins in the prompt
         labels = np.full(len(input_ids), NO_TARGET, dtype=np.int64)
         labels[firsts] = answers.sequences[items[num_context:], 0]
         return {"input_ids": input_ids[: firsts[-1] + 1], "labels": labels[: firsts[-1] + 1]}
@@ -101,7 +102,7 @@ def _windows(encoder: PromptEncoder, lengths: np.ndarray) -> list[tuple[int, int
 
 
 class LastItemExamples:
-    """One target a row: the prompt of a history, and behind it the tokens of the item that followed.
+    """One target per example: the prompt of a history, and after it the tokens of the item that followed.
 
     targets: int (N,), the item that followed each history; None takes every event of every history after its first as the
     target of the events before it.
@@ -125,12 +126,12 @@ class LastItemExamples:
 
     @property
     def lengths(self) -> list[int]:
-        """History items of each row: rows of like length make batches with little padding."""
+        """History items of each example: examples of like length make batches with little padding."""
         return self.encoder.num_shown(self._cuts).tolist()
 
     @property
     def users(self) -> np.ndarray:
-        """int (num_rows,), ascending: the history each row is of. Its rows stand oldest first."""
+        """int (num_rows,), ascending: the history each example is of. Its examples stand oldest first."""
         return self._users
 
     def __len__(self) -> int:
@@ -146,7 +147,7 @@ class LastItemExamples:
 
 @dataclass(frozen=True)
 class Collator:
-    """Rows to a batch, padded on the right: `input_ids`, `attention_mask`, `labels`, each int64 (B, T)."""
+    """Examples to a batch, padded on the right: `input_ids`, `attention_mask`, `labels`, each int64 (B, T)."""
 
     pad_token_id: int
 
@@ -155,9 +156,9 @@ class Collator:
         shape = (len(rows), int(lengths.max()))  # (B, T)
         input_ids = np.full(shape, self.pad_token_id, dtype=np.int64)
         labels = np.full(shape, NO_TARGET, dtype=np.int64)
-        for place, row in enumerate(rows):
-            input_ids[place, : lengths[place]] = row["input_ids"]
-            labels[place, : lengths[place]] = row["labels"]
+        for position, row in enumerate(rows):
+            input_ids[position, : lengths[position]] = row["input_ids"]
+            labels[position, : lengths[position]] = row["labels"]
         attention_mask = (np.arange(shape[1]) < lengths[:, None]).astype(np.int64)
         batch = {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
         return {name: torch.from_numpy(values) for name, values in batch.items()}

@@ -31,7 +31,7 @@ MAX_INSTRUCTION_CHARACTERS = 4_000
 
 @dataclass(frozen=True, eq=False)
 class RenderedPrompt:
-    """input_ids: int32 (T,), ids >= V are item-table rows. item_spans: int32 (S, 2), [start, end) of each history item's
+    """input_ids: int32 (T,), ids >= V are item tokens. item_spans: int32 (S, 2), [start, end) of each history item's
     tokens. num_prompt_tokens: the prompt is input_ids[:num_prompt_tokens], the answer (if any) what follows."""
 
     input_ids: np.ndarray
@@ -49,8 +49,8 @@ class RenderedPrompt:
 class PromptEncoder:
     """A prompt, a tokenizer and the items' tokens, made into `encode(history) -> ids`.
 
-    item_tokens: how an item is written as the answer. mentions: how it is written in the prompt; None for the same way.
-    soft_prompt: int (n,), vector tokens that every prompt begins with, behind its start token.
+    item_tokens: how an item is written as the answer. prompt_sequences: how it is written in the prompt; None for the same way.
+    soft_prompt: int (n,), vector tokens that every prompt begins with, after its start token.
     max_history: items, not tokens. max_tokens: of a prompt and its answer together. The history is cut from its old end, at
     item boundaries, until both hold; room for the longest item is always kept for the answer, so that the prompt of a
     history is the same with and without an answer.
@@ -85,7 +85,7 @@ class PromptEncoder:
         self.prompt = prompt
         self.tokenizer = tokenizer
         self.item_tokens = item_tokens
-        # one behind the other, titles are told apart by their end tokens
+        # one after the other, titles are told apart by their end tokens
         own = item_tokens if prompt.kind == "bare" else item_tokens.prompt_sequences
         self.prompt_sequences = prompt_sequences if prompt_sequences is not None else own
         assert self.prompt_sequences.num_items == item_tokens.num_items, (
@@ -126,7 +126,7 @@ class PromptEncoder:
 
         history: dense items, oldest first, possibly none. candidate: the item that a click prompt asks about. Raises
         RequestError for an instruction that is too long, and ConfigError for an instruction or a candidate that the prompt has no
-        place for (or needs and does not get).
+        room for (or needs and does not get).
         """
         return self.encode_with_spans(history, instruction, candidate=candidate).input_ids
 
@@ -137,7 +137,7 @@ class PromptEncoder:
         answer: int | None = None,
         candidate: int | None = None,
     ) -> RenderedPrompt:
-        """The prompt as in `encode`, where its items stand, and behind it the tokens of the item `answer` if given."""
+        """The prompt as in `encode`, where its items stand, and after it the tokens of the item `answer` if given."""
         if instruction is not None and len(instruction) > MAX_INSTRUCTION_CHARACTERS:
             raise RequestError(
                 f"an instruction may have {MAX_INSTRUCTION_CHARACTERS} characters; this one has {len(instruction)}. Shorten it."
@@ -167,7 +167,7 @@ class PromptEncoder:
         return next(len(lengths) - start for start in self._starts(len(lengths)) if len(lengths) - start <= fitting)
 
     def _starts(self, num_events: int) -> list[int]:
-        """Where the shown part of a history may begin, ascending: at multiples of history_step, as long as they leave an item; behind
+        """Where the shown part of a history may begin, ascending: at multiples of history_step, as long as they leave an item; after
         the last of them anywhere, its end (nothing shown) included."""
         steps = range(num_events - self.num_shown(num_events), num_events, self.history_step)
         return [*steps, *range(steps[-1] + 1 if steps else 0, num_events + 1)]
@@ -198,7 +198,7 @@ class PromptEncoder:
         """The whole prompt for exactly this history: token ids, and [start, end) of each item slot."""
         if self.prompt.kind == "bare":
             if instruction is not None:
-                self.prompt.render([], instruction)  # says that a bare prompt has no place for it
+                self.prompt.render([], instruction)  # says that a bare prompt has no room for it
             ends = len(self.prefix) + np.cumsum(self.prompt_sequences.lengths[history])
             spans = np.stack([ends - self.prompt_sequences.lengths[history], ends], axis=1)
             return [*self.prefix, *self.prompt_sequences.flatten(history).tolist()], spans.tolist()
@@ -251,10 +251,10 @@ class PromptEncoder:
         that values hold, item tokens in the slots. Text between two of those is tokenised as one piece, values included."""
         ids: list[int] = list(self.prefix)
         spans: list[tuple[int, int]] = []
-        text, place, strip_next = "", 0, False
+        text, position, strip_next = "", 0, False
         for match in self._marked.finditer(marked):
-            text += marked[place : match.start()]
-            place = match.end()
+            text += marked[position : match.start()]
+            position = match.end()
             if match["value"] is not None:
                 text += match["value"]
                 continue
@@ -267,7 +267,7 @@ class PromptEncoder:
                 tokens = self.prompt_sequences[items[int(match["slot"])]].tolist()
                 spans.append((len(ids), len(ids) + len(tokens)))
                 ids += tokens
-        ids += self._ordinary_ids(_stripped(text + marked[place:], strip_next, False))
+        ids += self._ordinary_ids(_stripped(text + marked[position:], strip_next, False))
         return ids, spans
 
     def _read_field(self, item: int, field: str) -> str:

@@ -1,6 +1,6 @@
-"""Rows for reconstruction: an item's vector tokens, and behind them a text about it that they should make the model say.
+"""Examples for reconstruction: an item's vector tokens, and after them a text about it that they should make the model say.
 
-Letters: N items, M rows, T tokens.
+Letters: N items, M examples, T tokens.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from llmrec.prompting.encoder import start_ids
 
 
 class GeneratedTextExamples:
-    """A start token, the item's mention, the text, an end token; the text and the end are the targets.
+    """A start token, the item as the prompt writes it, the text, an end token; the text and the end are the targets.
 
-    Each text is tokenised once, as plain words. `shown` says whose mention stands before each text; None is the item's own.
+    Each text is tokenised once, as plain words. `shown` says which item stands before each text; None: its own.
     """
 
     def __init__(
@@ -33,20 +33,18 @@ class GeneratedTextExamples:
         max_text_tokens: int,
         shown: np.ndarray | None = None,
     ) -> None:
-        """texts: N, of the items asked for none is None. items: int (M,), whose rows these are. mentions: None for the text alone.
-        shown: int (M,). Texts beyond max_text_tokens are cut, and then have no end.
+        """texts: N, of the items asked for none is None. items: int (M,), whose examples these are. prompt_sequences: None for the
+        text alone. shown: int (M,). Texts beyond max_text_tokens are cut, and then have no end.
 
-        Raises ModelError for a tokenizer without an end token, DataError where no row is left.
+        Raises ModelError for a tokenizer without an end token, DataError where no example is left.
         """
         if tokenizer.eos_token_id is None:
             raise ModelError("a text ends with the tokenizer's EOS, but this tokenizer has none. Choose another model.")
         if not len(items):
-            raise DataError(
-                "no item has both a text and a place in this part of the data. Write more: `llmrec enrich DATA`."
-            )
+            raise DataError("no item of this part of the data has a text. Write more: `llmrec enrich DATA`.")
         self.items = np.asarray(items, dtype=np.int64)
         self._shown = self.items if shown is None else np.asarray(shown, dtype=np.int64)
-        self._mentions = prompt_sequences
+        self._prompt_sequences = prompt_sequences
         self._start = start_ids(tokenizer, always=True)
         rows, was_cut = plain_ids([one_line(texts[item] or "") for item in self.items], tokenizer, max_text_tokens)
         end = [tokenizer.eos_token_id]
@@ -60,7 +58,7 @@ class GeneratedTextExamples:
 
     @property
     def users(self) -> np.ndarray:
-        """int64 (M,): rows belong to nobody else."""
+        """int64 (M,): examples belong to nobody else."""
         return np.arange(len(self.items))
 
     def __len__(self) -> int:
@@ -68,7 +66,7 @@ class GeneratedTextExamples:
 
     def __getitem__(self, row: int) -> dict[str, np.ndarray]:
         """input_ids: int32 (T,); labels: int64 (T,), the text's tokens and nothing else."""
-        prompt_form = [] if self._mentions is None else self._mentions[self._shown[row]].tolist()
+        prompt_form = [] if self._prompt_sequences is None else self._prompt_sequences[self._shown[row]].tolist()
         before = [*self._start, *prompt_form]
         input_ids = np.array([*before, *self._texts[row]], dtype=np.int32)
         labels = input_ids.astype(np.int64)

@@ -1,19 +1,19 @@
-"""Many training rows in one packed row: no padding, and beginnings that rows share are read once.
+"""Many training examples in one packed sequence: no padding, and prefixes that examples share are read once.
 
-The rows of a batch are laid out as a forest of token prefixes in the order of a depth-first walk, so that a token's
-descendants stand right behind it:
+The examples of a batch are laid out as a forest of token prefixes in the order of a depth-first walk, so that a token's
+descendants stand right after it:
 
-    row 1: h h a b x        packed:      h h a b x | y | c z        seen_until: 8 8 6 5 5 | 6 | 8 8
-    row 2: h h a y          position:    0 1 2 3 4 | 3 | 2 3
-    row 3: h h c z
+    example 1: h h a b x        packed:      h h a b x | y | c z        seen_until: 8 8 6 5 5 | 6 | 8 8
+    example 2: h h a y          position:    0 1 2 3 4 | 3 | 2 3
+    example 3: h h c z
 
-Token j is part of the row that token i belongs to exactly where j <= i < seen_until[j]. That one comparison is the whole attention
-mask, and with true positions the model computes for every token what it would compute in the token's own row, so loss and
-gradient are those of the separate rows. Nothing is assumed about prompts: what is shared is found in the token ids themselves.
-Where nothing is shared the same layout is plain segments, one behind the other. Batches of one user's rows (training.packing=branches)
-share most: the history once, and a branch of cue and answer for each target.
+Token j is part of the example that token i belongs to exactly where j <= i < seen_until[j]. That one comparison is the whole attention
+mask, and with true positions the model computes for every token what it would compute in the token's own example, so loss and
+gradient are those of the separate examples. Nothing is assumed about prompts: what is shared is found in the token ids themselves.
+Where nothing is shared the same layout is plain segments, one after the other. Batches of one user's examples
+(training.packing=branches) share most: the history once, and a branch of cue and answer for each target.
 
-Letters: B rows, T packed tokens, N targets.
+Letters: B examples, T packed tokens, N targets.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import torch
 from llmrec.prompting.collators import NO_TARGET, Collator
 
 Collate = Callable[[Sequence[dict[str, np.ndarray]]], dict[str, torch.Tensor]]
-# Sharing less than this is not worth a mask: a BOS, or a BOS and the first code; or an eighth of the shorter row.
+# Sharing less than this costs more than it saves: a BOS, or a BOS and the first code; or an eighth of the shorter example.
 MIN_SHARED, MIN_SHARED_PART = 8, 8
 # Packed lengths are rounded up, or every batch would be of a new size: kernels are prepared and kept for each size they meet, which
 # in a few hundred steps takes more memory than the model. Less than SMALLEST_MULTIPLE or an eighth of the length is added, and less
@@ -38,12 +38,12 @@ MULTIPLE, SMALLEST_MULTIPLE = 64, 16
 
 @dataclass(frozen=True)
 class PackingCollator:
-    """Rows to one packed row. The batch: `input_ids`, `position_ids`, `seen_until`, each int64 (1, T); `predict_at` and `labels`, each
-    int64 (N,): the hidden state at place predict_at[n] predicts the token labels[n]. Targets stand row by row. What follows a
-    row's last such place is left out: nothing is predicted from the answer's last token.
+    """Examples to one packed sequence. The batch: `input_ids`, `position_ids`, `seen_until`, each int64 (1, T); `predict_at` and
+    `labels`, each int64 (N,): the hidden state at index predict_at[n] predicts the token labels[n]. Targets stand example by example.
+    What follows an example's last such index is left out: nothing is predicted from the answer's last token.
 
-    share_prefixes: what rows begin with alike stands once, where it is worth it; dropout then falls on it once as well. False is for
-    comparisons. multiple: T is rounded up to one; None: as `MULTIPLE` says.
+    share_prefixes: a prefix that examples share stands once, where that saves time; dropout then falls on it once as well. False is
+    for comparisons. multiple: T is rounded up to one; None: as `MULTIPLE` says.
     """
 
     share_prefixes: bool = True
@@ -52,26 +52,26 @@ class PackingCollator:
     def __call__(self, rows: Sequence[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
         is_target = [row["labels"][1:] != NO_TARGET for row in rows]  # of each token, that it predicts the next
         ids = [row["input_ids"][: _num_needed(is_t)] for row, is_t in zip(rows, is_target, strict=True)]
-        places, length = place_rows(ids, min_shared=MIN_SHARED if self.share_prefixes else None)
+        indices, length = place_rows(ids, min_shared=MIN_SHARED if self.share_prefixes else None)
         padding = -length % (self.multiple or _multiple(length))
         input_ids = np.zeros(length + padding, dtype=np.int64)
         position_ids = np.zeros(length + padding, dtype=np.int64)
-        position_ids[length:] = np.arange(padding)  # a row of its own, which nothing is predicted from
-        for row_ids, row_places in zip(ids, places, strict=True):
-            input_ids[row_places] = row_ids
-            position_ids[row_places] = np.arange(len(row_ids))
+        position_ids[length:] = np.arange(padding)  # an example of its own, which nothing is predicted from
+        for row_ids, row_indices in zip(ids, indices, strict=True):
+            input_ids[row_indices] = row_ids
+            position_ids[row_indices] = np.arange(len(row_ids))
         batch = {
             "input_ids": input_ids[None],
             "position_ids": position_ids[None],
             "seen_until": seen_until(position_ids)[None],
-            "predict_at": np.concatenate([at[is_t[: len(at)]] for at, is_t in zip(places, is_target, strict=True)]),
+            "predict_at": np.concatenate([at[is_t[: len(at)]] for at, is_t in zip(indices, is_target, strict=True)]),
             "labels": np.concatenate([row["labels"][1:][is_t] for row, is_t in zip(rows, is_target, strict=True)]),
         }
         return {name: torch.from_numpy(values) for name, values in batch.items()}
 
 
 def _num_needed(is_target: np.ndarray) -> int:
-    """Tokens of a row up to the last that predicts something, at least one. is_target: bool (T_b - 1,)."""
+    """Tokens of an example up to the last that predicts something, at least one. is_target: bool (T_b - 1,)."""
     return int(np.flatnonzero(is_target)[-1]) + 1 if is_target.any() else 1
 
 
@@ -81,44 +81,44 @@ def _multiple(length: int) -> int:
 
 
 def make_collator(packing: Literal["none", "segments", "branches"], pad_token_id: int) -> Collate:
-    """What makes batches of rows under a setting of training.packing."""
+    """What makes batches of examples under a setting of training.packing."""
     return Collator(pad_token_id) if packing == "none" else PackingCollator()
 
 
 def place_rows(rows: Sequence[np.ndarray], *, min_shared: int | None) -> tuple[list[np.ndarray], int]:
-    """Where every token of every row stands, int64 (T_b,) a row, and the number T of packed tokens.
+    """Where every token of every example stands, int64 (T_b,) per example, and the number T of packed tokens.
 
-    rows: B arrays of token ids, each int32 (T_b,). min_shared: rows share a beginning of at least so many tokens, and an eighth of
-    the shorter row; None: they share nothing. Below a shared beginning the longest row goes on first, so that a growing
-    history is one unbroken run of tokens and the other rows are branches of it.
+    rows: B arrays of token ids, each int32 (T_b,). min_shared: examples share a beginning of at least so many tokens, and an eighth of
+    the shorter example; None: they share nothing. Below a shared beginning the longest example goes on first, so that a growing
+    history is one unbroken run of tokens and the other examples are branches of it.
     """
     order = sorted(range(len(rows)), key=lambda row: rows[row].astype(">u4").tobytes())
-    shared = [0] * len(rows)  # tokens each row shares with the one before it in `order`
+    shared = [0] * len(rows)  # tokens each example shares with the one before it in `order`
     if min_shared is not None:
         for at in range(1, len(rows)):
             common = _common_prefix(rows[order[at - 1]], rows[order[at]])
             shorter = min(len(rows[order[at - 1]]), len(rows[order[at]]))
             shared[at] = common if common >= max(min_shared, shorter / MIN_SHARED_PART) else 0
-    places: list[np.ndarray] = [np.zeros(0, np.int64)] * len(rows)
+    indices: list[np.ndarray] = [np.zeros(0, np.int64)] * len(rows)
     length = 0
     groups = (
         [(0, len(rows), np.zeros(0, np.int64))] if rows else []
-    )  # sorted rows [low, high), and where their common beginning stands
+    )  # sorted examples [low, high), and where their common beginning stands
     while groups:
         low, high, beginning = groups.pop()
         longest = max(range(low, high), key=lambda at: len(rows[order[at]]))
         num_new = len(rows[order[longest]]) - len(beginning)
-        place = np.concatenate([beginning, np.arange(length, length + num_new)])
-        places[order[longest]] = place
+        index = np.concatenate([beginning, np.arange(length, length + num_new)])
+        indices[order[longest]] = index
         length += num_new
         branches = _branches(shared, low, longest, high)
         # last in, first out: the branch that leaves latest comes next, as a depth-first walk wants
-        groups += [(start, stop, place[:common]) for common, start, stop in sorted(branches)]
-    return places, length
+        groups += [(start, stop, index[:common]) for common, start, stop in sorted(branches)]
+    return indices, length
 
 
 def _branches(shared: list[int], low: int, longest: int, high: int) -> list[tuple[int, int, int]]:
-    """(common, start, stop): the rows [start, stop) share exactly `common` tokens with row `longest`, both sides of it apart."""
+    """(common, start, stop): examples [start, stop) share exactly `common` tokens with example `longest`, both sides of it apart."""
     common = [0] * (high - low)
     for at in range(longest - 1, low - 1, -1):
         common[at - low] = min(shared[at + 1], common[at + 1 - low]) if at + 1 < longest else shared[at + 1]

@@ -8,7 +8,7 @@ Three kinds:
 | plain | `template` | the rendered text, as the tokenizer starts a text |
 | chat | `messages` | the messages through the tokenizer's own chat template, up to the opening of the answer |
 
-Templates are a small part of Jinja, and a prompt file may come from a stranger (artifacts carry theirs), so everything
+Templates are a small part of Jinja, and a prompt file may come from somebody else (artifacts carry theirs), so everything
 outside that part is refused when the file is read, before anything runs: text, `{{ instruction }}`,
 `{% for item in history %}` (not nested), `{{ item }}` (the item's tokens), `{{ item.field }}` (a column of the catalog),
 `{{ loop.index }}` and its kind, `{% if %}`, comparisons, and the filters of FILTERS. That leaves no way to call, to repeat
@@ -20,7 +20,7 @@ A prompt of the task `click` asks whether a user would like one item, `{{ candid
 answers, the one for liked first.
 
 What an expression writes is data. It is marked as such, and the encoder never reads markup or item tokens in it.
-The answer of every other task is the tokens of the target item (of `align`: or a text), which start right behind the prompt.
+The answer of every other task is the tokens of the target item (of `align`: or a text), which start right after the prompt.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Prompt(BaseModel):
     fields: tuple[str, ...] = ()
     template: str | None = None
     messages: tuple[Message, ...] | None = None
-    answers: tuple[str, str] | None = None  # of a click prompt: liked, not liked; as they would stand behind the prompt
+    answers: tuple[str, str] | None = None  # of a click prompt: liked, not liked; as they would follow the prompt
 
     @model_validator(mode="after")
     def _check(self) -> Prompt:

@@ -171,7 +171,7 @@ class OneTokenRecommender(DenseRecommender):
                 k,
                 allowed=allowed,
                 allowed_rows=rules[rows],
-                closed=None if closed is None else _side_by_side(closed),
+                excluded=None if closed is None else _side_by_side(closed),
                 normalise=True,
             )
             items[rows], scores[rows] = found.items.cpu(), found.scores.cpu()

@@ -93,7 +93,7 @@ class LanguageModel:
         if alike and can_take_prompts_apart(backbone):
             return PromptTree(backbone, prompts, 1).last_hidden
         ids, mask, last = _padded(prompts, backbone.device)
-        return backbone.hidden_states(ids, attention_mask=mask, places=last)[:, 0]
+        return backbone.hidden_states(ids, attention_mask=mask, read_at=last)[:, 0]
 
 
 def ready_to_serve(model: LanguageModel, *, prompt_cache_bytes: int) -> LanguageModel:

@@ -130,10 +130,10 @@ class TextModel:
     def _marked_ids(self, marked: str) -> list[int]:
         """Added tokens where the template spells them, words elsewhere; text between two of them is tokenised as one piece."""
         ids: list[int] = []
-        piece, place, strip_next = "", 0, False
+        piece, position, strip_next = "", 0, False
         for match in self._marks.finditer(marked):
-            piece += marked[place : match.start()]
-            place = match.end()
+            piece += marked[position : match.start()]
+            position = match.end()
             if match["said"] is not None:
                 piece += match["said"]
                 continue
@@ -142,7 +142,7 @@ class TextModel:
             ids += self._words(piece.rstrip() if added.lstrip else piece)
             ids.append(self.tokenizer.convert_tokens_to_ids(added.content))
             piece, strip_next = "", added.rstrip
-        piece += marked[place:]
+        piece += marked[position:]
         return ids + self._words(piece.lstrip() if strip_next else piece)
 
     def _words(self, text: str) -> list[int]:
@@ -264,7 +264,7 @@ def _generate(
         )[:, longest:]  # (B, at most max_new_tokens), padding after an end token
     found = []
     for row, answer in zip(rows, written.tolist(), strict=True):
-        length = next((place for place, token in enumerate(answer) if token in stops), len(answer))
+        length = next((position for position, token in enumerate(answer) if token in stops), len(answer))
         text = spoken(model.decode(answer[:length], row)).text
         finished = length < len(answer)
         found.append(Generated(text, len(row), length + finished, finished))

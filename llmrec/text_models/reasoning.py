@@ -72,8 +72,8 @@ def spoken(text: str) -> Spoken:
         return " "
 
     said = _BLOCKS.sub(without, text)
-    *_, behind = _END_ALONE.split(said)
-    return Spoken(text if behind == text else behind.strip(), is_thinking, opened_before=behind != said)
+    *_, after = _END_ALONE.split(said)
+    return Spoken(text if after == text else after.strip(), is_thinking, opened_before=after != said)
 
 
 def opened_by(prompt: str) -> str:

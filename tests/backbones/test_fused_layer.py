@@ -113,7 +113,7 @@ def test_the_state_of_one_token_a_row_is_that_of_all_and_the_cache_gets_every_to
     with torch.no_grad():
         for arguments in ({}, {"attention_mask": mask}):
             caches = [empty_cache(), empty_cache()]
-            one = backbone.hidden_states(ids, places=places, past_key_values=caches[0], **arguments)
+            one = backbone.hidden_states(ids, read_at=places, past_key_values=caches[0], **arguments)
             every = backbone.hidden_states(ids, past_key_values=caches[1], **arguments)
             assert one.shape == (3, 1, backbone.dim)
             torch.testing.assert_close(one[:, 0], every[rows, places], atol=1e-5, rtol=1e-5)
@@ -142,7 +142,7 @@ def test_a_window_a_prefix_and_remembered_beginnings_change_nothing_for_a_packed
             tree.grow(torch.full((3, 1), 5), torch.zeros(3, 1).long(), torch.ones(3, 1, 1).bool()) for tree in trees
         ]
         states = [tree.last_hidden for tree in trees]
-        return [*states, *nodes, backbone.hidden_states(padded, attention_mask=mask, places=places)]
+        return [*states, *nodes, backbone.hidden_states(padded, attention_mask=mask, read_at=places)]
 
     before = read()
     pack(pack(backbone))  # twice is as good as once

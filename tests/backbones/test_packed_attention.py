@@ -157,11 +157,11 @@ def test_models_that_would_mix_rows_up_are_refused(monkeypatch):
             check_packing(backbone)
     with monkeypatch.context() as patch:
         patch.setattr(backbone.config, "layer_types", ["full_attention", "chunked_attention"], raising=False)
-        with pytest.raises(ModelError, match="chunked_attention, which packed rows would mix up"):
+        with pytest.raises(ModelError, match="chunked_attention, which packed sequences would mix up"):
             check_packing(backbone)
     with monkeypatch.context() as patch:
         patch.setattr(backbone.config, "sliding_window", 4, raising=False)  # a window that no layer of a Llama knows of
-        with pytest.raises(ModelError, match="does not compute for packed rows"):
+        with pytest.raises(ModelError, match="does not compute for packed sequences"):
             check_packing(backbone)
     check_packing(backbone)
 

@@ -23,12 +23,12 @@ def lists_of(draw, num_requests: int, num_items: int) -> list[list[int]] | None:
 
 @st.composite
 def rules(draw):
-    """A number of items, and of requests with bool (1 or B, N) or None, B lists of closed items or None, B of candidates or None."""
+    """A number of items, and of requests with bool (1 or B, N) or None, B lists of excluded items or None, B of candidates or None."""
     num_items, num_requests = draw(st.integers(1, 30)), draw(st.integers(1, 4))
     rows = draw(st.sampled_from([0, 1, num_requests]))
     allowed = np.random.default_rng(draw(st.integers(0, 99))).random((rows, num_items)) < 0.6 if rows else None
-    closed, candidates = (lists_of(draw, num_requests, num_items) for _ in range(2))
-    return num_items, num_requests, allowed, closed, candidates
+    excluded, candidates = (lists_of(draw, num_requests, num_items) for _ in range(2))
+    return num_items, num_requests, allowed, excluded, candidates
 
 
 def histories(lists):
@@ -39,16 +39,16 @@ def histories(lists):
 @settings(deadline=None, max_examples=150)
 @given(rules())
 def test_every_combination_of_rules_equals_sets_and_one_bitmap_a_request(device, asked):
-    num_items, num_requests, allowed, closed, candidates = asked
+    num_items, num_requests, allowed, excluded, candidates = asked
     trie = TokenTrie.from_item_tokens(code_items(num_items), device)
     everything = np.ones((1, num_items), dtype=bool) if allowed is None else allowed
     left = np.tile(everything, (num_requests // len(everything), 1))  # (B, N)
     for row in range(num_requests):
         for item in range(num_items):
-            left[row, item] &= closed is None or item not in closed[row]
+            left[row, item] &= excluded is None or item not in excluded[row]
             left[row, item] &= candidates is None or item in candidates[row]
     bitmap = None if allowed is None else ItemBitmap.of(trie, allowed)
-    found = AllowedItems(trie, num_requests, bitmap, histories(closed), histories(candidates))
+    found = AllowedItems(trie, num_requests, bitmap, histories(excluded), histories(candidates))
     plain = AllowedItems(trie, num_requests, ItemBitmap.of(trie, left), None)
 
     starts, ends = torch.triu_indices(num_items + 1, num_items + 1, device=device).unbind()  # every range of ranks
@@ -57,17 +57,17 @@ def test_every_combination_of_rules_equals_sets_and_one_bitmap_a_request(device,
     before = torch.from_numpy(np.pad(by_rank.cumsum(1), ((0, 0), (1, 0)))).to(device)
     assert found.count(starts, ends).equal(before.gather(1, ends) - before.gather(1, starts))
     states = torch.cat([starts << 32 | ends, torch.full_like(starts[:, :1], -1)], dim=1)
-    assert found.is_open(states).equal(plain.is_open(states))
-    assert not found.is_open(states)[:, -1].any()
+    assert found.is_allowed(states).equal(plain.is_allowed(states))
+    assert not found.is_allowed(states)[:, -1].any()
 
 
 @pytest.mark.parametrize("candidates", [None, [[5, 5, 7_001], []]])
 def test_short_lists_hold_nothing_of_the_catalogues_length(candidates):
     trie = TokenTrie.from_item_tokens(code_items(50_000, (40, 40, 40)))
     bitmap = ItemBitmap.of(trie, np.ones((1, 50_000), dtype=bool))
-    closed = Histories.from_lists([[1, 2, 2, 3], [49_999]])
+    excluded = Histories.from_lists([[1, 2, 2, 3], [49_999]])
     for shared in (None, bitmap):
-        rules = AllowedItems(trie, 2, shared, closed, histories(candidates))
+        rules = AllowedItems(trie, 2, shared, excluded, histories(candidates))
         held = [value for value in vars(rules).values() if isinstance(value, torch.Tensor)]
         own = [tensor for tensor in held if shared is None or tensor.data_ptr() != shared.before.data_ptr()]
         assert 0 < sum(tensor.numel() for tensor in own) <= 2 * 4

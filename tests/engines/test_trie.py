@@ -47,11 +47,11 @@ def walk(trie: TokenTrie, prefix: tuple[int, ...]) -> int:
     return int(state)
 
 
-def agree(item_tokens: ItemTokens, allowed: np.ndarray, closed: list[int]) -> None:
+def agree(item_tokens: ItemTokens, allowed: np.ndarray, excluded: list[int]) -> None:
     """Children, open children and leaf items of every prefix equal those of the dictionary."""
     trie = TokenTrie.from_item_tokens(item_tokens)
-    rules = AllowedItems(trie, 1, ItemBitmap.of(trie, allowed[None]), Histories.from_lists([closed]))
-    is_allowed_item = allowed & ~np.isin(np.arange(len(allowed)), closed)
+    rules = AllowedItems(trie, 1, ItemBitmap.of(trie, allowed[None]), Histories.from_lists([excluded]))
+    is_allowed_item = allowed & ~np.isin(np.arange(len(allowed)), excluded)
     followers, items = prefixes(item_tokens)
     assert trie.num_nodes == len(items)
     for depth in range(trie.depth + 1):
@@ -60,20 +60,20 @@ def agree(item_tokens: ItemTokens, allowed: np.ndarray, closed: list[int]) -> No
         for state, (start, end), prefix in zip(states, torch.stack(node_range(states), 1).tolist(), level, strict=True):
             assert sorted(trie.items[start:end].tolist()) == items[prefix]
             assert bool(trie.is_leaf(state, depth)) == (prefix not in followers)
-            assert bool(rules.is_open(state.view(1, 1))) == is_allowed_item[items[prefix]].any()
+            assert bool(rules.is_allowed(state.view(1, 1))) == is_allowed_item[items[prefix]].any()
             if prefix not in followers:
                 assert trie.items[start:end].tolist() == items[prefix]
         if depth == trie.depth:
             continue
         tokens, next_states = trie.children(states, depth)
-        is_open = rules.is_open(next_states[None])[0]
+        is_allowed = rules.is_allowed(next_states[None])[0]
         for row, prefix in enumerate(level):
             is_child = tokens[row] >= 0
             expected = sorted(followers.get(prefix, ()))
             assert tokens[row][is_child].tolist() == expected
             assert (next_states[row] >= 0).equal(is_child)
-            still_open = [token for token in expected if is_allowed_item[items[(*prefix, token)]].any()]
-            assert tokens[row][is_open[row]].tolist() == still_open
+            still_allowed = [token for token in expected if is_allowed_item[items[(*prefix, token)]].any()]
+            assert tokens[row][is_allowed[row]].tolist() == still_allowed
 
 
 rows_of_any_length = st.lists(st.lists(st.integers(2, 5), max_size=4), min_size=1, max_size=25)
@@ -162,5 +162,5 @@ def test_a_mask_of_another_shape_or_type_is_refused_in_words():
         ItemBitmap.of(trie, np.ones((1, 3), dtype=np.int64))
     with pytest.raises(RequestError, match="for each of 2 prompts, got 3"):
         AllowedItems(trie, 2, ItemBitmap.of(trie, np.ones((3, 3), dtype=bool)), None)
-    with pytest.raises(RequestError, match="lists of closed items for each of 2 prompts, got 1"):
+    with pytest.raises(RequestError, match="lists of excluded items for each of 2 prompts, got 1"):
         AllowedItems(trie, 2, None, Histories.from_lists([[1]]))

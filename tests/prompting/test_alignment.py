@@ -244,7 +244,7 @@ def test_items_are_mentioned_as_the_next_item_prompts_mention_them(smollm2_token
     answered = rows_of("query_to_item", smollm2_tokenizer, prompt_sequences=soft)[0]["input_ids"]
     assert answered[-2:].tolist() == ITEM_TOKENS[3].tolist()
     words = text_tokens(TITLES, smollm2_tokenizer, V, item_ids=CATALOG.item_ids).prompt_sequences
-    with pytest.raises(ConfigError, match="prompts mention items by their titles"):
+    with pytest.raises(ConfigError, match="prompts write items as their titles"):
         rows_of("item_to_title", smollm2_tokenizer, prompt_sequences=joined([words, soft]))
     assert len(rows_of("title_to_item", smollm2_tokenizer, prompt_sequences=joined([words, soft]))) == 5
 

@@ -150,7 +150,7 @@ def test_the_table_says_what_an_epoch_is_made_of():
         ([Source("a", Counted(0, [1]), -1)], ConfigError, "0 times or more"),
         ([Source("a", Counted(0, [1]), float("nan"))], ConfigError, "0 times or more"),
         ([Source("a", Counted(0, [1])), Source("a", Counted(1, [1]))], ConfigError, "stands twice"),
-        ([Source("a", Counted(0, []))], DataError, "has no rows"),
+        ([Source("a", Counted(0, []))], DataError, "has no examples"),
     ],
 )
 def test_a_mixture_that_cannot_be_is_refused(wrong, error, sentence):

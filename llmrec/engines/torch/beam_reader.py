@@ -49,8 +49,8 @@ class _Ahead:
 
 @dataclass
 class BeamStates:
-    """What was read of M beams. rows: int64 (M,), their places in [0, B * K). hidden: (M, D), the state behind each.
-    normaliser: float32 (M, 1) under the scope `vocabulary`, see `full_normaliser`; zeros behind the prompt, where it is owed."""
+    """What was read of M beams. rows: int64 (M,), their positions in [0, B * K). hidden: (M, D), the state after each.
+    normaliser: float32 (M, 1) under the scope `vocabulary`, see `full_normaliser`; zeros after the prompt, where it is owed."""
 
     rows: Tensor
     hidden: Tensor
@@ -71,7 +71,7 @@ class BeamReader:
     @property
     def owed(self) -> Tensor:
         """What the scores of a request are still too high by: float32 (B, 1), of the scope `vocabulary`."""
-        if self._root_normaliser is None:  # nothing was read behind the prompt
+        if self._root_normaliser is None:  # nothing was read after the prompt
             self._normaliser(self._tree.last_hidden[:0])
         return self._root_normaliser
 
@@ -86,9 +86,9 @@ class BeamReader:
         return both[: len(hidden)]
 
     def read(self, states: Tensor, tokens: Tensor, parents: Tensor, is_alive: Tensor, depth: int) -> BeamStates:
-        """Hidden states behind the beams whose next token is not certain yet.
+        """Hidden states after the beams whose next token is not certain yet.
 
-        states, tokens, parents: int64 (B, K), each beam's node, last token and place of its parent among the beams before.
+        states, tokens, parents: int64 (B, K), each beam's node, last token and position of its parent among the beams before.
         is_alive: bool (B, K).
         """
         num_requests, num_beams = states.shape
@@ -105,27 +105,31 @@ class BeamReader:
         num_read = int(is_needed.sum(1).max())
         if num_read == 0:
             return BeamStates(row[is_needed], self._tree.last_hidden[:0])
-        places = (~is_needed).byte().argsort(dim=1, stable=True)[:, :num_read]  # (B, G)
-        is_read = is_needed.gather(1, places)
-        counts = (ends - starts).masked_fill(~is_needed, 0).gather(1, places)  # (B, G), items below each
-        hidden = self._grow(tokens.gather(1, places), places, starts.gather(1, places), counts, num_beams, depth)
-        hidden, places = hidden[is_read], row.gather(1, places)[is_read]  # (M, D), (M,)
+        positions = (~is_needed).byte().argsort(dim=1, stable=True)[:, :num_read]  # (B, G)
+        is_read = is_needed.gather(1, positions)
+        counts = (ends - starts).masked_fill(~is_needed, 0).gather(1, positions)  # (B, G), items below each
+        hidden = self._grow(
+            tokens.gather(1, positions), positions, starts.gather(1, positions), counts, num_beams, depth
+        )
+        hidden, positions = hidden[is_read], row.gather(1, positions)[is_read]  # (M, D), (M,)
         if self._ahead is None or self._scope != "vocabulary":
-            return BeamStates(places, hidden, self._normaliser(hidden))
+            return BeamStates(positions, hidden, self._normaliser(hidden))
         later = self._ahead.hidden
         normaliser = self._normaliser(torch.cat([hidden, later.flatten(0, 1)]))
         self._ahead.normaliser = normaliser[len(hidden) :].unflatten(0, later.shape[:2])
-        return BeamStates(places, hidden, normaliser[: len(hidden)])
+        return BeamStates(positions, hidden, normaliser[: len(hidden)])
 
     def _grow(
-        self, tokens: Tensor, places: Tensor, starts: Tensor, counts: Tensor, num_beams: int, depth: int
+        self, tokens: Tensor, positions: Tensor, starts: Tensor, counts: Tensor, num_beams: int, depth: int
     ) -> Tensor:
-        """Reads one token a beam, (B, G), and perhaps all that follows; the hidden states behind the beams, (B, G, D)."""
-        num_requests, num_read = places.shape
-        itself = torch.zeros(num_requests, num_beams, num_read, dtype=torch.bool, device=places.device)
-        itself.scatter_(1, places[:, None], True)
+        """Reads one token a beam, (B, G), and perhaps all that follows; the hidden states after the beams, (B, G, D)."""
+        num_requests, num_read = positions.shape
+        itself = torch.zeros(num_requests, num_beams, num_read, dtype=torch.bool, device=positions.device)
+        itself.scatter_(1, positions[:, None], True)
         self._ancestors = torch.cat([self._ancestors, itself], dim=2)
-        ancestors = self._ancestors.gather(1, places[..., None].expand(-1, -1, self._ancestors.shape[2]))  # (B, G, S)
+        ancestors = self._ancestors.gather(
+            1, positions[..., None].expand(-1, -1, self._ancestors.shape[2])
+        )  # (B, G, S)
         tokens = tokens.clamp(min=0)
         depths = torch.full_like(tokens, depth - 1)
         ahead = self._items_ahead(starts, counts, depth)
@@ -156,11 +160,11 @@ class BeamReader:
         if num_items > _ITEMS_A_BEAM * num_beams:
             return None
         ends = counts.cumsum(1)  # (B, G)
-        place = torch.arange(num_items, device=starts.device).repeat(len(starts), 1)  # (B, C)
-        owners = torch.searchsorted(ends, place, right=True)
+        position = torch.arange(num_items, device=starts.device).repeat(len(starts), 1)  # (B, C)
+        owners = torch.searchsorted(ends, position, right=True)
         is_item = owners < counts.shape[1]
         owners = owners.clamp(max=counts.shape[1] - 1)
-        ranks = torch.where(is_item, starts.gather(1, owners) + place - (ends - counts).gather(1, owners), 0)
+        ranks = torch.where(is_item, starts.gather(1, owners) + position - (ends - counts).gather(1, owners), 0)
         rows = torch.where(is_item, self._trie.lengths_at(ranks) - 1 - depth, 0).clamp(min=0)  # (B, C), tokens to read
         last = rows.cumsum(1)
         num_rows = int(last[:, -1].max())
@@ -175,13 +179,13 @@ class BeamReader:
         )
 
     def _found_ahead(self, row: Tensor, is_needed: Tensor, starts: Tensor, depth: int) -> BeamStates:
-        """What was read ahead of the beams that need it. row, is_needed, starts: (B, K), a beam's place, whether it does, and the
+        """What was read ahead of the beams that need it. row, is_needed, starts: (B, K), a beam's position, whether it does, and the
         rank where its items begin."""
         ahead = self._ahead
         item = (ahead.ranks[:, None] == starts[..., None]).byte().argmax(2)  # (B, K)
-        place = ahead.first.gather(1, item) + depth - 1 - ahead.depth
-        place = place.clamp(max=ahead.hidden.shape[1] - 1)
-        request = torch.arange(len(place), device=place.device)[:, None].expand_as(place)[is_needed]  # (M,)
-        place = place[is_needed]
-        normaliser = None if ahead.normaliser is None else ahead.normaliser[request, place]
-        return BeamStates(row[is_needed], ahead.hidden[request, place], normaliser)
+        position = ahead.first.gather(1, item) + depth - 1 - ahead.depth
+        position = position.clamp(max=ahead.hidden.shape[1] - 1)
+        request = torch.arange(len(position), device=position.device)[:, None].expand_as(position)[is_needed]  # (M,)
+        position = position[is_needed]
+        normaliser = None if ahead.normaliser is None else ahead.normaliser[request, position]
+        return BeamStates(row[is_needed], ahead.hidden[request, position], normaliser)

@@ -5,7 +5,7 @@ lead to an allowed item are candidates. As in transformers' beam search (length_
 
 - the best K candidates that are no leaf go on;
 - a leaf among the best K candidates is finished: it leaves the beams, keeps its score and competes with the other finished
-  ones for K places. Later leaves must beat it; it never blocks a beam that is still growing;
+ones for the K ranks. Later leaves must beat it; it never blocks a beam that is still growing;
 - a beam that scores below K finished ones is given up: scores only fall, so nothing below it could come back.
 
 With K at least the number of leaves this is brute force. With fewer, k different items come out whenever k are allowed,
@@ -29,7 +29,7 @@ from torch import Tensor
 from llmrec.backbones.causal_lm import Backbone, SoftmaxScope
 from llmrec.engines.allowed_items import AllowedItems
 from llmrec.engines.torch.beam_reader import BeamReader
-from llmrec.engines.torch.likelihood import last_item_examples, token_log_probs
+from llmrec.engines.torch.likelihood import rows_of_levels, token_log_probs
 from llmrec.engines.torch.prompt_cache import PromptCache
 from llmrec.engines.torch.prompt_tree import PromptTree
 from llmrec.engines.trie import TokenTrie, node_range
@@ -40,10 +40,10 @@ _NEVER = float("-inf")
 
 @dataclass
 class _Beams:
-    """What grows (or has finished), best first; scores of -inf are empty places.
+    """What grows (or has finished), best first; scores of -inf are empty positions.
 
     states: int64 (B, K), trie nodes. tokens: int64 (B, K), the last token of each. scores: float32 (B, K).
-    parents: int64 (B, K), the place of each beam's parent among the beams before.
+    parents: int64 (B, K), the position of each beam's parent among the beams before.
     """
 
     states: Tensor
@@ -53,8 +53,10 @@ class _Beams:
 
     def best(self, scores: Tensor, num: int) -> _Beams:
         """The `num` best by `scores` (B, K), which become the scores."""
-        scores, place = scores.topk(min(num, scores.shape[1]), dim=1)
-        return _Beams(self.states.gather(1, place), self.tokens.gather(1, place), scores, self.parents.gather(1, place))
+        scores, position = scores.topk(min(num, scores.shape[1]), dim=1)
+        return _Beams(
+            self.states.gather(1, position), self.tokens.gather(1, position), scores, self.parents.gather(1, position)
+        )
 
 
 @torch.no_grad()
@@ -84,7 +86,7 @@ def beam_search(
     """
     if k < 1 or num_beams < 1:
         raise RequestError(f"expected k and num_beams of at least 1, got {k} and {num_beams}.")
-    rows = last_item_examples(backbone, softmax_scope, trie.token_ranges)
+    rows = rows_of_levels(backbone, softmax_scope, trie.token_ranges)
     width = max(k, num_beams)
     tree = PromptTree(backbone, prompts, trie.depth, prompt_cache)
     beams = _root(trie, len(prompts))
@@ -111,18 +113,18 @@ def _candidates(
     scope: SoftmaxScope,
     item_rows: slice | None,
 ) -> _Beams:
-    """All children of all beams, (B, K * W), scored; those that lead to no open item have -inf."""
+    """All children of all beams, (B, K * W), scored; those that lead to no allowed item have -inf."""
     num_beams = beams.states.shape[1]
     tokens, states = trie.children(beams.states, depth)  # (B, K, W) each
-    behind = reader.read(beams.states, beams.tokens, beams.parents, beams.scores > _NEVER, depth)
+    reached = reader.read(beams.states, beams.tokens, beams.parents, beams.scores > _NEVER, depth)
     log_probs = torch.zeros(tokens.shape, device=tokens.device).flatten(0, 1)  # (B * K, W): what is not read is certain
     read = token_log_probs(
-        backbone, behind.hidden, tokens.flatten(0, 1)[behind.rows], scope, item_rows, normaliser=behind.normaliser
+        backbone, reached.hidden, tokens.flatten(0, 1)[reached.rows], scope, item_rows, normaliser=reached.normaliser
     )
     _check_scores(read)
-    log_probs[behind.rows] = read
-    is_open = states >= 0 if allowed_items is None else allowed_items.is_open(states)
-    scores = (beams.scores[..., None] + log_probs.view(tokens.shape)).masked_fill_(~is_open, _NEVER)
+    log_probs[reached.rows] = read
+    is_allowed = states >= 0 if allowed_items is None else allowed_items.is_allowed(states)
+    scores = (beams.scores[..., None] + log_probs.view(tokens.shape)).masked_fill_(~is_allowed, _NEVER)
     parents = torch.arange(num_beams, device=states.device)[:, None].expand_as(states)
     return _Beams(states.flatten(1), tokens.flatten(1), scores.flatten(1), parents.flatten(1))
 
@@ -144,13 +146,13 @@ def _select(trie: TokenTrie, candidates: _Beams, finished: _Beams, width: int, d
         best = candidates.best(growing, width)
     if finished.scores.shape[1] == width:
         best.scores.masked_fill_(best.scores < finished.scores[:, -1:], _NEVER)
-    num_alive = int((best.scores > _NEVER).sum(1).max())  # best first, so the empty places come last
+    num_alive = int((best.scores > _NEVER).sum(1).max())  # best first, so the empty positions come last
     best = best.best(best.scores, num_alive)
     return best, finished
 
 
 def _items(trie: TokenTrie, allowed_items: AllowedItems | None, finished: _Beams, k: int) -> tuple[Tensor, Tensor]:
-    """The first k open items on the finished leaves, best leaf first: int32 (B, k) and float32 (B, k), padded."""
+    """The first k allowed items on the finished leaves, best leaf first: int32 (B, k) and float32 (B, k), padded."""
     starts, ends = node_range(finished.states.masked_fill(finished.scores == _NEVER, -1))
     ranks = starts[..., None] + torch.arange(trie.max_leaf_items, device=starts.device)  # (B, K, C)
     is_item = (ranks < ends[..., None]).flatten(1)

@@ -31,14 +31,14 @@ from llmrec.items.forms import ItemTokens
 
 # Logits over a whole vocabulary are computed for this many positions at a time: 256 x 150,000 float32 are 150 MB.
 _POSITIONS_AT_ONCE = 256
-# Logits whose exponentials are summed at a time on a processor: 1.5 MB of float32. 360 rows of 49,152 take half the time that way.
+# Logits whose exponentials are summed at a time on a CPU: 1.5 MB of float32. 360 rows of 49,152 take half the time that way.
 _LOGITS_IN_CACHE = 8 * 49_152
 # Nodes of one pass: the attention mask grows with their square.
 _NODES_AT_ONCE = 512
 _CHILDREN_AT_ONCE = 1 << 20  # numbers that are compared at a time on the way down the trie
 
 
-def last_item_examples(
+def rows_of_levels(
     backbone: Backbone, scope: SoftmaxScope, token_ranges: Sequence[tuple[int, int]]
 ) -> list[slice | None]:
     """For each position of an answer the rows of the item table that its level has, or None where words stand there too.
@@ -81,7 +81,7 @@ def token_log_probs(
 ) -> Tensor:
     """Log-probabilities of tokens at the position after each hidden state.
 
-    hidden: (N, D). tokens: int64 (N, W), anything where negative. rows: see `last_item_examples`. children: int64 (N, C), padded
+    hidden: (N, D). tokens: int64 (N, W), anything where negative. rows: see `rows_of_levels`. children: int64 (N, C), padded
     with -1, what the scope `trie` normalises over; None where those are `tokens`. normaliser: `full_normaliser(backbone, hidden)`
     for the scope `vocabulary`, where it is known already. Only the logits `scope` needs are computed. Returns float32 (N, W).
     """
@@ -90,7 +90,7 @@ def token_log_probs(
             normaliser = full_normaliser(backbone, hidden)
         return _logits_at(backbone, hidden, tokens, rows) - normaliser
     if scope == "level":
-        assert rows is not None, "last_item_examples refuses the scope 'level' for words"
+        assert rows is not None, "rows_of_levels refuses the scope 'level' for words"
         logits = backbone.item_logits(hidden, rows)
         values = logits.gather(1, (tokens - backbone.base_vocab_size - rows.start).clamp(min=0))
         return values - logits.logsumexp(1, keepdim=True)
@@ -112,7 +112,7 @@ def full_normaliser(backbone: Backbone, hidden: Tensor) -> Tensor:
 
 
 def _logsumexp(logits: Tensor) -> Tensor:
-    """Of each row, (N, M) -> (N, 1). It passes over the numbers several times: on a processor, over rows that stay in its cache."""
+    """Of each row, (N, M) -> (N, 1). It passes over the numbers several times: on a CPU, over rows that stay in its cache."""
     is_large = logits.device.type == "cpu" and logits.numel() > _LOGITS_IN_CACHE
     rows = logits.split(max(1, _LOGITS_IN_CACHE // logits.shape[1])) if is_large else [logits]
     return torch.cat([part.logsumexp(1, keepdim=True) for part in rows])
@@ -152,7 +152,7 @@ def answer_log_probs(
     prompts: B arrays of token ids. candidates: int (B, C), items in [0, num_items). trie: the catalogue's, built here if the
     scope `trie` needs one and none is given. prompt_cache: beginnings of prompts read before. Returns float32 (B, C, L) on
     the CPU, 0 beyond a candidate's own end; L is the length of the longest candidate. Raises RequestError for candidates
-    of another shape or range, and what `PromptTree` and `last_item_examples` raise.
+    of another shape or range, and what `PromptTree` and `rows_of_levels` raise.
     """
     answers = _candidate_tokens(item_tokens, prompts, candidates)  # (B, C, L), -1 beyond the end
     used = answers[answers[..., 0] >= 0]  # (B * C, L)
@@ -167,7 +167,7 @@ def answer_log_probs(
         trie = (TokenTrie.from_item_tokens(item_tokens) if trie is None else trie).to(backbone.device)
         children = _children_on_the_way(trie, answers)
         ranges = trie.token_ranges[: answers.shape[2]]
-    rows = last_item_examples(backbone, softmax_scope, ranges)
+    rows = rows_of_levels(backbone, softmax_scope, ranges)
     answers = answers.clamp(min=0)
     tree = PromptTree(backbone, prompts, answers.shape[2], prompt_cache)
     # at the root all candidates of a request have the same children
@@ -216,7 +216,7 @@ class _Children:
 
 
 def _children_on_the_way(trie: TokenTrie, answers: Tensor) -> list[_Children]:
-    """What may stand at each of the L places of the answers, int64 (B, C, L), -1 beyond the end."""
+    """What may stand at each of the L positions of the answers, int64 (B, C, L), -1 beyond the end."""
     states = torch.full(answers.shape[:2], trie.root, device=answers.device)
     children = []
     for depth in range(answers.shape[2]):
@@ -244,7 +244,7 @@ def _later_log_probs(
 ) -> Tensor:
     """Log-probabilities of all tokens but the first, in one pass. answers: int64 (B, C, L) -> float32 (B, C, L - 1).
 
-    children: for each place after the first what may stand there, int64 (B, C, W), where the scope asks for it.
+    children: for each position after the first what may stand there, int64 (B, C, W), where the scope asks for it.
     """
     num_requests, num_candidates, length = answers.shape
     fed = length - 1  # the last token is predicted, never read
@@ -258,10 +258,10 @@ def _later_log_probs(
     hidden = hidden.view(num_requests * num_candidates, fed, -1)
     wanted = answers[..., 1:].flatten(0, 1)  # (B * C, fed)
     scored = []
-    for place in range(1, length):
-        over = None if children[place - 1] is None else children[place - 1].flatten(0, 1)
-        states, tokens = hidden[:, place - 1], wanted[:, place - 1, None]
-        scored.append(token_log_probs(backbone, states, tokens, scope, rows[place], children=over))
+    for position in range(1, length):
+        over = None if children[position - 1] is None else children[position - 1].flatten(0, 1)
+        states, tokens = hidden[:, position - 1], wanted[:, position - 1, None]
+        scored.append(token_log_probs(backbone, states, tokens, scope, rows[position], children=over))
     return torch.cat(scored, dim=1).view(num_requests, num_candidates, fed)
 
 

@@ -1,4 +1,4 @@
-"""What the model keeps of prompts it has read: room for a tree behind them, and a bounded memory of prompts answered before.
+"""What the model keeps of prompts it has read: room for a tree after them, and a bounded memory of prompts answered before.
 
 Two things recur between requests: the instruction that all prompts begin with, and the history of a returning user, which is
 the old prompt and a few items more. Both are prompts that begin like one already read, so one memory serves both: it looks
@@ -21,13 +21,13 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 _BLOCK = 16  # prompts are found again by their first 16, 32, 48, ... tokens
 _LOOKED_AT = 256  # of the prompts that share the last whole block, the latest so many are compared to their ends
-_ROOM = 128  # positions kept free behind what a layer holds
+_ROOM = 128  # positions kept free after what a layer holds
 
 LayerStates = tuple[Tensor, Tensor]  # keys and values of one layer
 
 
 class TreeLayer(DynamicLayer):
-    """A cache layer that writes new positions behind the old ones instead of copying all of them into a new tensor."""
+    """A cache layer that writes new positions after the old ones instead of copying all of them into a new tensor."""
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object) -> LayerStates:
         """(B, G, N, C) each -> all positions so far, (B, G, S + N, C) each."""
@@ -91,7 +91,7 @@ class PromptCache:
         return length, self._entries[name].states
 
     def store(self, prompt: np.ndarray, make_states: Callable[[], list[LayerStates]]) -> None:
-        """Remembers a prompt, int (T,), in the place of one that it continues. make_states: gives its states, (G, T, C) each, to
+        """Remembers a prompt, int (T,), instead of one that it continues. make_states: gives its states, (G, T, C) each, to
         keep; it is not called for a prompt that is known or too short to be found again."""
         name, shared = self._most_like(prompt)
         if name is not None and shared == len(prompt):
@@ -154,7 +154,7 @@ def _prefixes(prompt: np.ndarray) -> list[int]:
 
 def known_states(found: list[tuple[int, list[LayerStates]]], device: torch.device) -> tuple[Tensor, list[LayerStates]]:
     """The beginnings of B prompts side by side: their lengths int64 (B,), and for every layer keys and values (B, G, T, C),
-    T being the longest; zeros behind the others' ends. No layers where nothing is known."""
+    T being the longest; zeros after the others' ends. No layers where nothing is known."""
     lengths = torch.tensor([length for length, _ in found])
     longest = int(lengths.max())
     num_layers = max(len(states) for _, states in found)

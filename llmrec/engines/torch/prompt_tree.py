@@ -1,6 +1,6 @@
 """Prompts read once, then grown by trees of tokens: one cache that is only appended to, one mask that says who sees whom.
 
-A tree node is an extra position behind the prompt. It sees the whole prompt, its ancestors and itself, and its position
+A tree node is an extra position after the prompt. It sees the whole prompt, its ancestors and itself, and its position
 number is the prompt's length plus its depth, so the model computes for it what it would compute for the plain sequence
 prompt + ancestors + node. Beams that share a beginning share its nodes; choosing other beams changes only the next mask.
 
@@ -8,7 +8,7 @@ Prompts of unequal length are padded on the right: a causal model never looks th
 hides the padding from the nodes. Reading therefore needs no mask at all, unless the prompts' beginnings are known already
 (from a `PromptCache`, or because all prompts of the batch begin alike): then only what follows is read.
 
-Images (Qwen-VL): an image's tokens have positions on three axes, which the backbone finds in their ids, and what stands behind it
+Images (Qwen-VL): an image's tokens have positions on three axes, which the backbone finds in their ids, and what stands after it
 moves. A cache does not show its ids any more, so the tree remembers how far what it holds has moved the rest.
 
 Exact for layers of full attention and of sliding windows. Sliding layers get their own mask, in true positions, over an
@@ -81,8 +81,10 @@ class PromptTree:
 
         known = [prompt_cache.longest(prompt) for prompt in prompts] if prompt_cache is not None else []
         if prefix_states:
-            behind = (prefix.num_tokens, prefix_states)
-            known = [each if each[0] >= prefix.num_tokens else behind for each in known or [behind] * len(prompts)]
+            of_prefix = (prefix.num_tokens, prefix_states)
+            known = [
+                each if each[0] >= prefix.num_tokens else of_prefix for each in known or [of_prefix] * len(prompts)
+            ]
         if any(length for length, _ in known):
             starts = self._put(known)
         else:
@@ -106,8 +108,8 @@ class PromptTree:
         lengths, layers = known_states(known, self._backbone.device)
         for layer, (keys, values) in enumerate(layers):
             self._cache.update(keys, values, layer)
-        places = torch.arange(int(lengths.max()), device=lengths.device).expand(len(lengths), -1)
-        self._positions, self._is_token = places, places < lengths[:, None]
+        columns = torch.arange(int(lengths.max()), device=lengths.device).expand(len(lengths), -1)
+        self._positions, self._is_token = columns, columns < lengths[:, None]
         return lengths.tolist()
 
     def _read_common_beginning(self, prompts: Sequence[np.ndarray]) -> list[int]:
@@ -125,21 +127,21 @@ class PromptTree:
         device = self._backbone.device
         ids = torch.from_numpy(_padded(rests)).to(device)  # (B, R)
         lengths = torch.tensor([len(rest) for rest in rests], device=device)
-        places = torch.arange(ids.shape[1], device=device)
+        columns = torch.arange(ids.shape[1], device=device)
         # padding gets its row's last position: a model's table of positions may end there
-        positions = torch.minimum((self._lengths - lengths)[:, None] + places, self._lengths[:, None] - 1)
+        positions = torch.minimum((self._lengths - lengths)[:, None] + columns, self._lengths[:, None] - 1)
         num_known = self._positions.shape[1]
         self._positions = torch.cat([self._positions, positions], dim=1)
-        self._is_token = torch.cat([self._is_token, places < lengths[:, None]], dim=1)
+        self._is_token = torch.cat([self._is_token, columns < lengths[:, None]], dim=1)
         if num_known == 0:
             hidden = self._backbone.hidden_states(
-                ids, position_ids=positions, past_key_values=self._cache, places=lengths - 1
+                ids, position_ids=positions, past_key_values=self._cache, read_at=lengths - 1
             )
         else:
-            before = places <= places[:, None]  # (R, R); padding lies behind every token and so is never seen
-            is_known = self._is_token[:, None, :num_known].expand(-1, len(places), -1)
+            before = columns <= columns[:, None]  # (R, R); padding lies after every token and so is never seen
+            is_known = self._is_token[:, None, :num_known].expand(-1, len(columns), -1)
             visible = torch.cat([is_known, before.expand(len(rests), -1, -1)], dim=2)  # (B, R, P)
-            hidden = self._hidden_states(ids, positions, visible, self._positions, places=lengths - 1)
+            hidden = self._hidden_states(ids, positions, visible, self._positions, read_at=lengths - 1)
         self._moves += self._moved_by(rests)
         return hidden[:, 0]
 
@@ -147,7 +149,7 @@ class PromptTree:
         """Appends nodes to every prompt and returns their hidden states (B, N, D).
 
         tokens: int64 (B, N). depths: int64 (B, N), 0 for the first token after the prompt. ancestors: bool (B, N, S + N),
-        which nodes, old ones first, each new node sees; every new node sees itself and none behind itself.
+        which nodes, old ones first, each new node sees; every new node sees itself and none after itself.
         """
         self._depths = torch.cat([self._depths, depths], dim=1)
         positions = self._lengths[:, None] + self._depths  # (B, S + N)
@@ -168,10 +170,10 @@ class PromptTree:
         visible: Tensor,
         all_positions: Tensor,
         *,
-        places: Tensor | None = None,
+        read_at: Tensor | None = None,
     ) -> Tensor:
         """ids and their positions int64 (B, N), which of all positions they see, bool (B, N, M), and those, int64 (B, M).
-        places: see `Backbone.hidden_states`."""
+        read_at: see `Backbone.hidden_states`."""
         lowest = torch.finfo(self._backbone.dtype).min
         masks = {}
         for kind, window in self._window_of.items():
@@ -186,11 +188,11 @@ class PromptTree:
                 attention_mask=masks if len(masks) > 1 else next(iter(masks.values())),
                 position_ids=positions + self._moves[:, None],
                 past_key_values=self._cache,
-                places=places,
+                read_at=read_at,
             )
 
     def _moved_by(self, tokens: Sequence[np.ndarray]) -> Tensor:
-        """How far the images in B arrays of token ids move the positions of what stands behind them: int64 (B,)."""
+        """How far the images in B arrays of token ids move the positions of what stands after them: int64 (B,)."""
         return self._backbone.position_moves(torch.from_numpy(_padded(tokens)).to(self._backbone.device))
 
 
@@ -245,7 +247,7 @@ def _refusal(backbone: Backbone) -> str | None:
     takes_positions = "position_ids" in inspect.signature(backbone.body.forward).parameters
     if not takes_positions or getattr(config, "alibi", False) or config.model_type == "gpt_neo":
         return (
-            f"{name} counts positions by place in the cache, where the beams of a request stand side by side; "
+            f"{name} counts positions by index in the cache, where the beams of a request stand side by side; "
             "choose a backbone that takes position_ids in every layer."
         )
     if config._attn_implementation not in ("sdpa", "eager"):

@@ -1,10 +1,10 @@
 """Retrieval: the items whose vectors have the largest inner product with each request's last hidden state, exactly.
 
-The matrix is read in chunks of items and the best k of every chunk are merged, so that a million items never stand beside
+The matrix is read in chunks of items and the best k of every chunk are merged, so that a million items never stand together with
 each other as scores: (B, chunk + k) numbers instead of (B, N). `normalise` sums the exponentials on the way, which makes the
 scores log-probabilities over the whole catalogue.
 
-Letters: B requests, N items, D width, M items of a chunk, H items closed for a request.
+Letters: B requests, N items, D width, M items of a chunk, H items excluded for a request.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def retrieve(
     scale: float = 1.0,
     bias: Tensor | None = None,
     allowed: Tensor | None = None,
-    closed: Tensor | None = None,
+    excluded: Tensor | None = None,
     normalise: bool = False,
 ) -> Retrieved:
     """The k items with the largest `scale` <hidden, row> + bias.
@@ -61,7 +61,7 @@ def retrieve(
         return scores if bias is None else scores + bias[rows]
 
     return best_of_chunks(
-        scores_of, len(hidden), len(item_matrix), k, allowed=allowed, closed=closed, normalise=normalise
+        scores_of, len(hidden), len(item_matrix), k, allowed=allowed, excluded=excluded, normalise=normalise
     )
 
 
@@ -74,7 +74,7 @@ def best_of_chunks(
     *,
     allowed: Tensor | np.ndarray | None = None,
     allowed_rows: Tensor | np.ndarray | None = None,
-    closed: Tensor | np.ndarray | None = None,
+    excluded: Tensor | np.ndarray | None = None,
     normalise: bool = False,
 ) -> Retrieved:
     """The k best items of scores that are made chunk by chunk.
@@ -83,7 +83,7 @@ def best_of_chunks(
         scores_of: a slice of items -> their scores, float (B, M), the same device every time.
         allowed: bool (N,), the items that may come out for any request, or bool (R, N), those of R rules; None for all.
         allowed_rows: int64 (B,), the rule of each request where there are R.
-        closed: int64 (B, H), items that may not come out for one request (its history), padded with -1.
+        excluded: int64 (B, H), items that may not come out for one request (its history), padded with -1.
         normalise: whether scores are log-softmax over all N items, those that may not come out included.
 
     Of equal scores the lower item comes first, across the end of the list too. Raises ModelError where scores are NaN.
@@ -96,13 +96,13 @@ def best_of_chunks(
         if normalise:
             mass = scores.logsumexp(dim=1)
             total = mass if total is None else torch.logaddexp(total, mass)
-        scores = _masked(scores, rows, allowed, allowed_rows, closed)
-        found, places = _first(scores, k)
-        places = places + start
+        scores = _masked(scores, rows, allowed, allowed_rows, excluded)
+        found, positions = _first(scores, k)
+        positions = positions + start
         if best is not None:  # items of earlier chunks stand before their equals of this one
             found, order = torch.cat([best, found], dim=1).sort(dim=1, descending=True, stable=True)
-            found, places = found[:, :k], torch.cat([items, places], dim=1).gather(1, order[:, :k])
-        items, best = places, found
+            found, positions = found[:, :k], torch.cat([items, positions], dim=1).gather(1, order[:, :k])
+        items, best = positions, found
     if items is None:
         raise RequestError("there are no items to retrieve from.")
     if best.isnan().any():  # NaN sorts before every number
@@ -118,17 +118,17 @@ def best_of_chunks(
 
 
 def _first(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest of each row and their places, of equals the first: float (B, M) -> (B, min(k, M)) twice."""
-    found, places = scores.topk(min(k + 1, scores.shape[1]), dim=1)
+    """The k largest of each row and their positions, of equals the first: float (B, M) -> (B, min(k, M)) twice."""
+    found, positions = scores.topk(min(k + 1, scores.shape[1]), dim=1)
     if found.shape[1] > k:
         # topk takes any of several equals: where the one it left out is as good as the last, a whole sort decides.
         tied = ((found[:, k - 1] == found[:, k]) & (found[:, k] > -torch.inf)).nonzero()[:, 0]
-        found, places = found[:, :k], places[:, :k].clone()
+        found, positions = found[:, :k], positions[:, :k].clone()
         if len(tied):
-            places[tied] = scores[tied].sort(dim=1, descending=True, stable=True).indices[:, :k]
-    places = places.sort(dim=1).values  # two stable sorts: by place, then by score
-    found, order = scores.gather(1, places).sort(dim=1, descending=True, stable=True)
-    return found, places.gather(1, order)
+            positions[tied] = scores[tied].sort(dim=1, descending=True, stable=True).indices[:, :k]
+    positions = positions.sort(dim=1).values  # two stable sorts: by position, then by score
+    found, order = scores.gather(1, positions).sort(dim=1, descending=True, stable=True)
+    return found, positions.gather(1, order)
 
 
 def _inner_products(hidden: Tensor, rows: Tensor) -> Tensor:
@@ -144,19 +144,19 @@ def _masked(
     rows: slice,
     allowed: Tensor | np.ndarray | None,
     allowed_rows: Tensor | np.ndarray | None,
-    closed: Tensor | np.ndarray | None,
+    excluded: Tensor | np.ndarray | None,
 ) -> Tensor:
-    """The scores with -inf where an item may not come out. A score that is -inf itself counts as closed."""
+    """The scores with -inf where an item may not come out. A score that is -inf itself counts as excluded."""
     if allowed is not None:
         mask = torch.as_tensor(allowed[..., rows], device=scores.device)
         if mask.ndim == 2:
             mask = mask[torch.as_tensor(allowed_rows, device=scores.device)]
         scores = scores.masked_fill(~mask, -torch.inf)
-    if closed is not None:
-        places = torch.as_tensor(closed, device=scores.device, dtype=torch.int64) - rows.start
-        inside = (places >= 0) & (places < scores.shape[1])
+    if excluded is not None:
+        positions = torch.as_tensor(excluded, device=scores.device, dtype=torch.int64) - rows.start
+        inside = (positions >= 0) & (positions < scores.shape[1])
         # A column more takes what lies in other chunks.
         spare = torch.nn.functional.pad(scores, (0, 1))
-        spare.scatter_(1, places.masked_fill(~inside, scores.shape[1]), -torch.inf)
+        spare.scatter_(1, positions.masked_fill(~inside, scores.shape[1]), -torch.inf)
         scores = spare[:, :-1]
     return scores

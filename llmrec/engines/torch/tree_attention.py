@@ -1,6 +1,6 @@
 """Attention of tree nodes: grouped heads share their keys and values where they lie, none of them copied.
 
-transformers repeats keys and values for every query head as soon as there is a mask, which for a few nodes behind a long
+transformers repeats keys and values for every query head as soon as there is a mask, which for a few nodes after a long
 prompt costs more than the attention itself. While nodes are read, the model's configuration names the function below
 instead, as transformers' AttentionInterface intends; the model itself is not changed.
 

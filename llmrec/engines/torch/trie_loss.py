@@ -34,10 +34,10 @@ class TrieLoss:
         total = hidden.new_zeros((), dtype=torch.float32)
         states = torch.full_like(targets, self._trie.root)
         for depth in range(self._trie.depth):
-            places = torch.nonzero(depths == depth).flatten()
+            positions = torch.nonzero(depths == depth).flatten()
             if depth > 0:
-                states[places] = self._trie.child(states[places - 1], depth - 1, targets[places - 1])
-            total = total + self._level_loss(backbone, hidden, targets, states, places, depth, label_smoothing)
+                states[positions] = self._trie.child(states[positions - 1], depth - 1, targets[positions - 1])
+            total = total + self._level_loss(backbone, hidden, targets, states, positions, depth, label_smoothing)
         return total
 
     def _level_loss(
@@ -46,12 +46,12 @@ class TrieLoss:
         hidden: Tensor,
         targets: Tensor,
         states: Tensor,
-        places: Tensor,
+        positions: Tensor,
         depth: int,
         label_smoothing: float,
     ) -> Tensor:
-        """The loss of the targets at `places`, all of one depth."""
-        nodes, node_of = states[places].unique(return_inverse=True)  # (U,), (number of places,)
+        """The loss of the targets at `positions`, all of one depth."""
+        nodes, node_of = states[positions].unique(return_inverse=True)  # (U,), (number of positions,)
         assert bool((nodes >= 0).all()), "targets are whole items of the catalogue"
         children, _ = self._trie.children(nodes, depth)  # (U, W), padded with -1
         is_child = children >= 0
@@ -59,24 +59,24 @@ class TrieLoss:
         asked = is_open[node_of]
         if not bool(asked.any()):
             return hidden.new_zeros((), dtype=torch.float32)
-        places, node_of = places[asked], node_of[asked]
+        positions, node_of = positions[asked], node_of[asked]
         is_child &= is_open[:, None]
         candidates = children[is_child].unique()  # (C,), ascending
         is_allowed = torch.zeros(len(nodes), len(candidates), dtype=torch.bool, device=hidden.device)
         owner = torch.nonzero(is_child)[:, 0]
         is_allowed[owner, torch.searchsorted(candidates, children[is_child])] = True
         return allowed_token_loss(
-            backbone.token_logits(hidden[places], candidates),
+            backbone.token_logits(hidden[positions], candidates),
             is_allowed[node_of],
-            torch.searchsorted(candidates, targets[places]),
+            torch.searchsorted(candidates, targets[positions]),
             label_smoothing=label_smoothing,
         )
 
     def _depths(self, targets: Tensor) -> Tensor:
-        """The place of each target in its item's sequence, int64 (N,)."""
-        places = torch.arange(len(targets), device=targets.device)
+        """The position of each target in its item's sequence, int64 (N,)."""
+        positions = torch.arange(len(targets), device=targets.device)
         if self._item_tokens.end_token is None:
-            return places % self._item_tokens.max_length  # all items are of one length
+            return positions % self._item_tokens.max_length  # all items are of one length
         ends = torch.nonzero(targets == self._item_tokens.end_token).flatten()
         starts = torch.cat([ends.new_zeros(1), ends + 1])  # where items begin
-        return places - starts[torch.searchsorted(ends, places)]
+        return positions - starts[torch.searchsorted(ends, positions)]

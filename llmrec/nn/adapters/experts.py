@@ -1,4 +1,4 @@
-"""A mixture of whitening experts: UniSRec's adaptor of text vectors, one mixture a feature."""
+"""A mixture-of-experts adapter: UniSRec's adaptor of text vectors, one mixture per feature."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bottleneck adapter: a small trained detour behind a frozen module."""
+"""A bottleneck adapter: a small trained detour after a frozen module."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-NAME = "layer_adapter"  # what it is called inside the module that it stands behind
+NAME = "layer_adapter"  # what it is called inside the module that it follows
 
 
 class LayerAdapter(nn.Module):
-    """x + up(gelu(down(x))), x (..., D) (Houlsby et al. 2019; behind the MLP alone: Pfeiffer et al. 2021). The identity at first.
+    """x + up(gelu(down(x))), x (..., D) (Houlsby et al. 2019; after the MLP alone: Pfeiffer et al. 2021). The identity at first.
 
     Its matrices are no linear layers: what looks for a model's own, to put LoRA into them or to pack them, leaves these alone.
 
@@ -36,7 +36,7 @@ class LayerAdapter(nn.Module):
         return x + change.to(x.dtype)
 
 
-def put_behind(module: nn.Module, adapter: LayerAdapter) -> None:
+def put_after(module: nn.Module, adapter: LayerAdapter) -> None:
     """From now on `module` gives what the adapter makes of its output (of the first one, where there are several).
 
     The adapter becomes a part of the module, which keeps its class and the names of its own weights.

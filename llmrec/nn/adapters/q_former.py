@@ -1,4 +1,4 @@
-"""A query transformer: a few learned queries ask an item's feature tokens and become its soft tokens."""
+"""A Q-Former: a few learned queries ask an item's feature tokens and become its soft tokens."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Attention(nn.Module):
 
 
 class QueryLayer(nn.Module):
-    """Self-attention among the queries, cross-attention to the features, feed-forward; each behind its own norm."""
+    """Self-attention among the queries, cross-attention to the features, feed-forward; each with its own norm before it."""
 
     def __init__(self, hidden_dim: int, num_heads: int, dropout: float) -> None:
         super().__init__()

@@ -67,7 +67,7 @@ class SemanticAdapter(nn.Module):
         | linear | the sum over present features, one linear map to all tokens |
         | mlp | the same with a GELU and a norm between the two |
         | qformer | n_q learned queries attend to the present features' tokens (BLIP-2, Li et al. 2023; EM3) |
-        | moe | a mixture of whitening experts a feature (UniSRec, Hou et al. 2022), summed, one linear map to all tokens |
+        | moe | one mixture-of-experts adapter per feature (UniSRec, Hou et al. 2022), summed, one linear map to all tokens |
 
     A sum over k present features is divided by sqrt(k): the length of what comes out does not tell how many there were. An absent
     feature is masked: its numbers, whatever they are, change nothing. An item without any feature gets trained tokens of its own.
@@ -109,7 +109,7 @@ class SemanticAdapter(nn.Module):
         }  # fmt: skip
         self.feature_names = tuple(feature_dims)
         self.kind, self.dim, self.num_query_tokens = kind, dim, num_query_tokens
-        # by place, not by name: a user's name may hold what a module's cannot
+        # by position, not by name: a feature's name may hold what a module's cannot
         self.scalings = nn.ModuleList(Scaling(width) for width in feature_dims.values())
         self.projections = nn.ModuleList(nn.Linear(width, hidden_dim) for width in feature_dims.values())
         self.dropout = nn.Dropout(dropout)
@@ -159,7 +159,7 @@ class SemanticAdapter(nn.Module):
         )  # (B, F, H)
         hidden = self.dropout(hidden)
         if self.kind == "qformer":
-            # attention over nothing is NaN: items without features look at what they have, and are replaced behind the last map
+            # attention over nothing is NaN: items without features look at what they have, and are replaced after the last map
             fused = self.q_former(hidden, present | ~present.any(dim=1)[:, None])  # (B, n_q, H)
         else:
             fused = self._sum(hidden, present)  # (B, H)
@@ -182,7 +182,7 @@ class SemanticAdapter(nn.Module):
 
     @classmethod
     def load(cls, path: Path) -> SemanticAdapter:
-        """The adapter that `save` wrote, on the processor; no language model is needed. Raises ArtifactError."""
+        """The adapter that `save` wrote, on the CPU; no language model is needed. Raises ArtifactError."""
         try:
             with safe_open(path, framework="pt") as file:
                 settings = (file.metadata() or {})["settings"]
@@ -196,7 +196,7 @@ class SemanticAdapter(nn.Module):
     def _sum(self, hidden: Tensor, present: Tensor) -> Tensor:
         """hidden (B, F, H), present bool (B, F) -> (B, H)."""
         if self.kind == "moe":
-            hidden = torch.stack([mix(hidden[:, place]) for place, mix in enumerate(self.experts)], dim=1)
+            hidden = torch.stack([mix(hidden[:, position]) for position, mix in enumerate(self.experts)], dim=1)
         weights = present / present.sum(dim=1, keepdim=True).clamp_min(1).sqrt()  # (B, F)
         fused = (hidden * weights.unsqueeze(-1)).sum(dim=1)
         return nn.functional.gelu(fused) if self.kind == "mlp" else fused

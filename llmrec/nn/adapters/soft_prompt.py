@@ -46,6 +46,6 @@ class SoftPrompt(nn.Module):
         """n."""
         return self.weight.shape[0]
 
-    def rows(self, places: Tensor) -> Tensor:
-        """places int64 (...), each in [0, n) -> float32 (..., D)."""
-        return F.dropout(F.embedding(places, self.weight), self.dropout, self.training)
+    def rows(self, indices: Tensor) -> Tensor:
+        """indices int64 (...), each in [0, n) -> float32 (..., D)."""
+        return F.dropout(F.embedding(indices, self.weight), self.dropout, self.training)

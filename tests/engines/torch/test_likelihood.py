@@ -109,5 +109,5 @@ def test_candidates_that_are_no_items_are_refused_in_words():
         score_candidates(backbone, items, prompts_of(4), np.array([[3, 10]]))
     with pytest.raises(RequestError, match=r"shape \(1, C\).*got \(2, 1\)"):
         score_candidates(backbone, items, prompts_of(4), np.array([[3], [4]]))
-    with pytest.raises(ModelError, match="full, level, trie, got 'sum'"):
+    with pytest.raises(ModelError, match="vocabulary, level, trie, got 'sum'"):
         score_candidates(backbone, items, prompts_of(4), np.array([[3]]), softmax_scope="sum")

@@ -138,7 +138,7 @@ def test_what_prompts_begin_with_is_read_once_there_too(items):
 def test_open_items_are_those_of_the_processor(scope, items):
     allowed = np.random.default_rng(2).random((1, NUM_ITEMS)) < 0.4
     seen = np.flatnonzero(allowed[0])[:3]
-    closed = Histories(
+    excluded = Histories(
         np.array([0, 0, 3]), seen.astype(np.int32)
     )  # nothing for the first request, three items for the second
     expected, found = (
@@ -148,14 +148,14 @@ def test_open_items_are_those_of_the_processor(scope, items):
             prompts_of(9, 6),
             30,
             num_beams=30,
-            allowed_items=AllowedItems(trie, 2, ItemBitmap.of(trie, allowed), closed),
+            allowed_items=AllowedItems(trie, 2, ItemBitmap.of(trie, allowed), excluded),
             softmax_scope=scope,
         )
         for backbone, trie in on_both("llama", items)
     )
     assert_same(found, expected)
-    for row, is_closed in enumerate(([], seen.tolist())):
-        wanted = set(np.flatnonzero(allowed[0]).tolist()) - set(is_closed)
+    for row, each in enumerate(([], seen.tolist())):
+        wanted = set(np.flatnonzero(allowed[0]).tolist()) - set(each)
         assert set(found[0][row].tolist()) - {-1} == wanted
 
 
@@ -183,7 +183,7 @@ def test_retrieval_gives_the_items_of_the_processor(num_requests):
         for shape in ((num_requests, 16), (5000, 16), (5000,))
     )
     allowed = torch.from_numpy(rng.random(5000) < 0.7)
-    closed = torch.from_numpy(rng.integers(-1, 5000, (num_requests, 40)))
+    excluded = torch.from_numpy(rng.integers(-1, 5000, (num_requests, 40)))
     expected, found = (
         retrieve(
             hidden.to(device),
@@ -191,7 +191,7 @@ def test_retrieval_gives_the_items_of_the_processor(num_requests):
             50,
             bias=bias.to(device),
             allowed=allowed.to(device),
-            closed=closed.to(device),
+            excluded=excluded.to(device),
             normalise=True,
         )
         for device in ("cpu", DEVICE)

@@ -25,17 +25,17 @@ def test_chunks_equal_one_sort_of_all_scores(seed, scores_at_once, k, normalise)
     rng = np.random.default_rng(seed)
     scores = torch.from_numpy(rng.integers(-3, 3, (3, 37)).astype(np.float32))  # many equals
     allowed = rng.random(37) < 0.7
-    closed = rng.integers(-1, 37, (3, 4))
+    excluded = rng.integers(-1, 37, (3, 4))
     held, retrieval._SCORES_AT_ONCE = retrieval._SCORES_AT_ONCE, scores_at_once
     try:
         found = best_of_chunks(
-            lambda rows: scores[:, rows], 3, 37, k, allowed=allowed, closed=closed, normalise=normalise
+            lambda rows: scores[:, rows], 3, 37, k, allowed=allowed, excluded=excluded, normalise=normalise
         )
     finally:
         retrieval._SCORES_AT_ONCE = held
     expected = scores.log_softmax(dim=1) if normalise else scores
     for row in range(3):
-        allowed_items = [item for item in np.flatnonzero(allowed) if item not in closed[row]]
+        allowed_items = [item for item in np.flatnonzero(allowed) if item not in excluded[row]]
         best = sorted(allowed_items, key=lambda item: -float(scores[row, item]))[:k]
         assert found.items[row].tolist() == best + [-1] * (k - len(best))
         np.testing.assert_allclose(found.scores[row, : len(best)], expected[row, best], atol=1e-5)
