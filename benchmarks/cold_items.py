@@ -56,7 +56,7 @@ def flags() -> argparse.ArgumentParser:
     result.add_argument("--data", type=Path, default=default, help="folder with items.jsonl.gz and interactions.tsv.gz")
     result.add_argument("--work", type=Path, default=Path("runs/cold_items"), help="folder for data, run and grown run")
     result.add_argument("--share", type=float, default=0.05, help="share of the items that is held out")
-    result.add_argument("--seed", type=int, default=0, help="of the draw, the codes and the training")
+    result.add_argument("--seed", type=int, default=0, help="of the samples, the codes and the training")
     result.add_argument("--epochs", type=float, default=5, help="passes over the training examples")
     result.add_argument(
         "--softmax-scope",

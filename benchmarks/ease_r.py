@@ -10,7 +10,7 @@
 
 Before any time is printed the weights of ours are compared with those of dense_float64 (largest difference over the largest weight),
 and so are the ten best items of SAMPLE users: the share that both list. The exact embeddings take an inverse and an eigendecomposition;
-their energy (sum of squares) is what ours is compared with at small sizes (tests/recommenders/test_baselines.py).
+their energy (sum of squares) is what ours is compared with at small sizes (tests/baselines/test_by_name.py).
 """
 
 from __future__ import annotations
