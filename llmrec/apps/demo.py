@@ -36,6 +36,7 @@ from llmrec.data.movielens import movielens_100k
 from llmrec.data.prepare import prepare
 from llmrec.errors import ConfigError, LlmrecError
 from llmrec.evaluation.compare import Comparison
+from llmrec.evaluation.names import name_in_words
 from llmrec.evaluation.provenance import provenance
 from llmrec.evaluation.report import Report, to_json, write_report
 from llmrec.evaluation.tasks import load_task
@@ -301,7 +302,7 @@ def _show(results: dict) -> None:
         recall, ndcg = evaluation["metrics"]["recall@10"], evaluation["metrics"]["ndcg@10"]
         cold = evaluation["slices"]["cold_target"]
         table.add_row(
-            evaluation["protocol"]["recommender"]["name"], f"{recall['value']:.4f}", f"{ndcg['value']:.4f}",
+            name_in_words(evaluation["protocol"]["recommender"]), f"{recall['value']:.4f}", f"{ndcg['value']:.4f}",
             f"{ndcg['low']:.4f} to {ndcg['high']:.4f}",
             f"{cold['metrics']['recall@10']['value']:.4f} of {cold['num_users']}" if cold["num_users"] else "none",
         )  # fmt: skip

@@ -16,6 +16,7 @@ from llmrec.data.click_examples import ClickSplit
 from llmrec.data.folder import load_data
 from llmrec.errors import ConfigError
 from llmrec.evaluation.clicks import ClickEvaluation, click_differences, click_means, click_protocol, evaluate_clicks
+from llmrec.evaluation.names import name_in_words
 from llmrec.evaluation.runs import trained_on
 from llmrec.evaluation.tasks import ClicksTask
 from llmrec.evaluation.verdicts import label, sentence
@@ -117,7 +118,7 @@ def _print_table(evaluation: ClickEvaluation, means: list[ClickEvaluation]) -> N
         for result in each.metrics.values():
             value = "none" if result["value"] is None else f"{result['value']:.4f}"
             cells.append(value if result["low"] is None else f"{value}\n{result['low']:.4f}-{result['high']:.4f}")
-        table.add_row(Text(each.protocol["recommender"]["name"]), *cells)
+        table.add_row(Text(name_in_words(each.protocol["recommender"])), *cells)
     console.print(table)
     for each in means:
         if differences := click_differences(evaluation, each):

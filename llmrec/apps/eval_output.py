@@ -13,7 +13,7 @@ from rich.text import Text
 from llmrec.evaluation.provenance import provenance
 from llmrec.evaluation.report import Example, Report, to_json, write_report
 from llmrec.evaluation.runner import Evaluation
-from llmrec.evaluation.significance import NOT_SIGNIFICANT, name_of, paired_differences
+from llmrec.evaluation.significance import NOT_SIGNIFICANT, name_of, paired_differences, shown_name
 from llmrec.evaluation.verdicts import METRICS, contests, label, notes, signed, verdicts
 from llmrec.files import write_json
 from llmrec.recommenders.hybrid import Hybrid
@@ -56,7 +56,7 @@ def print_ties(found: tuple[Evaluation, Evaluation]) -> None:
         f"one before, {counts['users_with_tied_last_event']:,} users have such a last event. Fitted and asked anew under each "
         f"order, shuffled by seed {found[1].protocol['ties']['time']['seed']}"
     )
-    table = Table(title=Text(name_of(found[0])), caption=Text(caption), caption_justify="left")
+    table = Table(title=Text(shown_name(found[0])), caption=Text(caption), caption_justify="left")
     for heading in ("metric", "file's order", "interval", "shuffled", "interval"):
         table.add_column(heading, justify="left" if heading == "metric" else "right")
     for name in found[0].metrics:
@@ -108,7 +108,7 @@ def print_tables(evaluations: list[Evaluation], against: Evaluation | None = Non
 def _seed_table(evaluation: Evaluation) -> Table:
     """The chosen metrics by seed, with mean and standard deviation."""
     seeds = evaluation.protocol["recommender"]["seeds"]
-    table = Table(title=Text(f"{name_of(evaluation)} by seed; std: of one run"), title_justify="left")
+    table = Table(title=Text(f"{shown_name(evaluation)} by seed; std: of one run"), title_justify="left")
     for heading in ("metric", "mean", "std", *(f"seed {seed}" for seed in seeds)):
         table.add_column(heading, justify="left" if heading == "metric" else "right")
     for name in SIDE_BY_SIDE:
@@ -123,7 +123,7 @@ def _seed_table(evaluation: Evaluation) -> Table:
 def _paired_table(first: Evaluation, second: Evaluation, caption: str) -> Table:
     """Every metric that is a mean over users, of both sides, with the paired difference and its interval."""
     table = Table(
-        title=Text(f"A = {name_of(first)}\nB = {name_of(second)}"), title_justify="left",
+        title=Text(f"A = {shown_name(first)}\nB = {shown_name(second)}"), title_justify="left",
         caption=Text(f"{caption}; paired, on the same users. n.s.: {NOT_SIGNIFICANT}, the interval holds 0"),
         caption_justify="left",
     )  # fmt: skip
@@ -140,7 +140,7 @@ def _paired_table(first: Evaluation, second: Evaluation, caption: str) -> Table:
 def _table(evaluations: list[Evaluation], metrics: list[dict[str, dict]], caption: str) -> Table:
     """One recommender's metrics below one another, several recommenders' side by side. metrics: of each."""
     if len(evaluations) == 1:
-        table = Table(title=Text(name_of(evaluations[0])), caption=Text(caption), caption_justify="left")
+        table = Table(title=Text(shown_name(evaluations[0])), caption=Text(caption), caption_justify="left")
         for heading, side in (("metric", "left"), ("value", "right"), ("interval", "right")):
             table.add_column(heading, justify=side)
         for name, result in metrics[0].items():
@@ -152,7 +152,7 @@ def _table(evaluations: list[Evaluation], metrics: list[dict[str, dict]], captio
     for name in columns:
         table.add_column(label(name), justify="right")
     for evaluation, own in zip(evaluations, metrics, strict=True):
-        table.add_row(Text(name_of(evaluation)), *("\n".join(_shown(own[name], "-")) for name in columns))
+        table.add_row(Text(shown_name(evaluation)), *("\n".join(_shown(own[name], "-")) for name in columns))
     return table
 
 
@@ -173,7 +173,7 @@ def save_report(out: Path, evaluations: list[Evaluation], log: Path | None, show
         training = read_log(log)
     protocol = evaluations[0].protocol
     report = Report(
-        f"{name_of(evaluations[0])} on {protocol['data']['name'] or 'unnamed data'}",
+        f"{shown_name(evaluations[0])} on {protocol['data']['name'] or 'unnamed data'}",
         f"{protocol['num_users']:,} users were asked by the task {protocol['task']['name']}.",
         evaluations,
         facts=provenance(f"llmrec {shlex.join(sys.argv[1:])}", protocol["interval"]["seed"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -67,6 +68,17 @@ class Manifest(BaseModel):
     max_title_tokens: Count
     catalog_hash: str
     weights: dict[str, str] = Field({})  # SHA-256 of every file of weights; runs before November 2026 have none
+
+
+def adaptation_of(full_fine_tuning: bool, adapters: Mapping[str, Any]) -> str:
+    """How the language model was trained, as papers say it. adapters: what `save_adapters` returned."""
+    if full_fine_tuning:
+        return "full fine-tuning"
+    names = {"lora": "LoRA", "layer_adapter": "bottleneck adapters", "prefix": "prefix tuning"}
+    parts = [name for key, name in names.items() if adapters.get(key)]
+    if count := adapters.get("last_layers"):
+        parts.append(f"last {count} layers")
+    return " + ".join(parts) or "frozen"
 
 
 def from_version_2(manifest: dict[str, Any]) -> dict[str, Any]:

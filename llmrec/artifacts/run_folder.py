@@ -14,13 +14,14 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 
-from llmrec.artifacts.manifest import check_manifest, from_version_2
+from llmrec.artifacts.manifest import adaptation_of, check_manifest, from_version_2
 from llmrec.artifacts.part_files import load_adapters, save_adapters
 from llmrec.artifacts.vector_tokens import (
     ADAPTER_KIND,
@@ -85,7 +86,9 @@ def save_artifact(
         write_text(temporary / "prompt.yaml", model.encoder.prompt.to_yaml())
         manifest = _manifest(model, whole, saved, max_title_tokens, protocol)
         write_json(temporary / MANIFEST, manifest | {"weights": weight_checksums(temporary)})
-        write_text(temporary / "README.md", _model_card(model, protocol))
+        write_text(
+            temporary / "README.md", _model_card(replace(model, adaptation=adaptation_of(whole, saved)), protocol)
+        )
 
 
 def load_artifact(
@@ -187,7 +190,8 @@ def _load(
         ),
         soft_prompt=soft_prompt_ids(backbone),
     )
-    return LanguageModel(backbone, tokens, encoder, catalog, manifest["softmax_scope"], prompt_forms)
+    adaptation = adaptation_of(manifest["full_fine_tuning"], manifest["adapters"])
+    return LanguageModel(backbone, tokens, encoder, catalog, manifest["softmax_scope"], prompt_forms, adaptation)
 
 
 def _load_weights(

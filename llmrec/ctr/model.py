@@ -44,8 +44,8 @@ class CtrSettings(Settings):
     feature_length: float = Field(3.0, gt=0)
     context: bool = True  # read how many items the user rated before, and what share of them was liked
     lr: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0.0, ge=0)  # AdamW's, of everything but the item rows
-    embedding_decay: float = Field(0.0, ge=0)  # AdamW's, of the item rows
+    weight_decay: float = Field(0.0, ge=0)  # AdamW's, of everything but the item embeddings
+    embedding_decay: float = Field(0.0, ge=0)  # AdamW's, of the item embeddings
     batch_size: int = Field(1024, ge=1)
     epochs: int = Field(40, ge=1)
     evaluations: int = Field(2, ge=1)  # validations per epoch

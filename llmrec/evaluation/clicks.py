@@ -11,6 +11,7 @@ from llmrec import metrics
 from llmrec.baselines.click_means import CLICK_MEANS, mean_scores
 from llmrec.data.click_examples import ClickExamples, ClickSplit
 from llmrec.data.folder import Data
+from llmrec.evaluation.names import name_in_words
 from llmrec.evaluation.significance import Difference, verdict_of
 from llmrec.evaluation.tasks import ClicksTask
 from llmrec.version import __version__
@@ -83,11 +84,12 @@ def click_protocol(data: Data, task: ClicksTask, split: ClickSplit, subset: str,
 def click_differences(first: ClickEvaluation, second: ClickEvaluation) -> list[Difference]:
     """Paired differences of AUC and GAUC on the same rows, with intervals over users."""
     level = first.protocol["interval"]["level"]
-    names = [each.protocol["recommender"]["name"] for each in (first, second)]
+    cards = [each.protocol["recommender"] for each in (first, second)]
+    in_words = (name_in_words(cards[0]), name_in_words(cards[1]))
     return [
         Difference(
-            metric, *names, first.metrics[metric]["value"] - second.metrics[metric]["value"],
-            **_interval(ours - second.resamples[metric], level), level=level,
+            metric, *(card["name"] for card in cards), first.metrics[metric]["value"] - second.metrics[metric]["value"],
+            **_interval(ours - second.resamples[metric], level), level=level, in_words=in_words,
         )
         for metric, ours in first.resamples.items()
     ]  # fmt: skip

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from llmrec.evaluation.runner import Evaluation
-from llmrec.evaluation.significance import name_of, protocol_key
+from llmrec.evaluation.significance import protocol_key, shown_name
 from llmrec.evaluation.verdicts import contests, label, notes, signed, verdicts
 from llmrec.files import write_text
 
@@ -80,14 +80,14 @@ def write_report(path: str | Path, report: Report) -> None:
         report=report,
         notes=notes(main[0]),
         verdicts=verdicts(main),
-        chart=[figures.intervals(m, [name_of(e) for e in main], [e.metrics[m] for e in main]) for m in chosen],
+        chart=[figures.intervals(m, [shown_name(e) for e in main], [e.metrics[m] for e in main]) for m in chosen],
         tables=[table for group in groups for table in _tables(group)],
         contests=_contest_rows(main),
         cold=_cold(main),
         training=figures.training_curve(report.training),
         codebooks=None if report.codes is None else figures.codebooks(report.codes, report.codebook_sizes),
         protocol=list(_flat(protocol_key(main[0]))),
-        recommenders=[(name_of(e), list(_flat(e.protocol["recommender"]))) for e in main],
+        recommenders=[(shown_name(e), list(_flat(e.protocol["recommender"]))) for e in main],
         facts=list(_flat(report.facts)),
     )
     write_text(path, page)
@@ -134,7 +134,7 @@ def _table(group: Sequence[Evaluation], metrics: Sequence[dict], counted: str) -
             ]
             cells.append({"value": shown[0], "low": shown[1], "high": shown[2],
                           "best": result["value"] == best.get(metric)})  # fmt: skip
-        rows.append({"name": name_of(evaluation), "cells": cells})
+        rows.append({"name": shown_name(evaluation), "cells": cells})
     protocol = group[0].protocol
     seen = "seen items filtered" if protocol["exclude_seen"] else "no filtering of seen items"
     caption = f"{counted}, {protocol['num_items']:,} items, {seen}, training events: {protocol['fit']}, {protocol['subset']} instances"
@@ -144,7 +144,7 @@ def _table(group: Sequence[Evaluation], metrics: Sequence[dict], counted: str) -
 def _contest_rows(group: Sequence[Evaluation]) -> list[dict]:
     return [
         {
-            "pair": f"{contest[0].first} − {contest[0].second}",
+            "pair": " − ".join(contest[0].in_words),
             "cells": [
                 {"label": label(d.metric), "value": signed(d.value), "low": signed(d.low), "high": signed(d.high),
                  "verdict": d.verdict}
@@ -162,7 +162,7 @@ def _cold(group: Sequence[Evaluation]) -> dict | None:
     if not first["num_users"] or metric not in first["metrics"]:
         return None
     protocol = group[0].protocol
-    results = [(name_of(e), e.slices["cold_target"]["metrics"][metric]) for e in group]
+    results = [(shown_name(e), e.slices["cold_target"]["metrics"][metric]) for e in group]
     return {
         "num_users": first["num_users"],
         "all_users": protocol["num_users"],

@@ -39,6 +39,7 @@ class Evaluation:
     per_user: name -> float64 (U,), for paired differences. Slices are of the users whose target has no training event
     ("cold_target"), lies in the user's own history ("repeated_target"), or does not ("new_target"); masks: bool (U,) of each.
     of_seeds: where this is the mean of runs that differ in their seed, the evaluation of each (`seeds.over_seeds`).
+    given_name: what tables call it instead of its model's name (`significance.renamed`).
     """
 
     protocol: dict
@@ -49,6 +50,7 @@ class Evaluation:
     kind: Kind = "model"
     masks: dict[str, np.ndarray] = field(default_factory=dict)
     of_seeds: tuple[Evaluation, ...] = ()
+    given_name: str = ""
 
     @property
     def num_unreachable(self) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 
 from llmrec import metrics
 from llmrec.errors import ConfigError
+from llmrec.evaluation.names import name_in_words
 from llmrec.evaluation.runner import Evaluation
 
 NOT_SIGNIFICANT = "no significant difference"  # the interval of a difference holds 0
@@ -28,6 +29,7 @@ class Difference:
     low: float
     high: float
     level: float
+    in_words: tuple[str, str]  # both names, as tables show them
     of_seeds: tuple[Difference, ...] = ()
 
     @property
@@ -36,9 +38,9 @@ class Difference:
         return verdict_of(self.low, self.high)
 
     def to_json(self) -> dict:
-        """The fields and the verdict; floats in full."""
+        """The fields and the verdict, without the names in words; floats in full."""
         value = {**asdict(self), "verdict": self.verdict}
-        del value["of_seeds"]
+        del value["of_seeds"], value["in_words"]
         if self.of_seeds:
             value["seeds"] = [
                 {"value": each.value, "low": each.low, "high": each.high, "verdict": each.verdict}
@@ -63,7 +65,7 @@ def check_same_questions(first: Evaluation, second: Evaluation) -> None:
     different = [key for key in ours if ours[key] != theirs.get(key)]
     if different or not np.array_equal(first.users, second.users):
         raise ConfigError(
-            f"{name_of(first)} and {name_of(second)} cannot be compared: they differ in "
+            f"{shown_name(first)} and {shown_name(second)} cannot be compared: they differ in "
             f"{', '.join(different) or 'their users'}. Evaluate both by one task on one data folder."
         )
 
@@ -89,7 +91,7 @@ def paired_differences(first: Evaluation, second: Evaluation, names: Sequence[st
     return [
         Difference(
             name, name_of(first), name_of(second), float(values[:, column].mean()), float(lows[column]), float(highs[column]),
-            level, tuple(differences[column] for differences in by_seed),
+            level, (shown_name(first), shown_name(second)), tuple(differences[column] for differences in by_seed),
         )
         for column, name in enumerate(names)
     ]  # fmt: skip
@@ -102,11 +104,16 @@ def _pairs_of_seeds(first: Evaluation, second: Evaluation) -> list[tuple[Evaluat
 
 
 def name_of(evaluation: Evaluation) -> str:
-    """The evaluated recommender's name."""
+    """The evaluated recommender's short name, as JSON has it."""
     return evaluation.protocol["recommender"]["name"]
+
+
+def shown_name(evaluation: Evaluation) -> str:
+    """Its name in tables and sentences: as people write it, or the one `renamed` gave."""
+    return evaluation.given_name or name_in_words(evaluation.protocol["recommender"])
 
 
 def renamed(evaluation: Evaluation, name: str) -> Evaluation:
     """The same result under another name, for two runs of one recommender."""
     card = {**evaluation.protocol["recommender"], "name": name}
-    return replace(evaluation, protocol={**evaluation.protocol, "recommender": card})
+    return replace(evaluation, protocol={**evaluation.protocol, "recommender": card}, given_name=name)

@@ -36,10 +36,9 @@ def verdicts(evaluations: Sequence[Evaluation], metrics: Sequence[str] = METRICS
 
 
 def sentence(contest: Sequence[Difference]) -> str:
-    """The differences of one pair in words: "llm − ease_r: NDCG@10 +.0210 (95 % interval +.0101 to +.0317); Recall@10 ..."."""
-    return (
-        f"{contest[0].first} − {contest[0].second}: " + "; ".join(_worded(difference) for difference in contest) + "."
-    )
+    """The differences of one pair in words: "A − EASE-R: NDCG@10 +.0210 (95 % interval +.0101 to +.0317); Recall@10 ..."."""
+    first, second = contest[0].in_words
+    return f"{first} − {second}: " + "; ".join(_worded(difference) for difference in contest) + "."
 
 
 def mostly_unreachable(evaluation: Evaluation) -> bool:

@@ -32,6 +32,9 @@ class LanguageModel:
     catalog: Catalog
     softmax_scope: SoftmaxScope
     prompt_forms: tuple[str, ...] = ()  # item forms in the prompt; none: the form of the answers
+    adaptation: str | None = (
+        None  # how the backbone was trained, "LoRA" for example; None: not said, as before a run is saved
+    )
     prompt_cache: PromptCache | None = None  # what returning users' prompts begin with, for a model that serves
 
     @property
@@ -41,6 +44,7 @@ class LanguageModel:
             "backbone": self.backbone.source.card(),
             "layers": str(self.backbone.layers),
             "dtype": str(self.backbone.dtype).removeprefix("torch."),
+            **({} if self.adaptation is None else {"adaptation": self.adaptation}),
             "form": self.item_tokens.form,
             "prompt_forms": list(self.prompt_forms or (self.item_tokens.form,)),
             "softmax_scope": self.softmax_scope,

@@ -45,7 +45,7 @@ class AdapterSettings(Settings):
 class SoftTokenSettings(Settings):
     """Which features of the items become soft tokens, and how."""
 
-    # "text", "image", "collaborative" (low-rank EASE-R embeddings of the training events), or names of the data folder's own features
+    # "text", "image", "collaborative" (item embeddings learned from the training events), or names of the data folder's own features
     features: tuple[str, ...] = ("text",)
     text: TextSource = TextSource()
     image: ImageSource = ImageSource()

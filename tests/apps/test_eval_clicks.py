@@ -52,8 +52,8 @@ def test_the_table_has_intervals_and_differences_without_opinions(table, tmp_pat
     shown = call(
         capsys, "eval", table / "models" / "ids" / "dnn", "--subset", "valid", "--out", tmp_path / "clicks.json"
     )
-    assert shown.status == 0 and "GAUC" in shown.out and "item_mean" in shown.out
-    assert "dnn − user_item_mean: AUC " in shown.out and "95 % interval" in shown.out
+    assert shown.status == 0 and "GAUC" in shown.out and "item mean" in shown.out
+    assert "dnn − user and item mean: AUC " in shown.out and "95 % interval" in shown.out
     assert json.loads((tmp_path / "clicks.json").read_text())["protocol"]["subset"] == "valid"
 
 

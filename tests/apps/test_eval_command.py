@@ -69,7 +69,7 @@ def test_a_run_stands_beside_the_baselines(tiny_run, capsys):
     )
     assert d["value"] == pytest.approx(found["metrics"]["recall@10"]["value"] - easy["metrics"]["recall@10"]["value"])
     shown = call(capsys, "eval", tiny_run, "--with-baselines")
-    assert "llm" in shown.out and "popularity" in shown.out and "interval" in shown.out
+    assert "LoRA" in shown.out and "popularity" in shown.out and "interval" in shown.out
     assert all(len(line) <= 80 for line in shown.out.splitlines() if line.startswith(("│", "┃")))
 
 

@@ -88,7 +88,7 @@ def test_item_texts_are_data(page):
 
 
 def test_every_recommender_has_its_row_under_each_protocol(page, report):
-    assert page.count('<th scope="row">hybrid</th>') == 2
+    assert page.count('<th scope="row">hybrid (first-order Markov chain and EASE-R)</th>') == 2
     assert "seen items filtered" in page and "no filtering of seen items" in page
     for evaluation in report.evaluations:
         assert f"{evaluation.metrics['ndcg@10']['value']:.4f}".removeprefix("0") in page

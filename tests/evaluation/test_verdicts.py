@@ -1,10 +1,11 @@
-"""The sentences of a report: differences with their intervals, and what nobody can hit."""
+"""The sentences of a report: differences with their intervals, the names in them, and what nobody can hit."""
 
 import re
 
 import numpy as np
 import pytest
 
+from llmrec.evaluation.names import name_in_words
 from llmrec.evaluation.runner import Evaluation
 from llmrec.evaluation.verdicts import contests, label, notes, signed, verdicts
 
@@ -13,10 +14,15 @@ NOISE = np.random.default_rng(0).normal(0, 0.05, 300)
 NO_OPINION = re.compile("worth|clearly|level with|beats|learned nothing|does better|counter")
 
 
-def evaluation(name, mean, noise=0.0, *, kind="baseline", recall=None, unreachable=0, exclude_seen=True):
+def evaluation(name, mean, noise=0.0, *, kind="baseline", recall=None, unreachable=0, exclude_seen=True, **card):
     """Users around `mean`; recommenders without noise of their own differ by the same amount everywhere."""
     values = mean + NOISE + noise * np.random.default_rng(len(name)).normal(0, 1, 300)
-    protocol = {"recommender": {"name": name}, "interval": INTERVAL, "exclude_seen": exclude_seen, "num_users": 300}
+    protocol = {
+        "recommender": {**card, "name": name},
+        "interval": INTERVAL,
+        "exclude_seen": exclude_seen,
+        "num_users": 300,
+    }
     slices = {"repeated_target": {"num_users": unreachable}, "new_target": {"num_users": 300 - unreachable}}
     recalls = values if recall is None else recall + NOISE
     return Evaluation(protocol, {}, slices, np.arange(300), {"ndcg@10": values, "recall@10": recalls}, kind)
@@ -73,6 +79,24 @@ def test_targets_that_cannot_be_hit_are_counted_and_no_comparison_is_made_where_
 def test_repeats_that_can_be_hit_need_no_note():
     kept = evaluation("llm", 0.2, kind="model", unreachable=200, exclude_seen=False)
     assert notes(kept) == [] and len(verdicts([kept, evaluation("markov", 0.1, exclude_seen=False)])) == 1
+
+
+def test_recommenders_are_called_what_people_call_them():
+    model = {
+        "name": "llm",
+        "backbone": {"name": "HuggingFaceTB/SmolLM2-135M-Instruct"},
+        "adaptation": "LoRA",
+        "form": "unique_id",
+    }
+    found = verdicts([BASELINES[1], evaluation(mean=0.2, kind="model", **model)])
+    assert found[0].startswith("SmolLM2-135M + LoRA − first-order Markov chain: NDCG@10 ")
+    (difference,) = contests([BASELINES[2], evaluation(mean=0.2, kind="model", **model)], ["ndcg@10"])[0]
+    shown = difference.to_json()
+    assert (shown["first"], shown["second"]) == ("llm", "ease_r") and "in_words" not in shown
+    assert name_in_words(model | {"form": "soft"}) == "SmolLM2-135M + LoRA, soft tokens"
+    assert name_in_words(model | {"adaptation": "full fine-tuning"}) == "SmolLM2-135M (full fine-tuning)"
+    assert name_in_words({"name": "hybrid", "model": model, "ease_r": {}}) == "hybrid (SmolLM2-135M + LoRA and EASE-R)"
+    assert name_in_words({"name": "dcn_v2"}) == "dcn_v2"
 
 
 def test_baselines_alone_make_no_claims():

@@ -1,0 +1,35 @@
+"""What tables and sentences call a recommender ("EASE-R", "SmolLM2-135M + LoRA"). JSON keeps the short names; these decide nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_BASELINES = {
+    "popularity": "popularity",
+    "markov": "first-order Markov chain",
+    "ease_r": "EASE-R",
+    "low_rank_ease_r": "low-rank EASE-R embeddings",
+    "matrix_factorisation": "matrix factorisation",
+    "sasrec": "SASRec",
+    "item_mean": "item mean",
+    "user_item_mean": "user and item mean",
+}
+_NOT_ADDED = ("full fine-tuning", "frozen")  # nothing stands next to the model's own weights
+
+
+def name_in_words(card: Mapping[str, Any]) -> str:
+    """The name of the recommender whose card this is, as people write it."""
+    if "ease_r" in card:  # the hybrid's
+        model = card["model"]  # a list where seeds differ in it
+        return f"hybrid ({name_in_words(model) if isinstance(model, Mapping) else 'model'} and EASE-R)"
+    if isinstance(card.get("backbone"), Mapping) and isinstance(card.get("adaptation"), str):
+        return _model_in_words(card)
+    return _BASELINES.get(card["name"], card["name"])
+
+
+def _model_in_words(card: Mapping[str, Any]) -> str:
+    name = card["backbone"]["name"].split("/")[-1].removesuffix("-Instruct")
+    how = card["adaptation"]
+    named = f"{name} ({how})" if how in _NOT_ADDED else f"{name} + {how}"
+    return f"{named}, soft tokens" if "soft" in (card.get("form"), *card.get("prompt_forms", ())) else named
