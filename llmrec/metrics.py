@@ -1,9 +1,9 @@
-"""Metrics as hand-checkable functions of arrays, no model and no config: ranking with one relevant item a case, and clicks.
+"""Metrics as hand-checkable functions of arrays, no model and no config: ranking with one relevant item per test instance, and clicks.
 
-Letters: U cases (one user's request and target each), I items of the catalogue, K the cut-off, M metrics, N rows (one user, one
-item, clicked or not).
+Letters: U test instances (one user's request and target each), I items of the catalogue, K the cut-off, M metrics,
+N examples (one user, one item, clicked or not).
 
-Every accuracy metric is a function of two numbers a case: how many other items beat the target (`greater`) and how many
+Every accuracy metric is a function of two numbers per test instance: how many other items beat the target (`greater`) and how many
 tie with it (`equal`). The value is the expectation over a uniformly random order of the tied items, so a scorer that
 gives every item one score gets recall@K = K / num_items and cannot win by its sorting routine (McSherry and Najork,
 "Computing information retrieval performance measures efficiently in the presence of tied scores", ECIR 2008).
@@ -86,7 +86,7 @@ def _expected_gain(gains: np.ndarray, greater: np.ndarray, equal: np.ndarray) ->
 
 
 def recall(greater: np.ndarray, equal: np.ndarray, k: int) -> np.ndarray:
-    """P(rank of the target <= k), float64 (U,) in [0, 1]. With one target a case, hit@k is the same number."""
+    """P(rank of the target <= k), float64 (U,) in [0, 1]. With one target per test instance, hit@k is the same number."""
     return _expected_gain(np.ones(k), greater, equal)
 
 
@@ -109,7 +109,7 @@ ACCURACY = {"recall": recall, "hit": recall, "ndcg": ndcg, "mrr": mrr}
 
 
 def coverage(items: np.ndarray, num_items: int) -> float:
-    """The share of the catalogue that at least one case was recommended: items int (U, k) padded -1 -> [0, 1].
+    """The share of the catalogue that at least one test instance was recommended: items int (U, k) padded -1 -> [0, 1].
 
     Ge, Delgado-Battenfeld and Jannach, "Beyond accuracy", RecSys 2010 (catalogue coverage).
     """
@@ -155,7 +155,7 @@ def popularity_bias(
 
 
 def auc(labels: np.ndarray, scores: np.ndarray) -> float:
-    """P(a positive row scores above a negative one) + P(equal) / 2: in [0, 1], .5 for a constant, NaN with one class only.
+    """P(a positive example scores above a negative one) + P(equal) / 2: in [0, 1], .5 for a constant, NaN with one class only.
 
     labels: bool (N,); scores: float (N,). Mann and Whitney's U over its largest value; Fawcett, "An introduction to ROC
     analysis", Pattern Recognition Letters 2006.
@@ -172,10 +172,10 @@ def auc(labels: np.ndarray, scores: np.ndarray) -> float:
 
 @dataclass(frozen=True, eq=False)
 class UserAUC:
-    """AUC within each user who has rows of both classes.
+    """AUC within each user who has examples of both classes.
 
-    users: int (M,) rising; values: float64 (M,) in [0, 1]; rows: int64 (M,) rows of that user;
-    num_left_out: users whose rows are of one class, for whom no AUC exists; rows_left_out: their rows.
+    users: int (M,) rising; values: float64 (M,) in [0, 1]; rows: int64 (M,) examples of that user;
+    num_left_out: users whose examples are of one class, for whom no AUC exists; rows_left_out: their examples.
     """
 
     users: np.ndarray
@@ -186,7 +186,7 @@ class UserAUC:
 
 
 def user_auc(labels: np.ndarray, scores: np.ndarray, users: np.ndarray) -> UserAUC:
-    """`auc` of every user's own rows. labels: bool (N,); scores: float (N,); users: int (N,), in any order."""
+    """`auc` of every user's own examples. labels: bool (N,); scores: float (N,); users: int (N,), in any order."""
     found, starts = np.unique(users, return_inverse=True)
     order = np.argsort(starts, kind="stable")
     sizes = np.bincount(starts, minlength=len(found))
@@ -198,7 +198,7 @@ def user_auc(labels: np.ndarray, scores: np.ndarray, users: np.ndarray) -> UserA
 
 
 def gauc(labels: np.ndarray, scores: np.ndarray, users: np.ndarray) -> float:
-    """Mean of the users' own AUCs, each weighted by the user's rows (impressions); users of one class are left out.
+    """Mean of the users' own AUCs, each weighted by the user's examples (impressions); users of one class are left out.
 
     A constant per user changes nothing: only the order within a user counts. NaN where no user has both classes;
     `user_auc` says how many were left out. Zhu et al., "Optimized cost per click in Taobao display advertising", KDD 2017,
@@ -224,14 +224,14 @@ def ctr_metrics(labels: np.ndarray, scores: np.ndarray, users: np.ndarray) -> di
 
 
 def bootstrap_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """Means of `values` over users drawn with replacement: values float (U, M) -> float64 (resamples, M).
+    """Means of `values` over users sampled with replacement: values float (U, M) -> float64 (resamples, M).
 
-    The same seed and U draw the same users, whatever the values: resamples of two recommenders can be compared.
+    The same seed and U sample the same users, whatever the values: resamples of two recommenders can be compared.
     """
     num_users = len(values)
     rng = np.random.default_rng(seed)
     means = np.empty((resamples, values.shape[1]))
-    rows = max(1, min(resamples, 4_000_000 // max(1, num_users)))  # 32 MB of draws at a time
+    rows = max(1, min(resamples, 4_000_000 // max(1, num_users)))  # 32 MB of samples at a time
     for start in range(0, resamples, rows):
         size = min(rows, resamples - start)
         sampled = rng.integers(num_users, size=(size, num_users))
@@ -246,7 +246,7 @@ def bootstrap_interval(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Percentile interval of the mean over users (Efron and Tibshirani 1993, chapter 13).
 
-    values: float (U, M), one row a user, one column a metric. Returns low, high: float64 (M,); NaN without users.
+    values: float (U, M), one row per user, one column per metric. Returns low, high: float64 (M,); NaN without users.
     For a paired difference give the users' differences: the interval is then of the mean difference, and what the two
     recommenders share (hard users) cancels.
     """
@@ -261,10 +261,10 @@ def bootstrap_interval(
 def auc_resamples(
     labels: np.ndarray, scores: np.ndarray, users: np.ndarray, *, resamples: int = 1000, seed: int = 0
 ) -> np.ndarray:
-    """`auc` over users drawn with replacement, each with all of his rows: float64 (resamples,), NaN where one class was drawn.
+    """`auc` over users sampled with replacement, with all their examples: float64 (resamples,), NaN where one class was sampled.
 
-    Whole users, because the rows of one user are alike: resampled rows would give too narrow an interval. The same users and seed
-    draw the same users whatever the scores, so the quantiles of a difference of two results are the paired interval.
+    Whole users, because the examples of one user are alike: resampled examples would give too narrow an interval. The same users and
+    seed sample the same users whatever the scores, so the quantiles of a difference of two results are the paired interval.
     """
     found, user = np.unique(users, return_inverse=True)
     order = np.argsort(scores, kind="stable")
@@ -273,7 +273,7 @@ def auc_resamples(
     values = np.empty(resamples)
     for row, times in enumerate(_draws(len(found), resamples, seed)):
         weights = times[user]
-        # cumulated over the runs: (R,) weight of positive and of negative rows that score at most as much
+        # cumulated over the runs: (R,) weight of positive and of negative examples that score at most as much
         positive = np.cumsum(np.where(labels, weights, 0))[last]
         negative = np.cumsum(np.where(labels, 0, weights))[last]
         won = np.diff(positive, prepend=0) @ (negative + np.concatenate([[0], negative[:-1]]))
@@ -285,7 +285,7 @@ def auc_resamples(
 def gauc_resamples(
     labels: np.ndarray, scores: np.ndarray, users: np.ndarray, *, resamples: int = 1000, seed: int = 0
 ) -> np.ndarray:
-    """`gauc` over users drawn with replacement from those with both classes: float64 (resamples,). See `auc_resamples`."""
+    """`gauc` over users sampled with replacement from those with both classes: float64 (resamples,). See `auc_resamples`."""
     of_users = user_auc(labels, scores, users)
     if not len(of_users.users):
         return np.full(resamples, np.nan)
@@ -295,7 +295,7 @@ def gauc_resamples(
 
 
 def _draws(num_users: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each user is drawn in each resample: int64 (num_users,) a time."""
+    """How often each user is sampled in each resample: int64 (num_users,) a time."""
     rng = np.random.default_rng(seed)
     for _ in range(resamples):
         yield np.bincount(rng.integers(num_users, size=num_users), minlength=num_users)

@@ -48,8 +48,8 @@ def save_adapters(backbone: Backbone, folder: Path) -> dict[str, Any]:
         saved["lora"] = True
     if adapters := layer_adapters(backbone):
         save_file(_tensors(_placed_adapters(backbone)), folder / LAYER_ADAPTERS)
-        places = {place.split(".")[1] for place in _placed_adapters(backbone)}
-        saved["layer_adapter"] = {"hidden_dim": len(adapters[0].down), "after": sorted(places)}
+        parts = {name.split(".")[1] for name in _placed_adapters(backbone)}
+        saved["layer_adapter"] = {"hidden_dim": len(adapters[0].down), "after": sorted(parts)}
     if (prefix := find_prefix(backbone)) is not None:
         save_file({"weight": prefix.weight.detach().contiguous()}, folder / PREFIX)
         saved["prefix"] = {"num_tokens": prefix.num_tokens}

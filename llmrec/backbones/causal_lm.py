@@ -112,7 +112,7 @@ class Backbone(nn.Module):
         return self.base_vocab_size + (self.item_table.num_rows if self.item_table is not None else 0)
 
     def add_item_table(self, item_table: ItemTable | SoftItemTable) -> None:
-        """Put `item_table` next to the vocabulary; its rows are trained."""
+        """Put `item_table` next to the vocabulary; its embeddings are trained."""
         self.item_table = item_table.to(self.device)
 
     def add_vectors(self, name: str, source: nn.Module) -> None:
@@ -239,7 +239,7 @@ class Backbone(nn.Module):
     def token_logits(self, hidden: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """hidden (N, D) -> float32 (N, M): logits of the tokens named, int64 (M,), ascending.
 
-        Only those are computed, except by a head whose rows do not lie open: with LoRA, in 4 bits, or packed and not tied.
+        Only those are computed, except by a head whose rows cannot be read: with LoRA, in 4 bits, or packed and not tied.
         """
         head = self.causal_lm.get_output_embeddings()
         words = tokens[tokens < self.base_vocab_size]
@@ -278,7 +278,7 @@ class Backbone(nn.Module):
         return total
 
     def labelled_states(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """The hidden states (N, D) that a batch's N targets are predicted from, and the targets int64 (N,), row by row.
+        """The hidden states (N, D) that a batch's N targets are predicted from, and the targets int64 (N,), in the batch's order.
 
         Args:
             batch: a padded one (input_ids, attention_mask, labels, each int64 (B, T); labels stand where their tokens stand, -100
@@ -348,7 +348,7 @@ def _mean_row_norm(embedding: nn.Module) -> float:
 
 @torch.no_grad()
 def _embedding_scale(embedding: nn.Module) -> float:
-    """What the embedding layer multiplies its rows by (Gemma 3: sqrt(D); most: 1), read off one row."""
+    """What the embedding layer multiplies its weight by (Gemma 3: sqrt(D); most: 1), read off one token."""
     row = int(embedding.weight[:1024].float().norm(dim=1).argmax())
     weight = embedding.weight[row].float()
     out = embedding(torch.tensor([row], device=weight.device))[0].float()

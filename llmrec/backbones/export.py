@@ -27,9 +27,9 @@ _VECTORS_AT_ONCE = 65_536
 def export(backbone: Backbone, row_strings: list[str], folder: str | Path, *, items: pa.Table | None = None) -> Path:
     """LoRA merged, item embeddings after the vocabulary's in both matrices, item tokens in the tokenizer; equal logits.
 
-    The embedding and the head are untied in the exported checkpoint, because an item's output row is its input row times a trained
-    scale. Token id V + r is the r-th of `row_strings` in the exported tokenizer too, and V + R + s is vector token s (of soft tokens or
-    a soft prompt), whose vector is computed once and written; see `plain_model`. items: written next to it as items.parquet.
+    The embedding and the head are untied in the exported checkpoint, because an item's output embedding is its input embedding times a
+    trained scale. Token id V + r is the r-th of `row_strings` in the exported tokenizer too, and V + R + s is vector token s (of soft
+    tokens or a soft prompt), whose vector is computed once and written; see `plain_model`. items: written next to it as items.parquet.
 
     Raises:
         ModelError: the backbone was loaded in 4 bits (merging there would round; load it in float32 or bfloat16), or has parts that a

@@ -13,7 +13,7 @@ from llmrec.files import cache_dir, content_hash, read_json, write_json
 # What transformers reads of a folder: configurations, tokenizers, preparation of images, weights.
 READ_SUFFIXES = frozenset({".bin", ".jinja", ".json", ".model", ".safetensors", ".tiktoken", ".txt"})
 # What a training leaves next to them, and nobody reads.
-_LEFT_BEHIND = frozenset({"training_args.bin", "optimizer.bin", "scheduler.bin", "trainer_state.json"})
+_LEFT_BY_TRAINING = frozenset({"training_args.bin", "optimizer.bin", "scheduler.bin", "trainer_state.json"})
 SETTLED_SECONDS = 2.0  # a file changed later than that may change again under the same times
 
 
@@ -31,7 +31,7 @@ def folder_identity(folder: Path) -> str:
 
 
 def _is_read(path: Path) -> bool:
-    return path.suffix in READ_SUFFIXES and path.name not in _LEFT_BEHIND and path.is_file()
+    return path.suffix in READ_SUFFIXES and path.name not in _LEFT_BY_TRAINING and path.is_file()
 
 
 def _digest(path: Path) -> str:

@@ -1,7 +1,7 @@
 """Linear layers that are not trained, with their weights in the order oneDNN's kernels read them, for both directions.
 
-A LoRA step multiplies by every frozen matrix twice: forward, and backward to the inputs. Its products are large, so packing is worth
-the copies only where torch's BLAS is slow at those (`blas_is_narrow`): there a step takes 60 to 70 % of the time; on an Intel machine
+A LoRA step multiplies by every frozen matrix twice: forward, and backward to the inputs. Its products are large, so the copies pay
+off only where torch's BLAS is slow at those (`blas_is_narrow`): there a step takes 60 to 70 % of the time; on an Intel machine
 with AVX-512 it took 98 to 105 %. Training needs a matrix both ways, so a layer holds two more copies of it while it is
 packed: one for y = x W^T, one for dx = dy W. The layers come back as they were.
 """

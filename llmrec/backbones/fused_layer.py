@@ -6,7 +6,7 @@ what follows them inside (the residual sums, SiLU and the gate's multiplication 
 for queries, keys and values together, an RMSNorm of five operations, and a rotation in place. Same function, same cache, same attention
 interface; results differ by rounding. Figures: docs/speed.md.
 
-Who asks for the state of one token a row (the last one of a prompt) needs of the last layer only its keys and values for the
+Who asks for the state of one token per row (the last one of a prompt) needs of the last layer only its keys and values for the
 others: `reading_at` leaves the rest out, a fifth of a model of four layers.
 
 Letters: B batch, T tokens, D width, A query heads, G key-value heads, C channels of a head.

@@ -2,10 +2,10 @@
 
 Token j is seen by token i exactly where j <= i < seen_until[j]. Two ways compute that, with the same result:
 
-- On a processor the queries are cut into blocks, and a block meets only the keys that one of its tokens sees. A block that is one plain
+- On a CPU the queries are cut into blocks, and a block meets only the keys that one of its tokens sees. A block that is one plain
   segment runs torch's causal attention; one of branches runs masked attention over its ancestors and itself. Work and memory
   grow with the sum over rows, not with the square of the pack.
-- On CUDA flex attention gets the rule as a block mask, which skips what nobody sees.
+- On CUDA flex attention gets the condition as a block mask, which skips what nobody sees.
 
 The language model itself is not changed: while a packed sequence is read, its configuration names the attention function registered
 here, and the layout travels as a keyword argument, as transformers' AttentionInterface intends.
@@ -75,7 +75,7 @@ class PackedLayout:
         return self._masks[number, window, dtype]
 
     def flex_mask(self, window: int | None) -> Any:
-        """The rule as flex attention's BlockMask."""
+        """The condition as flex attention's BlockMask."""
         from torch.nn.attention.flex_attention import create_block_mask  # here: importing it costs a second
 
         if window not in self._masks:

@@ -28,14 +28,14 @@ def can_pack(device: torch.device) -> bool:
 
 
 def packs(dtype: torch.dtype) -> bool:
-    """bfloat16 needs instructions that not every processor has."""
+    """bfloat16 needs instructions that not every CPU has."""
     return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def blas_is_narrow() -> bool:
     """Whether torch's BLAS leaves half of the CPU unused: MKL takes AVX-512 on Intel's CPUs alone.
 
-    There packing halves the time of large products too; elsewhere it saves the reordering only, which large products hardly feel.
+    There packing halves the time of large products too; elsewhere it saves the reordering only, which matters little in large products.
     """
     has_mkl = torch.backends.mkl.is_available()
     return has_mkl and torch.backends.cpu.get_cpu_capability() == "AVX512" and _vendor() == "AuthenticAMD"

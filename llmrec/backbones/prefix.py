@@ -70,7 +70,7 @@ def add_prefix(backbone: Backbone, *, num_tokens: int, text: str | None = None, 
     """Puts a trained prefix before everything the backbone reads.
 
     It starts as what the model keeps of `text`, repeated or cut to `num_tokens` tokens, so that at first the model answers as if that
-    text stood there (Li & Liang, section 7.4: real words are the better start); without a text, of words drawn by `seed`.
+    text stood there (Li & Liang, section 7.4: real words are the better start); without a text, of random words by `seed`.
 
     Training and reading without a cache work at once. With a cache, whoever made it puts `Prefix.states` into it first: an empty one is
     refused. Raises ModelError for layers of unlike shapes, or a prefix that is there already.
@@ -127,7 +127,7 @@ def _read(backbone: Backbone, ids: Tensor) -> list[tuple[Tensor, Tensor]]:
 
 
 def _go_after(decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
-    """Adds to what the decoder is called with: the prefix in a cache, its places in the mask, its length to the positions."""
+    """Adds to what the decoder is called with: the prefix in a cache, its positions in the mask, its length to the positions."""
     prefix = decoder.get_submodule(NAME)
     assert isinstance(prefix, Prefix)
     if not prefix.is_on:

@@ -103,7 +103,7 @@ def random_backbone(
     num_heads: int,
     dropout: float,
 ) -> Backbone:
-    """A small decoder of the named model's family with random weights and the named model's tokenizer: what pretraining is worth.
+    """A small decoder of the named model's family with random weights and its tokenizer, to measure what pretraining adds.
 
     `dropout` acts on attention weights, where the family has it.
     """

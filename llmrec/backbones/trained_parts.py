@@ -20,8 +20,8 @@ from llmrec.nn.adapters.soft_prompt import SoftPrompt
 from llmrec.nn.item_table import ItemTable
 from llmrec.nn.soft_tokens import SoftItemTable
 
-# whole: every layer of the language model. last_layers: the last few. The three that follow are added to a frozen one; the others
-# stand besides it and exist because of the form of the items or the prompt.
+# full: every layer of the language model. last_layers: the last few. The three that follow are added to a frozen one; the others
+# exist in addition to it, because of the form of the items or the prompt.
 TrainedPart = Literal[
     "full", "last_layers", "lora", "layer_adapter", "prefix", "soft_prompt", "semantic_adapter", "item_table"
 ]
@@ -126,7 +126,7 @@ def check_names(names: Sequence[str]) -> None:
         raise ConfigError(f"expected train to name at least one part, and each once, got {list(names)}.")
     if "full" in names and (others := {"last_layers", "lora", "layer_adapter", "prefix"} & set(names)):
         raise ConfigError(
-            f"train names whole, which is full fine-tuning, and {', '.join(sorted(others))} as well; keep one of the two."
+            f"train names full, which is full fine-tuning, and {', '.join(sorted(others))} as well; keep one of the two."
         )
 
 

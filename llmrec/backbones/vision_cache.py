@@ -21,7 +21,7 @@ _NAMES = {"keys", "grids", "vectors", "deep"}
 
 @dataclass(frozen=True)
 class EncodedImage:
-    """grid: int64 (2,), its rows and columns of tokens. vectors: (M, D), one a token. deep: (L, M, D), see `ImageTokens`."""
+    """grid: int64 (2,), its rows and columns of tokens. vectors: (M, D), one per token. deep: (L, M, D), see `ImageTokens`."""
 
     grid: Tensor
     vectors: Tensor

@@ -1,7 +1,7 @@
 """Images to a vision-language model's own vision tokens: seen once, kept on disk by what the file holds and which model saw it.
 
-The vision tower is frozen, so what it makes of an image never changes: prompts hold ids (`llmrec.items.forms`), and the vectors behind
-them are read from here. The tower runs once a catalogue, not once a step.
+The vision tower is frozen, so what it makes of an image never changes: prompts hold ids (`llmrec.items.forms`), and their
+vectors are read from here. The tower runs once per catalogue, not once per step.
 
 Letters: N items, B images of a batch, M vision tokens of an image, P of all, L deep layers, D width.
 """
@@ -53,9 +53,9 @@ def encode_vision_tokens(
 ) -> ImageTokens:
     """The vision tokens of the items' images, as the backbone's own vision tower makes them.
 
-    images: one file an item, None for an item without (silently). max_tokens: vision tokens of an image at most; Qwen's models
+    images: one file per item, None for an item without (silently). max_tokens: vision tokens of an image at most; Qwen's models
     shrink an image until it fits, the others have a fixed number and are refused below it.
-    item_ids: how messages name the items; by default their places. on_broken: what becomes of a file that is missing, damaged, no
+    item_ids: how messages name the items; by default their positions. on_broken: what becomes of a file that is missing, damaged, no
     image, or far too long: "skip" leaves the item without an image and warns once for all, "fail" raises DataError for the first.
 
     Equal images are seen once. Raises ModelError for a backbone that cannot see, DataError where no item has an image.
@@ -197,10 +197,10 @@ def _encode(
     backbone.train(was_training)
     family = image_family(backbone)
     encoded = []
-    for place, vectors in enumerate(output.pooler_output):  # (M, D)
-        deep = [layer[place] for layer in output.deepstack_features] if family.is_deep else []
+    for index, vectors in enumerate(output.pooler_output):  # (M, D)
+        deep = [layer[index] for layer in output.deepstack_features] if family.is_deep else []
         if family.has_grid:
-            grid = inputs["image_grid_thw"][place, 1:].cpu() // processor.merge_size
+            grid = inputs["image_grid_thw"][index, 1:].cpu() // processor.merge_size
         else:
             grid = torch.tensor([1, len(vectors)])
         stacked = torch.stack(deep) if deep else vectors[None, :][:0]

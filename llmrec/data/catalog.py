@@ -49,7 +49,7 @@ class Catalog:
         # Taking rows from a column in several pieces copies all of it first; ids are taken at every look-up.
         columns["item_id"] = pa.table([columns["item_id"]], ["item_id"]).combine_chunks()["item_id"]
         _check_filled(columns["item_id"])
-        # Four bytes an item instead of a dictionary of Python strings, which takes 150.
+        # Four bytes per item instead of a dictionary of Python strings, which takes 150.
         self._items_by_id = np.asarray(pc.sort_indices(columns["item_id"])).astype(np.int32)  # (num_items,)
         _check_unique(columns["item_id"], self._items_by_id)
         self.num_untitled = int(pc.sum(pc.equal(pc.fill_null(columns["title"], ""), "")).as_py() or 0)
@@ -58,7 +58,7 @@ class Catalog:
 
     @classmethod
     def from_rows(cls, rows: Sequence[dict]) -> Catalog:
-        """A catalog from one dict an item; a key that a row lacks is null there."""
+        """A catalog from one dict per item; a key that a row lacks is null there."""
         names = list(dict.fromkeys(name for row in rows for name in row))
         return cls(pa.table({name: as_column([row.get(name) for row in rows]) for name in names}))
 
@@ -162,7 +162,7 @@ class Catalog:
         return pc.sum(pc.greater(pc.utf8_length(column), limit)).as_py() or 0
 
     def texts(self, fields: Sequence[str] | None = None) -> list[str]:
-        """One text an item for encoders: "title. field: value. ..." with the fields that it has.
+        """One text per item for encoders: "title. field: value. ..." with the fields that it has.
 
         fields: their order; by default `word_fields`. Raises DataError for an unknown field.
         """
@@ -249,7 +249,7 @@ def _as_text(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
             return pa.chunked_array([pa.nulls(len(column), pa.string())])
         if is_list(kind) and name in ("item_id", "title", "image"):
             raise DataError(
-                f"the column '{name}' of the items should hold one text an item but holds lists ({kind}). "
+                f"the column '{name}' of the items should hold one text per item but holds lists ({kind}). "
                 "Keep one of each list, or rename the column."
             )
         if is_list(kind) and (is_text(kind.value_type) or types.is_null(kind.value_type)):
@@ -317,5 +317,5 @@ def _check_unique(item_ids: pa.ChunkedArray, order: np.ndarray) -> None:
     examples = ", ".join(f"{quoted(row['values'])} ({row['counts']} times)" for row in repeated[:3].to_pylist())
     raise DataError(
         f"every item_id should stand once in the items, but {len(repeated)} stand more often: {examples}. "
-        "Keep one row an item."
+        "Keep one row per item."
     )

@@ -112,7 +112,7 @@ def _about_events(events: Events, catalog: Catalog) -> tuple[dict[str, int], lis
         (len(spaced), f"user ids differ from another one by spaces alone, such as {', '.join(spaced[:2])}: they are different users"),
         (num_doubles, "interactions are doubles of an earlier one (same user, item and time); leave them out with --drop-doubles"),
         (tied, f"interactions ({_percent(tied, num_events)}) are at the time of the same user's one before; their order "
-               "is the file's, or drawn with --ties shuffle: results depend on it"),
+               "is the file's, or random with --ties shuffle: results depend on it"),
         (last, f"users ({_percent(last, num_users)}) have a last event, the test target, at the time of the one before"),
         (int((interactions.counts() == 0).sum()), "items have no interactions"),
         (int((interactions.lengths < 3).sum()), "users have fewer than 3 interactions and are never asked, only learned from"),

@@ -1,6 +1,6 @@
-"""Rows for CTR models: one user, one candidate item, whether it was liked, and what the user had liked before.
+"""Examples for CTR models: one user, one candidate item, whether it was liked, and what the user had liked before.
 
-Letters: E events, N rows, H history items.
+Letters: E events, N examples, H history items.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class ClickExamples:
     """N questions "does this user like this item?" with their answers.
 
     users: int32 (N,); items: int32 (N,) the candidates; labels: bool (N,); histories: int32 (N, H) the user's last H liked items
-    strictly before the row, oldest first, PADDING in front; answered, liked: int32 (N,) how many labelled events the user had
-    strictly before the row, and how many of them were positive; times: int64 (N,), or None where only the order is known.
+    strictly before the example, oldest first, PADDING in front; answered, liked: int32 (N,) how many labelled events the user had
+    strictly before the example, and how many of them were positive; times: int64 (N,), or None where only the order is known.
     """
 
     users: np.ndarray
@@ -37,7 +37,7 @@ class ClickExamples:
         return len(self.items)
 
     def take(self, rows: np.ndarray) -> ClickExamples:
-        """The given rows, integers or bool, in the given order."""
+        """The given examples, integers or bool, in the given order."""
         times = None if self.times is None else self.times[rows]
         return ClickExamples(
             self.users[rows],
@@ -72,24 +72,24 @@ def click_examples(
     negative_below: float = 3.0,
     seed: int = 0,
 ) -> ClickSplit:
-    """Rows of every labelled event, split in time.
+    """Examples of every labelled event, split in time.
 
     With ratings (RecBench's explicit protocol): positive from `positive_from` on, negative below `negative_below`, what lies
-    between is dropped. Without: every event is a positive, and each gets one negative of the same moment, drawn uniformly by `seed`
+    between is dropped. Without: every event is a positive, and each gets one negative of the same moment, sampled uniformly by `seed`
     from the items this user never touches, before or after (an item he comes to later is no dislike).
 
-    A row sees strictly earlier events only: of two events of one second neither is in the other's history. So nothing that happens
-    later changes a row, but for the drawn negatives.
+    An example sees strictly earlier events only: of two events of one second neither is in the other's history. So nothing that happens
+    later changes an example, but for the sampled negatives.
 
-    split: "time" cuts all users at two moments, so that no future of anybody is trained on; the last `test` of the rows are asked, the
-    `valid` before them choose. "last" takes the same shares of every user's own rows, at least one each where a user has three rows:
-    more users are asked and all are known, but rows of others from after the asked moment are trained on. Events of one second are
-    never divided; users who thereby have no test row are counted on the card.
-    min_history: rows with fewer liked items before them are left out of all parts.
+    split: "time" cuts all users at two moments, so that no future of anybody is trained on; the last `test` of the examples are asked,
+    the `valid` before them choose. "last" takes the same shares of every user's own examples, at least one each where a user has
+    three: more users are asked and all are known, but examples of others from after the asked moment are trained on. Events of one
+    second are never divided; users who thereby have no test example are counted on the card.
+    min_history: examples with fewer liked items before them are left out of all parts.
 
     Raises:
         ConfigError: shares or thresholds that cannot be.
-        DataError: no times for "time", or a part would have no row of one class.
+        DataError: no times for "time", or a part would have no example of one class.
     """
     _check_protocol(valid, test, max_history, min_history, positive_from, negative_below)
     ratings = interactions.ratings
@@ -125,7 +125,7 @@ def click_examples(
 
 
 def liked_events(rows: ClickExamples, num_items: int) -> Interactions:
-    """The liked rows as events, a user's oldest first."""
+    """The liked examples as events, a user's oldest first."""
     liked = rows.take(np.flatnonzero(rows.labels))
     order = np.lexsort((np.zeros(len(liked)) if liked.times is None else liked.times, liked.users))
     liked = liked.take(order)
@@ -134,7 +134,7 @@ def liked_events(rows: ClickExamples, num_items: int) -> Interactions:
 
 
 def sampled_rows(rows: ClickExamples, most: int | None, seed: int) -> ClickExamples:
-    """At most so many rows, drawn by seed, one of each class first (a few cases then have both). Raises DataError for one class."""
+    """At most so many examples, sampled by seed, one of each class first (so that a few have both). Raises DataError for one class."""
     order = np.random.default_rng(seed).permutation(len(rows))
     labels = rows.labels[order]
     if labels.all() or not labels.any():
@@ -159,7 +159,7 @@ def _check_classes(parts: dict[str, ClickExamples], split: str) -> None:
     for name, rows in parts.items():
         if not rows.labels.any() or rows.labels.all():
             raise DataError(
-                f"the {name} rows of a '{split}' split should hold both classes, but {rows.labels.sum()} of {len(rows)} are "
+                f"the {name} examples of a '{split}' split should hold both classes, but {rows.labels.sum()} of {len(rows)} are "
                 "positive. Use more data, other shares, or another threshold."
             )
 
@@ -182,7 +182,7 @@ def _rows_of(
     before: np.ndarray,
     max_history: int,
 ) -> ClickExamples:
-    """One row for each of `events`, int64 (N,), reading what its user did from the first event up to `before[event]`."""
+    """One example for each of `events`, int64 (N,), reading what its user did from the first event up to `before[event]`."""
     users = np.repeat(np.arange(interactions.num_users, dtype=np.int32), interactions.lengths)[events]
     starts, ends = interactions.indptr[users], before[events]
     liked_until = np.concatenate([[0], np.cumsum(positive)])  # (E + 1,)
@@ -222,8 +222,8 @@ def _cut_each_user(
     until = np.concatenate([[0], np.cumsum(labelled)])
     starts = np.repeat(until[interactions.indptr[:-1]], interactions.lengths)[events]
     sizes = np.repeat(np.diff(until[interactions.indptr]), interactions.lengths)[events]
-    share = (until[before[events]] - starts) / sizes  # of the user's rows that lie before this moment
-    # However few rows a user has, of three the last is a test row and the one before it a validation row.
+    share = (until[before[events]] - starts) / sizes  # of the user's examples that lie before this moment
+    # However few examples a user has, of three the last is a test example and the one before it a validation example.
     is_enough = sizes >= 3
     valid_from = np.where(is_enough, np.minimum(1 - valid - test, (sizes - 2) / sizes), 1 - valid - test)
     test_from = np.where(is_enough, np.minimum(1 - test, (sizes - 1) / sizes), 1 - test)
@@ -233,7 +233,7 @@ def _cut_each_user(
 def _with_negatives(
     interactions: Interactions, rows: ClickExamples, part: np.ndarray, seed: int
 ) -> tuple[ClickExamples, np.ndarray]:
-    """After all positive rows, a negative one for each whose user has not touched everything."""
+    """After all positive examples, a negative one for each whose user has not touched everything."""
     num_items = interactions.num_items
     users = np.repeat(np.arange(interactions.num_users), interactions.lengths)
     touched = np.unique(users * np.int64(num_items) + interactions.items)

@@ -7,7 +7,7 @@
 | history | list of int32, what the user had liked before, oldest first |
 | time | int64, optional |
 
-For published splits, whose rows are fixed; rows of one's own events are made by `click_examples`.
+For published splits, whose examples are fixed; examples of one's own events are made by `click_examples`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def write_click_examples(path: str | Path, rows: ClickExamples) -> None:
 def read_click_split(folder: str | Path, num_items: int, *, max_history: int) -> ClickSplit:
     """The split in `folder`; of longer histories the latest `max_history` items count.
 
-    `answered` and `liked` count the user's rows in all three parts that are strictly earlier; both are 0 where there are no times.
+    `answered` and `liked` count the user's examples in all three parts that are strictly earlier; both are 0 where there are no times.
 
     Raises:
         DataError: a table that is missing, not of this shape, of another catalogue, or without both classes.

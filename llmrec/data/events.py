@@ -138,7 +138,7 @@ def sort_events(
     """The kept events by user and time, and the ids of the users that have any.
 
     Users are numbered by first appearance among the kept events. The sort is stable: events of one user at one time
-    stay in the file's order, or are put into one drawn by `shuffle_seed`.
+    stay in the file's order, or are put into a random one by `shuffle_seed`.
     """
     users = events.users[kept]
     first = np.full(len(events.user_ids), len(users), np.int64)

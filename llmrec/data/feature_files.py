@@ -31,7 +31,7 @@ ARRAYS = (".npy", ".safetensors")
 def read_features(name: str, path: Path, catalog: Catalog) -> Features:
     """The matrix in a file as the features `name` of the catalogue's items.
 
-    .npy: numbers (N, D), one row an item in the catalogue's order. .safetensors: the same as the file's only tensor, or what
+    .npy: numbers (N, D), one row per item in the catalogue's order. .safetensors: the same as the file's only tensor, or what
     `Features.save` writes ("vectors" and "present"). Tables (csv, parquet, jsonl, ...): a column item_id in any order, and the numbers:
     one column of lists, or a column for each of the D; items that the table leaves out are absent.
     Raises DataError for a file that cannot be read, another number of rows, NaN or infinity, what is no number, and for ids that are
@@ -105,7 +105,7 @@ def _from_table(path: Path, catalog: Catalog) -> tuple[np.ndarray, np.ndarray]:
             f"'{path}' needs a column item_id and the numbers next to it, but has: {listed(table.column_names)}. Rename or add columns."
         )
     if not table.num_rows:
-        raise DataError(f"'{path}' has a header but no rows. Expected one row an item.")
+        raise DataError(f"'{path}' has a header but no rows. Expected one row per item.")
     item_ids = ids_of(table["item_id"], "item_id", path).cast(pa.string()).to_pylist()
     known = catalog.contains(item_ids)
     if not known.all():
@@ -120,7 +120,7 @@ def _from_table(path: Path, catalog: Catalog) -> tuple[np.ndarray, np.ndarray]:
         is_repeated = np.bincount(items, minlength=catalog.num_items) > 1
         first = quoted(catalog.item_id(int(np.argmax(is_repeated))))
         raise DataError(
-            f"'{path}' has {is_repeated.sum()} ids more than once (the first is {first}). Keep one row an item."
+            f"'{path}' has {is_repeated.sum()} ids more than once (the first is {first}). Keep one row per item."
         )
     rows = _numbers(table.drop_columns(["item_id"]), path)  # (M, D)
     broken = ~np.isfinite(rows).all(axis=1)

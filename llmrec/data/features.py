@@ -1,4 +1,4 @@
-"""Named matrices about the items: one row an item, each name with its own width, and which rows are really there."""
+"""Named matrices about the items: one row per item, each name with its own width, and which rows are really there."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def _described(kind: str) -> str:
     return {
         "csv": "a header line and rows of text",
         "parquet": "a parquet table",
-        "json": "one JSON object a line",
+        "json": "one JSON object per line",
         "atomic": "a header line of name:type and rows of text",
     }[kind]
 

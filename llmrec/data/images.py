@@ -34,7 +34,7 @@ class ImageError(DataError):
 
 
 def image_paths(catalog: Catalog, folder: Path) -> list[Path | None]:
-    """One path an item from the column `image`, None where it names none. folder: the data folder that the paths lie in.
+    """One path per item from the column `image`, None where it names none. folder: the data folder that the paths lie in.
 
     Raises DataError where there is no such column, or where a path leads out of the folder.
     """
@@ -73,7 +73,7 @@ def read_content(path: Path, max_pixels: int = MAX_PIXELS) -> bytes:
 
 
 def decode_image(content: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """The image in a file's bytes: mode RGB, upright (EXIF), 8 bits a channel, on white where it was transparent.
+    """The image in a file's bytes: mode RGB, upright (EXIF), 8 bits per channel, on white where it was transparent.
 
     Animated images give their first frame. Raises ImageError where the bytes are no whole image.
     """

@@ -1,4 +1,4 @@
-"""Who met what in which order: compressed rows, one row a user, oldest event first.
+"""Who met what in which order: compressed rows, one row per user, oldest event first.
 
 Letters: U users, E events, N rows.
 """
@@ -79,7 +79,7 @@ class Histories:
 
     @classmethod
     def from_lists(cls, rows: Sequence[Sequence[int] | np.ndarray]) -> Histories:
-        """Histories from lists of dense items, one list a row."""
+        """Histories from lists of dense items, one list per row."""
         indptr = np.zeros(len(rows) + 1, np.int64)
         np.cumsum([len(row) for row in rows], out=indptr[1:])
         return cls(indptr, np.concatenate([np.zeros(0, np.int64), *map(np.asarray, rows)]))
@@ -141,7 +141,7 @@ class Interactions:
     def _checked_times(self, indptr: np.ndarray, num_events: int) -> np.ndarray:
         times = integers(self.times, np.int64, "times")
         if len(times) != num_events:
-            raise DataError(f"times should have one entry an event ({num_events}) but have {len(times)}.")
+            raise DataError(f"times should have one entry per event ({num_events}) but have {len(times)}.")
         falls = times[1:] < times[:-1]
         boundaries = indptr[1:-1]
         falls[boundaries[(boundaries > 0) & (boundaries < num_events)] - 1] = False
@@ -157,7 +157,7 @@ class Interactions:
     def _checked_ratings(self, num_events: int) -> np.ndarray:
         ratings = np.ascontiguousarray(self.ratings, dtype=np.float32)
         if ratings.shape != (num_events,):
-            raise DataError(f"ratings should have one entry an event ({num_events}) but have shape {ratings.shape}.")
+            raise DataError(f"ratings should have one entry per event ({num_events}) but have shape {ratings.shape}.")
         if not np.isfinite(ratings).all():
             raise DataError(f"ratings should be finite, but {(~np.isfinite(ratings)).sum()} are NaN or infinite.")
         return ratings
@@ -179,7 +179,7 @@ class Interactions:
 
     @cached_property
     def histories(self) -> Histories:
-        """The same events as item sequences, one row a user (a view)."""
+        """The same events as item sequences, one row per user (a view)."""
         return Histories(self.indptr, self.items)
 
     def counts(self) -> np.ndarray:

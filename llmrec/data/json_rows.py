@@ -1,4 +1,4 @@
-"""Tables out of JSON: one object a line, or one list of objects."""
+"""Tables out of JSON: one object per line, or one list of objects."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def _lines(text: str, path: Path) -> Iterator[tuple[int, object]]:
         except ValueError as error:
             raise DataError(
                 f"line {number} of '{path}' is not JSON ({error}): {shortened(line)}. "
-                "Expected one object a line; the file may be cut short."
+                "Expected one object per line; the file may be cut short."
             ) from error
 
 

@@ -46,7 +46,7 @@ def prepare(
     """Read items and interactions, write the data folder `out`, return what it holds.
 
     Events are sorted by user (in order of first appearance) and, stably, by time or step. `ties` settles events of one
-    user at one time: "file" keeps the file's order, "shuffle" draws one by `seed`. `rating_threshold` keeps events rated
+    user at one time: "file" keeps the file's order, "shuffle" makes a random one by `seed`. `rating_threshold` keeps events rated
     at least that, `min_user_events` users with at least that many. `drop_unknown` leaves out events of unknown items
     instead of refusing them, `drop_doubles` all but the first of a user's events with one item at one time; `unescape`
     takes the markup of web pages out of the items' texts. `columns` maps

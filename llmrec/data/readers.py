@@ -38,7 +38,7 @@ def read_items(path: str | Path, columns: Mapping[str, str] | None = None, *, un
     table = read_archive_items(path) if path.suffix.lower() == ".zip" else read_table(path)
     found = match_columns(table.column_names, ("item_id", "title", "image"), ("item_id", "title"), path, columns)
     if not table.num_rows:
-        raise DataError(f"'{path}' has a header but no items. Expected one row an item.")
+        raise DataError(f"'{path}' has a header but no items. Expected one row per item.")
     renamed = {name: table[source] for name, source in found.items()}
     for name in table.column_names:
         if name not in found.values():
@@ -73,7 +73,7 @@ def read_interactions(path: str | Path, columns: Mapping[str, str] | None = None
     table = read_archive_interactions(path) if path.suffix.lower() == ".zip" else read_table(path, choose)
     found = match(table.column_names)
     if not table.num_rows:
-        raise DataError(f"'{path}' has a header but no interactions. Expected one row an event.")
+        raise DataError(f"'{path}' has a header but no interactions. Expected one row per event.")
     table = one_row_an_event(table, found["item_id"], list(found.values()), path)
     if not table.num_rows:
         raise DataError(f"'{path}' has only empty lists of items. Expected at least one event.")

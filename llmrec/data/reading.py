@@ -84,5 +84,7 @@ def quoted(text: str, length: int = 60) -> str:
     """An id in quotation marks as it is written, spaces at its ends included; control characters as escapes."""
     text = text if len(text) <= length else text[: length - 3] + "..."
     shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
-    ends = [where for where, there in (("in front", text[:1].isspace()), ("behind", text[-1:].isspace())) if there]
+    ends = [
+        where for where, there in (("at the start", text[:1].isspace()), ("at the end", text[-1:].isspace())) if there
+    ]
     return f"'{shown}'" + (f" (with a space {' and '.join(ends)})" if ends else "")

@@ -1,7 +1,7 @@
 """Which events a model may learn from and which it is asked for: leave-one-out, one global cut in time, whole users.
 
 The fitted events of a user are the oldest ones, and a target is never among the events fitted for it.
-Letters: N cases.
+Letters: N test instances.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Split:
 
 
 def _instances(interactions: Interactions, users: np.ndarray, lengths: np.ndarray) -> Instances:
-    """One case a user: the first `lengths` events are the history, the event after them the target."""
+    """One test instance per user: the first `lengths` events are the history, the event after them the target."""
     starts = interactions.indptr[users]
     indptr, positions = gather_rows(starts, lengths)
     targets = starts + lengths
@@ -179,7 +179,7 @@ def _events_up_to(interactions: Interactions, cut: int) -> np.ndarray:
 def by_user(interactions: Interactions, valid: float = 0.1, test: float = 0.1, seed: int = 0) -> Split:
     """Whole users are held out: nothing of theirs is fitted, their last event is the target, all before it the history.
 
-    `valid` and `test` are the shares of the users with 2 events or more, drawn by `seed`. `train_valid` adds all events
+    `valid` and `test` are the shares of the users with 2 events or more, sampled by `seed`. `train_valid` adds all events
     of the validation users. Raises ConfigError for shares that leave nobody to train on, DataError for too few users.
     """
     if not (valid > 0 and test > 0 and valid + test < 1):
@@ -192,7 +192,7 @@ def by_user(interactions: Interactions, valid: float = 0.1, test: float = 0.1, s
     if num_valid + num_test >= len(able):
         raise DataError(
             f"a split by user needs at least 3 users with 2 events or more, but only {len(able)} of the "
-            f"{interactions.num_users} users can be drawn from. Use more data, or leave_one_out."
+            f"{interactions.num_users} users can be sampled from. Use more data, or leave_one_out."
         )
     sampled = np.random.default_rng(seed).permutation(able)
     valid_users, test_users = np.sort(sampled[:num_valid]), np.sort(sampled[num_valid : num_valid + num_test])

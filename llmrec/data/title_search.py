@@ -19,7 +19,7 @@ _ARTICLES = {"the", "a", "an"}
 _NUMBERS = {"ii": "2", "iii": "3", "iv": "4", "vi": "6", "vii": "7", "viii": "8", "ix": "9", "two": "2", "three": "3",
             "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9", "ten": "10", "eleven": "11",
             "twelve": "12"}  # fmt: skip
-_YEAR_BEHIND = re.compile(r"^(?P<title>.*\S)\s*[\s(](?P<year>(?:18|19|20)\d\d)\)?\s*$")
+_YEAR_AT_END = re.compile(r"^(?P<title>.*\S)\s*[\s(](?P<year>(?:18|19|20)\d\d)\)?\s*$")
 # Shares of letters that agree: "jurasic prak" for Jurassic Park has .85, "rocky" for The Rock .80.
 _MAYBE, _SURELY = 0.75, 0.84
 
@@ -40,7 +40,7 @@ class TitleSearch:
         self._with_word: dict[str, set[str]] = defaultdict(set)
         self.years = [_year(catalog, item) for item in range(catalog.num_items)]
         for item, title in enumerate(catalog.titles):
-            if self.years[item] is None and (dated := _YEAR_BEHIND.match(title)):
+            if self.years[item] is None and (dated := _YEAR_AT_END.match(title)):
                 self.years[item] = dated["year"]
             for name in _names(title):
                 self._items_of[name].append(item)
@@ -59,7 +59,7 @@ class TitleSearch:
         same = self._items_of.get(normalised(query))  # a year may be the title: "1984", "blade runner 2049"
         if same:
             return Match("sure" if len(same) == 1 else "open", list(same))
-        dated = _YEAR_BEHIND.match(query)
+        dated = _YEAR_AT_END.match(query)
         if dated:
             found = self._find(normalised(dated["title"]))
             of_year = [item for item in found.items if self.years[item] == dated["year"]]
@@ -119,7 +119,7 @@ def normalised(title: str) -> str:
 
 def _names(title: str) -> set[str]:
     """The forms of one title that people type: whole, without a year, without and only what stands in brackets."""
-    dated = _YEAR_BEHIND.match(title)
+    dated = _YEAR_AT_END.match(title)
     forms = {title, dated["title"] if dated and title.rstrip().endswith(")") else title}
     for form in tuple(forms):
         forms |= {re.sub(r"\([^)]*\)", " ", form), *re.findall(r"\(([^)]*\D[^)]*)\)", form)}

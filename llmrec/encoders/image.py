@@ -43,7 +43,7 @@ def encode_images(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Vectors of images, as the model gives them: float32 (N, D), zero where absent; and which are there: bool (N,).
 
-    images: one file an item, None for an item without (absent, silently).
+    images: one file per item, None for an item without (absent, silently).
     model: "efficientnet-lite0", or a vision model for transformers: a folder or a name on the hub. Which vector it gives:
     `llmrec.encoders.pretrained_vision`.
     item_ids: how messages name the items; by default their positions.

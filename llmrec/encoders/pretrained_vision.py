@@ -1,4 +1,4 @@
-"""Any vision model that transformers loads, as an encoder of images: one vector an image.
+"""Any vision model that transformers loads, as an encoder of images: one vector per image.
 
 Letters: B images, P positions of the image (patches or grid cells), D width.
 

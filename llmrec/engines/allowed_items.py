@@ -2,9 +2,9 @@
 
 A bitmap (in stock, a category) is turned into prefix sums over ranks once, however many requests follow: N steps. What holds
 for one request alone costs as many steps as it names items, as a sorted list of ranks: what it may not receive (seen,
-excluded), or, where it brings candidates, those of them that are left by everything else. A node is open if its range of
-ranks holds an item that the bitmap allows and the list does not close, or that the list of candidates holds: two
-subtractions and two binary searches a node, at any size of catalogue.
+excluded), or, where it brings candidates, those of them that are left by everything else. A node is allowed if its range of
+ranks holds an item that the bitmap allows and the list does not exclude, or that the list of candidates holds: two
+subtractions and two binary searches per node, at any size of catalogue.
 
 Letters: B requests, N items, S listed items of a request.
 """
@@ -39,7 +39,7 @@ class ItemBitmap:
         allowed = torch.as_tensor(allowed, device=trie.items.device)
         if allowed.dtype != torch.bool or allowed.ndim != 2 or allowed.shape[1] != trie.num_items:
             raise RequestError(
-                f"the allowed items must be bool (requests, {trie.num_items}), one column an item of the catalogue; "
+                f"the allowed items must be bool (requests, {trie.num_items}), one column per item of the catalogue; "
                 f"they are {allowed.dtype} {tuple(allowed.shape)}."
             )
         by_rank = allowed[:, trie.items]  # (R, N)
@@ -86,7 +86,7 @@ class AllowedItems:
                 self._is_listed = torch.as_tensor(has_candidates, device=trie.items.device)[:, None]
 
     def count(self, starts: Tensor, ends: Tensor) -> Tensor:
-        """Open items at the ranks starts .. ends - 1: int64 (B, M) each -> int64 (B, M)."""
+        """Allowed items at the ranks starts .. ends - 1: int64 (B, M) each -> int64 (B, M)."""
         listed = None if self._candidates is None else _count(self._candidates, starts, ends)
         if listed is not None and self._is_listed is None:
             return listed

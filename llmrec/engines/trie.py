@@ -127,7 +127,7 @@ class TokenTrie:
 
     @cached_property
     def ranks(self) -> Tensor:
-        """The rank of each item, int32 (N,): made when a rule first asks for it, 4 bytes an item more."""
+        """The rank of each item, int32 (N,): made when a rule first asks for it, 4 bytes per item more."""
         ranks = torch.empty_like(self.items)
         ranks[self.items.long()] = torch.arange(self.num_items, dtype=torch.int32, device=ranks.device)
         return ranks

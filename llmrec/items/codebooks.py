@@ -50,7 +50,7 @@ class Scaling:
         width = sum(matrix.shape[1] for matrix in matrices)
         if width != len(self.centre):
             raise DataError(
-                f"item features of {len(self.centre)} numbers an item were expected, but these have {width} "
+                f"item features of {len(self.centre)} numbers per item were expected, but these have {width} "
                 f"({' + '.join(str(matrix.shape[1]) for matrix in matrices)}). Compute them as those of the other items were."
             )
         joined = (np.concatenate(matrices, axis=1).astype(np.float32) - self.centre) / self.length

@@ -3,12 +3,12 @@
 Ids below V, the number of rows of the backbone's own embedding, are words of its vocabulary; V + r is row r of the
 ItemTable; ids from V + R on are vector tokens, which stand for vectors that are made elsewhere (llmrec.nn.splice).
 
-| form | an item in the prompt (`ItemSequences`) | an item as the answer (`ItemTokens`) | rows of the ItemTable |
+| form | an item in the prompt (`ItemSequences`) | an item as the answer (`ItemTokens`) | embeddings of the ItemTable |
 |---|---|---|---|
 | text | the tokens of its title | the same, then an end token | none |
-| unique_id | one token | that token | one an item, trained |
-| semantic_id | one code token a level | the same | one a code of every level's codebook, trained |
-| soft | num_query_tokens vector tokens made of its features | one token | one an item, made of its features |
+| unique_id | one token | that token | one per item, trained |
+| semantic_id | one code token per level | the same | one per code of every level's codebook, trained |
+| soft | num_query_tokens vector tokens made of its features | one token | one per item, made of its features |
 | image | its image's vision tokens between the model's own words for an image | never | none |
 
 Letters: N items, R rows of the ItemTable, S vector tokens, L_max tokens of the longest item, V rows of the base embedding.
@@ -148,7 +148,7 @@ def or_else(first: ItemSequences, fallback: ItemSequences) -> ItemSequences:
 
 
 def unique_id_tokens(num_items: int, base_vocab_size: int, *, form: str = "unique_id") -> ItemTokens:
-    """One token an item: item i is row i of the ItemTable, spelled <item_i>. form: "soft" where features make the rows."""
+    """One token per item: item i is row i of the ItemTable, spelled <item_i>. form: "soft" where features make the embeddings."""
     return ItemTokens(
         form=form,
         base_vocab_size=base_vocab_size,
@@ -160,7 +160,7 @@ def unique_id_tokens(num_items: int, base_vocab_size: int, *, form: str = "uniqu
 
 
 def semantic_id_tokens(semantic_ids: SemanticIDs, base_vocab_size: int) -> ItemTokens:
-    """L code tokens an item; every code of every level has a row, used by an item today or not, level after level."""
+    """L code tokens per item; every code of every level has a row, used by an item today or not, level after level."""
     sizes = semantic_ids.codebook_sizes
     first_rows = np.cumsum([0, *sizes[:-1]])  # (L,)
     return ItemTokens(
@@ -183,7 +183,7 @@ def text_tokens(
 ) -> ItemTokens:
     """The title's tokens and an end token (the tokenizer's EOS), so that no title is a prefix of another.
 
-    max_tokens: tokens an item at most, the end token included; longer titles are cut, and one warning counts them.
+    max_tokens: tokens per item at most, the end token included; longer titles are cut, and one warning counts them.
     An empty title falls back to the item_id. Equal titles give equal sequences; the trie lets them share a leaf.
     Raises ModelError if the tokenizer has no EOS or max_tokens < 2.
     """

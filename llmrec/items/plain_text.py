@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# No real text needs more characters a token on average; what lies after that is cut before it costs tokenisation time.
+# No real text needs more characters per token on average; what lies after that is cut before it costs tokenisation time.
 _MAX_CHARACTERS_PER_TOKEN = 32
 
 

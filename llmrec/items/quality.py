@@ -18,7 +18,7 @@ MAX_SAMPLED_ITEMS = 2_000
 @dataclass(frozen=True)
 class QualityReport:
     """colliding_items: items that shared their row with another before re-assignment; moved_items: those that got another
-    row; moved_prefixes: those of them that had to leave their prefix. The lists have one entry a level, over the final codes:
+    row; moved_prefixes: those of them that had to leave their prefix. The lists have one entry per level, over the final codes:
     utilisation, share of the codebook in use; entropy_bits, of the codes' distribution over items (at most log2 K);
     perplexity, 2 to that. neighbour_agreement: for the first 1, 2, ... L-1 codes, the share of an item's 10 nearest items
     (by inner product of normalised features) that begin with the same codes; chance_agreement: the same for random pairs.
@@ -71,7 +71,7 @@ def _entropy_bits(counts: np.ndarray) -> float:
 
 
 def _neighbour_agreement(features: np.ndarray, codes: np.ndarray, seed: int) -> tuple[float, ...]:
-    """Over at most MAX_SAMPLED_ITEMS items, drawn by seed, each against all others."""
+    """Over at most MAX_SAMPLED_ITEMS items, sampled by seed, each against all others."""
     num_neighbours = min(NUM_NEIGHBOURS, len(codes) - 1)
     if num_neighbours < 1:
         return (0.0,) * (codes.shape[1] - 1)

@@ -1,4 +1,4 @@
-"""What the item table's rows start from: the features of the items that are written with them."""
+"""What item embeddings start from: the features of the items that are written with them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from llmrec.items.forms import ItemTokens
 
 
 def row_features(item_tokens: ItemTokens, features: np.ndarray) -> np.ndarray:
-    """The mean of the features of the items that use each row: float32 (num_items, F) -> float32 (R, F).
+    """The mean of the features of the items that use each embedding: float32 (num_items, F) -> float32 (R, F).
 
     For unique ids this is the item's own features; for semantic ids the centre of a code's items, in any feature space. Features are
     centred first, so that a code many unlike items share starts near zero and not at what all items have in common. Rows no item uses
@@ -33,7 +33,7 @@ def row_features(item_tokens: ItemTokens, features: np.ndarray) -> np.ndarray:
 def nearest_seen(features: np.ndarray, seen: np.ndarray, num_neighbours: int = 10) -> tuple[np.ndarray, np.ndarray]:
     """For each unseen item the seen items most like it: unseen int64 (C,), neighbours int64 (C, num_neighbours), nearest first.
 
-    An item nobody has touched has no trained row; the mean of its neighbours' rows is a better guess than the row it started from
+    An item nobody has touched has no trained embedding; the mean of its neighbours' is a better guess than what it started from
     (content neighbours as in the cold-start baselines of CLCRec, Wei et al. 2021).
 
     Args:

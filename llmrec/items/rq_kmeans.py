@@ -1,6 +1,6 @@
 """Residual k-means: each level clusters what the levels before it left over, and an item's code there is its cluster.
 
-Works on any matrix of item features: text embeddings, collaborative factors, or several side by side (`codebooks.Scaling`).
+Works on any matrix of item features: text embeddings, collaborative embeddings, or several side by side (`codebooks.Scaling`).
 Source: RQ-KMeans as in OneRec (2025) and, for the residual idea, RQ-VAE of TIGER (Rajput et al. 2023).
 
 Letters: N items, L levels, K codes of a level, D width of the features.
@@ -25,7 +25,7 @@ MAX_CODEBOOK_SIZE = 256
 ITEMS_PER_CODE = 24  # k-means centroids of fewer points than this follow single items
 DEFAULT_COMPONENTS = 64
 INNER_COMPONENTS = 160
-POINTS_FOR_AXES = 16384  # principal axes of more points than these are hardly better
+POINTS_FOR_AXES = 16384  # principal axes of more points than these are almost the same
 FITS_TOGETHER = 2
 OVERSHOOT = 1.6  # times the way to the means
 SPLIT = 1 / 1024  # how far apart, relatively, the halves of a split cluster start
@@ -35,7 +35,7 @@ SPARE_CODES = 4  # sequences of codes per item at least, so that unique rows sta
 
 def default_codebook_size(num_items: int, levels: int = 3) -> int:
     """Codes a level: the largest power of two up to 256 that leaves ITEMS_PER_CODE items for each code of a level, but no
-    fewer than give SPARE_CODES sequences an item.
+    fewer than give SPARE_CODES sequences per item.
 
     1,682 items (MovieLens-100K) get 3 x 64; 12,101 items (Amazon Beauty) get 3 x 256.
     """
@@ -69,7 +69,7 @@ def fit_codebooks(
 
     features: float32 (N, D), finite. The same features, sizes and seed give the same centroids. A level with more codes than
     items uses as many as there are items; the other centroids are zero, the mean at the first level. Of many items, at most
-    POINTS_PER_CODE a code are looked at. num_iterations: of k-means in `components`.
+    POINTS_PER_CODE per code are looked at. num_iterations: of k-means in `components`.
     """
     features = np.ascontiguousarray(features, dtype=np.float32)
     mean = features.mean(axis=0)
@@ -94,7 +94,7 @@ def fit_codebooks(
 
 
 def _clusters(points: np.ndarray, size: int, num_iterations: int, seed: int) -> np.ndarray:
-    """Centroids of k-means from `size` points drawn by seed, float32 (size, C)."""
+    """Centroids of k-means from `size` points sampled by seed, float32 (size, C)."""
     centroids = points[np.random.default_rng(seed).permutation(len(points))[:size]]
     for _ in range(num_iterations):
         codes = nearest(points, centroids)
@@ -116,7 +116,7 @@ def _refined(points: np.ndarray, codes: np.ndarray, size: int) -> tuple[np.ndarr
 
 
 def _sampled(points: np.ndarray, limit: int, seed: int) -> np.ndarray:
-    """All points, or `limit` of them drawn by seed, in their order."""
+    """All points, or `limit` of them sampled by seed, in their order."""
     if len(points) <= limit:
         return points
     return points[np.sort(np.random.default_rng(seed).permutation(len(points))[:limit])]
@@ -199,7 +199,7 @@ def tokenize_features(
         )
     if size > (most := max(MAX_CODEBOOK_SIZE, len(features), default_codebook_size(len(features), levels))):
         raise ConfigError(
-            f"{len(features)} items have no use for {size} codes a level; {most} are the most. Use fewer."
+            f"{len(features)} items have no use for {size} codes per level; {most} are the most. Use fewer."
         )
     codebooks = fit_codebooks(features, [size] * levels, seed=seed, components=components)
     before = nearest_codes(features, codebooks)
@@ -212,7 +212,7 @@ def tokenize_features(
 def _checked(features: np.ndarray) -> np.ndarray:
     features = np.ascontiguousarray(features, dtype=np.float32)
     if features.ndim != 2 or 0 in features.shape:
-        raise DataError(f"item features should be a matrix with one row an item; these have shape {features.shape}.")
+        raise DataError(f"item features should be a matrix with one row per item; these have shape {features.shape}.")
     broken = ~np.isfinite(features).all(axis=1)
     if broken.any():
         raise DataError(

@@ -90,7 +90,7 @@ class SemanticIDs:
 
     @property
     def token_strings(self) -> list[str]:
-        """One string a code, level by level and tagged with the level's letter: <a_0> ... <a_255> <b_0> ..."""
+        """One string per code, level by level and tagged with the level's letter: <a_0> ... <a_255> <b_0> ..."""
         return [
             f"<{letter}_{code}>"
             for letter, size in zip(_LEVEL_LETTERS, self.codebook_sizes, strict=False)

@@ -54,7 +54,7 @@ def make_unique(
 
 
 def row_keys(codes: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
-    """One sortable number a row of codes, int (..., L) -> (...): int64, or Python's integers where the sizes pass 2^62."""
+    """One sortable number per row of codes, int (..., L) -> (...): int64, or Python's integers where the sizes pass 2^62."""
     wide = float(np.prod(np.asarray(sizes, dtype=np.float64))) > 2.0**62
     num_rows = int(np.prod(codes.shape[:-1]))
     rows = codes.reshape(num_rows, len(sizes))
@@ -98,7 +98,9 @@ class _FreeRows:
     def __init__(self, sizes: Sequence[int], taken: np.ndarray) -> None:
         """taken: int (M, L), unique rows. They are kept sorted; a prefix gets its own mask once it is asked about."""
         self._sizes = sizes
-        self._taken: list[tuple[np.ndarray, np.ndarray]] = []  # a level: sorted keys of prefixes, the full code of each
+        self._taken: list[
+            tuple[np.ndarray, np.ndarray]
+        ] = []  # per level: sorted keys of prefixes, the full code of each
         self._full: dict[tuple[int, ...], np.ndarray] = {}
         for level in range(len(sizes) - 1, -1, -1):
             keys = row_keys(taken[:, :level], sizes[:level])

@@ -1,6 +1,6 @@
-"""CTR models: the candidate's fields and the history's in, one logit a row out. They differ in how the two meet.
+"""CTR models: the candidate's fields and the history's in, one logit per example out. They differ in how the two meet.
 
-Letters: B rows, H history items, F fields of an item, E width of a field, C context numbers, W = width of all of it laid side by side.
+Letters: B examples, H history items, F fields of an item, E width of a field, C context numbers, W = width of all of it side by side.
 
 All four share one call: `model(candidate, history, mask, context) -> logits (B,)`
 
@@ -9,7 +9,7 @@ All four share one call: `model(candidate, history, mask, context) -> logits (B,
 | candidate: the item asked about | (B, F, E) | float32 |
 | history: what the user liked before; padded positions may hold anything finite | (B, H, F, E) | float32 |
 | mask: which positions are real | (B, H) | bool |
-| context: numbers about the row; C may be 0 | (B, C) | float32 |
+| context: numbers about the example; C may be 0 | (B, C) | float32 |
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class DIN(nn.Module):
     A small network gives each history item h, given candidate c, the weight a(h, c, h - c, h * c); the weights are not normalised, so
     that their sum says how strong the interest is. Zhou et al., "Deep interest network", KDD 2018, equation 3. Here the sum is
     divided by the history's length (histories of 1 and of 20 then start alike), and ReLU and PReLU stand in for Dice, whose batch
-    statistics would make a row depend on its batch.
+    statistics would make an example depend on its batch.
     """
 
     def __init__(self, num_fields: int, dim: int, num_context: int, *, hidden: Sequence[int], dropout: float) -> None:

@@ -40,7 +40,7 @@ class ImageTokens(nn.Module):
         axes = np.stack([np.zeros_like(index), index // np.maximum(width, 1), index % np.maximum(width, 1)])
         shifts = np.zeros(len(vectors), np.int64)
         shifts[offsets[1:][counts > 0] - 1] = (grids.max(axis=1) - counts)[counts > 0]
-        # (3, P): where a token stands on each axis, less where a word in its place would stand
+        # (3, P): where a token stands on each axis, less where a word there would stand
         self.register_buffer("axes", torch.from_numpy(axes - index), persistent=False)
         # (P,): how far the tokens after an image move, written at its last token
         self.register_buffer("shifts", torch.from_numpy(shifts), persistent=False)

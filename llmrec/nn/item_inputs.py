@@ -1,4 +1,4 @@
-"""Items as vectors for small models: a trained row an item, frozen matrices through linear projections, or both side by side.
+"""Items as vectors for small models: one embedding per item, frozen matrices through linear projections, or both side by side.
 
 Letters: N items, F fields (the ids and each matrix are one field), E width of a field, D_f width of matrix f.
 """
@@ -12,14 +12,14 @@ import torch
 from torch import nn
 
 ItemMatrices = Mapping[str, tuple[np.ndarray, np.ndarray]]  # name -> float32 (N, D_f), present bool (N,)
-IDS = "id"  # the name of the field of trained rows
+IDS = "id"  # the name of the field of embeddings
 
 
 class FrozenField(nn.Module):
     """A frozen matrix through one trained projection; an item without a row in it reads a learned vector.
 
     The matrix is centred and divided by one number, so that directions keep their relative size and present rows have length
-    `length` (in the root mean square); the projection starts so that the field spreads by `std`, as trained rows do. A field of any
+    `length` (in the root mean square); the projection starts so that the field spreads by `std`, as embeddings do. A field of any
     width thus starts as small as the ids; the longer its rows, the faster Adam moves it. The matrix is saved with the weights:
     whoever serves the model needs nothing that made it.
     """
@@ -114,7 +114,7 @@ class ItemInputs(nn.Module):
 
     @property
     def use_ids(self) -> bool:
-        """Whether items have trained rows."""
+        """Whether items have embeddings."""
         return self.names[0] == IDS
 
     def frozen(self, name: str) -> FrozenField:

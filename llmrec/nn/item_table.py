@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 
 class ItemTable(nn.Module):
-    """R rows of width D. Row r is the input embedding of token `base_vocab_size + r`, and, scaled, its output row.
+    """R embeddings of width D. Row r is the input embedding of token `base_vocab_size + r`, and, scaled, its output embedding.
 
     Nothing of the base model's matrices is copied or trained, so a checkpoint holds R x D numbers whatever the vocabulary, and tied
     and untied backbones are the same. Logits of item tokens are `exp(log_scale) * hidden @ weight.T`.
@@ -23,7 +23,7 @@ class ItemTable(nn.Module):
     """
 
     def __init__(self, levels: np.ndarray, dim: int, *, norm: float, dropout: float = 0.0, seed: int = 0):
-        """`norm`: the mean length of the backbone's own embedding rows, so that training starts calm; `dropout` acts on inputs."""
+        """`norm`: the mean length of the backbone's own embeddings, so that training starts calm; `dropout` acts on inputs."""
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
         rows = torch.randn(len(levels), dim, generator=generator)
@@ -43,12 +43,12 @@ class ItemTable(nn.Module):
 
     @property
     def num_levels(self) -> int:
-        """How many levels the rows belong to."""
+        """How many levels the tokens belong to."""
         return len(self.starts) - 1
 
     @torch.no_grad()
     def initialise(self, features: np.ndarray, *, norm: float, seed: int = 0) -> None:
-        """Set row r from its features: a random orthogonal map into the model's width, then length `norm`.
+        """Set embedding r from its features: a random orthogonal map into the model's width, then length `norm`.
 
         An orthogonal map keeps angles, so items that are near in `features` start near in the model. Rows whose features are all zero
         (an item nobody touched) keep their random start.
@@ -59,7 +59,7 @@ class ItemTable(nn.Module):
         features_t = torch.as_tensor(np.asarray(features), dtype=torch.float32)
         if features_t.shape[0] != self.num_rows:
             raise ValueError(
-                f"expected one feature row per item embedding ({self.num_rows}), got {features_t.shape[0]}"
+                f"expected one row of features per item embedding ({self.num_rows}), got {features_t.shape[0]}"
             )
         width, dim = features_t.shape[1], self.weight.shape[1]
         generator = torch.Generator().manual_seed(seed)
@@ -71,7 +71,7 @@ class ItemTable(nn.Module):
 
     @torch.no_grad()
     def place(self, rows: np.ndarray, neighbours: np.ndarray) -> None:
-        """Set each of `rows`, int (C,), to the mean of its neighbours' rows, int (C, M)."""
+        """Set each of `rows`, int (C,), to the mean of its neighbours', int (C, M)."""
         self.weight[torch.as_tensor(rows)] = self.weight[torch.as_tensor(neighbours)].mean(dim=1)
 
     def input_rows(self, rows: torch.Tensor) -> torch.Tensor:

@@ -60,7 +60,7 @@ def info_nce(queries: torch.Tensor, keys: torch.Tensor, *, temperature: float = 
     Inputs:
         | what | shape | dtype |
         |---|---|---|
-        | queries: one vector a row | (B, D) | float32 |
+        | queries: one vector per row | (B, D) | float32 |
         | keys: the partner of each | (B, D) | float32 |
 
     Returns: float32 ().

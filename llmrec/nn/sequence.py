@@ -1,6 +1,6 @@
 """SASRec: what comes next in a sequence of items, by causal self-attention. Kang and McAuley, ICDM 2018.
 
-Letters: B rows, T positions of a sequence, D width, F fields of an item, N items.
+Letters: B sequences, T positions of a sequence, D width, F fields of an item, N items.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class SasBlock(nn.Module):
 class SasRec(nn.Module):
     """Item sequences in, one state per position out; the score of an item is the state's inner product with the item's vector.
 
-    An item's vector is the sum of its fields (`ItemInputs`: a trained row, projected frozen features, or both), the same as input and
+    An item's vector is the sum of its fields (`ItemInputs`: an embedding, projected frozen features, or both), the same as input and
     as answer, as in the paper. Positions are counted from the latest item, so that a sequence and its latest part agree about it.
     """
 

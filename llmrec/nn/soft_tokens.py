@@ -114,10 +114,10 @@ class SoftTokens(nn.Module):
 
 
 class SoftItemTable(nn.Module):
-    """Answers by inner product: row i of the item table is a trained projection of item i's soft tokens.
+    """Answers by inner product: item i's embedding in the item table is a trained projection of its soft tokens.
 
-    What an `ItemTable` is to trained rows this is to rows made of features, under the same names, so that a new item, or another
-    image of an old one, needs no training. Logits are `exp(log_scale) * hidden @ weight.T` with rows of length `norm`.
+    What an `ItemTable` is to trained embeddings this is to embeddings made of features, under the same names, so that a new item, or
+    another image of an old one, needs no training. Logits are `exp(log_scale) * hidden @ weight.T` with embeddings of length `norm`.
     """
 
     num_levels = 1
@@ -135,7 +135,7 @@ class SoftItemTable(nn.Module):
         self._of_step: tuple[object, Tensor] | None = None
 
     def train(self, mode: bool = True) -> Self:
-        """Forgets the rows, too; see `SoftTokens.train`."""
+        """Forgets the embeddings, too; see `SoftTokens.train`."""
         self._of_step = None
         if mode:
             self._weight = None

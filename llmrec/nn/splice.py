@@ -1,6 +1,6 @@
 """Vector tokens: tokens whose input vectors are made outside the vocabulary, and the one place where they are put in.
 
-An id of the token stream is a word of the vocabulary, a row of the item table, or, from V + R on, a vector token: the soft tokens
+An id of the token stream is a word of the vocabulary, an item token, or, from V + R on, a vector token: the soft tokens
 that an adapter makes of an item's features, an item's image as the model's own vision tokens, a soft prompt. To prompts,
 caches, packing and beams they are ids like any other; `Backbone.embed` looks their vectors up here and splices them in.
 

@@ -279,7 +279,7 @@ class _Pieces(BaseStreamer):
         self._pieces, self._answer, self._text = SpokenPieces(on_text), None, ""
 
     def put(self, value: torch.Tensor) -> None:
-        """The prompt at first, which is passed over; then a token at a time."""
+        """The prompt at first, which is passed over; then one token at a time."""
         if self._answer is None:
             self._answer = []
             return

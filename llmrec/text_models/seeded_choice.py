@@ -31,7 +31,7 @@ class Choice:
 class SeededChoice(LogitsProcessor):
     """Makes the greatest score the token to take, so that `generate` without sampling takes it, whatever the batch.
 
-    A sample from softmax(logits / temperature) is argmax(logits / temperature + Gumbel noise), the noise a row's own.
+    A sample from softmax(logits / temperature) is argmax(logits / temperature + Gumbel noise), the noise of each row its own.
     """
 
     def __init__(self, choices: Sequence[Choice], num_prompt_tokens: int) -> None:

@@ -19,7 +19,7 @@ from llmrec.text_models.generation import load_text_model
 from llmrec.text_models.providers import Chat, Completion, Request
 from llmrec.text_models.seeded_choice import Choice, SeededChoice
 
-SHARED_TOKENS = 16  # a shared beginning of fewer tokens is not worth keeping
+SHARED_TOKENS = 16  # a shared beginning of fewer tokens saves less than it costs to keep
 
 
 class TransformersProvider:

@@ -69,8 +69,8 @@ class VllmProvider:
             raise ModelError(f"expected a causal language model in {source.name!r}; vLLM says: {first}") from error
         self.batch_size = batch_size
         self.max_tokens: int | None = self._engine.llm_engine.model_config.max_model_len
-        arithmetic = str(self._engine.llm_engine.model_config.dtype).removeprefix("torch.")
-        self.identity = {"provider": "vllm", **source.card(), "dtype": arithmetic, "vllm": vllm.__version__}
+        precision = str(self._engine.llm_engine.model_config.dtype).removeprefix("torch.")
+        self.identity = {"provider": "vllm", **source.card(), "dtype": precision, "vllm": vllm.__version__}
         self._stop_ids = _stop_ids(source, tokenizer)
 
     def count_tokens(self, chats: Sequence[Chat]) -> list[int]:

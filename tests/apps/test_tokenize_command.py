@@ -62,7 +62,11 @@ def test_json_is_one_object_and_features_can_stand_side_by_side(films):
         (["--name", "../up"], ConfigError, "name of semantic IDs"),
         (["--feature", "factors", "--field", "title"], ConfigError, "not among the features"),
         (["--feature", "factors", "--codebook-size", "2"], ConfigError, "tell 8 items apart"),
-        (["--feature", "factors", "--codebook-size", "1000000"], ConfigError, "have no use for 1000000 codes a level"),
+        (
+            ["--feature", "factors", "--codebook-size", "1000000"],
+            ConfigError,
+            "have no use for 1000000 codes per level",
+        ),
         (["--seed", "-1"], ConfigError, "a seed is a number from 0 to 4294967295, but it is -1"),
         (["--name", "n" * 300], ConfigError, "name of semantic IDs should be letters"),
     ],

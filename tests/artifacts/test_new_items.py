@@ -150,7 +150,7 @@ def test_codes_of_other_features_need_those_of_the_new_items(few_items, tiny_mod
     ):
         add_items(tmp_path / "run", Catalog.from_rows([twin]))
     with pytest.raises(
-        DataError, match=r"item features of 388 numbers an item were expected, but these have 386 \(2 \+ 384\)"
+        DataError, match=r"item features of 388 numbers per item were expected, but these have 386 \(2 \+ 384\)"
     ):
         add_items(tmp_path / "run", Catalog.from_rows([twin]), features={"taste": np.ones((1, 2))})
     add_items(tmp_path / "run", Catalog.from_rows([twin]), features={"taste": taste[:1]})

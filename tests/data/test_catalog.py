@@ -176,7 +176,9 @@ def test_columns_without_a_name_are_left_out_and_those_without_words_stay_out_of
 
 def test_ids_are_quoted_with_their_spaces():
     catalog = Catalog.from_rows(ROWS)
-    with pytest.raises(RequestError, match=r"no item id ' a1' \(with a space in front\)\. The nearest ids are: 'a1'"):
+    with pytest.raises(
+        RequestError, match=r"no item id ' a1' \(with a space at the start\)\. The nearest ids are: 'a1'"
+    ):
         catalog.index([" a1"])
-    with pytest.raises(RequestError, match=r"no item id 'a1\\t' \(with a space behind\)"):
+    with pytest.raises(RequestError, match=r"no item id 'a1\\t' \(with a space at the end\)"):
         catalog.index(["a1\t"])

@@ -36,8 +36,8 @@ def test_what_is_odd_about_items_is_counted_and_shown(folder):
         "1 columns of the items have no name",
         "1 columns of the items hold no words and stay out of texts unless they are named: 'link' (addresses)",
         "1 titles hold markup, such as 'Tom &amp; Jerry <b>Soap</b>'; take it out with --unescape",
-        "2 item ids differ from another one by spaces alone, such as '2', '2 ' (with a space behind)",
-        "2 user ids differ from another one by spaces alone, such as 'u', 'u ' (with a space behind)",
+        "2 item ids differ from another one by spaces alone, such as '2', '2 ' (with a space at the end)",
+        "2 user ids differ from another one by spaces alone, such as 'u', 'u ' (with a space at the end)",
         "1 of 2 images are no file under",
     ):
         assert sentence in warnings, sentence
@@ -46,7 +46,7 @@ def test_what_is_odd_about_items_is_counted_and_shown(folder):
 def test_ids_that_spaces_alone_part_from_the_items_are_counted(folder):
     (folder / "events.csv").write_text("user_id, item_id\nu, 1\nu, 2\nu, 7\n")
     (problem,) = check(folder / "items.csv", folder / "events.csv")["problems"]
-    assert "such as ' 1' (with a space in front) (nearest: '1'" in problem["message"]
+    assert "such as ' 1' (with a space at the start) (nearest: '1'" in problem["message"]
     assert (
         "2 of these ids differ from an item's by spaces alone" in problem["message"] and problem["examples"][0] == " 1"
     )

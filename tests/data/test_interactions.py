@@ -47,9 +47,9 @@ def test_counts_are_events_of_each_item_with_zeros_for_the_others():
         ({"items": ["a", "b", "c"]}, "items should be whole numbers but came as"),
         ({"times": [3, 2, 9]}, "times should not fall within a user.*user 0, position 1"),
         ({"times": [1.0, np.nan, 3.0]}, "times should be whole numbers.*nan at position 1"),
-        ({"times": [1, 2]}, r"times should have one entry an event \(3\) but have 2"),
+        ({"times": [1, 2]}, r"times should have one entry per event \(3\) but have 2"),
         ({"ratings": [1, np.nan, 2]}, "ratings should be finite, but 1 are"),
-        ({"ratings": [1]}, "ratings should have one entry an event"),
+        ({"ratings": [1]}, "ratings should have one entry per event"),
     ],
 )
 def test_what_does_not_hold_is_refused_in_words(arguments, sentence):

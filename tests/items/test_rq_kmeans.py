@@ -204,7 +204,7 @@ def test_features_and_sizes_that_cannot_work_are_refused():
         tokenize_features(features, levels=2, codebook_size=3)
     with pytest.raises(ConfigError, match="levels is at least 1"):
         tokenize_features(features, levels=0)
-    with pytest.raises(ConfigError, match="10 items have no use for 1000000 codes a level; 256 are the most"):
+    with pytest.raises(ConfigError, match="10 items have no use for 1000000 codes per level; 256 are the most"):
         tokenize_features(features, codebook_size=1_000_000)
     features[4, 1] = np.nan
     with pytest.raises(DataError, match=r"1 items have NaN or infinity \(the first is item 4\)"):

@@ -156,7 +156,7 @@ def test_short_lists_rank_as_bitmaps_do(form, exclude_seen, monkeypatch):
     requests = Requests(Histories.from_lists(HISTORIES), excluded=Histories.from_lists(lists))
     for candidates in (None, rng.integers(0, NUM_ITEMS, 30), np.zeros(0, np.int32)):
         found = recommender.rank(requests, 10, exclude_seen=exclude_seen, candidates=candidates)
-        monkeypatch.setattr(language_model, "SHORT_LIST", -1)
+        monkeypatch.setattr(generative, "SHORT_LIST", -1)
         by_bitmap = recommender.rank(requests, 10, exclude_seen=exclude_seen, candidates=candidates)
         monkeypatch.undo()
         for other in (by_bitmap, exact.rank(requests, 10, exclude_seen=exclude_seen, candidates=candidates)):

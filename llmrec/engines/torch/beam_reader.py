@@ -1,4 +1,4 @@
-"""What the model has to read of the beams: each beam's last token once, and, when hardly a choice is left, everything to the end.
+"""What the model has to read of the beams: each beam's last token once, and, when few choices are left, everything to the end.
 
 A pass over a few tokens costs nearly what a pass over many does: the model's weights have to come from memory each time.
 So once the beams of a request have little more than one item each below them, the rest of all those items is read in a
@@ -122,7 +122,7 @@ class BeamReader:
     def _grow(
         self, tokens: Tensor, positions: Tensor, starts: Tensor, counts: Tensor, num_beams: int, depth: int
     ) -> Tensor:
-        """Reads one token a beam, (B, G), and perhaps all that follows; the hidden states after the beams, (B, G, D)."""
+        """Reads one token per beam, (B, G), and perhaps all that follows; the hidden states after the beams, (B, G, D)."""
         num_requests, num_read = positions.shape
         itself = torch.zeros(num_requests, num_beams, num_read, dtype=torch.bool, device=positions.device)
         itself.scatter_(1, positions[:, None], True)

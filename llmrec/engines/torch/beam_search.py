@@ -73,7 +73,7 @@ def beam_search(
 ) -> tuple[Tensor, Tensor]:
     """The k best items for each prompt.
 
-    prompts: B arrays of token ids, each ending where the answer begins. k: items a request. num_beams: K; never less than
+    prompts: B arrays of token ids, each ending where the answer begins. k: items per request. num_beams: K; never less than
     k are kept. allowed_items: what may come out; None for everything. It never changes an item's score. softmax_scope: see
     `likelihood`. prompt_cache: beginnings of prompts read before. The trie, and allowed_items made with it, lie where the model
     does. Memory: the cache of a pass holds about B * (T + K * (L - 1)) positions, T being the longest prompt and L the longest

@@ -204,7 +204,7 @@ def score_candidates(
 
 @dataclass(frozen=True, eq=False)
 class _Children:
-    """The tokens that continue an item at one place of B x C answers: int64 (U, W), padded with -1, of the U nodes they have
+    """The tokens that continue an item at one position of B x C answers: int64 (U, W), padded with -1, of the U nodes they have
     reached, and which node each has, int64 (B, C). Candidates share most nodes, and the root has many children."""
 
     tokens: Tensor
@@ -270,7 +270,7 @@ def _candidate_tokens(item_tokens: ItemTokens, prompts: Sequence[np.ndarray], ca
     candidates = np.asarray(candidates)
     if candidates.ndim != 2 or len(candidates) != len(prompts):
         raise RequestError(
-            f"expected candidates of shape ({len(prompts)}, C), a row a prompt, got {tuple(candidates.shape)}."
+            f"expected candidates of shape ({len(prompts)}, C), one row per prompt, got {tuple(candidates.shape)}."
         )
     wrong = (candidates < 0) | (candidates >= item_tokens.num_items)
     if wrong.any():

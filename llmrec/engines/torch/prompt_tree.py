@@ -113,7 +113,7 @@ class PromptTree:
         return lengths.tolist()
 
     def _read_common_beginning(self, prompts: Sequence[np.ndarray]) -> list[int]:
-        """Reads the tokens that all prompts begin with once, where they are worth it; how many they are, B times."""
+        """Reads the tokens that all prompts begin with once, where that saves time; how many they are, B times."""
         num_common = common_length(prompts) if len(prompts) > 1 else 0
         if num_common < max(_WORTH_SHARING, max(map(len, prompts)) // _SHARE_OF_LONGEST):
             return [0] * len(prompts)

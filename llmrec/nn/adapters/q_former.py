@@ -19,7 +19,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(hidden_dim, hidden_dim)
 
     def forward(self, queries: Tensor, source: Tensor, is_seen: Tensor | None = None) -> Tensor:
-        """is_seen: bool (B, S), at least one True a row: the source tokens that exist (None: all)."""
+        """is_seen: bool (B, S), at least one True per row: the source tokens that exist (None: all)."""
         query, key, value = (
             part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, heads, Q or S, H / heads)
             for part in (self.query(queries), self.key(source), self.value(source))
@@ -51,7 +51,7 @@ class QueryLayer(nn.Module):
 
 class QFormer(nn.Module):
     """Q learned queries and a stack of `QueryLayer`s: the Q-Former of BLIP-2 (Li et al. 2023, section 3.1) without its text side,
-    reading one token a feature as EM3's Fusion-Q-Former does.
+    reading one token per feature as EM3's Fusion-Q-Former does.
 
     Attributes:
         queries: float32 (Q, H), trained.
@@ -64,7 +64,7 @@ class QFormer(nn.Module):
         self.layers = nn.ModuleList(QueryLayer(hidden_dim, num_heads, dropout) for _ in range(num_layers))
 
     def forward(self, tokens: Tensor, is_seen: Tensor) -> Tensor:
-        """tokens (B, F, H), is_seen bool (B, F) with at least one True a row -> (B, Q, H)."""
+        """tokens (B, F, H), is_seen bool (B, F) with at least one True per row -> (B, Q, H)."""
         queries = self.queries.expand(len(tokens), -1, -1)
         tokens = self.token_norm(tokens)
         for layer in self.layers:

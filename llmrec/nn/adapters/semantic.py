@@ -95,7 +95,7 @@ class SemanticAdapter(nn.Module):
         seed: int = 0,
         noisy_gates: bool = False,
     ) -> None:
-        """`norm`: the mean length of the backbone's embedding rows. `num_layers` and `num_heads` are of the qformer, `num_experts` and
+        """`norm`: the mean length of the backbone's embeddings. `num_layers` and `num_heads` are of the qformer, `num_experts` and
         `noisy_gates` (UniSRec's eq. 4, while training) of the moe.
 
         Raises ModelError for no feature at all, or heads that do not divide the hidden width.
@@ -136,7 +136,7 @@ class SemanticAdapter(nn.Module):
         return torch.where(present.any(dim=1)[:, None, None], rows, self.empty).float() * self.log_scale.exp()
 
     def pooled(self, features: Mapping[str, Tensor], present: Tensor) -> Tensor:
-        """The mean of an item's soft tokens, float32 (B, D): one vector an item, as answers by inner product and CTR models
+        """The mean of an item's soft tokens, float32 (B, D): one vector per item, as answers by inner product and CTR models
         take it. The last map is linear, so the mean is taken before it: an n_q-th of its work."""
         fused = self._fused(features, present)
         if self.kind == "qformer":

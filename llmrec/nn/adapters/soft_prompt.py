@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 class SoftPrompt(nn.Module):
-    """n trained rows of width D, read as n tokens before the prompt (Lester et al. 2021).
+    """n trained embeddings of width D, read as n tokens before the prompt (Lester et al. 2021).
 
     Attributes:
         weight: float32 (n, D), trained; what the model's first layer reads.
@@ -24,12 +24,12 @@ class SoftPrompt(nn.Module):
         dropout: float = 0.0,
         seed: int = 0,
     ) -> None:
-        """Starts at the rows of words, or at random.
+        """Starts at the embeddings of words, or at random.
 
         Args:
-            norm: the mean length of the backbone's own embeddings, which random rows get.
+            norm: the mean length of the backbone's own embeddings, which random ones get.
             words: (W, D), W >= 1, the embeddings of a text's tokens, repeated or cut to n (Lester et al., section 3.1, found real words
-                the better start); None: random rows.
+                the better start); None: random embeddings.
         """
         super().__init__()
         if words is None:
