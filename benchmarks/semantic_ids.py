@@ -46,7 +46,7 @@ def flags() -> argparse.ArgumentParser:
     result.add_argument("--items", type=int, default=12101)
     result.add_argument("--dim", type=int, default=ENCODER_WIDTH)
     result.add_argument("--levels", type=int, default=3)
-    result.add_argument("--codebook", type=int, default=256, help="codes a level")
+    result.add_argument("--codebook", type=int, default=256, help="codes per level")
     result.add_argument("--seed", type=int, default=0)
     result.add_argument(
         "--synthetic", action="store_true", help="made-up features, even where the real ones could be had"
