@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from llmrec.errors import LlmrecError
-from llmrec.files import check_writable
 
 PARENT = "LLMREC_PARENT"  # in the environment: id of the process that this one is to end with
 INTERVAL = 0.2  # seconds between two looks
@@ -60,6 +59,8 @@ def only_one(folder: Path) -> Iterator[None]:
 
     Raises LlmrecError where somebody does already, or where the folder cannot be written into. The lock ends with the process.
     """
+    from llmrec.files import check_writable  # brings numpy, which no command needs before it runs
+
     check_writable(folder)
     is_new = not folder.exists()
     descriptor = _locked(folder)

@@ -7,9 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmrec.config import check_seed
 from llmrec.errors import ConfigError
-from llmrec.files import check_name, content_hash
 
 if TYPE_CHECKING:
     from llmrec.items.quality import QualityReport
@@ -30,9 +28,11 @@ def write_semantic_ids(
     name: str | None = None,
 ) -> tuple[Path, dict, QualityReport]:
     """Writes DATA/semantic_ids/NAME; returns the folder, the card, and how good they are; see `llmrec tokenize`."""
-    # Loaded here so that a command's --help needs neither torch nor faiss.
+    # Loaded here so that a command's --help needs neither numpy nor torch.
+    from llmrec.config import check_seed
     from llmrec.data.folder import load_data
     from llmrec.encoders.item_features import TEXT, TextSource, item_features
+    from llmrec.files import check_name, content_hash
     from llmrec.items.codebooks import Scaling
     from llmrec.items.rq_kmeans import tokenize_features
 

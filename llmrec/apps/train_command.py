@@ -14,7 +14,6 @@ from llmrec.apps.shipped_recipes import config_names, launch_names, nearest_sent
 from llmrec.errors import ConfigError
 from llmrec.processes import end_with_parent, with_parent
 from llmrec.resources import resource_path
-from llmrec.yaml_text import read_yaml
 
 
 def train(
@@ -96,6 +95,8 @@ def _options_of(launch: str, processes: int | None) -> list[str]:
     import torch
     from accelerate.commands.config.config_args import load_config_from_file
     from accelerate.utils import DistributedType
+
+    from llmrec.yaml_text import read_yaml
 
     if launch in launch_names():
         path = _short(resource_path("recipes") / "configs" / "accelerate" / f"{launch}.yaml")

@@ -81,7 +81,7 @@ def test_ctrl_c_is_status_130_and_quiet(tiny_run):
 
 def test_a_mistake_cannot_steer_the_terminal(tiny_run, capsys):
     called = call(capsys, "recommend", tiny_run, "--history", "\x1b[31mred\x1b[0m")
-    assert_one_sentence(called, "no item id 'red'")
+    assert_one_sentence(called, r"no item id '\x1b[31mred\x1b[0m'")  # spelt out, not sent
 
 
 @pytest.mark.parametrize(

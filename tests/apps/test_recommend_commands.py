@@ -135,7 +135,7 @@ def test_titles_cannot_steer_the_terminal(tiny_run, tmp_path, capsys):
         (["--diversity", "dpp"], "diversity should read like mmr:0.3"),
         (["--decoding", "grounding"], "this run's items are of the form 'unique_id'"),
         (["--decoding", "wishing"], "decoding should be trie or grounding, but it is 'wishing'"),
-        (["--softmax-scope", "softest"], "softmax_scope should be full, level, trie, but it is 'softest'"),
+        (["--softmax-scope", "softest"], "softmax_scope should be vocabulary, level, trie, but it is 'softest'"),
         (
             ["--decoding", "grounding", "--softmax-scope", "vocabulary"],
             "grounding writes free text and has no softmax scope",
