@@ -31,7 +31,7 @@ DARK = Theme(ink="#d4d8dd", faint="#3b424b", accent="#74aee8", second="#e2946b",
 
 
 @dataclass(frozen=True)
-class ItemImage:
+class ThemedImage:
     """One drawing twice, as data URIs, with words for those who cannot see it."""
 
     light: str
@@ -39,7 +39,7 @@ class ItemImage:
     alt: str
 
 
-def _both(draw: Callable[[Theme], Figure], alt: str) -> ItemImage:
+def _both(draw: Callable[[Theme], Figure], alt: str) -> ThemedImage:
     # Fixed ids and no date: the same numbers give the same file.
     with matplotlib.rc_context({"svg.hashsalt": "llmrec", "font.size": 10, "axes.spines.top": False,
                                 "axes.spines.right": False}):  # fmt: skip
@@ -48,7 +48,7 @@ def _both(draw: Callable[[Theme], Figure], alt: str) -> ItemImage:
             buffer = io.BytesIO()
             draw(theme).savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
             uris.append("data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode())
-    return ItemImage(*uris, alt)
+    return ThemedImage(*uris, alt)
 
 
 def _style(axes, theme: Theme) -> None:
@@ -61,7 +61,7 @@ def _style(axes, theme: Theme) -> None:
         text.set_color(theme.ink)
 
 
-def training_curve(records: Sequence[dict]) -> ItemImage | None:
+def training_curve(records: Sequence[dict]) -> ThemedImage | None:
     """Training loss and, below it, validation NDCG@10 by step; None without a loss.
 
     records: what the training log holds, {"step", "loss", ...} and {"step", "eval_ndcg@10", ...} in any order.
@@ -96,7 +96,7 @@ def training_curve(records: Sequence[dict]) -> ItemImage | None:
     return _both(draw, alt)
 
 
-def intervals(metric: str, names: Sequence[str], results: Sequence[dict]) -> ItemImage:
+def intervals(metric: str, names: Sequence[str], results: Sequence[dict]) -> ThemedImage:
     """One line a recommender: the metric's value and interval. results: {"value", "low", "high"} each."""
     alt = f"{label(metric)}: " + ", ".join(f"{n} {r['value']:.4f}" for n, r in zip(names, results, strict=True))
 
@@ -119,7 +119,7 @@ def intervals(metric: str, names: Sequence[str], results: Sequence[dict]) -> Ite
     return _both(draw, alt)
 
 
-def codebooks(codes: np.ndarray, codebook_sizes: Sequence[int]) -> ItemImage:
+def codebooks(codes: np.ndarray, codebook_sizes: Sequence[int]) -> ThemedImage:
     """How many items use each code, one panel a level, busiest code first, with how many codes are used at all.
 
     codes: int (N, L), each in [0, K of its level).

@@ -1,4 +1,4 @@
-"""ItemImage files: whole ones come out upright and in RGB, the others say what is wrong with them before they cost anything."""
+"""Image files: whole ones come out upright and in RGB, the others say what is wrong with them before they cost anything."""
 
 import io
 import os
