@@ -1,4 +1,4 @@
-"""The chat: in process with a counter for a model, through a pipe and in a terminal with a real one."""
+"""The chat: in process with popularity for a model, through a pipe and in a terminal with a real one."""
 
 import os
 import pty
@@ -43,7 +43,7 @@ def talk(recommender: Recommender, *lines: str, language_model: str | TextModel 
     return [line for text in said[1:] for line in text.splitlines()]
 
 
-def counter(num_items: int) -> Popularity:
+def popularity(num_items: int) -> Popularity:
     """Fitted on one user who met item 0."""
     return Popularity().fit(Interactions(np.array([0, 1]), np.array([0], np.int32), num_items))
 
@@ -88,7 +88,7 @@ def test_more_goes_down_the_list_without_repeating_until_all_was_shown(popular):
     said = talk(popular, "Fargo", "more", "more")
     assert len(titles(said)) == len(set(titles(said))) == 30
     few = Catalog.from_rows([{"item_id": str(n), "title": f"Film number {n}"} for n in range(12)])
-    said = talk(Recommender(counter(12), few), "film number 3", "more", "more")
+    said = talk(Recommender(popularity(12), few), "film number 3", "more", "more")
     assert len(titles(said)) == 11 and said[-1] == "That was the whole catalogue."
 
 
@@ -136,7 +136,7 @@ def test_a_word_in_quotes_is_a_title(popular):
 
 def test_titles_cannot_steer_the_terminal_and_equal_ones_show_their_ids():
     rows = [{"item_id": c, "title": "[red]\x1b[2JSoap\nbar"} for c in "ab"]
-    said = talk(Recommender(counter(2), Catalog.from_rows(rows)), "soap", "2")
+    said = talk(Recommender(popularity(2), Catalog.from_rows(rows)), "soap", "2")
     assert "  2) [red]Soap bar [b]" in said and "You liked: [red]Soap bar" in said
     assert not any("\x1b" in line for line in said)
 
@@ -175,7 +175,7 @@ def test_what_cannot_be_explained_or_asked_is_said_and_the_chat_goes_on(popular,
 
 def test_titles_that_begin_like_a_command_are_still_titles():
     names = ["Ask the Dust", "Why Worry?", "Why Me", "What Next"]
-    few = Recommender(counter(4), Catalog.from_rows([{"item_id": name, "title": name} for name in names]))
+    few = Recommender(popularity(4), Catalog.from_rows([{"item_id": name, "title": name} for name in names]))
     assert talk(few, "why worry?")[0] == "You liked: Why Worry?"
     assert talk(few, '"ask the dust"')[0] == "You liked: Ask the Dust"
 
@@ -191,7 +191,7 @@ def test_an_answer_is_marked_as_the_models_own_words_and_its_titles_as_no_recomm
     )
     model = load_text_model("SmolLM2-135M-Instruct")
     question = "ask Which film did George Lucas make with Luke Skywalker?"
-    said = talk(Recommender(counter(3), films), "Fargo", "/where genres=Action", question, language_model=model)
+    said = talk(Recommender(popularity(3), films), "Fargo", "/where genres=Action", question, language_model=model)
     assert "   1. Red Heat" in said and not any("\x1b" in line for line in said)
     (answer,) = [
         line for line in said if line.startswith("SmolLM2-135M-Instruct (30 of 30 layers) says, in its own words: ")

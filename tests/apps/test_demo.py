@@ -47,7 +47,7 @@ def test_a_folder_from_before_there_were_images_is_prepared_anew(movielens, tmp_
 def test_the_command_to_type_names_a_image_that_is_there(prepared, tmp_path):
     words = _image_arguments(prepared, tmp_path)
     assert words[:4] == ["image", str(tmp_path / "soft"), "--item", SWAPPED]
-    # the first there is beside Star Wars's own, where Return of the Jedi has none
+    # the first there is besides Star Wars's own, where Return of the Jedi has none
     assert words[5] == str(prepared.folder / "images" / "100.png")
     assert prepared.catalog.contains([*words[7::2], SWAPPED]).all() and SMOKE_IMAGES >= 100
 

@@ -1,4 +1,4 @@
-"""`llmrec eval` of clicks: CTR models beside the means of items and users, and what has nothing to say of clicks."""
+"""`llmrec eval` of clicks: CTR models next to the means of items and users, and what has nothing to say of clicks."""
 
 import json
 import shutil
@@ -26,7 +26,7 @@ def table(few_users, tmp_path_factory):
     return folder
 
 
-def test_a_ctr_model_has_its_figures_beside_the_means(table, few_users, capsys):
+def test_a_ctr_model_has_its_figures_next_to_the_means(table, few_users, capsys):
     data, task = load_data(few_users), load_any_task("clicks")
     split = task.make(data.interactions)
     model, card = CtrModel.load(table / "models" / "ids" / "dnn")

@@ -52,7 +52,7 @@ def test_a_run_is_measured_as_the_task_says_on_the_data_its_settings_name(tiny_r
         assert found["protocol"] == json.loads(json.dumps(expected.protocol))
 
 
-def test_a_run_stands_beside_the_baselines(tiny_run, capsys):
+def test_a_run_is_compared_with_the_baselines(tiny_run, capsys):
     found = call(capsys, "eval", tiny_run, "--with-baselines", "--json").json
     names = [kind.name for kind in STANDARD]
     assert list(found["baselines"]) == names

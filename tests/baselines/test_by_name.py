@@ -195,7 +195,7 @@ def test_every_baseline_is_made_by_its_name_of_settings_and_says_them():
     [
         ("ease_r", ["regularisation=0"], "'regularisation'.*greater than 0"),
         ("ease_r", ["lamda=7"], "unknown setting 'lamda'"),
-        ("ease_r", ["seed=1"], "unknown setting 'seed'"),  # nothing of it is drawn
+        ("ease_r", ["seed=1"], "unknown setting 'seed'"),  # nothing of it is random
         ("popularity", ["dim=7"], "unknown setting 'dim'"),
         ("matrix_factorisation", ["dim=0"], "'dim'"),
         ("sasrec", ["dim=10", "num_heads=4"], "multiple of num_heads"),
@@ -231,7 +231,7 @@ def test_what_does_not_fit_into_memory_is_refused_before_it_is_allocated_and_lef
 @pytest.mark.parametrize(
     "module", ["llmrec.baselines.by_name", "llmrec.recommenders.hybrid", "llmrec.evaluation.report"]
 )
-def test_counters_and_their_evaluation_import_no_torch(module):
+def test_baselines_and_their_evaluation_import_no_torch(module):
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

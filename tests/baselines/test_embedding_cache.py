@@ -1,4 +1,4 @@
-"""Item factors on disk: read where they fit, made again where anything is different or damaged."""
+"""Item embeddings on disk: read where they fit, made again where anything is different or damaged."""
 
 import numpy as np
 import pytest
@@ -50,7 +50,7 @@ def test_other_events_or_settings_are_fitted_anew(fits, other):
     assert len(fits) == 2
 
 
-def test_another_version_of_the_arithmetic_is_fitted_anew(fits, monkeypatch):
+def test_another_version_of_the_code_is_fitted_anew(fits, monkeypatch):
     embeddings(events(), 4)
     monkeypatch.setattr("llmrec.baselines.item_embeddings.VERSION", 0)
     embeddings(events(), 4)
@@ -72,7 +72,7 @@ def test_a_damaged_file_is_said_to_be_and_made_again(fits, damage, tmp_path, cap
     assert len(fits) == 2 and not capsys.readouterr().err
 
 
-def test_too_many_dimensions_leave_nothing_behind(fits, tmp_path):
+def test_too_many_dimensions_leave_no_file(fits, tmp_path):
     with pytest.raises(ConfigError, match="1 to 12 dimensions"):
         embeddings(events(), 13)
     assert not (tmp_path / "cache").exists()

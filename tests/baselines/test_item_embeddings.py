@@ -56,7 +56,7 @@ def test_no_small_change_of_the_item_vectors_improves_on_a_half_step():
 
 
 @pytest.mark.parametrize("kind", ["ease_r", "sasrec", "matrix_factorisation"])
-def test_factors_are_fitted_once_and_an_item_without_an_event_has_none(kind, monkeypatch):
+def test_embeddings_are_fitted_once_and_an_item_without_an_event_has_none(kind, monkeypatch):
     fits = []
     for model in (LowRankEaseR, SasRecRecommender, MatrixFactorisation):
         fit = model.fit

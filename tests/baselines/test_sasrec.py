@@ -35,7 +35,7 @@ def test_the_next_item_of_a_cycle_ranks_first_from_ids_and_from_features_alone(f
 
 
 def test_the_order_of_a_history_matters():
-    # The last item alone decides here; a counter of items could not tell these two apart.
+    # The last item alone decides here; popularity could not tell these two apart.
     model = SasRecRecommender.from_settings(SMALL).fit(cycles())
     ranked = model.rank(requests([0, 5], [5, 0]), 1, exclude_seen=False).items[:, 0]
     assert ranked.tolist() == [10, 5]

@@ -209,6 +209,6 @@ def test_a_table_of_some_rows_counts_those_alone(split, tmp_path):
     assert table[2]["gauc"]["value"] == metrics.gauc(split.test.labels[only], scores[only], split.test.users[only])
 
 
-def test_an_arm_may_not_take_the_name_of_a_counter(split, tmp_path):
+def test_a_variant_may_not_take_the_name_of_a_baseline(split, tmp_path):
     with pytest.raises(ConfigError, match="'item_mean' is always in the table"):
         run_ctr_grid(split, N, {"item_mean": Variant(True)}, models=["dnn"], seeds=[0], settings=QUICK, folder=tmp_path)

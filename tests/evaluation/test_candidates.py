@@ -1,4 +1,4 @@
-"""The target among drawn candidates, and click figures with their intervals."""
+"""The target among sampled candidates, and click figures with their intervals."""
 
 import numpy as np
 import pytest
@@ -44,7 +44,7 @@ def test_hits_are_counted_by_hand():
     assert (equal["cases"], equal["hit@1"]) == (7, pytest.approx(1 / 5))
 
 
-def test_no_cases_have_no_hit_ratio():
+def test_no_instances_have_no_hit_ratio():
     found = hit_among(Fixed(np.zeros(10)), CASES, 5, max_instances=0, seed=0)
     assert found == {"cases": 0, "left_out": 0, "candidates": 5, "hit@1": None, "low": None, "high": None}
 

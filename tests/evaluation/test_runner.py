@@ -119,7 +119,7 @@ def test_sampled_candidates_are_ranked_by_any_recommender_and_a_constant_one_get
     assert "7 items sampled" in dense.protocol["candidates"]
 
 
-def test_cold_targets_are_a_slice_and_counters_score_nothing_there():
+def test_cold_targets_are_a_slice_and_baselines_score_nothing_there():
     warm = [np.roll(np.arange(8), shift).tolist() for shift in range(8)]
     data = data_of([*warm, [1, 2, 8], [3, 4, 9]], num_items=30)
     task = load_task("leave_one_out", ["ks=[3]"])
@@ -156,7 +156,7 @@ def test_the_result_is_one_json_object_with_protocol_and_metrics(data):
     assert (protocol["num_users"], protocol["num_items"], protocol["subset"]) == (200, NUM_ITEMS, "test")
 
 
-def test_only_the_first_cases_are_asked_when_told_so_and_the_protocol_says_it(data):
+def test_only_the_first_instances_are_asked_when_told_so_and_the_protocol_says_it(data):
     task = load_task("leave_one_out")
     markov = fit_baseline("markov", task.split.make(data.interactions), "train")
     some, everyone = (evaluate(markov, data, task, max_instances=n) for n in (30, None))
@@ -164,7 +164,7 @@ def test_only_the_first_cases_are_asked_when_told_so_and_the_protocol_says_it(da
     assert np.array_equal(some.per_user["ndcg@10"], everyone.per_user["ndcg@10"][:30])
 
 
-def test_validation_cases_are_refused_to_models_that_were_fitted_on_them(data):
+def test_validation_targets_are_refused_to_models_that_were_trained_on_them(data):
     task = load_task("leave_one_out", ["fit=train+valid"])
     with pytest.raises(ConfigError, match="validation targets are among the training events"):
         evaluate(Constant(), data, task, subset="valid")

@@ -137,7 +137,7 @@ def test_a_question_needs_words_and_titles(films, tiny_model, question, liked, s
 
 
 @pytest.mark.slow
-def test_a_text_that_names_another_title_is_drawn_anew_and_then_replaced(films, smollm2, monkeypatch):
+def test_a_text_that_names_another_title_is_written_anew_and_then_replaced(films, smollm2, monkeypatch):
     evidence = films.explain(["50", "181"], "172", smollm2).evidence
     drafts = []
 
@@ -174,7 +174,7 @@ def test_a_base_model_without_a_chat_template_explains_too(films, smollm2):
 
 
 @pytest.mark.slow
-def test_answers_come_as_they_are_written_and_strangers_are_named(smollm2):
+def test_answers_come_as_they_are_written_and_hallucinated_titles_are_named(smollm2):
     catalog = Catalog.from_rows(
         [{"item_id": "a", "title": "Fargo", "genres": ["Crime"]}, {"item_id": "b", "title": "Paris Is"}]
     )

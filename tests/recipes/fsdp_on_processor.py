@@ -1,7 +1,7 @@
-"""Runs a recipe in accelerate's FSDP on processors that talk over gloo: `fsdp_on_processor.py RECIPE key=value ...`.
+"""Runs a recipe in accelerate's FSDP on CPUs that talk over gloo: `fsdp_on_processor.py RECIPE key=value ...`.
 
-accelerate takes FSDP on accelerators only and trains whole copies on processors instead. Told here that its processes are many devices
-which happen to be processors, it goes its usual way through `fully_shard`, sharded checkpoints and all.
+accelerate takes FSDP on accelerators only and trains whole copies on CPUs instead. Told here that its processes are many devices
+which happen to be CPUs, it goes its usual way through `fully_shard`, sharded checkpoints and all.
 """
 
 import runpy

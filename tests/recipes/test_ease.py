@@ -81,7 +81,7 @@ def test_the_real_model_says_texts_of_items_it_never_met_from_their_features_not
     run("adapter", settings(known_items, "SmolLM2-135M-Instruct", tmp_path / "run", *more))
     found = found_in(tmp_path / "run")
     assert found["gain"]["low"] > 0.05, (
-        "each text is likelier behind its own item's features, whichever items are drawn"
+        "each text is likelier after its own item's features, whichever items are sampled"
     )
     assert found["true_features"] < found["no_soft_tokens"] - 0.5
 
@@ -143,7 +143,7 @@ def test_the_contrast_pulls_content_towards_collaborative_vectors(known_items, t
     touched = np.linalg.norm(factors, axis=1) > 0
 
     def alike(folder):
-        """How well cosines of item vectors follow those of collaborative factors."""
+        """How well cosines of item vectors follow those of collaborative embeddings."""
         vectors = load_item_vectors(folder / "adapter", 100)["trained"][touched]
         cosines = [
             unit @ unit.T
@@ -159,7 +159,7 @@ def keys_of(cells):
     return [json.loads(line)["key"] for line in cells.splitlines()]
 
 
-def test_click_through_compares_every_arm_and_its_cells_are_not_trained_twice(
+def test_ctr_models_compare_every_variant_and_their_cells_are_not_trained_twice(
     adapter_run, known_items, tiny_model, capsys
 ):
     more = (

@@ -1,4 +1,4 @@
-"""recipes/next_item.py on a vision-language model: posters in the prompt, beside soft tokens, saved, loaded, decoded."""
+"""recipes/next_item.py on a vision-language model: posters in the prompt, next to soft tokens, saved, loaded, decoded."""
 
 import gzip
 import json

@@ -101,7 +101,7 @@ def test_the_second_step_moves_the_adapter_and_nothing_else(two_step_run):
         np.testing.assert_array_equal(saved[name.split(".adapter.")[1]], tensor)
 
 
-def test_results_stand_beside_counters_with_their_intervals(two_step_run):
+def test_results_come_with_those_of_means_and_with_intervals(two_step_run):
     results = json.loads((two_step_run / "results.json").read_text())
     assert results["test_rows"] == 40
     for who in ("model", "item_mean", "user_item_mean"):
@@ -170,7 +170,7 @@ def test_a_loaded_run_scores_as_the_trained_one_alone_and_in_a_batch(two_step_ru
 
 
 @pytest.mark.slow
-def test_candidates_are_scored_beside_each_other_as_alone_and_ranked_by_it(two_step_run, few_users):
+def test_candidates_are_scored_together_as_alone_and_ranked_by_it(two_step_run, few_users):
     recommender = Recommender.from_pretrained(two_step_run)
     ids = load_data(few_users).catalog.item_ids
     history, asked = [ids[3], ids[9]], [ids[place] for place in (5, 1, 40, 7)]
@@ -289,7 +289,7 @@ def test_a_run_does_not_go_on_to_its_second_step_over_other_data(two_step_run, f
     assert not (run / "soft").exists()
 
 
-def test_training_in_slices_is_refused(few_users, tiny_model, tmp_path, monkeypatch):
+def test_sharded_training_is_refused(few_users, tiny_model, tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(ConfigError, match=r"recipes/soft_tokens.py needs the whole model"):
         run_here(overrides(few_users, tiny_model, tmp_path / "run"))

@@ -116,7 +116,7 @@ def test_runs_answer_mixed_batches_as_they_answer_each_user(run, request):
     assert all("Drama" in rows[item.item_id]["genres"] for item in together[1]) and len(together[1]) == 7
 
 
-def test_a_filter_of_ones_own_holds_beside_the_rules_for_all():
+def test_a_filter_of_ones_own_holds_with_the_rules_for_all():
     recommender = Recommender(Popularity().fit(EVENTS), CATALOG)
     mixed = recommender.recommend_batch([[], []], 40, where="kind=a", exclude=["i0"],
                                         filters=[None, Filter(where="year>=2000", exclude=["i39"])])  # fmt: skip

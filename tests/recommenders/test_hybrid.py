@@ -1,4 +1,4 @@
-"""The hybrid: its two ends, models that only list, and the weight found on validation cases of real data."""
+"""The hybrid: its two ends, models that only list, and the weight found on validation instances of real data."""
 
 import numpy as np
 import pytest
@@ -68,11 +68,11 @@ def test_items_outside_the_models_list_share_a_floor_one_step_below_it(parts):
     scores = Hybrid(model, ease_r, weight=1).scores(Requests(Histories.from_lists([[0]])))[0]
     assert np.argsort(-scores, kind="stable")[:3].tolist() == [7, 3, 9]
     assert np.ptp(np.delete(scores, [7, 3, 9])) == 0
-    # The list falls by 2 over two steps, so the floor is at -4; standardising keeps ratios of differences.
+    # The list falls by 2 over two steps, so unlisted items are at -4; standardising keeps ratios of differences.
     assert (scores[9] - scores[0]) / (scores[7] - scores[3]) == pytest.approx(1.0 / 1.5)
 
 
-def test_an_empty_list_leaves_the_counter_in_charge(parts):
+def test_an_empty_list_leaves_ease_r_in_charge(parts):
     _, _, ease_r = parts
     requests = Requests(Histories.from_lists([[0, 5]]))
     hybrid = Hybrid(Lists(60, items=[], scores=[]), ease_r, weight=0.9)
@@ -102,7 +102,7 @@ def test_the_weight_is_the_best_on_validation_and_does_not_depend_on_batches(par
 
 
 @pytest.mark.slow
-def test_on_movielens_two_counters_together_beat_each_alone_on_validation(bench_data, tmp_path):
+def test_on_movielens_two_baselines_together_are_above_each_alone_on_validation(bench_data, tmp_path):
     source = bench_data / "ml100k_posters"
     data = prepare(source / "items.jsonl.gz", source / "interactions.tsv.gz", tmp_path / "data")
     split = leave_one_out(data.interactions)

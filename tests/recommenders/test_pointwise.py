@@ -32,7 +32,7 @@ def model_of(family):
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2"])
-def test_the_score_is_a_sigmoid_of_two_logits_whatever_stands_beside_it(family):
+def test_the_score_is_a_sigmoid_of_two_logits_whatever_else_is_in_the_batch(family):
     model = model_of(family)
     recommender = recommender_of(model)
     assert isinstance(recommender, PointwiseRecommender)

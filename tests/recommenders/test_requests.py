@@ -62,7 +62,7 @@ def test_a_column_of_the_wrong_length_is_refused_in_words():
         Requests(Histories.from_lists([[0], [1]]), instructions=["something light"])
 
 
-def test_requests_of_cases_hold_no_answers_and_can_be_taken_apart():
+def test_requests_of_instances_hold_no_targets_and_can_be_taken_apart():
     data = Interactions(np.array([0, 4, 7]), np.array([0, 1, 2, 3, 3, 2, 1]), 4, times=np.arange(7))
     instances = leave_one_out(data).test
     requests = Requests.from_instances(instances)

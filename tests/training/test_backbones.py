@@ -1,4 +1,4 @@
-"""The language model that a training asks for: which arithmetic, and where it lies."""
+"""The language model that a training asks for: which precision, and where it lies."""
 
 import weakref
 from types import SimpleNamespace
@@ -14,7 +14,7 @@ from llmrec.training.backbones import BackboneSettings, Scratch, check_can_be_sa
 from tests.tiny import tiny_backbone
 
 
-def test_the_model_of_one_arithmetic_is_gone_before_that_of_the_other_is_loaded():
+def test_the_model_of_one_precision_is_gone_before_that_of_the_other_is_loaded():
     loaded = []
 
     def load(dtype: torch.dtype):

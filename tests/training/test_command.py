@@ -122,7 +122,7 @@ def test_what_a_killed_process_was_writing_is_removed_and_nobodys_way_is_barred_
 
 
 @pytest.mark.parametrize("how", ["FSDP", "DEEPSPEED"])
-def test_what_reads_the_whole_model_again_is_not_trained_in_slices(monkeypatch, how):
+def test_what_reads_the_whole_model_again_is_not_trained_sharded(monkeypatch, how):
     refuse_sharded("recipes/some.py")
     monkeypatch.setenv(f"ACCELERATE_USE_{how}", "true")
     with pytest.raises(ConfigError, match=r"recipes/some.py needs the whole model .* --launch multi_gpu"):

@@ -61,7 +61,7 @@ def test_half_way_about_half_of_the_rows_are_in_words_others_at_another_step_and
     assert (in_words["once"] != in_words["step"]).any() and (in_words["once"] != in_words["seed"]).any()
 
 
-def test_a_row_is_drawn_alike_alone_and_in_any_batch():
+def test_an_example_is_sampled_alike_alone_and_in_any_batch():
     rows = [[place, 101, place + 1] for place in range(2, 30)]
     curriculum = at_step(5)
     together = curriculum(batch_of(*rows))["attention_mask"].sum(1).tolist()

@@ -59,7 +59,7 @@ def test_a_system_that_does_not_say_is_no_error(tmp_path, monkeypatch):
     assert free_bytes(PROCESSOR) is used_bytes(PROCESSOR) is Peak(PROCESSOR).bytes() is None
 
 
-def test_the_peak_is_that_since_it_was_asked_to_watch():
+def test_the_peak_is_that_since_it_was_asked_to_monitor():
     gc.collect()  # models of earlier tests, freed in between, would hide the block
     before = used_bytes(PROCESSOR)
     if before is None:
@@ -74,5 +74,5 @@ def test_the_peak_is_that_since_it_was_asked_to_watch():
     assert peak.bytes() < before + 150_000_000
 
 
-def test_the_cases_ranked_at_once_are_those_of_the_evaluation():
+def test_the_instances_ranked_at_once_are_those_of_the_evaluation():
     assert probes.RANKED_AT_ONCE == runner.BATCH

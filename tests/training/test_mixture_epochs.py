@@ -74,7 +74,7 @@ def test_epochs_differ_and_an_interrupted_run_reads_what_an_unbroken_one_reads(t
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "broken", by_user=by_user, interrupted=7)
     rest, resumed = run(tmp_path / "broken", by_user=by_user)
-    assert rest == read[6:], "the checkpoint behind step 6 lies within the second epoch"
+    assert rest == read[6:], "the checkpoint after step 6 lies within the second epoch"
     assert all(torch.equal(one, other) for one, other in zip(weights, resumed, strict=True))
 
 

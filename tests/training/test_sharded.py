@@ -1,4 +1,4 @@
-"""Training in slices: FSDP2 in two processes gives what whole copies give."""
+"""Sharded training: FSDP2 in two processes gives what whole copies give."""
 
 import os
 import shutil
@@ -22,7 +22,7 @@ from tests.recipes.running import settings
 
 
 def train(few_users: Path, model: str, run: Path, *, sharded: bool) -> str:
-    """The recipe in two processes on the processor; returns what they printed."""
+    """The recipe in two processes on the CPU; returns what they printed."""
     overrides = settings(
         few_users, model, run, "training.batch_size=2", "items.start=collaborative", "items.collaborative_dim=16",
         "validation.max_users=80",

@@ -33,7 +33,7 @@ FOUND = {
 
 
 class At(TrainerCallback):
-    """Knows the step, and interrupts the training behind one."""
+    """Knows the step, and interrupts the training after one."""
 
     def __init__(self, interrupted: int | None):
         self.step, self.interrupted = 0, interrupted
@@ -73,7 +73,7 @@ def run(
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory) -> tuple[Path, RankingTrainer]:
-    """A training that its patience ends behind step 10."""
+    """A training that its patience ends after step 10."""
     folder = tmp_path_factory.mktemp("unbroken")
     return folder, run(folder)
 
