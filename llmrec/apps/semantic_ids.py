@@ -71,7 +71,7 @@ def write_semantic_ids(
 
 
 def print_quality(report: QualityReport, folder: Path) -> None:
-    """The report as two tables: one line a level, then the catalogue's totals."""
+    """The report as two tables: one line per level, then the catalogue's totals."""
     from rich.console import Console
     from rich.table import Table
 

@@ -13,7 +13,7 @@ from llmrec.recommenders.requests import Requests
 
 
 class Markov(Baseline):
-    """score(i) = count(last item -> i as adjacent fitted events) + 1e-6 popularity(i)."""
+    """score(i) = count(last item -> i as adjacent training events) + 1e-6 popularity(i)."""
 
     name = "markov"
 

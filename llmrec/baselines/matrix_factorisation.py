@@ -62,7 +62,7 @@ class MatrixFactorisation(Baseline):
         return solved
 
     def objective(self, interactions: Interactions) -> float:
-        """What is minimised, for the fitted events."""
+        """What is minimised, for the training events."""
         counts = _counts(interactions.histories, self.num_items)
         x, y = self.user_vectors, self.item_vectors
         rows = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))

@@ -12,7 +12,7 @@ from llmrec.recommenders.requests import Requests
 
 
 class Popularity(Baseline):
-    """score(i) = number of fitted events of i, for everybody."""
+    """score(i) = number of training events of i, for everybody."""
 
     name = "popularity"
 

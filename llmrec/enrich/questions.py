@@ -47,7 +47,7 @@ def questions(data: Data, settings: EnrichSettings, prompt: Prompt) -> dict[int,
     if settings.about == "items":
         rows = range(data.catalog.num_items)[: settings.max_items]
         return {item: values.chat(prompt.render(None, item=values.item(0, item)), [item]) for item in rows}
-    # Profiles are read by models that are asked for the split's targets: what comes after the fitted events stays unknown.
+    # Profiles are read by models that are asked for the split's targets: what comes after the training events stays unknown.
     histories = leave_one_out(data.interactions).fitted(settings.fit).histories
     chats = {}
     for user in range(len(histories)):

@@ -40,7 +40,7 @@ _NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
 _TRUE = ("true", "yes", "1")
 _KEPT_FILTERS = 32  # each keeps 4 bytes per item that is left
 _KEPT_LISTS = 16  # each keeps 4 bytes per item, SHORT_LIST items at most
-_KEPT_COLUMNS = 4  # each keeps 4 bytes an entry and its different values
+_KEPT_COLUMNS = 4  # each keeps 4 bytes per entry and its different values
 
 
 @dataclass(frozen=True)
