@@ -1,4 +1,4 @@
-"""Where the prompts, recipes and evaluation tasks lie: beside the package in a checkout, inside it in a wheel."""
+"""Where the prompts, recipes and evaluation tasks lie: next to the package in a checkout, inside it in a wheel."""
 
 from pathlib import Path
 

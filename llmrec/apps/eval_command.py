@@ -30,7 +30,7 @@ def evaluate(
     baseline: Annotated[
         str | None,
         typer.Option(
-            help="Instead of a run: popularity, markov (a first-order Markov chain), ease_r, low_rank_ease_r, matrix_factorisation or sasrec."
+            help="Instead of a run: popularity, markov (first-order chain), ease_r, low_rank_ease_r, matrix_factorisation or sasrec."
         ),
     ] = None,
     baseline_setting: Annotated[

@@ -86,10 +86,10 @@ def _eliminate(gram: sp.csr_array) -> tuple[list[_Round], np.ndarray, sp.csr_arr
         kept[chosen] = False
         kept = np.flatnonzero(kept)
         pivots = 1 / gram.diagonal()[chosen]
-        beside = gram[chosen][:, kept]
-        links = (sp.diags_array(pivots) @ beside).tocsr()
+        others = gram[chosen][:, kept]
+        links = (sp.diags_array(pivots) @ others).tocsr()
         rounds.append(_Round(items[chosen], items[kept], pivots, links))
-        gram, items = (gram[kept][:, kept] - beside.T @ links).tocsr(), items[kept]
+        gram, items = (gram[kept][:, kept] - others.T @ links).tocsr(), items[kept]
     return rounds, items, gram
 
 

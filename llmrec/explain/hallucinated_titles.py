@@ -14,7 +14,7 @@ MAX_TITLE_WORDS = 12  # of a longer title, the first that many have to be quoted
 _WORD = re.compile(r"\w[\w'’]*[!?.]?|&")
 _CAPITAL_INSIDE = re.compile(r"(?<=[\w,;] )[^\W\da-z_][\w'’]{3,}")  # a word that no sentence begins with
 _QUOTED = re.compile(r'"([^"\n]{2,120})"|“([^”\n]{2,120})”|«([^»\n]{2,120})»')
-_ARTICLE_BEFORE, _ARTICLE_BEHIND = r"^(The|A|An) ", r", (The|A|An)$"
+_ARTICLE_BEFORE, _ARTICLE_AFTER = r"^(The|A|An) ", r", (The|A|An)$"
 _BRACKETS, _POINTS = r"(\s*\([^()]*\))+$", r"\s*[.!?]+$"  # a year, a title in another language
 
 
@@ -63,7 +63,7 @@ def _catalog_titles(names: list[str], catalog: Catalog) -> list[str]:
         return []
     wanted = {key: name for name in reversed(names) for key in _forms(name)[-1:]}
     keys = catalog.table["title"]
-    for pattern in (_BRACKETS, _POINTS, _ARTICLE_BEHIND, _ARTICLE_BEFORE):
+    for pattern in (_BRACKETS, _POINTS, _ARTICLE_AFTER, _ARTICLE_BEFORE):
         keys = pc.replace_substring_regex(keys, pattern, "")
     there = pc.filter(keys, pc.is_in(keys, value_set=pa.array(list(wanted), pa.string())))
     return [wanted[key] for key in dict.fromkeys(there.to_pylist())]
@@ -72,8 +72,6 @@ def _catalog_titles(names: list[str], catalog: Catalog) -> list[str]:
 def _forms(title: str) -> list[str]:
     """The title, without what stands in brackets after it, with the article before it, bare; by the last, titles are compared."""
     short = re.sub(_POINTS, "", re.sub(_BRACKETS, "", title))
-    bare = re.sub(_ARTICLE_BEFORE, "", re.sub(_ARTICLE_BEHIND, "", short))
-    behind = re.search(_ARTICLE_BEHIND, short)
-    return [form for form in (title, short, f"{behind[1]} {bare}" if behind else short, bare) if form.strip()] or [
-        title
-    ]
+    bare = re.sub(_ARTICLE_BEFORE, "", re.sub(_ARTICLE_AFTER, "", short))
+    after = re.search(_ARTICLE_AFTER, short)
+    return [form for form in (title, short, f"{after[1]} {bare}" if after else short, bare) if form.strip()] or [title]

@@ -184,9 +184,9 @@ def first_sentences(text: str, *, finished: bool) -> str:
 
     finished: whether the text was ended, so that what stands after the last full stop is a sentence too.
     """
-    paragraph, behind, _ = text.strip().partition("\n")
+    paragraph, rest, _ = text.strip().partition("\n")
     sentences = _SENTENCE_END.split(paragraph.strip())
-    if not (finished or behind) and not sentences[-1].endswith((".", "!", "?")):
+    if not (finished or rest) and not sentences[-1].endswith((".", "!", "?")):
         sentences = sentences[:-1]
     return " ".join(dict.fromkeys(sentences[:MAX_SENTENCES]))
 
