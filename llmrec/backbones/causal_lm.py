@@ -165,7 +165,7 @@ class Backbone(nn.Module):
             input_ids: int64 (B, T), or inputs_embeds (B, T, D) instead.
             attention_mask: int64 (B, T), or what the model takes as prepared 4-D masks.
             position_ids: int64 (B, T), by default 0, 1, ...; images among input_ids change them from there (`position_moves`).
-            packed_layout: who sees whom where the one row is many, packed; then no attention_mask.
+            packed_layout: who sees whom where the one row is many examples, packed; then no attention_mask.
             read_at: int64 (B,), the one token of each row whose state is asked for: then (B, 1, D).
         """
         assert packed_layout is None or read_at is None, "a packed sequence has many prompts, and so many last tokens"

@@ -1,4 +1,4 @@
-"""The layers of a language model, by its own structure: to stand adapters after their parts, or to train the last of them."""
+"""The layers of a language model, by its own structure: to add adapters after their parts, or to train the last of them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def add_layer_adapters(
     dropout: float = 0.0,
     seed: int = 0,
 ) -> None:
-    """Stands a bottleneck adapter of `hidden_dim` numbers after the attention, the MLP, or both, of every decoder layer.
+    """Adds a bottleneck adapter of `hidden_dim` numbers after the attention, the MLP, or both, of every decoder layer.
 
     Float32 whatever the frozen part's precision. LoRA may be there before or come after. Raises ModelError where the layers are of
     another make, or have adapters already.

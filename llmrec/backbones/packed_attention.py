@@ -1,4 +1,4 @@
-"""Attention over a packed sequence (llmrec.prompting.packing): every token sees its own row's tokens before it and nothing else.
+"""Attention over a packed sequence (llmrec.prompting.packing): every token sees its own example's tokens before it and nothing else.
 
 Token j is seen by token i exactly where j <= i < seen_until[j]. Two ways compute that, with the same result:
 
@@ -34,7 +34,7 @@ BLOCK_QUERIES = 32
 
 @dataclass(frozen=True)
 class Block:
-    """Queries [start, stop) and the spans of keys that one of them sees, the block itself last. is_segment: tokens of a single row,
+    """Queries [start, stop) and the spans of keys that one of them sees, the block itself last. is_segment: tokens of a single example,
     which see nothing outside and all before them inside."""
 
     start: int
@@ -160,7 +160,7 @@ _flex: list[Any] = []
 
 
 def _compiled_flex_attention() -> Any:
-    """torch's flex attention, compiled once a process."""
+    """torch's flex attention, compiled once per process."""
     if not _flex:
         from torch.nn.attention.flex_attention import flex_attention
 

@@ -35,7 +35,7 @@ class _RecordingLayout(PackedLayout):
 
 @torch.no_grad()
 def check_packing(backbone: Backbone) -> None:
-    """Reads three rows packed and one by one, and compares.
+    """Reads three examples packed and one by one, and compares.
 
     Raises:
         ModelError: the model cannot be trained on packed sequences; the sentence says why and what to do.
@@ -62,7 +62,7 @@ def check_packing(backbone: Backbone) -> None:
     backbone.train(was_training)
     window = getattr(config, "sliding_window", None) if "sliding_attention" in kinds else None
     tolerance = 1e-3 if backbone.dtype == torch.float32 else 5e-2
-    # these rows are shorter than any window, so that sliding layers hand theirs on is seen from what they ask for
+    # these examples are shorter than any window, so that sliding layers hand theirs on is seen from what they ask for
     if worst > tolerance * max(largest, 1.0) or layout.windows - {None} != {window} - {None}:
         raise ModelError(f"{name} does not compute for packed sequences what it computes for separate ones; {way_out}.")
 

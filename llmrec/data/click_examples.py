@@ -76,7 +76,7 @@ def click_examples(
 
     With ratings (RecBench's explicit protocol): positive from `positive_from` on, negative below `negative_below`, what lies
     between is dropped. Without: every event is a positive, and each gets one negative of the same moment, sampled uniformly by `seed`
-    from the items this user never touches, before or after (an item he comes to later is no dislike).
+    from the items this user never touches, before or after (an item they come to later is no dislike).
 
     An example sees strictly earlier events only: of two events of one second neither is in the other's history. So nothing that happens
     later changes an example, but for the sampled negatives.

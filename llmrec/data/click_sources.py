@@ -14,7 +14,7 @@ from llmrec.data.interactions import Interactions
 
 
 class ClickExampleSettings(Settings):
-    """Rows to train on and to be measured by; see `llmrec.data.click_examples`."""
+    """Examples to train on and to be measured by; see `llmrec.data.click_examples`."""
 
     folder: str | None = (
         None  # train, valid and test examples of a published split (llmrec.data.click_files); None: made here

@@ -1,6 +1,6 @@
 """Which events a model may learn from and which it is asked for: leave-one-out, one global cut in time, whole users.
 
-The fitted events of a user are the oldest ones, and a target is never among the events fitted for it.
+The training events of a user are the oldest ones, and a target is never among the events trained on for it.
 Letters: N test instances.
 """
 
@@ -177,7 +177,7 @@ def _events_up_to(interactions: Interactions, cut: int) -> np.ndarray:
 
 
 def by_user(interactions: Interactions, valid: float = 0.1, test: float = 0.1, seed: int = 0) -> Split:
-    """Whole users are held out: nothing of theirs is fitted, their last event is the target, all before it the history.
+    """Whole users are held out: nothing of theirs is trained on, their last event is the target, all before it the history.
 
     `valid` and `test` are the shares of the users with 2 events or more, sampled by `seed`. `train_valid` adds all events
     of the validation users. Raises ConfigError for shares that leave nobody to train on, DataError for too few users.

@@ -84,5 +84,5 @@ class ItemTable(nn.Module):
         return (hidden.float() @ weight.T) * self.log_scale.exp()
 
     def output_weight(self) -> torch.Tensor:
-        """float32 (R, D): the rows a plain language-model head would hold for the same logits."""
+        """float32 (R, D): the output embeddings a plain language-model head would hold for the same logits."""
         return self.weight * self.log_scale.exp()

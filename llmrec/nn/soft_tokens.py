@@ -67,7 +67,7 @@ class SoftTokens(nn.Module):
         return self.num_items * self.num_query_tokens
 
     def train(self, mode: bool = True) -> Self:
-        """Forgets the table, too: weights that are put together from slices (FSDP) show no change of their own."""
+        """Forgets the table, too: weights that are put together from shards (FSDP) show no change of their own."""
         if mode:
             self._table = None
         return super().train(mode)
@@ -183,7 +183,7 @@ class SoftItemTable(nn.Module):
         return (hidden.float() @ weight.T) * self.log_scale.exp()
 
     def output_weight(self) -> Tensor:
-        """float32 (N, D): the rows a plain language-model head would hold for the same logits."""
+        """float32 (N, D): the output embeddings a plain language-model head would hold for the same logits."""
         return self.weight * self.log_scale.exp()
 
     def _named(self, rows: Tensor) -> Tensor:

@@ -200,7 +200,7 @@ def _shown(name: str, task: AlignmentTask, needed: dict[str, list[str]], histori
             shown = shown.where(np.array([bool(text) for text in values])[shown.about])
     if not len(shown.users):
         raise DataError(
-            f"the alignment task '{name}' has no row: no {task.each} has a {' and a '.join(needed)} to train on. Leave it out."
+            f"the alignment task '{name}' has no example: no {task.each} has a {' and a '.join(needed)} to train on. Leave it out."
         )
     return shown
 

@@ -50,7 +50,7 @@ def two_steps(backbone: Backbone) -> set[str]:
     assert len(listed) == len({id(p) for p in listed})
     optimizer = torch.optim.SGD(listed, lr=0.1)
     backbone.train()
-    for _ in range(2):  # what starts behind zeros moves in the second
+    for _ in range(2):  # what starts after zeros moves in the second
         loss, _ = backbone.next_token_loss(
             {"input_ids": IDS, "attention_mask": torch.ones_like(IDS), "labels": IDS}, scope="vocabulary"
         )
@@ -285,7 +285,7 @@ def test_a_list_that_names_nothing_trainable_is_answered_with_the_nearest_name()
         check_names(["lora", "lora"])
     with pytest.raises(ConfigError, match="at least one"):
         check_names([])
-    with pytest.raises(ConfigError, match="whole, which trains every layer as it is, and lora beside it"):
+    with pytest.raises(ConfigError, match="full, which is full fine-tuning, and lora as well"):
         check_names(["full", "lora"])
     with pytest.raises(ConfigError, match=r"semantic_adapter, but .* it has: item_table"):
         train_parts(with_table(), ["semantic_adapter"], SETTINGS)
@@ -316,7 +316,7 @@ def test_a_model_trained_whole_is_one_part():
 def test_what_a_plain_checkpoint_would_lose_is_not_exported():
     backbone = with_table().eval()
     add_layer_adapters(backbone, hidden_dim=2)
-    with pytest.raises(ModelError, match="no place in a plain checkpoint"):
+    with pytest.raises(ModelError, match="cannot be part of a plain checkpoint"):
         plain_model(backbone)
 
 

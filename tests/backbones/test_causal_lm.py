@@ -1,4 +1,4 @@
-"""Backbones: item tokens beside the vocabulary of every decoder shape, LoRA, export."""
+"""Backbones: item tokens next to the vocabulary of every decoder shape, LoRA, export."""
 
 import numpy as np
 import pytest

@@ -148,7 +148,7 @@ def test_a_checkpoint_without_its_image_processor_is_refused(backbone, checkpoin
     for file in checkpoint.iterdir():
         if "processor" not in file.name:
             (folder / file.name).symlink_to(file)
-    with pytest.raises(ModelError, match="expected an image processor beside"):
+    with pytest.raises(ModelError, match="expected an image processor with"):
         encode_vision_tokens(load_backbone(str(folder)), images(tmp_path, [(9, 9)]))
 
 

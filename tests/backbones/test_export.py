@@ -21,7 +21,7 @@ N, Q, P = 7, 2, 3  # items, soft tokens an item, tokens of the soft prompt
 
 
 def soft_backbone(family: str, *, answers: bool = True) -> Backbone:
-    """Items as soft tokens, behind a soft prompt, answered by inner product; with LoRA that does something."""
+    """Items as soft tokens, after a soft prompt, answered by inner product; with LoRA that does something."""
     backbone = tiny_backbone(family)
     features = {"text": torch.randn(N, 5, generator=torch.Generator().manual_seed(0))}
     adapter = SemanticAdapter(

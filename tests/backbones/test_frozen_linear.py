@@ -15,7 +15,7 @@ IDS = torch.tensor([[5, 6, 7, 8, 9]])
 
 @pytest.fixture(autouse=True)
 def narrow_blas(monkeypatch):
-    """As on a processor where packing is worth it."""
+    """As on a CPU where packing pays off."""
     monkeypatch.setattr(frozen_linear, "blas_is_narrow", lambda: True)
 
 

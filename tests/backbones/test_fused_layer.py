@@ -67,7 +67,7 @@ def test_in_bfloat16_fused_layers_are_no_farther_from_the_exact_numbers_than_the
         theirs = backbone.hidden_states(ids).float()
         pack(backbone)
         if not _num_fused(backbone):
-            pytest.skip("this processor has no bfloat16 products")
+            pytest.skip("this CPU has no bfloat16 products")
         ours = backbone.hidden_states(ids)
     assert ours.dtype == torch.bfloat16
     assert (ours.float() - exact).norm() <= 1.1 * (theirs - exact).norm()

@@ -36,7 +36,7 @@ def last_item_example(prompt: list[int], item: int) -> dict[str, np.ndarray]:
 
 
 def user_rows(num_targets: int, *, head: int = 9) -> list[dict[str, np.ndarray]]:
-    """A growing history behind an instruction, and a cue behind it."""
+    """A growing history after an instruction, and a cue after it."""
     history = [int(token) for item in range(num_targets) for token in TOKENS[item % 11]]
     start = list(range(20, 20 + head))
     return [last_item_example([*start, *history[: 3 * cut], 7, 8], cut % 11) for cut in range(num_targets)]
@@ -109,7 +109,7 @@ def test_blocks_meet_no_more_keys_than_their_tokens_see():
 
 
 def test_flex_attention_computes_what_the_blocks_compute():
-    """The way of CUDA, on the processor and without the compiler: attention alone, forward."""
+    """The way of CUDA, on the CPU and without the compiler: attention alone, forward."""
     from torch.nn.attention.flex_attention import flex_attention
 
     batch = PackingCollator(multiple=1)([*user_rows(5), last_item_example([4, 5], 3)])

@@ -16,7 +16,7 @@ from llmrec.backbones.serving import pack
 from llmrec.errors import ModelError
 from tests.tiny import tiny_backbone
 
-bfloat16 = pytest.mark.skipif(not packs(torch.bfloat16), reason="this processor has no instructions for bfloat16")
+bfloat16 = pytest.mark.skipif(not packs(torch.bfloat16), reason="this CPU has no instructions for bfloat16")
 
 
 @pytest.mark.parametrize("rows", [1, 2, 7, 64, 300])

@@ -75,7 +75,7 @@ def test_a_damaged_adapter_is_left_to_peft_which_refuses_it(tmp_path, damage):
 
 
 def test_a_recommendation_imports_no_peft_and_no_bitsandbytes(tiny_run):
-    """Importing them takes more processor time than answering."""
+    """Importing them takes more CPU time than answering."""
     code = (
         "import sys; from llmrec.apps.cli import main\n"
         f"try: main(['recommend', {str(tiny_run)!r}, '--history', '50'])\n"

@@ -65,7 +65,7 @@ class Seeing:
         ).astype(int)
 
     def inputs(self, parts: list[list[int] | int]) -> dict[str, torch.Tensor]:
-        """The same for transformers' own model: image tokens, pixels, and what its family asks for beside them."""
+        """The same for transformers' own model: image tokens, pixels, and what its family asks for besides them."""
         ids = torch.from_numpy(self.prompt(parts))[None]
         images = [Image.open(self.images[part]).convert("RGB") for part in parts if isinstance(part, int)]
         ids = ids.masked_fill(ids >= self.backbone.num_tokens, IMAGE)
@@ -209,7 +209,7 @@ def test_a_returning_user_and_a_shared_beginning_equal_a_fresh_reading(seeing):
 
 
 def rows_of(seeing: Seeing) -> list[dict[str, np.ndarray]]:
-    """Answers behind prompts that share beginnings with images in them, and behind others."""
+    """Answers after prompts that share beginnings with images in them, and after others."""
     trunk = [[20, 21, 22, 23], 0, [24], 4, [25]]
     prompts = [trunk, [*trunk, 2, [26]], [*trunk, 7, [27], 3, [28]], [[50, 51], 5, [52]], [[60, 61, 62]]]
     rows = []

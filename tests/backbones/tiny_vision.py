@@ -53,7 +53,7 @@ _QWEN_TOKENS = {"image_token_id": IMAGE, "video_token_id": VIDEO, "vision_start_
 
 @functools.cache
 def vision_tokenizer() -> PreTrainedTokenizerFast:
-    """One token a byte, behind the tokens that write images in any of the families."""
+    """One token per byte, after the tokens that write images in any of the families."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: index for index, token in enumerate([*SPECIAL, *alphabet])}
     tokenizer = Tokenizer(models.BPE(vocabulary, []))

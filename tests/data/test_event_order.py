@@ -16,7 +16,7 @@ from llmrec.errors import DataError
 
 @pytest.fixture
 def files(tmp_path):
-    """Writes events beside six items; gives what `prepare` and `check` take."""
+    """Writes events for six items; gives what `prepare` and `check` take."""
 
     def write(events: str):
         (tmp_path / "i.csv").write_text("item_id,title\n" + "".join(f"{item},Film {item}\n" for item in range(6)))

@@ -93,8 +93,8 @@ def test_an_item_is_its_image_tokens_between_the_models_words_for_one():
 def test_beside_a_title_a_missing_image_is_nothing_and_alone_it_is_the_title():
     images = image_sequences(np.array([0, 2, 2]), 100, opening=[], closing=[9])
     titles = unique_id_tokens(2, 50)
-    beside = joined([titles, images])
-    assert [beside[item].tolist() for item in range(2)] == [[50, 100, 101, 9], [51]]
+    both = joined([titles, images])
+    assert [both[item].tolist() for item in range(2)] == [[50, 100, 101, 9], [51]]
     alone = or_else(images, titles)
     assert [alone[item].tolist() for item in range(2)] == [[100, 101, 9], [51]]
     assert alone.flatten(np.array([1, 0, 1])).tolist() == [51, 100, 101, 9, 51]

@@ -1,4 +1,4 @@
-"""Losses against hand arithmetic."""
+"""Losses against hand calculation."""
 
 import math
 

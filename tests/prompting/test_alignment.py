@@ -218,7 +218,7 @@ def test_words_and_items_of_one_batch_have_the_same_loss_padded_and_packed():
         ("query_to_item", {"texts": AlignmentTexts(TITLES)}, ConfigError, "alignment.queries"),
         ("history_to_preference", {"texts": AlignmentTexts(TITLES)}, ConfigError, "preference of each user"),
         ("item_to_title", {"texts": AlignmentTexts([""] * 6)}, DataError, "no item has a title"),
-        ("history_to_title", {"histories": Histories.from_lists([[1], []])}, DataError, "has no row"),
+        ("history_to_title", {"histories": Histories.from_lists([[1], []])}, DataError, "has no example"),
         ("title_to_item", {"max_tokens": 24}, ConfigError, "does not fit in prompt.max_tokens"),
         ("query_to_item", {"max_tokens": 40}, ConfigError, "does not fit in prompt.max_tokens"),
     ],
@@ -237,7 +237,7 @@ def test_items_that_are_their_words_already_have_nothing_to_align(smollm2_tokeni
 
 
 def test_items_are_mentioned_as_the_next_item_prompts_mention_them(smollm2_tokenizer):
-    """Soft tokens stand where the item does; a mention in words is no question for its title."""
+    """Soft tokens stand where the item does; an item form in words is no question for its title."""
     soft = soft_sequences(6, 2, first_id=V + ITEM_TOKENS.num_rows)
     prompt = rows_of("history_to_title", smollm2_tokenizer, prompt_sequences=soft)[1]["input_ids"]
     assert [i for i in prompt.tolist() if i >= V] == [*soft[0], *soft[2]]

@@ -1,4 +1,4 @@
-"""Prompt files: strict both ways, and nothing a stranger writes into one is executed."""
+"""Prompt files: strict both ways, and nothing that somebody else writes into one is executed."""
 
 import time
 

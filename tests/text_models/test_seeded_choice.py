@@ -1,4 +1,4 @@
-"""The next token of a row: by hand, whatever stands beside it."""
+"""The next token of a row: by hand, whatever stands next to it."""
 
 import math
 

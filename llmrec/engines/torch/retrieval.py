@@ -21,7 +21,7 @@ from llmrec.errors import ModelError, RequestError
 # Scores that stand in memory at a time: 16 MB in float32. From 2^18 to 2^25 the time is the matrix product's, give or take a fifth.
 _SCORES_AT_ONCE = 1 << 22
 # Requests up to which a CPU's matrix product is quicker with the catalogue on the left (1e6 x 128, one thread: 2.3 times for one
-# request, where the right-hand form falls back to a matrix-vector product; level at 16).
+# request, where the right-hand form falls back to a matrix-vector product; no difference at 16).
 _FEW = 8
 
 

@@ -35,7 +35,7 @@ TEXT = {
 
 
 def llava() -> torch.nn.Module:
-    """A CLIP tower beside a Llama."""
+    """A CLIP tower with a Llama."""
     sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     vision = CLIPVisionConfig(**sizes, image_size=8, patch_size=4)
     config = LlavaConfig(vision_config=vision.to_dict(), text_config=LlamaConfig(**TEXT).to_dict(), image_token_index=3)

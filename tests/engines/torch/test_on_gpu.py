@@ -1,4 +1,4 @@
-"""What the engines compute on an accelerator: the answers of `generate` there, and those of a processor."""
+"""What the engines compute on an accelerator: the answers of `generate` there, and those of a CPU."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def items() -> ItemTokens:
 
 
 def on_both(name: str, items: ItemTokens) -> list[tuple[Backbone, TokenTrie]]:
-    """The same model and catalogue on the processor and on the device."""
+    """The same model and catalogue on the CPU and on the device."""
     return [
         (as_backbone(plain_model(name), items).to(device).eval(), TokenTrie.from_item_tokens(items, device))
         for device in ("cpu", DEVICE)

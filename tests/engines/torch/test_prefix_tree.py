@@ -1,4 +1,4 @@
-"""Trees behind a trained prefix compute what plain reading computes."""
+"""Trees after a trained prefix compute what plain reading computes."""
 
 import numpy as np
 import pytest

@@ -181,7 +181,7 @@ def test_what_is_remembered_does_not_change_with_the_batch_it_came_from(items):
 
 @pytest.mark.parametrize(("step", "read"), [(1, [31] * 7), (4, [31, 22, 3, 3, 3, 22, 3])])
 def test_where_full_histories_move_in_steps_a_returning_user_pays_for_the_new_items_only(step, read, monkeypatch):
-    """Events 10 to 16 of a user, three tokens each behind a start token, and prompts of ten items at most."""
+    """Events 10 to 16 of a user, three tokens each after a start token, and prompts of ten items at most."""
     items = code_items(60, base=VOCAB)
     backbone, trie = as_backbone(plain_model("llama", VOCAB), items), TokenTrie.from_item_tokens(items)
     catalog = Catalog.from_rows([{"item_id": str(item), "title": "Heat"} for item in range(60)])

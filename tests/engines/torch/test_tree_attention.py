@@ -18,7 +18,7 @@ def inputs():
 
 
 def by_hand(query, key, value, mask):
-    """Every query head beside a copy of its group's keys and values: (B, N, A, C)."""
+    """Every query head with a copy of its group's keys and values: (B, N, A, C)."""
     key, value = (each.repeat_interleave(3, dim=1) for each in (key, value))
     weights = ((query @ key.transpose(2, 3)) * 8**-0.5 + mask).softmax(-1)
     return (weights @ value).transpose(1, 2)
