@@ -1,6 +1,8 @@
 """The shape of the imports, read from the source: no circle anywhere, and heavy libraries in their places alone."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -51,3 +53,8 @@ def test_a_command_is_imported_by_the_command_line_alone():
     assert len(commands) > 10
     users = {name: others & commands for name, others in IMPORTS.items() if name != "llmrec.apps.cli"}
     assert {name: others for name, others in users.items() if others} == {}
+
+
+def test_the_image_of_the_architecture_page_is_that_of_the_imports():
+    checked = subprocess.run([sys.executable, ROOT / "docs" / "draw_imports.py", "--check"], check=False)
+    assert checked.returncode == 0, "draw it anew: python docs/draw_imports.py"
