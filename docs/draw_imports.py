@@ -16,14 +16,18 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 IMAGE = ROOT / "docs" / "imports.svg"
 WIDTH, ROW, BOX_HEIGHT, MARGIN = 760, 62, 30, 12
-BASE = "config, files, errors and other single modules"  # one box for all that is no package, but the recommender and fit
+BASE = (
+    "config, files, errors and other single modules"  # one box for all that is no package, but the recommender and fit
+)
 ZIGZAG = (0, -150, 150)  # rows of one box step aside, so that arrows pass by
 STYLE = "font-family: system-ui, sans-serif; font-size: 13px"
 
 
 def layers() -> list[list[str]]:
     """The rows of the contract in pyproject.toml, uppermost first, without the package's own name; BASE at the bottom."""
-    contract = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"][0]
+    contract = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ][0]
     rows = [[name.strip().removeprefix("llmrec.") for name in row.split("|")] for row in contract["layers"]]
     return [kept for row in rows if (kept := [name for name in row if box_of(name) == name])] + [[BASE]]
 
