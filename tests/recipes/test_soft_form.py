@@ -112,9 +112,9 @@ def test_semantic_ids_answer_prompts_of_titles_and_soft_tokens(few_items, tiny_m
         np.testing.assert_allclose(alone.scores[0], ranking.scores[row], atol=1e-4)
 
 
-def test_what_cannot_be_trained_densely_says_how_it_can(few_items, tiny_model, tmp_path):
+def test_what_cannot_be_trained_on_all_positions_says_how_it_can(few_items, tiny_model, tmp_path):
     more = ("items.form=semantic_id", "items.prompt_form=[soft]", *SOFT[1:])
-    with pytest.raises(ConfigError, match=r"prompt\.rows=answer"):
+    with pytest.raises(ConfigError, match=r"prompt\.targets=last_item"):
         run_here(settings(few_items, tiny_model, tmp_path / "run", *more))
     with pytest.raises(ConfigError, match="the item form in the prompt cannot be 'unique_id'"):
         run_here(

@@ -37,7 +37,7 @@ def test_heads_that_do_not_fit_a_random_model_are_refused_before_it_is_made(hidd
         Scratch(hidden_size=hidden_size, num_heads=num_heads)
 
 
-def test_a_model_trained_whole_that_could_not_be_saved_is_refused_before_it_is_trained(monkeypatch):
+def test_full_fine_tuning_that_could_not_be_saved_is_refused_before_it_is_trained(monkeypatch):
     backbone = tiny_backbone("llama")
     check_can_be_saved(backbone)
     backbone.requires_grad_(False)
