@@ -271,7 +271,7 @@ def auc_resamples(
     labels, user, ordered = labels[order], user[order], scores[order]
     last = np.append(np.flatnonzero(ordered[1:] != ordered[:-1]), len(ordered) - 1)  # of each run of equal scores
     values = np.empty(resamples)
-    for row, times in enumerate(_draws(len(found), resamples, seed)):
+    for row, times in enumerate(_resampled_counts(len(found), resamples, seed)):
         weights = times[user]
         # cumulated over the runs: (R,) weight of positive and of negative examples that score at most as much
         positive = np.cumsum(np.where(labels, weights, 0))[last]
@@ -294,7 +294,7 @@ def gauc_resamples(
     return sums[:, 0] / sums[:, 1]
 
 
-def _draws(num_users: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+def _resampled_counts(num_users: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
     """How often each user is sampled in each resample: int64 (num_users,) a time."""
     rng = np.random.default_rng(seed)
     for _ in range(resamples):

@@ -91,7 +91,7 @@ def test_two_steps_move_exactly_the_parts_that_are_named(family, names):
     assert moved | still == trained and moved
 
 
-def test_dora_moves_lengths_beside_directions():
+def test_dora_moves_lengths_with_directions():
     backbone = with_table()
     settings = SETTINGS.model_copy(update={"lora": SETTINGS.lora.model_copy(update={"dora": True})})
     before = backbone.hidden_states(IDS)
@@ -105,7 +105,7 @@ def test_dora_moves_lengths_beside_directions():
 @pytest.mark.parametrize(
     "names", [("soft_prompt",), ("semantic_adapter",), ("lora", "soft_prompt", "semantic_adapter")]
 )
-def test_modules_beside_the_model_move_if_they_are_named_and_only_then(names):
+def test_modules_with_the_model_move_if_they_are_named_and_only_then(names):
     backbone = with_table()
     dims = {"text": 6, "image": 5}
     adapter = SemanticAdapter(dims, backbone.dim, num_query_tokens=2, hidden_dim=8, norm=backbone.embedding_norm)
@@ -231,7 +231,7 @@ def test_what_was_trained_comes_back_from_its_files(family, names, tmp_path):
     torch.testing.assert_close(again.eval().hidden_states(IDS), expected, atol=1e-6, rtol=1e-6)
 
 
-def test_adapters_of_one_place_only_come_back_there(tmp_path):
+def test_adapters_of_one_location_only_come_back_there(tmp_path):
     backbone = with_table()
     add_layer_adapters(backbone, hidden_dim=3, after=["mlp"])
     saved = save_adapters(backbone, tmp_path)

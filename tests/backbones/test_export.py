@@ -111,7 +111,7 @@ def test_what_acts_inside_the_layers_is_refused():
         plain_model(backbone)
 
 
-def test_images_beside_soft_tokens_are_refused():
+def test_images_with_soft_tokens_are_refused():
     backbone = soft_backbone("llama")
     backbone.add_vectors(IMAGES, SoftPrompt(2, backbone.dim, norm=1.0))  # any source under that name
     with pytest.raises(ModelError, match="reads pixels by itself"):

@@ -78,7 +78,7 @@ def test_layers_of_another_make_stay(family):
     assert _num_fused(pack(tiny_backbone(family))) == 0
 
 
-def test_layers_with_an_adapter_behind_a_part_stay_and_keep_it():
+def test_layers_with_an_adapter_after_a_part_stay_and_keep_it():
     backbone = tiny_backbone("llama")
     add_layer_adapters(backbone, hidden_dim=4)
     for adapter in layer_adapters(backbone):

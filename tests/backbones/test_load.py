@@ -33,7 +33,7 @@ def hub_copy(tiny_model, tmp_path, monkeypatch) -> Path:
     return repository
 
 
-def test_a_hub_name_becomes_the_commit_behind_its_branch(hub_copy):
+def test_a_hub_name_becomes_the_commit_of_its_branch(hub_copy):
     found = load.resolve("somebody/tiny")
     assert (found.name, found.source, found.revision) == ("somebody/tiny", "hub", NEW)
     assert Path(found.path) == hub_copy / "snapshots" / NEW  # by name, transformers would ask the hub again and again

@@ -86,7 +86,7 @@ class Touch:
         return Path.touch, (self.path,)
 
 
-def test_a_pickle_in_the_place_of_weights_is_refused_and_does_not_run(tiny_model, tmp_path):
+def test_a_pickle_instead_of_weights_is_refused_and_does_not_run(tiny_model, tmp_path):
     folder = shutil.copytree(tiny_model, tmp_path / "model")
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Touch(tmp_path / "ran")) + bytes(200_000))

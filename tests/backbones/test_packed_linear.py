@@ -95,7 +95,7 @@ def test_bfloat16_is_left_alone_where_the_processor_cannot():
 
 
 @bfloat16
-def test_lora_beside_bfloat16_weights_is_not_rounded_into_them():
+def test_lora_with_bfloat16_weights_is_not_rounded_into_them():
     backbone = tiny_backbone("llama")
     backbone.causal_lm.to(torch.bfloat16)
     add_lora(backbone, rank=4, alpha=8, dropout=0.0)

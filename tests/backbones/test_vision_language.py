@@ -178,7 +178,7 @@ def test_a_padded_batch_of_rows_with_no_and_some_images_equals_single_rows(seein
 
 
 @pytest.mark.parametrize("scope", ["vocabulary", "level", "trie"])
-def test_beams_behind_images_are_those_of_plain_recomputation(seeing, scope):
+def test_beams_after_images_are_those_of_plain_recomputation(seeing, scope):
     prompts = [seeing.prompt(parts) for parts in MIXED.values()]
     trie = TokenTrie.from_item_tokens(seeing.items)
     found, scores = beam_search(seeing.backbone, trie, prompts, 8, num_beams=8, softmax_scope=scope)

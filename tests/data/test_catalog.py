@@ -125,7 +125,7 @@ def test_ids_and_titles_stay_in_arrows_buffers():
     assert not held, "a million Python texts take hundreds of megabytes"
 
 
-def test_items_of_another_catalog_stand_behind_its_own_in_its_columns():
+def test_items_of_another_catalog_stand_after_its_own_in_its_columns():
     new = Catalog.from_rows([{"item_id": "c1", "title": "Heat 2", "genres": "Crime", "brand": "x"}])
     grown = Catalog.from_rows(ROWS).extend(new)
     assert grown.item_ids == ["a1", "a2", "b9", "c1"] and grown.fields == ["title", "genres", "year"]

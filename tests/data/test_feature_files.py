@@ -102,7 +102,7 @@ def test_tables_that_do_not_fit_are_refused(tmp_path, text, sentence):
         read_features("mine", tmp_path / "a.csv", CATALOG)
 
 
-def test_lists_of_unequal_length_and_lists_beside_numbers_are_refused(tmp_path):
+def test_lists_of_unequal_length_and_lists_next_to_numbers_are_refused(tmp_path):
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"item_id": ["b", "c"], "v": [[1.0, 2.0], [3.0]]}), path)
     with pytest.raises(

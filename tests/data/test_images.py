@@ -137,7 +137,7 @@ def test_images_lie_inside_the_data_folder(tmp_path):
         image_paths(Catalog.from_rows([{"item_id": "1", "title": "t"}]), folder)
 
 
-def test_a_pipe_in_the_place_of_a_image_is_refused_and_not_waited_for(tmp_path):
+def test_a_pipe_instead_of_an_image_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a.png")
     with pytest.raises(ImageError, match="no plain file"):
         read_content(tmp_path / "a.png")

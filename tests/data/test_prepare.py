@@ -191,7 +191,7 @@ def test_an_older_data_folder_is_replaced_and_kept_when_the_new_one_fails(tmp_pa
     assert sorted(os.listdir(tmp_path)) == ["events.csv", "items.csv", "out"]
 
 
-def test_an_unwritable_place_is_refused_in_words(tmp_path):
+def test_an_unwritable_location_is_refused_in_words(tmp_path):
     files = write_files(tmp_path)
     with pytest.raises(LlmrecError, match=r"cannot write '.*': a file lies where a folder should be"):
         prepare(*files, files[0] / "inside" / "out")

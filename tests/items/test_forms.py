@@ -90,7 +90,7 @@ def test_an_item_is_its_image_tokens_between_the_models_words_for_one():
     assert [prompt_sequences[item].tolist() for item in range(3)] == [[7, 8, 100, 101, 102, 9], [], [7, 8, 103, 104, 9]]
 
 
-def test_beside_a_title_a_missing_image_is_nothing_and_alone_it_is_the_title():
+def test_with_a_title_a_missing_image_is_nothing_and_alone_it_is_the_title():
     images = image_sequences(np.array([0, 2, 2]), 100, opening=[], closing=[9])
     titles = unique_id_tokens(2, 50)
     both = joined([titles, images])

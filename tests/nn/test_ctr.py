@@ -65,7 +65,7 @@ def test_din_weighs_a_history_item_by_the_candidate_and_padding_by_nothing():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_stands_in_padded_places_changes_nothing(kind):
+def test_what_stands_at_padded_positions_changes_nothing(kind):
     candidate, history, mask, context = batch()
     filled = torch.where(mask[..., None, None], history, 1e6)
     assert torch.equal(net(kind)(candidate, history, mask, context), net(kind)(candidate, filled, mask, context))

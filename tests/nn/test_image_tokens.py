@@ -57,7 +57,7 @@ def test_packed_rows_have_the_positions_of_separate_ones():
         assert torch.equal(found[:, torch.from_numpy(at)], positions(row))
 
 
-def test_vectors_come_by_place_and_are_no_part_of_a_checkpoint():
+def test_vectors_come_by_index_and_are_no_part_of_a_checkpoint():
     module = tokens()
     at = torch.tensor([3, 8])
     assert torch.equal(module.rows(at), module.vectors[at])

@@ -1,4 +1,4 @@
-"""SASRec's network: no place sees what comes after it, padding is not there, a batch equals its rows."""
+"""SASRec's network: no position sees what comes after it, padding is not there, a batch equals its rows."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def test_a_later_item_changes_no_earlier_state_and_its_own(changed):
     assert not torch.allclose(before[:, -1], after[:, -1])
 
 
-def test_what_stands_in_padded_places_changes_nothing_and_stays_finite():
+def test_what_stands_at_padded_positions_changes_nothing_and_stays_finite():
     mask = torch.tensor([[False, False, True, True, True, True]])
     items = torch.tensor([[0, 0, 2, 3, 4, 5]])
     states = network()(items, mask)

@@ -19,7 +19,7 @@ class Numbered(nn.Module):
         return self.vectors[places]
 
 
-def test_vectors_stand_in_marked_places_in_reading_order():
+def test_vectors_stand_in_marked_positions_in_reading_order():
     embeddings = torch.zeros(2, 3, 2)
     is_vector = torch.tensor([[False, True, True], [True, False, False]])
     spliced = splice(embeddings, is_vector, torch.tensor([[1.0, 1], [2, 2], [3, 3]]))
@@ -34,7 +34,7 @@ def test_gradient_reaches_vectors_and_embeddings_around_them():
     assert vectors.grad.tolist() == [[1, 1]]
 
 
-def test_sources_are_numbered_one_behind_the_other():
+def test_sources_are_numbered_one_after_the_other():
     tokens = VectorTokens()
     tokens.add("soft", Numbered(3, 0.0))
     assert tokens.rows(torch.tensor([2, 0]))[:, 0].tolist() == [2, 0]

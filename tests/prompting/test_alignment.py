@@ -236,7 +236,7 @@ def test_items_that_are_their_words_already_have_nothing_to_align(smollm2_tokeni
         rows_of("title_to_item", smollm2_tokenizer, item_tokens=tokens)
 
 
-def test_items_are_mentioned_as_the_next_item_prompts_mention_them(smollm2_tokenizer):
+def test_items_are_written_as_the_next_item_prompts_write_them(smollm2_tokenizer):
     """Soft tokens stand where the item does; an item form in words is no question for its title."""
     soft = soft_sequences(6, 2, first_id=V + ITEM_TOKENS.num_rows)
     prompt = rows_of("history_to_title", smollm2_tokenizer, prompt_sequences=soft)[1]["input_ids"]

@@ -51,7 +51,7 @@ def click_examples(histories, items, labels, users):
     )
 
 
-def test_the_candidate_stands_where_the_prompt_says_and_is_mentioned_as_items_are():
+def test_the_candidate_stands_where_the_prompt_says_and_is_written_as_items_are():
     encoder = encoder_of()
     assert tiny_tokenizer().decode(encoder.encode([2, 0], candidate=3)) == "Casablanca,Alien,Dune?"
     soft = encoder_of(soft=True).encode([0], candidate=3)
@@ -72,7 +72,7 @@ def test_of_a_long_history_the_oldest_go_and_the_candidate_stays():
     assert text == "Brazil,Alien,Dune?" and len(text) <= 24
 
 
-def test_a_click_prompt_needs_a_candidate_and_others_have_no_place_for_one():
+def test_a_click_prompt_needs_a_candidate_and_others_have_no_room_for_one():
     with pytest.raises(ConfigError, match=r"uses \{\{ candidate \}\}, but none was given"):
         encoder_of().encode([1])
     with pytest.raises(ConfigError, match="the candidate that was given would be lost"):

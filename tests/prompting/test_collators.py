@@ -43,7 +43,7 @@ def labelled(row) -> list[int]:
 histories_strategy = st.lists(st.lists(st.integers(0, NUM_ITEMS - 1), max_size=30), min_size=1, max_size=5)
 
 
-def test_a_short_history_is_one_dense_row_with_every_item_a_target(smollm2_tokenizer, forms):
+def test_a_short_history_is_one_all_position_example_with_every_item_a_target(smollm2_tokenizer, forms):
     rows = AllPositionExamples(encoder_of(smollm2_tokenizer, forms["semantic_id"]), Histories.from_lists([[3, 1]]))
     tokens = forms["semantic_id"].flatten(np.array([3, 1])).tolist()
     assert len(rows) == 1

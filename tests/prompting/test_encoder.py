@@ -88,7 +88,7 @@ def test_an_empty_title_is_shown_as_the_item_id(smollm2_tokenizer):
     assert "1. id0 by B" in smollm2_tokenizer.decode(encoder.encode([0], "briefly"))
 
 
-def test_an_instruction_that_is_too_long_is_refused_and_one_without_a_place_too(smollm2_tokenizer):
+def test_an_instruction_that_is_too_long_is_refused_and_one_without_room_too(smollm2_tokenizer):
     encoder = encoder_of(read_prompt(CHAT, "x"), smollm2_tokenizer, catalog_of(["Heat"]), max_tokens=100)
     with pytest.raises(RequestError, match="may have 4000 characters"):
         encoder.encode([0], "x" * (MAX_INSTRUCTION_CHARACTERS + 1))

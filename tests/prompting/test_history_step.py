@@ -118,7 +118,7 @@ def test_max_tokens_too_cut_at_multiples_and_no_more_than_they_must(
     st.integers(1, 9),
     st.integers(70, 200),
 )
-def test_a_dense_row_is_the_prompt_of_serving_and_every_event_a_target_once(
+def test_an_all_position_example_is_the_prompt_of_serving_and_every_event_a_target_once(
     smollm2_tokenizer, titles, lists, one, other, max_tokens
 ):
     encoder = encoder_of(

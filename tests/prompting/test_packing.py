@@ -55,7 +55,7 @@ def test_a_beginning_that_is_little_of_a_long_row_is_not_worth_sharing():
 
 
 @given(few_rows)
-def test_without_sharing_rows_stand_one_behind_the_other(lists):
+def test_without_sharing_examples_stand_one_after_the_other(lists):
     places, length = place_rows([np.array(row) for row in lists], min_shared=None)
     assert sorted(np.concatenate(places).tolist()) == list(range(length)) and length == sum(map(len, lists))
 

@@ -29,7 +29,7 @@ def smollm2() -> TextModel:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("temperature", [0.0, 0.7])
-def test_a_prompts_text_does_not_depend_on_the_prompts_beside_it(family, temperature):
+def test_a_prompts_text_does_not_depend_on_the_prompts_next_to_it(family, temperature):
     model = tiny_writer(family)
     together = generate_texts(model, PROMPTS, max_new_tokens=12, temperature=temperature)
     alone = [generate_texts(model, [prompt], max_new_tokens=12, temperature=temperature)[0] for prompt in PROMPTS]

@@ -24,7 +24,7 @@ def test_the_penalty_divides_what_speaks_for_a_word_said_and_multiplies_what_spe
     assert chosen(Choice(repetition_penalty=2.0), said).tolist() == [1.0, 1.0, 0.0, -2.0]
 
 
-def test_only_the_nucleus_can_be_drawn():
+def test_only_the_nucleus_can_be_sampled():
     # softmax: .644, .237, .087, .032; what stands before the third is .881
     found = [chosen(Choice(1.0, 0.85, seed=seed)) for seed in range(50)]
     assert all(torch.isinf(row).tolist() == [False, False, True, True] for row in found)

@@ -71,7 +71,7 @@ def test_the_probabilities_of_all_titles_cannot_exceed_one():
     assert 0 < scores.exp().sum() <= 1
 
 
-def test_changing_the_targets_codes_changes_nothing_computed_before_them_or_beside_them():
+def test_changing_the_targets_codes_changes_nothing_computed_before_them_or_next_to_them():
     backbone = as_backbone(plain_model("gemma3"), code_items(40))
     target, other, prompts = 7, 8, prompts_of(LONG)
     for changed_level in range(3):

@@ -12,7 +12,7 @@ from tests.tiny import FAMILIES, tiny_backbone
 
 @pytest.mark.parametrize("family", FAMILIES)
 @torch.no_grad()
-def test_prompts_and_nodes_behind_a_prefix_equal_whole_sequences_fresh_and_remembered(family):
+def test_prompts_and_nodes_after_a_prefix_equal_whole_sequences_fresh_and_remembered(family):
     backbone = tiny_backbone(family).eval()
     add_prefix(backbone, num_tokens=5, text="abcde")
     weight = find_prefix(backbone).weight

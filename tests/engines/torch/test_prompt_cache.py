@@ -96,7 +96,7 @@ def test_equal_prompts_in_one_batch_are_answered_alike(items):
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma3", "gpt2"])
-def test_newcomers_beside_returning_users_get_their_own_answers(name, items):
+def test_newcomers_with_returning_users_get_their_own_answers(name, items):
     backbone, trie = as_backbone(plain_model(name), items), TokenTrie.from_item_tokens(items)
     known, newcomer, other = prompts_of(42, 55, 20)
     cache = PromptCache(MEGABYTE)

@@ -18,7 +18,7 @@ def test_without_a_text_rows_are_random_and_as_long_as_asked():
     assert not torch.equal(prompt.weight, SoftPrompt(6, 8, norm=3.0, seed=2).weight)
 
 
-def test_rows_are_looked_up_by_place_and_only_those_get_a_gradient():
+def test_embeddings_are_looked_up_by_index_and_only_those_get_a_gradient():
     prompt = SoftPrompt(4, 8, norm=1.0)
     rows = prompt.rows(torch.tensor([[0, 2], [2, 0]]))
     assert torch.equal(rows[0, 1], prompt.weight[2]) and rows.shape == (2, 2, 8)
