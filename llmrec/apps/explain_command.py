@@ -8,7 +8,18 @@ from typing import Annotated
 import typer
 
 from llmrec.apps.explanation_output import show_explanation
-from llmrec.apps.options import AsJson, Device, Instruction, LanguageModelName, Run, open_run
+from llmrec.apps.options import (
+    AsJson,
+    BaseUrl,
+    Device,
+    Instruction,
+    OldTextModelName,
+    Provider,
+    Run,
+    TextModelName,
+    open_run,
+    text_model_settings,
+)
 from llmrec.apps.output import print_json
 
 
@@ -16,10 +27,13 @@ def explain(
     run: Run,
     item: Annotated[str, typer.Option("--item", help="The item id to explain.")],
     history: Annotated[list[str], typer.Option("--history", help="An item id; repeat it, oldest first.")],
-    language_model: LanguageModelName = None,
+    model: TextModelName = None,
+    provider: Provider = "transformers",
+    base_url: BaseUrl = None,
     instruction: Instruction = None,
     device: Device = None,
     as_json: AsJson = False,
+    old_model: OldTextModelName = None,
 ) -> None:
     """Explain why an item suits a history: how the score falls without each history item, what they have in common, and words.
 
@@ -28,7 +42,9 @@ def explain(
     \b
     Example:
       llmrec explain runs/demo --history 50 --history 181 --item 172
+      llmrec explain runs/demo --history 50 --item 172 --model my-model --provider openai --base-url http://localhost:8000/v1
     """
+    language_model = text_model_settings(model, provider, base_url)
     recommender = open_run(run, num_beams=None, device=device)
     found = recommender.explain(history, item, language_model, instruction=instruction)
     if as_json:

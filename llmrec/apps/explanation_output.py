@@ -52,5 +52,6 @@ def evidence_lines(evidence: Evidence) -> list[str]:
 
 
 def model_label(card: dict) -> str:
-    """The model's name and depth: "SmolLM2-135M-Instruct (30 of 30 layers)"."""
-    return f"{printable(card['name']).rpartition('/')[2]} ({card['layers']})"
+    """The model's name, and its depth or where it is asked: "SmolLM2-135M-Instruct (30 of 30 layers)"."""
+    known = card["layers"] if "layers" in card else f"at {card['server']}"
+    return f"{printable(card['name']).rpartition('/')[2]} ({printable(known)})"

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from llmrec.errors import ConfigError
+
 if TYPE_CHECKING:
     from llmrec.recommender import Recommender
+    from llmrec.text_models.settings import TextModelSettings
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or the model folder in it.")]
 History = Annotated[
@@ -35,14 +38,27 @@ Rule = Annotated[
         "tokens that continue an item). Default: as trained.",
     ),
 ]
-LanguageModelName = Annotated[
+TextModelName = Annotated[
     str | None,
     typer.Option(
-        "--language-model",
-        metavar="NAME",
-        help="Who writes: a model folder, a wheel's or hub's name. Default: what the run was trained from, all layers, untuned.",
+        "--model",
+        metavar="NAME|FOLDER",
+        help="Who writes: a model folder, a wheel's or hub's name; of a server, what it calls the model. Default: what the run was "
+        "trained from, all layers, untuned.",
     ),
 ]
+Provider = Annotated[str, typer.Option(help="transformers, vllm, or openai: any compatible server.")]
+BaseUrl = Annotated[
+    str | None, typer.Option(help="Of the server, such as http://localhost:8000/v1; its key: $OPENAI_API_KEY.")
+]
+
+
+def _refuse_language_model(value: str | None) -> None:
+    if value is not None:
+        raise ConfigError("--language-model is called --model now.")
+
+
+OldTextModelName = Annotated[str | None, typer.Option("--language-model", hidden=True, callback=_refuse_language_model)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -58,3 +74,26 @@ def open_run(
     return Recommender.from_pretrained(
         run, device=device, num_beams=num_beams, decoding=decoding, softmax_scope=softmax_scope
     )
+
+
+def as_overrides(given: dict[str, str | int | None]) -> list[str]:
+    """Options that were given as overrides of settings, so that a model called 'null' or 'a: b' stays a name."""
+    quoted = {key: "'" + str(value).replace("'", "''") + "'" if isinstance(value, str) else value
+              for key, value in given.items() if value is not None}  # fmt: skip
+    return [f"{key}={value}" for key, value in quoted.items()]
+
+
+def text_model_settings(model: str | None, provider: str, base_url: str | None) -> TextModelSettings | None:
+    """Which language model writes; None for the run's own.
+
+    Raises ConfigError for a provider or a server without the model's name, or a provider that is none.
+    """
+    from llmrec.config import load_config
+    from llmrec.text_models.settings import TextModelSettings
+
+    if model is not None:
+        given = {"model": model, "provider": provider, "base_url": base_url}
+        return load_config(TextModelSettings, None, as_overrides(given))
+    if provider != "transformers" or base_url is not None:
+        raise ConfigError("--provider and --base-url say who runs a model; name the model, too: --model NAME.")
+    return None

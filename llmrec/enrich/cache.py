@@ -11,7 +11,7 @@ from pathlib import Path
 
 from llmrec.errors import LlmrecError
 from llmrec.files import cache_dir, content_hash
-from llmrec.text_models.providers import Completion, Request
+from llmrec.text_models.protocol import Completion, Request
 
 VERSION = 1
 WAIT_SECONDS = 60.0  # for another process that is writing

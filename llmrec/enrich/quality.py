@@ -10,7 +10,7 @@ import zlib
 from collections import Counter
 from typing import Literal
 
-from llmrec.text_models.providers import VALUES, Chat, Completion, without_marks
+from llmrec.text_models.protocol import VALUES, Chat, Completion, without_marks
 from llmrec.text_models.reasoning import spoken
 
 Status = Literal["ok", "trimmed", "empty", "refusal", "looping", "cut_off", "echo", "duplicate", "too_long", "failed"]

@@ -13,7 +13,7 @@ from llmrec.enrich.settings import EnrichSettings
 from llmrec.errors import ConfigError
 from llmrec.items.plain_text import one_line
 from llmrec.prompting.templates import ENRICH, ITEM_SLOT, VALUE_CLOSE, VALUE_OPEN, Prompt, PromptItem, load_prompt
-from llmrec.text_models.providers import Chat, without_marks
+from llmrec.text_models.protocol import Chat, without_marks
 
 DETAILS = "details"  # the field that stands for all others, one "name: value" after another
 DEFAULT_PROMPTS = {"items": "enrich/item_knowledge", "users": "enrich/user_profile"}

@@ -14,8 +14,9 @@ from llmrec.enrich.generated_texts import GeneratedTexts
 from llmrec.enrich.quality import GOOD, Status, cut_in_thought, judge, said
 from llmrec.enrich.questions import enrich_prompt, questions
 from llmrec.enrich.settings import EnrichSettings
+from llmrec.errors import ModelError
 from llmrec.files import content_hash
-from llmrec.text_models.providers import Chat, Completion, Provider, ProviderError, Request
+from llmrec.text_models.protocol import Chat, Completion, ProviderError, Request, TextModel
 from llmrec.text_models.reasoning import spoken
 
 MORE_ROOM = 4  # times as many tokens, where they ended within a model's thoughts
@@ -60,21 +61,25 @@ class Enrichment:
         self,
         data: Data,
         settings: EnrichSettings,
-        provider: Provider,
+        model: TextModel,
         *,
         cache_path: Path | None = None,
         progress: Progress = lambda done, total, tally: None,
     ) -> None:
-        """Raises ConfigError for a prompt that does not fit the task or the catalog."""
-        self.data, self.settings, self.provider, self.progress = data, settings, provider, progress
+        """Raises ConfigError for a prompt that does not fit the task or the catalog, ModelError for a model without a chat template."""
+        self.data, self.settings, self.model, self.progress = data, settings, model, progress
         self.prompt = enrich_prompt(settings)
-        self.cache = AnswerCache(provider.identity, self.prompt.hash, cache_path)
+        if not model.is_chat:
+            raise ModelError(
+                f"'{settings.model}' has no chat template, so it cannot be asked in messages. Choose an instruct model."
+            )
+        self.cache = AnswerCache(model.identity, self.prompt.hash, cache_path)
         self.chats = questions(data, settings, self.prompt)
-        if not provider.begins_answers:
+        if not model.begins_answers:
             self.chats = {row: replace(chat, answer_start="") for row, chat in self.chats.items()}
         self.different: list[Chat] = list(dict.fromkeys(self.chats.values()))
-        self._lengths = dict(zip(self.different, provider.count_tokens(self.different), strict=True))
-        limit = provider.max_tokens
+        self._lengths = dict(zip(self.different, model.count_tokens(self.different), strict=True))
+        limit = model.max_tokens
         room = None if limit is None else limit - settings.max_new_tokens
         self.too_long = {chat for chat in self.different if room is not None and self._lengths[chat] > room}
         self.tally = Tally()
@@ -85,8 +90,8 @@ class Enrichment:
         todo = self._missing(requests)
         cached, seconds = len(requests) - len(todo), 0.0 if not todo else None
         if probe and todo:
-            step = max(1, len(todo) // self.provider.batch_size)
-            self._ask(todo[::step][: self.provider.batch_size])
+            step = max(1, len(todo) // self.model.batch_size)
+            self._ask(todo[::step][: self.model.batch_size])
             left = self._missing(todo)
             tokens = self.tally.prompt_tokens + self.tally.new_tokens
             seconds = self.tally.seconds * sum(map(self._cost, left)) / max(tokens, 1)
@@ -99,7 +104,7 @@ class Enrichment:
             sum(self._lengths[request.chat] for request in todo),
             sum(request.max_new_tokens for request in todo),
             seconds,
-            self.provider.local,
+            self.model.local,
         )
 
     def run(self) -> GeneratedTexts:
@@ -166,7 +171,7 @@ class Enrichment:
         card = {
             "about": about,
             "num_rows": num_rows,
-            "model": self.provider.identity,
+            "model": self.model.identity,
             "prompt": f"{self.prompt.task}/{self.prompt.name}",
             "prompt_hash": self.prompt.hash,
             "settings": self.settings.model_dump(
@@ -195,8 +200,8 @@ class Enrichment:
         """
         s = self.settings
         room = s.max_new_tokens * MORE_ROOM**longer
-        if self.provider.max_tokens is not None:
-            room = max(s.max_new_tokens, min(room, self.provider.max_tokens - self._lengths[chat]))
+        if self.model.max_tokens is not None:
+            room = max(s.max_new_tokens, min(room, self.model.max_tokens - self._lengths[chat]))
         temperature, top_p = (s.temperature, s.top_p) if attempt == 0 else (s.retry_temperature, s.retry_top_p)
         digest = content_hash(repr(chat), f"{s.seed} {attempt}")
         seed = 0 if temperature == 0 else int(digest, 16) % 2**31
@@ -213,7 +218,7 @@ class Enrichment:
         """Asks in groups of like length, each answer kept at once, until the budget of tokens would not hold the next group."""
         requests = sorted(requests, key=lambda request: self._lengths[request.chat])
         start, num_answers = 0, 0
-        size = self.provider.batch_size * (1 if self.provider.local else 4)
+        size = self.model.batch_size * (1 if self.model.local else 4)
         while start < len(requests):
             group = self._affordable(requests[start : start + size])
             if not group:
@@ -221,7 +226,7 @@ class Enrichment:
                 return
             began = time.perf_counter()
             try:
-                for place, answer in self.provider.complete(group):
+                for place, answer in self.model.complete(group):
                     self._keep(group[place], answer)
                     num_answers += 1
                     self.progress(num_answers, len(requests), self.tally)
@@ -255,13 +260,11 @@ class Enrichment:
         return kept
 
 
-def enrich(
-    data: Data, settings: EnrichSettings, provider: Provider, *, cache_path: Path | None = None
-) -> GeneratedTexts:
+def enrich(data: Data, settings: EnrichSettings, model: TextModel, *, cache_path: Path | None = None) -> GeneratedTexts:
     """Texts about all items (or users) of `data`, as a recipe needs them: no question back, nothing printed.
 
     Answers come from the cache where it has them; `.save(DATA/generated_texts/NAME)` writes the texts where
     `load_generated_texts` finds them. Raises ConfigError for a prompt that does not fit, ProviderError where the provider gives up; a
     second call goes on from there.
     """
-    return Enrichment(data, settings, provider, cache_path=cache_path).run()
+    return Enrichment(data, settings, model, cache_path=cache_path).run()

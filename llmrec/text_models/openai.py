@@ -1,4 +1,4 @@
-"""Any server that speaks OpenAI's chat completions, as provider: timeouts, bounded retries, bounded answers, several at once."""
+"""Any server that speaks OpenAI's chat completions, as a model that writes: timeouts, retries, bounded answers, several at once."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import threading
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from itertools import islice
 
-from llmrec.errors import ConfigError
+from llmrec.errors import ConfigError, ModelError
 from llmrec.terminal import printable
-from llmrec.text_models.providers import VALUES, Chat, Completion, ProviderError, Request, without_marks
+from llmrec.text_models.protocol import VALUES, Chat, Completion, PlainText, ProviderError, Request, without_marks
 from llmrec.text_models.timed_http import timed_opener
 
 ATTEMPTS = 4
@@ -31,7 +31,7 @@ _HOPELESS = frozenset({401, 403, 404, 405})
 _MARKUP = re.compile(r"(?<=<)(?=[|｜/a-zA-Z])|(?<=\[)(?=/?INST)")
 
 
-class HttpProvider:
+class OpenAIModel:
     """`base_url` is the server's, such as http://localhost:8000/v1; the key comes from an environment variable and is never written.
 
     A server reads markup wherever it stands, so values are sent with a space inside what could be some ("<|" as "< |").
@@ -42,6 +42,7 @@ class HttpProvider:
 
     local = False
     begins_answers = False
+    is_chat = True
     max_tokens = None
 
     def __init__(
@@ -66,6 +67,7 @@ class HttpProvider:
             )
         self.url = base_url.rstrip("/") + "/chat/completions"
         self.identity = {"provider": "openai", "name": model, "server": base_url.rstrip("/")}
+        self.card = {**self.identity, "chat_template": True}
         self.model, self.timeout, self.batch_size, self.first_wait = model, timeout, concurrency, first_wait
         self._key = os.environ.get(api_key_variable, "").strip()
         if not (self._key.isascii() and self._key.isprintable()):  # no header may hold it, and an error would quote it
@@ -76,20 +78,28 @@ class HttpProvider:
         self._stop = threading.Event()
         self._opener = timed_opener()
 
-    def count_tokens(self, chats: Sequence[Chat]) -> list[int]:
-        """Tokens of each prompt, estimated from its characters."""
-        return [sum(TOKENS_PER_MESSAGE + len(text) // CHARACTERS_PER_TOKEN for _, text in chat.turns) for chat in chats]
+    def count_tokens(self, prompts: Sequence[Chat | PlainText]) -> list[int]:
+        """Tokens of each prompt, estimated from its characters. Raises ModelError for a plain text."""
+        for prompt in prompts:
+            self._check_is_chat(prompt)
+        return [
+            sum(TOKENS_PER_MESSAGE + len(text) // CHARACTERS_PER_TOKEN for _, text in chat.turns) for chat in prompts
+        ]
 
-    def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Completion | ProviderError]]:
+    def complete(
+        self, requests: Sequence[Request], on_text: Callable[[str], None] | None = None
+    ) -> Iterator[tuple[int, Completion | ProviderError]]:
         """The answers as they come, `batch_size` under way at once; a new question is asked once an answer has been taken.
 
         Where going on makes no sense no further question is asked, those under way come to their end, and the answers among them are
-        handed out before the ProviderError is raised.
+        handed out before the ProviderError is raised. on_text is given a whole answer.
         """
+        for request in requests:
+            self._check_is_chat(request.chat)
         failures, hopeless = 0, None
         self._stop.clear()
         left = iter(enumerate(requests))
-        pool = ThreadPoolExecutor(self.batch_size, thread_name_prefix="enrich")
+        pool = ThreadPoolExecutor(self.batch_size, thread_name_prefix="text-model")
         try:
             places = {pool.submit(self._ask, request): place for place, request in islice(left, self.batch_size)}
             while places:
@@ -102,6 +112,8 @@ class HttpProvider:
                         hopeless = hopeless or ProviderError(str(error))
                         self._stop.set()
                         continue
+                    if on_text is not None and isinstance(answer, Completion):
+                        on_text(answer.text)
                     if hopeless is None or isinstance(answer, Completion):
                         yield place, answer
                     failures = failures + 1 if isinstance(answer, ProviderError) else 0
@@ -117,6 +129,12 @@ class HttpProvider:
         finally:
             self._stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
+
+    def _check_is_chat(self, prompt: Chat | PlainText) -> None:
+        if isinstance(prompt, PlainText):
+            raise ModelError(
+                f"'{self.model}' is asked through chat completions, which take messages and no plain text. Ask in messages."
+            )
 
     def _ask(self, request: Request) -> Completion | ProviderError:
         """One question, asked up to ATTEMPTS times. Raises _HopelessError for what no other question would mend."""

@@ -1,9 +1,9 @@
-"""vLLM's offline engine as provider. vLLM is imported only here, when this provider is asked for."""
+"""vLLM's offline engine as a model that writes. vLLM is imported only here, when this provider is asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -12,12 +12,12 @@ from llmrec.backbones.causal_lm import LayerCount
 from llmrec.backbones.load import Weights, load_tokenizer, resolve
 from llmrec.backbones.model_files import check_size, check_vocabulary, loading
 from llmrec.errors import ConfigError, ModelError
-from llmrec.text_models.generation import TextModel
-from llmrec.text_models.providers import Chat, Completion, Request
+from llmrec.text_models.prompt_tokens import PromptTokens, max_positions
+from llmrec.text_models.protocol import Chat, Completion, PlainText, Request
 
 
-class VllmProvider:
-    """The same weights and the same prompts as the transformers provider, in vLLM's batches; prefix caching reads shared examples once.
+class VllmModel:
+    """The same weights and the same prompts as `TransformersModel`, in vLLM's batches; prefix caching reads shared examples once.
 
     vLLM's repetition penalty acts on the prompt, too, and it samples otherwise, so its answers are kept as its own.
     Raises ConfigError where vLLM is not installed, ModelError where it does not load the model.
@@ -51,11 +51,8 @@ class VllmProvider:
         tokenizer = load_tokenizer(model, weights=weights, revision=revision)
         check_vocabulary(tokenizer, shape.get_input_embeddings().weight.shape[0], model)
         num_layers = config.get_text_config(decoder=True).num_hidden_layers
-        self._prompts = TextModel(shape, tokenizer, source, LayerCount(num_layers, num_layers), torch.float32, ())
-        if not self._prompts.is_chat:
-            raise ModelError(
-                f"'{model}' has no chat template, so it cannot be asked in messages. Choose an instruct model."
-            )
+        self._layers = LayerCount(num_layers, num_layers)
+        self._prompts = PromptTokens(tokenizer, source.name, max_positions(config))
         try:
             self._engine = vllm.LLM(
                 source.path,
@@ -73,15 +70,27 @@ class VllmProvider:
         self.identity = {"provider": "vllm", **source.card(), "dtype": precision, "vllm": vllm.__version__}
         self._stop_ids = _stop_ids(source, tokenizer)
 
-    def count_tokens(self, chats: Sequence[Chat]) -> list[int]:
-        """Tokens of each prompt, exactly."""
-        return [len(self._prompts.prompt_ids(chat.messages)) for chat in chats]
+    @property
+    def is_chat(self) -> bool:
+        """Whether the tokenizer has a chat template."""
+        return self._prompts.is_chat
 
-    def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Completion]]:
-        """All answers, when the engine has finished the last of them."""
+    @property
+    def card(self) -> dict[str, Any]:
+        """See `TextModel`."""
+        return {**self.identity, "layers": str(self._layers), "chat_template": self.is_chat}
+
+    def count_tokens(self, prompts: Sequence[Chat | PlainText]) -> list[int]:
+        """Tokens of each prompt, exactly."""
+        return [len(self._prompts.prompt_ids(prompt)) for prompt in prompts]
+
+    def complete(
+        self, requests: Sequence[Request], on_text: Callable[[str], None] | None = None
+    ) -> Iterator[tuple[int, Completion]]:
+        """All answers, when the engine has finished the last of them; on_text is given a whole one."""
         from vllm import SamplingParams
 
-        prompts = [{"prompt_token_ids": self._prompts.prompt_ids(request.chat.messages)} for request in requests]
+        prompts = [{"prompt_token_ids": self._prompts.prompt_ids(request.chat)} for request in requests]
         parameters = [
             SamplingParams(
                 temperature=request.temperature,
@@ -98,6 +107,8 @@ class VllmProvider:
             finish = "length" if answer.finish_reason == "length" else "stop"
             said = [token for token in answer.token_ids if token not in self._stop_ids]
             text = self._prompts.decode(said, output.prompt_token_ids)
+            if on_text is not None:
+                on_text(text)
             yield place, Completion(text, finish, len(output.prompt_token_ids), len(answer.token_ids))
 
 

@@ -14,8 +14,11 @@ from llmrec.data.catalog import Catalog
 from llmrec.data.folder import load_data
 from llmrec.data.interactions import Interactions
 from llmrec.recommender import Recommender
-from llmrec.text_models.generation import TextModel, load_text_model
-from tests.apps.calling import call_alone, command
+from llmrec.text_models.open_model import open_text_model
+from llmrec.text_models.protocol import TextModel
+from llmrec.text_models.settings import TextModelSettings
+from tests.apps.calling import assert_one_sentence, call, call_alone, command
+from tests.enrich.serving import ChatServer, Reply, question
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +28,9 @@ def popular(movielens) -> Recommender:
     return Recommender(Popularity().fit(data.interactions), data.catalog)
 
 
-def talk(recommender: Recommender, *lines: str, language_model: str | TextModel | None = None) -> list[str]:
+def talk(
+    recommender: Recommender, *lines: str, language_model: str | TextModelSettings | TextModel | None = None
+) -> list[str]:
     """What the chat says to these lines, the greeting left out."""
     waiting, said, pieces = list(lines), [], []
 
@@ -158,6 +163,32 @@ def test_the_language_model_is_loaded_once_and_said_so(popular, tiny_model):
     assert sum(line == "Measured by the recommender:" for line in said) == 2
 
 
+def test_a_server_answers_questions_and_the_chat_goes_on_where_it_does_not(popular):
+    def answer(body: dict, number: int) -> Reply | str:
+        return Reply(400, b"busy") if "new?" in question(body) else "It is a crime film."
+
+    with ChatServer(answer) as server:
+        settings = TextModelSettings(model="big-model", provider="openai", base_url=server.url)
+        said = talk(popular, "Fargo", "? Is it new?", "? Is it good?", "list", language_model=settings)
+    assert f"big-model (at {server.url}) says, in its own words: It is a crime film." in said
+    assert any("gave no usable answer: status 400 'busy'" in line for line in said)
+    assert sum(line.startswith("Loading the language model") for line in said) == 1
+    assert said[-1] == "You liked: Fargo (1996)"
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--model", "no such model"], "got 'no such model'"),
+        (["--model", "m", "--provider", "openai", "--base-url", "localhost:8000"], "is named by its URL"),
+        (["--provider", "openai", "--base-url", "http://localhost:8000/v1"], "name the model, too: --model NAME"),
+        (["--language-model", "m"], "--language-model is called --model now"),
+    ],
+)
+def test_a_language_model_that_cannot_be_asked_is_said_before_the_chat(tiny_run, capsys, options, sentence):
+    assert_one_sentence(call(capsys, "chat", tiny_run, *options), sentence)
+
+
 def test_what_cannot_be_explained_or_asked_is_said_and_the_chat_goes_on(popular, tiny_model):
     said = talk(
         popular, "why 1", "ask Is it good?", "Fargo", "why", "why 11", "why 0", "list", language_model=tiny_model
@@ -189,7 +220,7 @@ def test_an_answer_is_marked_as_the_models_own_words_and_its_titles_as_no_recomm
             {"item_id": "c", "title": "Star Wars", "genres": ["Sci-Fi"]},
         ]
     )
-    model = load_text_model("SmolLM2-135M-Instruct")
+    model = open_text_model(TextModelSettings(model="SmolLM2-135M-Instruct"))
     question = "ask Which film did George Lucas make with Luke Skywalker?"
     said = talk(Recommender(popularity(3), films), "Fargo", "/where genres=Action", question, language_model=model)
     assert "   1. Red Heat" in said and not any("\x1b" in line for line in said)

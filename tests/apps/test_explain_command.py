@@ -5,8 +5,10 @@ import pytest
 from llmrec.explain.evidence import measure
 from llmrec.explain.words import explain
 from llmrec.recommender import Recommender
-from llmrec.text_models.generation import load_text_model
+from llmrec.text_models.open_model import open_text_model
+from llmrec.text_models.settings import TextModelSettings
 from tests.apps.calling import assert_one_sentence, call, call_alone
+from tests.enrich.serving import ChatServer, Reply
 from tests.recipes.running import run_here, settings
 
 ASKED = ("--history", "50", "--history", "181", "--item", "172")
@@ -27,7 +29,7 @@ def test_a_run_of_one_layer_explains_with_all_thirty(shallow_run, capsys):
     found = call(capsys, "explain", shallow_run, *ASKED, "--json").json
     assert recommender.ranker.card["layers"] == "1 of 30 layers"
     assert found["language_model"]["layers"] == "30 of 30 layers" and found["language_model"]["source"] == "wheel"
-    whole = load_text_model("SmolLM2-135M-Instruct")  # that never saw the run
+    whole = open_text_model(TextModelSettings(model="SmolLM2-135M-Instruct"))  # that never saw the run
     alone = explain(recommender.catalog, ["50", "181"], measure(recommender, ["50", "181"], "172"), whole)
     assert found["text"] == alone.text and found["written_by"] == alone.written_by == "language model"
     assert found["evidence"]["score"] == pytest.approx(recommender.score(["50", "181"], ["172"])[0], abs=1e-4)
@@ -76,13 +78,55 @@ def test_a_long_history_is_cut_in_the_table_and_said_so(tiny_run, capsys):
         (["--history", "50", "--item", "50"], "'50' is in the history itself"),
         (["--history", "50", "--item", "nothing"], "no item id 'nothing'"),
         (["--history", "50000", "--item", "50"], "no item id '50000'"),
-        ([*ASKED, "--language-model", "/no/such/folder"], "expected a model folder"),
+        ([*ASKED, "--model", "/no/such/folder"], "expected a model folder"),
+        ([*ASKED, "--provider", "openai"], "name the model, too: --model NAME"),
+        ([*ASKED, "--base-url", "http://localhost:1/v1"], "name the model, too: --model NAME"),
+        ([*ASKED, "--model", "m", "--provider", "openai"], "is named by its URL"),
+        ([*ASKED, "--model", "m", "--base-url", "http://localhost:1/v1"], "the provider is not openai"),
+        ([*ASKED, "--model", "m", "--provider", "opnai"], "provider"),
+        ([*ASKED, "--language-model", "m"], "--language-model is called --model now"),
         ([*ASKED, "--instruction", "funny"], "has no {{ instruction }}"),
         ([*ASKED, "--device", "abacus"], "the device 'abacus' cannot be used"),
     ],
 )
 def test_what_cannot_be_explained_is_one_sentence(tiny_run, capsys, arguments, sentence):
     assert_one_sentence(call(capsys, "explain", tiny_run, *arguments), sentence)
+
+
+@pytest.fixture(scope="module")
+def suiting(tiny_run) -> tuple[str, ...]:
+    """What asks for an item that the measurement speaks for: no language model is asked about others."""
+    recommender = Recommender.from_pretrained(tiny_run)
+    best = [item.item_id for item in recommender.recommend(["50", "181"], 50)]
+    item = next(item for item in best if measure(recommender, ["50", "181"], item).suits)
+    return ("explain", str(tiny_run), "--history", "50", "--history", "181", "--item", item, "--provider", "openai",
+            "--model", "shop/big-model", "--base-url")  # fmt: skip
+
+
+def test_a_server_explains_and_is_named(suiting, capsys):
+    with ChatServer(lambda body, n: "<think>Hm.</think>They are about wars in space. It is good. More.") as server:
+        found = call(capsys, *suiting, server.url, "--json").json
+        lines = call(capsys, *suiting, server.url).out.splitlines()
+    assert found["text"] == "They are about wars in space. It is good." and found["written_by"] == "language model"
+    assert found["language_model"] == {
+        "provider": "openai", "name": "shop/big-model", "server": server.url, "chat_template": True,
+    }  # fmt: skip
+    assert lines[0] == f"big-model (at {server.url}) writes: {found['text']}"
+    (message,) = server.bodies[0]["messages"]  # the start of the answer is not sent: a server would not go on from it
+    assert message["role"] == "user" and "- Star Wars (" in message["content"]
+    assert server.bodies[0]["model"] == "shop/big-model"
+
+
+def test_a_servers_draft_that_names_another_title_is_drawn_anew_and_then_replaced(suiting, capsys):
+    with ChatServer(lambda body, n: 'It is like "The Blue Goat", only longer.') as server:
+        found = call(capsys, *suiting, server.url, "--json").json
+    assert found["written_by"] == "evidence" and found["refused"] == ["The Blue Goat"]
+    assert [body["temperature"] for body in server.bodies] == [0.0, 0.7]
+
+
+def test_a_server_that_refuses_to_explain_is_one_sentence(suiting, capsys):
+    with ChatServer(lambda body, n: Reply(401, b"no key")) as server:
+        assert_one_sentence(call(capsys, *suiting, server.url), "refuses: status 401")
 
 
 def test_a_history_has_to_be_given(tiny_run, capsys):

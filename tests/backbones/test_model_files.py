@@ -12,7 +12,7 @@ from llmrec.backbones.load import load_tokenizer
 from llmrec.backbones.pretrained import load_backbone, random_backbone
 from llmrec.encoders.text import encode_texts
 from llmrec.errors import ModelError
-from llmrec.text_models.generation import load_text_model
+from llmrec.text_models.transformers import TransformersModel
 from tests.backbones.tiny_vision import save_checkpoint
 from tests.tiny import VOCAB
 
@@ -29,7 +29,7 @@ def with_more_tokens(folder: Path, until: int) -> None:
     "load",
     [
         load_backbone,
-        load_text_model,
+        TransformersModel.load,
         lambda name: encode_texts(["a film"], name),
         lambda name: random_backbone(name, seed=0, hidden_size=16, num_layers=1, num_heads=2, dropout=0.0),
     ],

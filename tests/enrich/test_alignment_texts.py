@@ -14,7 +14,7 @@ from llmrec.prompting.alignment import alignment_examples
 from llmrec.prompting.encoder import PromptEncoder
 from llmrec.prompting.mixture import Mixture, Source
 from llmrec.prompting.templates import load_prompt
-from llmrec.text_models.openai import HttpProvider
+from llmrec.text_models.openai import OpenAIModel
 from tests.enrich.serving import ChatServer, question
 
 
@@ -72,7 +72,7 @@ def test_queries_that_a_model_wrote_are_what_the_query_task_asks(data, tmp_path,
     split = leave_one_out(data.interactions)
     settings = EnrichSettings(model="m", prompt="enrich/item_query")
     with ChatServer(lambda body, _: f"query about the {question(body).splitlines()[0].lower()}") as server:
-        written = enrich(data, settings, HttpProvider("m", server.url), cache_path=tmp_path / "answers.sqlite")
+        written = enrich(data, settings, OpenAIModel("m", server.url), cache_path=tmp_path / "answers.sqlite")
     written.save(generated_texts_folder(data.folder, "queries"))
     texts = alignment_texts(data, split, queries="queries")
     tokens = unique_id_tokens(data.catalog.num_items, 49152)

@@ -8,7 +8,7 @@ import pytest
 
 from llmrec.enrich.cache import AnswerCache
 from llmrec.errors import LlmrecError
-from llmrec.text_models.providers import Chat, Completion, Request
+from llmrec.text_models.protocol import Chat, Completion, Request
 
 IDENTITY = {"provider": "test", "name": "model", "revision": "1"}
 
@@ -46,6 +46,13 @@ def test_the_key_depends_on_everything_that_decides_the_answer(tmp_path):
     keys |= {AnswerCache(IDENTITY | {"revision": "2"}, "hash", path).key(request())}
     keys |= {AnswerCache(IDENTITY, "other", path).key(request())}
     assert len(keys) == 11 and cache.key(request()) == AnswerCache(IDENTITY, "hash", path).key(request())
+
+
+def test_answers_of_before_are_found_by_the_key_they_were_kept_under(tmp_path):
+    identity = {"provider": "openai", "name": "m", "server": "http://localhost:8000/v1"}
+    cache = AnswerCache(identity, "0123", tmp_path / "a.sqlite")
+    chat = Chat((("system", "Be brief."), ("user", "Film \ufdd0Heat\ufdd1")), "Heat is")
+    assert cache.key(Request(chat, 64, 0.8, 0.95, 1.1, 7)) == "d842ed5373aa609d"
 
 
 def test_more_keys_than_one_query_holds(tmp_path):

@@ -10,7 +10,7 @@ from llmrec.enrich.generated_texts import GeneratedTexts, load_generated_texts
 from llmrec.enrich.run import enrich
 from llmrec.enrich.settings import EnrichSettings
 from llmrec.errors import DataError
-from llmrec.text_models.openai import HttpProvider
+from llmrec.text_models.openai import OpenAIModel
 from tests.enrich.conftest import film_data
 from tests.enrich.serving import ChatServer, good_text
 
@@ -92,14 +92,14 @@ def test_items_that_came_later_have_no_text_until_the_same_command_has_asked_abo
     grown = placed(film_data([{"title": "x"}] * 6), tmp_path)
     grown.catalog = catalog
     with ChatServer(good_text) as server:
-        provider = HttpProvider("m", server.url, first_wait=0.01)
-        first = enrich(old, settings, provider, cache_path=tmp_path / "a.sqlite")
+        model = OpenAIModel("m", server.url, first_wait=0.01)
+        first = enrich(old, settings, model, cache_path=tmp_path / "a.sqlite")
         first.save(tmp_path / "generated_texts" / "m")
         with caplog.at_level(logging.WARNING):
             read = load_generated_texts(grown, "m")
         assert read.texts == [*first.texts, None, None] and read.statuses == [*first.statuses, None, None]
         assert "the first 4 of 6 items" in caplog.text
-        enrich(grown, settings, provider, cache_path=tmp_path / "a.sqlite").save(tmp_path / "generated_texts" / "m")
+        enrich(grown, settings, model, cache_path=tmp_path / "a.sqlite").save(tmp_path / "generated_texts" / "m")
         assert len(server.bodies) == 6
     caplog.clear()
     texts = load_generated_texts(grown, "m").texts

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from llmrec.enrich.quality import GOOD, judge, said, up_to_last_sentence
 from llmrec.prompting.templates import VALUE_CLOSE, VALUE_OPEN
-from llmrec.text_models.providers import Chat, Completion
+from llmrec.text_models.protocol import Chat, Completion
 
 CHAT = Chat(
     (

@@ -6,7 +6,7 @@ from llmrec.enrich.questions import enrich_prompt, questions
 from llmrec.enrich.settings import EnrichSettings
 from llmrec.errors import ConfigError
 from llmrec.prompting.templates import read_prompt
-from llmrec.text_models.providers import without_marks
+from llmrec.text_models.protocol import without_marks
 from tests.enrich.conftest import film_data
 
 

@@ -4,16 +4,17 @@ import pytest
 
 from llmrec.enrich.run import Enrichment, enrich
 from llmrec.enrich.settings import EnrichSettings
-from llmrec.text_models.openai import HttpProvider
-from llmrec.text_models.providers import ProviderError
+from llmrec.errors import ModelError
+from llmrec.text_models.openai import OpenAIModel
+from llmrec.text_models.protocol import ProviderError
 from tests.enrich.conftest import film_data
 from tests.enrich.serving import DROP, ChatServer, Reply, completion, good_text, question
 
 
 def enrichment(data, server: ChatServer, tmp_path, **values) -> Enrichment:
     settings = EnrichSettings(model="m", prompt=values.pop("prompt", "enrich/film_knowledge"), **values)
-    provider = HttpProvider("m", server.url, first_wait=0.01, timeout=5, concurrency=4)
-    return Enrichment(data, settings, provider, cache_path=tmp_path / "answers.sqlite")
+    model = OpenAIModel("m", server.url, first_wait=0.01, timeout=5, concurrency=4)
+    return Enrichment(data, settings, model, cache_path=tmp_path / "answers.sqlite")
 
 
 def many_films(number: int = 40):
@@ -162,18 +163,26 @@ def test_the_estimate_counts_what_the_run_then_does(tmp_path):
 
 
 def test_a_prompt_longer_than_the_model_reads_is_not_asked(films, tmp_path, tiny_chat_model):
-    from llmrec.text_models.transformers import TransformersProvider
+    from llmrec.text_models.transformers import TransformersModel
 
-    provider = TransformersProvider(tiny_chat_model, dtype="float32")
-    provider.max_tokens = 300
+    model = TransformersModel.load(tiny_chat_model, dtype="float32")
+    model.max_tokens = 300
     rows = [{"title": "short"}, {"title": "a long title " * 30}]
     generated_texts = enrich(
         film_data(rows),
         EnrichSettings(model="m", max_new_tokens=4, retries=0),
-        provider,
+        model,
         cache_path=tmp_path / "a.sqlite",
     )
     assert generated_texts.statuses[1] == "too_long" and generated_texts.statuses[0] not in (None, "too_long", "failed")
+
+
+def test_a_model_without_a_chat_template_is_refused(films, tmp_path, tiny_model):
+    from llmrec.text_models.transformers import TransformersModel
+
+    model = TransformersModel.load(tiny_model, dtype="float32")
+    with pytest.raises(ModelError, match="has no chat template, so it cannot be asked in messages"):
+        Enrichment(films, EnrichSettings(model="m"), model, cache_path=tmp_path / "a.sqlite")
 
 
 def test_profiles_of_users_are_written_for_these_very_events(films, tmp_path):

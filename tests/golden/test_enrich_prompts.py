@@ -9,14 +9,12 @@ import os
 from pathlib import Path
 
 import pytest
-import torch
 
 from llmrec.enrich.questions import enrich_prompt, questions
 from llmrec.enrich.settings import EnrichSettings
 from llmrec.prompting.templates import list_prompts, load_prompt
-from llmrec.text_models.generation import TextModel
+from llmrec.text_models.prompt_tokens import PromptTokens
 from tests.enrich.conftest import film_data
-from tests.tiny import tiny_backbone
 
 FOLDER = Path(__file__).parent / "enrich"
 NAMES = [name for name in list_prompts() if name.startswith("enrich/")]
@@ -30,14 +28,11 @@ ROWS = [
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_shipped_prompt_asks_as_it_did(smollm2_tokenizer, name):
-    backbone = tiny_backbone("llama")  # prompts need its number of positions and nothing else
-    model = TextModel(
-        backbone.causal_lm, smollm2_tokenizer, backbone.source, backbone.layers, torch.float32, stop_tokens=()
-    )
+    model = PromptTokens(smollm2_tokenizer, "SmolLM2", 8192)
     about = "items" if "item" in load_prompt(name).variables else "users"
     settings = EnrichSettings(model="m", about=about, prompt=name, max_history=2)
     asked = questions(film_data(ROWS, [[0, 1, 2, 3, 0], [1]]), settings, enrich_prompt(settings))
-    ids = {row: model.prompt_ids(chat.messages) for row, chat in asked.items()}
+    ids = {row: model.prompt_ids(chat) for row, chat in asked.items()}
     found = {
         "prompt_hash": load_prompt(name).hash,
         "answer_starts": {str(row): chat.answer_start for row, chat in asked.items()},

@@ -7,13 +7,11 @@ import os
 from pathlib import Path
 
 import pytest
-import torch
 
 from llmrec.data.catalog import Catalog
 from llmrec.explain.words import text_prompt
 from llmrec.prompting.templates import list_prompts
-from llmrec.text_models.generation import TextModel
-from tests.tiny import tiny_backbone
+from llmrec.text_models.prompt_tokens import PromptTokens
 
 FOLDER = Path(__file__).parent / "explain"
 CATALOG = Catalog.from_rows(
@@ -30,8 +28,7 @@ NAMES = [name for name in list_prompts() if name.split("/")[0] in SAID]
 @pytest.mark.parametrize("name", NAMES)
 def test_the_shipped_prompt_reads_as_it_did(smollm2_tokenizer, name):
     task, kind = name.split("/")
-    backbone = tiny_backbone("llama")
-    reader = TextModel(backbone.causal_lm, smollm2_tokenizer, backbone.source, backbone.layers, torch.float32, ())
+    reader = PromptTokens(smollm2_tokenizer, "SmolLM2", 8192)
     asked = text_prompt(task, CATALOG, ["a", "b"], ["c"], SAID[task], is_chat=kind == "chat")
     found = smollm2_tokenizer.decode(reader.prompt_ids(asked))
     path = FOLDER / f"{task}.{kind}.txt"

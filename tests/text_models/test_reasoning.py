@@ -5,8 +5,10 @@ import copy
 import pytest
 import torch
 
-from llmrec.text_models.generation import TextModel, generate_texts
+from llmrec.text_models.generation import generate_texts
+from llmrec.text_models.protocol import Chat
 from llmrec.text_models.reasoning import SpokenPieces, opened_by, spoken
+from llmrec.text_models.transformers import TransformersModel
 from tests.tiny import tiny_backbone
 
 THOUGHTS = [
@@ -82,18 +84,18 @@ class Script:
 def thinking():
     """(text) -> a model whose chat template knows no switch, and which writes that text."""
 
-    def made(text: str, template: str = "{{ messages[0]['content'] }}\nassistant: ") -> TextModel:
+    def made(text: str, template: str = "{{ messages[0]['content'] }}\nassistant: ") -> TransformersModel:
         backbone = tiny_backbone("llama")
         tokenizer = copy.deepcopy(backbone.tokenizer)
         tokenizer.chat_template = template
         backbone.causal_lm.register_forward_hook(Script(tokenizer, text), with_kwargs=True)
         stops = (tokenizer.eos_token_id,)
-        return TextModel(backbone.causal_lm, tokenizer, backbone.source, backbone.layers, torch.float32, stops)
+        return TransformersModel(backbone.causal_lm, tokenizer, backbone.source, backbone.layers, torch.float32, stops)
 
     return made
 
 
-ASKED = [[{"role": "user", "content": "Which film?"}]]
+ASKED = [Chat((("user", "Which film?"),))]
 
 
 def test_what_a_model_writes_comes_without_its_thoughts_shown_or_returned(thinking):
@@ -113,4 +115,4 @@ def test_thoughts_that_the_template_opens_are_left_out_too(thinking):
 def test_models_that_can_be_told_not_to_think_are(thinking):
     switch = "{{ messages[0]['content'] }}{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>{% endif %}"
     model = thinking("A slow film.", switch)
-    assert model.tokenizer.decode(model.prompt_ids(ASKED[0])).endswith("<think>\n\n</think>")
+    assert model.prompts.tokenizer.decode(model.prompts.prompt_ids(ASKED[0])).endswith("<think>\n\n</think>")

@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from llmrec.text_models.providers import Chat, Request
-from llmrec.text_models.transformers import TransformersProvider
-from llmrec.text_models.vllm import VllmProvider
+from llmrec.text_models.protocol import Chat, Request
+from llmrec.text_models.transformers import TransformersModel
+from llmrec.text_models.vllm import VllmModel
 
 pytest.importorskip("vllm", reason="vLLM is not installed (docs/development.md)")
 pytestmark = [pytest.mark.slow, pytest.mark.vllm]
@@ -27,9 +27,9 @@ def test_vllm_writes_greedily_what_transformers_writes(monkeypatch):
         for film in films
     ]
     found = []
-    for provider in (VllmProvider(NAME, dtype="float32"), TransformersProvider(NAME, dtype="float32")):
-        answers = dict(provider.complete(requests))
+    for model in (VllmModel(NAME, dtype="float32"), TransformersModel.load(NAME, dtype="float32")):
+        answers = dict(model.complete(requests))
         found.append([(answers[place].text, answers[place].new_tokens) for place in range(len(films))])
-        assert provider.count_tokens([requests[0].chat]) == [answers[0].prompt_tokens]
+        assert model.count_tokens([requests[0].chat]) == [answers[0].prompt_tokens]
     assert found[0] == found[1]
     assert all(text.strip() for text, _ in found[0])
