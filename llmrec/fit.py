@@ -1,7 +1,9 @@
 """The one small training loop of everything that trains no language model: SASRec, CTR models, and whatever learns by batches.
 
 `accelerate` carries it: started by `accelerate launch` in several processes, each takes its share of every batch, gradients are
-summed, and the weights are those of one process. Models here are small, so they stay on the device that they are on.
+summed, and the weights are those of one process; every process calls `fit`. Models here are small, so they stay on the device that
+they are on. An `Accelerator` would settle the precision of a language model's training later in the same program, so processes are all
+that is used of accelerate.
 
 Letters: N training examples, B examples of a batch.
 """
@@ -9,7 +11,6 @@ Letters: N training examples, B examples of a batch.
 from __future__ import annotations
 
 import copy
-import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -18,7 +19,8 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import PartialState
+from accelerate.utils import reduce
 from rich.console import Console
 from rich.progress import Progress
 from safetensors import SafetensorError
@@ -26,7 +28,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from llmrec.errors import ArtifactError, DataError, ModelError
-from llmrec.files import atomic_folder, content_hash, read_json, write_json
+from llmrec.files import atomic_folder, content_hash, read_json, remove_folder, write_json
 
 STATE, PROGRESS = "state.safetensors", "progress.json"
 
@@ -50,6 +52,11 @@ class Schedule:
     epochs: int
     patience: int
     validate_after: Callable[[int], bool]
+
+
+def steps_an_epoch(num_examples: int, batch_size: int) -> int:
+    """The last batch of an epoch may be a smaller one."""
+    return -(-num_examples // batch_size)
 
 
 @dataclass
@@ -81,8 +88,8 @@ def fit(
 ) -> list[dict[str, float]]:
     """Trains `model` in place, leaves the weights of its best validation in it, and returns what every validation found.
 
-    The order of an epoch depends on `seed` and the epoch alone. A training that was killed goes on from its last validation and ends
-    with the very weights of an unbroken one. torch's global random state is left as it was.
+    The order of an epoch depends on `seed` and the epoch alone, what a step draws (dropout) on `seed`, step and process. A killed
+    training goes on from its last validation and ends with the very weights of an unbroken one. torch's global random state stays.
 
     Args:
         loss_of: examples int64 (B,) -> the loss summed over their targets, a scalar with a gradient, and how many targets there are.
@@ -99,24 +106,24 @@ def fit(
     """
     if not num_examples:
         raise DataError(f"{name} has no examples to learn from. Use more data.")
-    accelerator = Accelerator()
+    processes = PartialState()
     state = _State(_key(model, num_examples, schedule, seed))
     best_weights = copy.deepcopy(model.state_dict())
-    an_epoch = -(-num_examples // schedule.batch_size)
+    an_epoch = steps_an_epoch(num_examples, schedule.batch_size)
     total = schedule.epochs * an_epoch
-    is_quiet = not (accelerator.is_main_process and sys.stderr.isatty())
+    is_quiet = not (processes.is_main_process and sys.stderr.isatty())
     with (
         torch.random.fork_rng(devices=[]),
         Progress(console=Console(stderr=True), transient=True, disable=is_quiet) as bar,
     ):
-        torch.manual_seed(seed)
         if folder is not None and folder.exists():
             state, best_weights = _resume(folder, state.key, model, optimizer, name)
         task = bar.add_task(f"training {name}", total=total, completed=state.step)
         while state.step < total and state.without_better < schedule.patience:
             epoch, done = divmod(state.step, an_epoch)
             for examples in _order(num_examples, seed, epoch).split(schedule.batch_size)[done:]:
-                state.loss += _step(model, loss_of, examples, optimizer, accelerator)
+                torch.manual_seed(_seed_of_step(seed, state.step, processes.process_index))
+                state.loss += _step(model, loss_of, examples, optimizer, processes)
                 state.losses += 1
                 state.step += 1
                 bar.update(task, completed=state.step)
@@ -124,7 +131,7 @@ def fit(
                     continue
                 if _validate(model, validate, criterion, state, name):
                     best_weights = copy.deepcopy(model.state_dict())
-                if accelerator.is_main_process:
+                if processes.is_main_process:
                     if on_validation is not None:
                         on_validation(state.validations[-1])
                     if folder is not None:
@@ -134,9 +141,9 @@ def fit(
     if state.validations:
         model.load_state_dict(best_weights)
     model.eval()
-    accelerator.wait_for_everyone()
-    if folder is not None and accelerator.is_main_process:
-        shutil.rmtree(folder, ignore_errors=True)
+    processes.wait_for_everyone()
+    if folder is not None and folder.exists() and processes.is_main_process:
+        remove_folder(folder)
     return state.validations
 
 
@@ -145,33 +152,34 @@ def _order(num_examples: int, seed: int, epoch: int) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng([seed, epoch]).permutation(num_examples))
 
 
+def _seed_of_step(seed: int, step: int, process: int) -> int:
+    """With a seed a step there is no random state to keep for resuming."""
+    return int(np.random.SeedSequence([seed, step, process]).generate_state(1, np.uint64)[0])
+
+
 def _step(
     model: nn.Module,
     loss_of: Callable[[torch.Tensor], tuple[torch.Tensor, int]],
     examples: torch.Tensor,
     optimizer: torch.optim.Optimizer,
-    accelerator: Accelerator,
+    processes: PartialState,
 ) -> float:
     """One step on the batch, of which every process takes its share; returns the mean loss over the targets of the whole batch."""
     model.train()
     optimizer.zero_grad()
-    share = examples[accelerator.process_index :: accelerator.num_processes]
-    device = accelerator.device
-    if len(share):
-        loss, count = loss_of(share)
-        numbers = torch.tensor([float(loss.detach()), float(count)], dtype=torch.float64, device=device)
-    else:
-        numbers = torch.zeros(2, dtype=torch.float64, device=device)
-    total, targets = accelerator.reduce(numbers, "sum").tolist()
+    share = examples[processes.process_index :: processes.num_processes]
+    loss, count = loss_of(share) if len(share) else (torch.zeros(()), 0)
+    numbers = torch.tensor([float(loss.detach()), float(count)], dtype=torch.float64)
+    total, targets = reduce(numbers.to(processes.device), "sum").tolist()
     if not targets:
         return 0.0
-    if len(share) and count:
-        accelerator.backward(loss / targets)
-    if accelerator.num_processes > 1:
+    if count:
+        (loss / targets).backward()
+    if processes.num_processes > 1:
         for parameter in model.parameters():
             if parameter.requires_grad:
                 gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-                parameter.grad = accelerator.reduce(gradient.to(device), "sum").to(parameter.device)
+                parameter.grad = reduce(gradient.to(processes.device), "sum").to(parameter.device)
     optimizer.step()
     return total / targets
 
@@ -213,18 +221,16 @@ def _save(
     tensors |= {f"best/{name}": tensor for name, tensor in best_weights.items()}
     for index, of_parameter in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{name}": tensor for name, tensor in of_parameter.items()}
-    tensors["random"] = torch.get_rng_state()
+    tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
     with atomic_folder(folder) as temporary:
-        save_file(
-            {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}, temporary / STATE
-        )
+        save_file(tensors, temporary / STATE)
         write_json(temporary / PROGRESS, asdict(state))
 
 
 def _resume(
     folder: Path, key: str, model: nn.Module, optimizer: torch.optim.Optimizer, name: str
 ) -> tuple[_State, dict[str, torch.Tensor]]:
-    """Puts what `_save` wrote back into model, optimiser and torch's random numbers."""
+    """Puts what `_save` wrote back into model and optimiser."""
     try:
         state = _State(**read_json(folder / PROGRESS, f"progress of the training of {name}", ArtifactError))
         tensors = load_file(folder / STATE)
@@ -246,5 +252,4 @@ def _resume(
         index, _, entry = at.partition("/")
         of_parameters.setdefault(int(index), {})[entry] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": of_parameters})
-    torch.set_rng_state(tensors["random"])
     return state, under("best/")

@@ -17,6 +17,7 @@ was stopped; a finished one is left as it is.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Literal
 
@@ -74,6 +75,8 @@ from llmrec.training.item_features import (
 from llmrec.training.ranking_trainer import Batch, ComputeLoss, Criterion, Objective, TrainingSettings
 from llmrec.training.reconstruction import divide_texts, held_out_costs, soft_vectors, text_costs
 from llmrec.training.trainer import train
+
+SASREC_VERSION = 2  # rises whenever SASRec would come to other numbers
 
 
 # -- settings: the only place of a default --------------------------------------------------------------------------------------
@@ -290,36 +293,46 @@ def variants_of(config: Ease, data: Data) -> dict[str, Variant]:
     return variants
 
 
-def rank_with_sasrec(
-    config: Ease, data: Data, split: Split, variants: dict[str, Variant], folder: Path, *, fresh: bool
-) -> list[dict]:
-    """SASRec with each variant's item inputs, next item over the whole catalogue; a finished cell is read, not trained again, unless
-    fresh."""
-    task, lines = load_task("leave_one_out"), []
+def rank_with_sasrec(config: Ease, data: Data, split: Split, variants: dict[str, Variant], folder: Path) -> list[dict]:
+    """SASRec with each variant's item inputs, next item over the whole catalogue. A finished cell is read, not trained again; one that
+    was killed goes on."""
+    task, lines, processes = load_task("leave_one_out"), [], PartialState()
     for seed in config.table.sasrec_seeds:
         for name, variant in variants.items():
             events, settings = split.fitted(task.fit), SasRecSettings(seed=seed)
             key = content_hash(
-                events.indptr, events.items, split.test.targets, settings.model_dump_json(), variant.digest()
+                f"version {SASREC_VERSION}",
+                events.indptr,
+                events.items,
+                split.test.targets,
+                settings.model_dump_json(),
+                variant.digest(),
             )
             path = folder / f"{key}.json"
-            if fresh or not path.exists():
-                ranker = SasRecRecommender.from_settings(settings, item_inputs=variant.item_inputs).fit(events)
-                found = evaluate(ranker, data, task, "test", split=split)
-                metrics = {each: found.metrics[each] for each in ("recall@10", "ndcg@10")}
-                write_json(path, {"model": "sasrec", "seed": seed, "metrics": metrics})
+            if not path.exists():
+                ranker = SasRecRecommender.from_settings(settings, item_inputs=variant.item_inputs)
+                ranker.fit(events, folder=folder / f"training-{key}")
+                if processes.is_main_process:
+                    found = evaluate(ranker, data, task, "test", split=split)
+                    metrics = {each: found.metrics[each] for each in ("recall@10", "ndcg@10")}
+                    write_json(path, {"model": "sasrec", "seed": seed, "metrics": metrics})
+                processes.wait_for_everyone()
             lines.append({"arm": name, **read_json(path, "a cell of the table")})
             shown = lines[-1]["metrics"]
-            print(f"sasrec, {name}, seed {seed}: NDCG@10 {shown['ndcg@10']['value']:.4f}", flush=True)
+            processes.print(f"sasrec, {name}, seed {seed}: NDCG@10 {shown['ndcg@10']['value']:.4f}", flush=True)
     return lines
 
 
 def ctr_stage(config: Ease, *, fresh: bool) -> None:
-    """CTR models and SASRec on every variant; a table with intervals over users. fresh: cells that are there are made anew."""
-    folder = Path(config.output) / "ctr"
+    """CTR models and SASRec on every variant; a table with intervals over users. fresh: cells that are there are made anew.
+
+    Several processes train every model together.
+    """
+    folder, processes = Path(config.output) / "ctr", PartialState()
     data = load_data(config.data)
     loo = leave_one_out(data.interactions)
-    variants = variants_of(config, data)
+    with processes.main_process_first():  # it encodes, the others read
+        variants = variants_of(config, data)
     split = click_examples(data.interactions)
     table = config.table
     lines = run_ctr_grid(
@@ -333,14 +346,19 @@ def ctr_stage(config: Ease, *, fresh: bool) -> None:
         facts={"data": config.data, "content_hash": data.card.get("content_hash")},
         fresh=fresh,
     )
+    if fresh and processes.is_main_process:
+        shutil.rmtree(folder / "sasrec", ignore_errors=True)
+    processes.wait_for_everyone()
+    with_ids = {name: variant for name, variant in variants.items() if variant.use_ids}
+    ranked = rank_with_sasrec(config, data, loo, with_ids, folder / "sasrec")
+    if not processes.is_main_process:
+        return
     scores = [cell_scores(folder, line) for line in lines]
     results = ctr_table(split.test, lines, scores)
     seen = np.bincount(split.train.items, minlength=data.catalog.num_items)[split.test.items]
     rare = ctr_table(split.test, lines, scores, only=seen < table.rare_below) if (seen < table.rare_below).any() else []
     references = [name for name in variants if name == "raw features" or name.startswith("untrained ")][:2]
     against = {name: ctr_table(split.test, lines, scores, reference=name) for name in references}
-    with_ids = {name: variant for name, variant in variants.items() if variant.use_ids}
-    ranked = rank_with_sasrec(config, data, loo, with_ids, folder / "sasrec", fresh=fresh)
     facts = provenance("recipes/ease.py stage=ctr", seed=config.seed)
     write_json(
         folder / "results.json",
@@ -369,11 +387,10 @@ def main(config: Ease, *, fresh: bool, dry_run: bool = False) -> Estimate | None
     if config.stage == "adapter":
         refuse_sharded("recipes/ease.py")
         return train_adapter(config, fresh=fresh, dry_run=dry_run)
-    if PartialState().is_main_process:  # the other stages are one process's work
-        if config.stage == "enrich":
-            write_generated_texts(config, fresh=fresh)
-        else:
-            ctr_stage(config, fresh=fresh)
+    if config.stage == "ctr":
+        ctr_stage(config, fresh=fresh)
+    elif PartialState().is_main_process:  # asking for texts is one process's work
+        write_generated_texts(config, fresh=fresh)
     return None
 
 

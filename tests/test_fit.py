@@ -7,11 +7,13 @@ import textwrap
 
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import nn
 from torch.nn import functional as F
 
 from llmrec.errors import ArtifactError, DataError, ModelError
-from llmrec.fit import Criterion, Schedule, fit
+from llmrec.fit import Criterion, Schedule, _seed_of_step, fit
 
 LOWER = Criterion("loss", greater_is_better=False)
 
@@ -126,6 +128,33 @@ def test_divergence_and_no_examples_are_sentences():
         Problem(num_examples=0).fit()
 
 
+def test_what_a_step_draws_depends_on_seed_step_and_process_alone():
+    seeds = {_seed_of_step(seed, step, process) for seed in (0, 1) for step in (0, 1) for process in (0, 1)}
+    assert len(seeds) == 8 and _seed_of_step(0, 1, 0) == _seed_of_step(0, 1, 0)
+    noisy, quiet = Problem(dropout=0.5), Problem(dropout=0.5)
+
+    def validate():
+        torch.rand(7)  # a validation that draws changes no step
+        return noisy.validate()
+
+    noisy.fit(validate=validate), quiet.fit()
+    assert torch.equal(noisy.weights, quiet.weights)
+
+
+def test_a_language_model_s_trainer_after_it_still_chooses_its_precision(monkeypatch):
+    monkeypatch.setattr(AcceleratorState, "_shared_state", {})  # what all Accelerators of a program share
+    Problem().fit(epochs=1)
+    assert Accelerator(mixed_precision="bf16").mixed_precision == "bf16"
+
+
+def in_two_processes(script: str, *arguments: str) -> None:
+    """Runs a script by `accelerate launch`, which starts several processes under the name multi_gpu, on CPU."""
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
+               "--main_process_port", "0", "--mixed_precision", "no", "--dynamo_backend", "no", script, *arguments]  # fmt: skip
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}
+    subprocess.run(command, check=True, env=environment)
+
+
 @pytest.mark.slow
 def test_two_processes_end_with_the_weights_of_one(tmp_path):
     script = tmp_path / "train.py"
@@ -145,10 +174,7 @@ def test_two_processes_end_with_the_weights_of_one(tmp_path):
             """
         )
     )
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
-              "--main_process_port", "0", "--mixed_precision", "no", "--dynamo_backend", "no"]  # fmt: skip
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}
-    subprocess.run([*launch, str(script), str(tmp_path / "weights")], check=True, env=environment)
+    in_two_processes(str(script), str(tmp_path / "weights"))
     alone = Problem(dropout=0.0, num_examples=51)
     alone.fit(epochs=4)
     assert torch.allclose(torch.load(tmp_path / "weights", weights_only=True), alone.weights, atol=1e-6)

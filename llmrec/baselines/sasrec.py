@@ -7,7 +7,7 @@ Letters: U requests, I items, T positions, D width.
 
 from __future__ import annotations
 
-import copy
+from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -18,7 +18,8 @@ from torch.nn import functional as F
 from llmrec.baselines.baseline import Baseline
 from llmrec.config import Settings
 from llmrec.data.interactions import Histories, Interactions
-from llmrec.errors import ConfigError, DataError, ModelError
+from llmrec.errors import ConfigError, DataError
+from llmrec.fit import Criterion, Schedule, fit, steps_an_epoch
 from llmrec.nn.item_inputs import ItemInputs, ItemMatrices
 from llmrec.nn.sequence import SasRec
 from llmrec.recommenders.requests import Requests
@@ -74,34 +75,38 @@ class SasRecRecommender(Baseline):
         """Settings and features."""
         return {**super().card, "features": list(self.item_inputs)}
 
-    def fit(self, interactions: Interactions) -> Self:
+    def fit(self, interactions: Interactions, *, folder: Path | None = None) -> Self:
         """Train; the best state by validation loss is kept. torch's global random state is left as it was.
 
+        folder: where the training is kept meanwhile, so that a killed one goes on; None: nowhere.
         Raises DataError where no user has two events, or a matrix has other rows than the items.
         """
         self.num_items = interactions.num_items
         for name, (matrix, _) in self.item_inputs.items():
             if len(matrix) != self.num_items:
                 raise DataError(f"the features '{name}' have {len(matrix)} rows, but there are {self.num_items} items.")
+        lengths = interactions.lengths
+        held_out = lengths >= 3
+        train = interactions.first(lengths - held_out)
+        items, mask = _windows(train.histories, self.settings.max_length + 1)
+        if not len(items):
+            raise DataError("SASRec learns from users with two events or more, but these data have none.")
+        monitored = _latest(interactions.histories, np.flatnonzero(held_out), self.settings.max_length + 1)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.settings.seed)
-            self.network = self._make_network()
-            lengths = interactions.lengths
-            held_out = lengths >= 3
-            train = interactions.first(lengths - held_out)
-            items, mask = _windows(train.histories, self.settings.max_length + 1)
-            if not len(items):
-                raise DataError("SASRec learns from users with two events or more, but these data have none.")
-            monitored = _latest(interactions.histories, np.flatnonzero(held_out), self.settings.max_length + 1)
-            self._train(items, mask, *(monitored if held_out.any() else (items, mask)), known=interactions.counts() > 0)
+            self.network = self._make_network(known=interactions.counts() > 0)
+        self._train(items, mask, *(monitored if held_out.any() else (items, mask)), folder=folder)
         return self
 
-    def _make_network(self) -> SasRec:
+    def _make_network(self, known: np.ndarray) -> SasRec:
+        """known: bool (I,), items with an event; the others read the row of unknown items."""
         settings = self.settings
         widths = {name: matrix.shape[1] for name, (matrix, _) in self.item_inputs.items()}
         inputs = ItemInputs(self.num_items, settings.dim, widths, use_ids=settings.use_ids, std=settings.dim**-0.5)
         for name, (matrix, present) in self.item_inputs.items():
             inputs.frozen(name).fit(matrix, present)
+        if settings.use_ids:
+            inputs.fields[0].known.copy_(torch.from_numpy(known))
         return SasRec(
             inputs,
             max_length=settings.max_length,
@@ -116,46 +121,40 @@ class SasRecRecommender(Baseline):
         mask: torch.Tensor,
         monitored: torch.Tensor,
         monitored_mask: torch.Tensor,
-        known: np.ndarray,
+        *,
+        folder: Path | None,
     ) -> None:
         """items int64 (windows, T + 1), mask bool alike; monitored: sequences whose last item is what validation asks for."""
-        network, settings = self.network, self.settings
-        if network.inputs.use_ids:
-            network.inputs.fields[0].known.copy_(torch.from_numpy(known))
-        optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr, betas=(0.9, 0.98), fused=True)
-        best, best_state, without_better = np.inf, copy.deepcopy(network.state_dict()), 0
-        for epoch in range(settings.epochs):
-            network.train()
-            for rows in torch.randperm(len(items)).split(settings.batch_size):
-                loss = self._loss(items[rows], mask[rows])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-            if epoch % 2:
-                continue
-            value = self._last_loss(monitored, monitored_mask)
-            if not np.isfinite(value):
-                raise ModelError(
-                    f"SASRec diverged in epoch {epoch + 1} (its loss is {value}); lower lr, or check that features are finite."
-                )
-            if value < best:
-                best, best_state, without_better = value, copy.deepcopy(network.state_dict()), 0
-            else:
-                without_better += 1
-            if without_better == settings.patience:
-                break
-        network.load_state_dict(best_state)
-        network.eval()
+        settings = self.settings
+        an_epoch = steps_an_epoch(len(items), settings.batch_size)
+        fit(
+            self.network,
+            lambda rows: self._loss(items[rows], mask[rows]),
+            len(items),
+            torch.optim.Adam(self.network.parameters(), lr=settings.lr, betas=(0.9, 0.98), fused=True),
+            Schedule(
+                settings.batch_size,
+                settings.epochs,
+                settings.patience,
+                validate_after=lambda step: step % (2 * an_epoch) == an_epoch,  # the 1st, 3rd, 5th ... epoch
+            ),
+            validate=lambda: {"loss": self._last_loss(monitored, monitored_mask)},
+            criterion=Criterion("loss", greater_is_better=False),
+            seed=settings.seed,
+            name="SASRec",
+            folder=folder,
+        )
 
-    def _loss(self, items: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """-log p(next item), the mean over all positions that have one: items int64 (B, T + 1), bool alike -> ()."""
+    def _loss(self, items: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, int]:
+        """-log p(next item), summed over all positions that have one, and how many have: items int64 (B, T + 1), bool alike -> ()."""
         states = self.network(items[:, :-1], mask[:, :-1])
         asked = mask[:, :-1] & mask[:, 1:]
-        return F.cross_entropy(self.network.logits(states[asked]), items[:, 1:][asked])
+        targets = items[:, 1:][asked]
+        return F.cross_entropy(self.network.logits(states[asked]), targets, reduction="sum"), len(targets)
 
     @torch.inference_mode()
     def _last_loss(self, items: torch.Tensor, mask: torch.Tensor) -> float:
-        self.network.eval()
+        """-log p(last item), the mean over the sequences."""
         total = 0.0
         for rows in torch.arange(len(items)).split(SCORED_AT_ONCE):
             states = self.network(items[rows, :-1], mask[rows, :-1])[:, -1]

@@ -3,11 +3,15 @@
 FOLDER/cells.jsonl    one line per finished cell: key, arm (the variant), model, seed, seconds, valid, test
 FOLDER/scores/KEY.npy its test scores, float32 (N,), from which intervals and paired differences are computed
 FOLDER/models/VARIANT/MODEL the model of the first seed, ready to score (`llmrec eval`)
+FOLDER/training-KEY   a cell that is being trained, so that a killed one goes on from its last validation
+
+Started in several processes, all of them train every cell together, and the main one writes.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -15,10 +19,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from accelerate import PartialState
 
 from llmrec.baselines.click_means import CLICK_MEANS, mean_scores
-from llmrec.ctr.fit import train_ctr_model
 from llmrec.ctr.model import CtrSettings
+from llmrec.ctr.training import train_ctr_model
 from llmrec.data.click_examples import ClickExamples, ClickSplit
 from llmrec.errors import ConfigError
 from llmrec.files import atomic_file, content_hash, write_text
@@ -28,7 +33,7 @@ from llmrec.nn.item_inputs import ItemMatrices
 
 CELLS = "cells.jsonl"
 COUNTS = "counts"  # stands where a trained variant names its model
-VERSION = 1  # rises whenever a cell would come to other numbers
+VERSION = 2  # rises whenever a cell would come to other numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,9 +69,13 @@ def run_ctr_grid(
     if taken := set(CLICK_MEANS) & set(variants):
         raise ConfigError(f"the variant '{min(taken)}' is always in the table; give yours another name.")
     folder = Path(folder)
-    if fresh:
+    processes = PartialState()
+    if fresh and processes.is_main_process:
         (folder / CELLS).unlink(missing_ok=True)
-    done = _read_cells(folder)
+        for half in folder.glob("training-*"):
+            shutil.rmtree(half)
+    with processes.main_process_first():  # it repairs what a killed run has left
+        done = _read_cells(folder)
     rows = content_hash(*(part for some in (split.train, split.valid, split.test) for part in _arrays(some)))
     cells = [(variant, COUNTS, 0) for variant in CLICK_MEANS] + [
         (variant, model, seed) for seed in seeds for variant in variants for model in models
@@ -81,12 +90,14 @@ def run_ctr_grid(
             card = {**(facts or {}), "model": model, "arm": variant, "seed": seed, "split": split.card}
             done[key] = _run_cell(split, num_items, variants, variant, model, seed, settings, folder, key, kept, card)
             test = done[key]["test"]
-            print(
-                f"[{number}/{len(cells)}] {variant}, {model}, seed {seed}: test AUC {test['auc']:.4f}, GAUC {test['gauc']:.4f} "
-                f"({done[key]['seconds']:.1f} s)",
-                file=sys.stderr,
-            )
+            if processes.is_main_process:
+                print(
+                    f"[{number}/{len(cells)}] {variant}, {model}, seed {seed}: test AUC {test['auc']:.4f}, "
+                    f"GAUC {test['gauc']:.4f} ({done[key]['seconds']:.1f} s)",
+                    file=sys.stderr,
+                )
         lines.append(done[key])
+    processes.wait_for_everyone()  # every cell is on disk
     return lines
 
 
@@ -106,6 +117,7 @@ def _run_cell(
     """kept: where the model is kept, with its card; None: nowhere."""
     start = time.perf_counter()
     line = {"key": key, "arm": variant, "model": model, "seed": seed}
+    is_main_process = PartialState().is_main_process
     if model == COUNTS:
         valid, test = (mean_scores(variant, split.train, rows, num_items) for rows in (split.valid, split.test))
     else:
@@ -116,9 +128,10 @@ def _run_cell(
             use_ids=variants[variant].use_ids,
             settings=settings.model_copy(update={"model": model}),
             seed=seed,
+            folder=folder / f"training-{key}",
         )
         valid, test = trained.score(split.valid), trained.score(split.test)
-        if kept is not None:
+        if kept is not None and is_main_process:
             trained.save(kept, card)
         line |= {"validations": len(history), "parameters": sum(p.numel() for p in trained.parameters())}
     line |= {
@@ -126,6 +139,8 @@ def _run_cell(
         for name, rows, scores in (("valid", split.valid, valid), ("test", split.test, test))
     }
     line["seconds"] = round(time.perf_counter() - start, 2)
+    if not is_main_process:
+        return line
     with atomic_file(_scores(folder, key)) as temporary, temporary.open("wb") as file:
         np.save(file, test.astype(np.float32))
     with (folder / CELLS).open("a", encoding="utf-8") as file:

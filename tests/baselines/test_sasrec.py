@@ -1,13 +1,16 @@
 """SASRec as a recommender: what it must learn, what repeats, and what its windows hold."""
 
+import textwrap
+
 import numpy as np
 import pytest
 import torch
 
 from llmrec.baselines.sasrec import SasRecRecommender, SasRecSettings, _latest, _windows
 from llmrec.data.interactions import Histories, Interactions
-from llmrec.errors import ConfigError, DataError
+from llmrec.errors import ConfigError, DataError, ModelError
 from llmrec.recommenders.requests import Requests
+from tests.test_fit import in_two_processes
 
 SMALL = SasRecSettings(dim=16, max_length=8, num_layers=1, dropout=0.0, lr=1e-2, batch_size=16, epochs=60)
 
@@ -51,6 +54,71 @@ def test_the_same_seed_gives_the_same_scores_and_leaves_torch_s_random_state_alo
     )
     assert np.array_equal(first, again) and not np.array_equal(first, other)
     assert torch.equal(state, torch.get_rng_state())
+
+
+def test_a_killed_training_goes_on_to_the_very_scores_of_an_unbroken_one(tmp_path, monkeypatch):
+    settings = SMALL.model_copy(update={"epochs": 6, "dropout": 0.3})  # validations after epochs 1, 3 and 5
+    unbroken = SasRecRecommender.from_settings(settings).fit(cycles())
+    losses, last_loss = [], SasRecRecommender._last_loss
+
+    def killed_at_the_second(self, *sequences):
+        losses.append(last_loss(self, *sequences))
+        if len(losses) == 2:
+            raise KeyboardInterrupt
+        return losses[-1]
+
+    monkeypatch.setattr(SasRecRecommender, "_last_loss", killed_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        SasRecRecommender.from_settings(settings).fit(cycles(), folder=tmp_path / "state")
+    resumed = SasRecRecommender.from_settings(settings).fit(cycles(), folder=tmp_path / "state")
+    assert len(losses) == 4, "the first validation is not made again"
+    assert np.array_equal(resumed.scores(requests([0, 5], [3])), unbroken.scores(requests([0, 5], [3])))
+    assert not (tmp_path / "state").exists()
+
+
+def test_validations_follow_the_1st_3rd_5th_epoch(monkeypatch):
+    epochs, step = [], SasRecRecommender._loss
+    monkeypatch.setattr(SasRecRecommender, "_loss", lambda self, *batch: epochs.append("step") or step(self, *batch))
+    last = SasRecRecommender._last_loss
+    monkeypatch.setattr(SasRecRecommender, "_last_loss", lambda self, *all_: epochs.append("look") or last(self, *all_))
+    SasRecRecommender.from_settings(SMALL.model_copy(update={"epochs": 4})).fit(
+        cycles()
+    )  # 40 windows: 3 batches an epoch
+    assert epochs == ["step"] * 3 + ["look"] + ["step"] * 6 + ["look"] + ["step"] * 3
+
+
+def test_a_diverged_training_is_a_sentence():
+    with pytest.raises(ModelError, match=r"SASRec diverged: its loss on validation is .*Lower lr"):
+        SasRecRecommender.from_settings(SMALL.model_copy(update={"lr": 1e30})).fit(cycles())
+
+
+@pytest.mark.slow
+def test_two_processes_end_with_the_scores_of_one(tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import sys
+            import numpy as np
+            from accelerate import PartialState
+            from tests.baselines.test_sasrec import scores_of_35_users
+
+            PartialState(cpu=True)
+            scores = scores_of_35_users()
+            if PartialState().is_main_process:
+                np.save(sys.argv[1], scores)
+            """
+        )
+    )
+    in_two_processes(str(script), str(tmp_path / "scores.npy"))
+    # Not the weights: a bias of the keys changes no attention, so its gradient is rounding alone, which Adam makes large.
+    np.testing.assert_allclose(np.load(tmp_path / "scores.npy"), scores_of_35_users(), atol=1e-4)
+
+
+def scores_of_35_users():
+    """Three batches an epoch, the last of three examples, so that two processes have 2 and 1."""
+    model = SasRecRecommender.from_settings(SMALL.model_copy(update={"epochs": 3})).fit(cycles(num_users=35))
+    return model.scores(requests([0, 5], [3], [1, 6, 11]))
 
 
 def test_a_batch_scores_like_its_requests_one_by_one_and_an_empty_history_scores_nothing():

@@ -9,9 +9,9 @@ import torch
 from llmrec import metrics
 from llmrec.baselines.click_means import mean_scores
 from llmrec.ctr import grid as ctr_grid
-from llmrec.ctr.fit import train_ctr_model
 from llmrec.ctr.grid import Variant, cell_scores, run_ctr_grid
-from llmrec.ctr.model import CtrSettings
+from llmrec.ctr.model import CtrModel, CtrSettings
+from llmrec.ctr.training import train_ctr_model
 from llmrec.data.click_examples import click_examples
 from llmrec.data.interactions import Interactions
 from llmrec.errors import ConfigError, DataError
@@ -83,16 +83,40 @@ def test_the_same_seed_gives_the_same_weights_and_leaves_torch_s_random_state_al
     assert torch.equal(state, torch.get_rng_state())
 
 
+@pytest.mark.parametrize("killed_at", [1, 3])
+def test_a_killed_training_goes_on_to_the_very_weights_of_an_unbroken_one(split, tmp_path, monkeypatch, killed_at):
+    settings = QUICK.model_copy(update={"epochs": 2, "evaluations": 2, "dropout": 0.2, "id_dropout": 0.1})
+
+    def train(folder=None):
+        return train_ctr_model(split, N, parity(), use_ids=True, settings=settings, seed=0, folder=folder)
+
+    unbroken, lines = train()
+    scored, score = [], CtrModel.score
+
+    def killed(self, rows):
+        scored.append(len(rows))
+        if len(scored) == killed_at + 1:
+            raise KeyboardInterrupt
+        return score(self, rows)
+
+    monkeypatch.setattr(CtrModel, "score", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "state")
+    resumed, again = train(tmp_path / "state")
+    assert again == lines and len(scored) == len(lines) + 1, "what was validated before the kill is not validated again"
+    for name, weights in unbroken.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], weights), name
+
+
 def test_the_best_validation_is_kept_training_stops_after_it_and_test_rows_change_nothing(split):
     settings = QUICK.model_copy(update={"monitor": "gauc", "patience": 2, "lr": 3e-2})
-    reported = []
-    model, lines = train_ctr_model(split, N, {}, use_ids=True, settings=settings, seed=0, report=reported.append)
+    model, lines = train_ctr_model(split, N, {}, use_ids=True, settings=settings, seed=0)
     best = max(line["gauc"] for line in lines)
     assert metrics.ctr_metrics(split.valid.labels, model.score(split.valid), split.valid.users)[
         "gauc"
     ] == pytest.approx(best)
     values = [line["gauc"] for line in lines]
-    assert len(values) - 1 - int(np.argmax(values)) == 2 and reported == lines
+    assert len(values) - 1 - int(np.argmax(values)) == 2
     without_test = type(split)(split.train, split.valid, split.test.take(np.arange(2)), split.card)
     other, _ = train_ctr_model(without_test, N, {}, use_ids=True, settings=settings, seed=0)
     assert np.array_equal(model.score(split.test), other.score(split.test))
@@ -156,6 +180,34 @@ def test_a_killed_table_goes_on_and_equals_an_unbroken_one(split, tmp_path, trai
     trained.clear()
     grid(split, tmp_path / "b")
     assert not trained
+
+
+def test_a_killed_cell_goes_on_from_its_last_validation_unless_the_table_is_fresh(split, tmp_path, monkeypatch):
+    scored, score = [], CtrModel.score
+
+    def killed(self, rows):
+        scored.append(len(rows))
+        if len(scored) == 2:
+            raise KeyboardInterrupt
+        return score(self, rows)
+
+    def table(folder, **more):
+        settings = QUICK.model_copy(update={"epochs": 3})
+        variants = {"ids": Variant(True)}
+        return run_ctr_grid(
+            split, N, variants, models=["dnn"], seeds=[0], settings=settings, folder=folder, **more
+        )  # fmt: skip
+
+    unbroken = table(tmp_path / "whole")
+    monkeypatch.setattr(CtrModel, "score", killed)
+    for folder, more, validations in ((tmp_path / "a", {}, 2), (tmp_path / "b", {"fresh": True}, 3)):
+        scored.clear()
+        with pytest.raises(KeyboardInterrupt):
+            table(folder)
+        assert [path.name for path in folder.glob("training-*")] == [f"training-{unbroken[2]['key']}"]
+        assert table(folder, **more)[2]["test"] == unbroken[2]["test"]
+        assert len(scored) == 2 + validations + 2  # before the kill; after it; the scores of the cell
+        assert not list(folder.glob("training-*"))
 
 
 def test_other_settings_rows_or_matrices_are_trained_anew(split, tmp_path, trained):

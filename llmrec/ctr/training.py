@@ -1,0 +1,90 @@
+"""Trains CTR models: seconds on one thread, the same weights for the same seed. Grids of them: `ctr.grid`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from llmrec import metrics
+from llmrec.ctr.model import CtrModel, CtrSettings
+from llmrec.data.click_examples import ClickExamples, ClickSplit
+from llmrec.errors import DataError
+from llmrec.fit import Criterion, Schedule, fit, steps_an_epoch
+from llmrec.nn.item_inputs import ItemMatrices
+
+
+def train_ctr_model(
+    split: ClickSplit,
+    num_items: int,
+    item_inputs: ItemMatrices,
+    *,
+    use_ids: bool,
+    settings: CtrSettings,
+    seed: int,
+    folder: Path | None = None,
+) -> tuple[CtrModel, list[dict[str, float]]]:
+    """The model of the best validation, and what every validation found: step, train_loss, auc, gauc, logloss.
+
+    Binary cross-entropy, AdamW; the test examples are not looked at. torch's global random state is left as it was. folder: where the
+    training is kept meanwhile, so that a killed one goes on; None: nowhere.
+
+    Raises:
+        DataError: matrices that do not fit, no input at all, or no user to monitor the GAUC of.
+        ModelError: training diverged.
+    """
+    _check_monitored(split.valid, settings.monitor)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = CtrModel.make(num_items, item_inputs, use_ids, settings)
+    _mark_known_items(model, split.train)
+    items, histories, context = model.tensors(split.train)
+    labels = torch.from_numpy(split.train.labels.astype(np.float32))
+
+    def loss_of(rows: torch.Tensor) -> tuple[torch.Tensor, int]:
+        logits = model(items[rows], histories[rows], context[rows])
+        return F.binary_cross_entropy_with_logits(logits, labels[rows], reduction="sum"), len(rows)
+
+    every = max(1, steps_an_epoch(len(items), settings.batch_size) // settings.evaluations)
+    lines = fit(
+        model,
+        loss_of,
+        len(items),
+        _optimizer(model, settings),
+        Schedule(
+            settings.batch_size, settings.epochs, settings.patience, validate_after=lambda step: step % every == 0
+        ),
+        validate=lambda: metrics.ctr_metrics(split.valid.labels, model.score(split.valid), split.valid.users),
+        criterion=Criterion(settings.monitor, greater_is_better=True),
+        seed=seed,
+        name=f"the CTR model {settings.model}",
+        folder=folder,
+    )
+    return model, lines
+
+
+def _mark_known_items(model: CtrModel, train: ClickExamples) -> None:
+    """Items without a training example read the embedding of unknown items."""
+    if model.inputs.use_ids:
+        known = torch.zeros(model.inputs.num_items, dtype=torch.bool)
+        known[torch.from_numpy(train.items.astype(np.int64))] = True
+        model.inputs.fields[0].known.copy_(known)
+
+
+def _check_monitored(valid: ClickExamples, monitor: str) -> None:
+    if monitor == "gauc" and not len(metrics.user_auc(valid.labels, valid.items, valid.users).users):
+        raise DataError(
+            "no user has validation examples of both classes, so there is no GAUC to monitor; set monitor=auc."
+        )
+
+
+def _optimizer(model: CtrModel, settings: CtrSettings) -> torch.optim.Optimizer:
+    rows = list(model.inputs.fields[0].parameters()) if model.inputs.use_ids else []
+    of_rows = {id(parameter) for parameter in rows}
+    others = [parameter for parameter in model.parameters() if id(parameter) not in of_rows]
+    groups = [{"params": others, "weight_decay": settings.weight_decay}]
+    if rows:
+        groups.append({"params": rows, "weight_decay": settings.embedding_decay})
+    return torch.optim.AdamW(groups, lr=settings.lr, fused=True)
