@@ -84,7 +84,6 @@ def fit(
     seed: int,
     name: str,
     folder: Path | None = None,
-    on_validation: Callable[[dict[str, float]], None] | None = None,
 ) -> list[dict[str, float]]:
     """Trains `model` in place, leaves the weights of its best validation in it, and returns what every validation found.
 
@@ -97,7 +96,6 @@ def fit(
         seed: of the order of the examples and of dropout.
         name: what is trained, for the progress bar and for errors.
         folder: where the training is kept between validations; it is removed at the end. None: a killed training starts over.
-        on_validation: called by the main process with each line of the result: step, train_loss, and the metrics.
 
     Raises:
         DataError: there are no examples.
@@ -131,11 +129,8 @@ def fit(
                     continue
                 if _validate(model, validate, criterion, state, name):
                     best_weights = copy.deepcopy(model.state_dict())
-                if processes.is_main_process:
-                    if on_validation is not None:
-                        on_validation(state.validations[-1])
-                    if folder is not None:
-                        _save(folder, state, model, best_weights, optimizer)
+                if folder is not None and processes.is_main_process:
+                    _save(folder, state, model, best_weights, optimizer)
                 if state.without_better == schedule.patience:
                     break
     if state.validations:
