@@ -8,7 +8,6 @@ for item in recommender.recommend(["50", "181"], k=10):
 from __future__ import annotations
 
 import functools
-import shutil
 import threading
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -28,13 +27,13 @@ from llmrec.arguments import (
     checked_rows,
     is_count,
 )
+from llmrec.artifacts.copies import copy_artifact, upload_artifact
 from llmrec.artifacts.item_sources import language_model_of, replace_image
-from llmrec.artifacts.run_folder import MANIFEST, find_model, load_artifact
+from llmrec.artifacts.run_folder import find_model, load_artifact
 from llmrec.backbones.causal_lm import SoftmaxScope
-from llmrec.backbones.load import hub_reachable
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Histories
-from llmrec.errors import ArtifactError, ConfigError, ModelError, RequestError
+from llmrec.errors import ArtifactError, ConfigError, RequestError
 from llmrec.explain.evidence import measure
 from llmrec.explain.words import (
     NOT_SUITING,
@@ -44,7 +43,6 @@ from llmrec.explain.words import (
     own_language_model,
     without_language_model,
 )
-from llmrec.files import atomic_folder
 from llmrec.recommenders.diversity import MMR, POOL, SSD, diversified, token_vectors
 from llmrec.recommenders.filters import Filter, ruled
 from llmrec.recommenders.generative import recommender_of
@@ -332,12 +330,7 @@ class Recommender:
             LlmrecError: `folder` cannot be written.
         """
         folder, source = checked_path(folder, "the folder to write"), self._source()
-        if folder.exists() and folder.samefile(source):
-            return
-        if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-            raise ArtifactError(f"'{folder}' exists and holds no artifact, so it is left as it is. Name a new folder.")
-        with atomic_folder(folder) as temporary:
-            shutil.copytree(source, temporary, dirs_exist_ok=True)
+        copy_artifact(source, folder)
 
     def push_to_hub(self, repo_id: str, *, private: bool = True) -> str:
         """Uploads the model folder as the Hugging Face model "owner/name" (made if missing); returns its address.
@@ -345,24 +338,7 @@ class Recommender:
         Titles and texts of the whole catalogue are part of it, hence `private`. Raises ModelError when the hub cannot be
         reached or refuses (no token, no right to write there).
         """
-        from huggingface_hub import HfApi, errors  # only here: nothing else needs the hub
-
-        source = self._source()
-        if not isinstance(repo_id, str):
-            raise RequestError(f"a model of the hub is named by a text, 'owner/name', but it is {repo_id!r:.60}.")
-        if not hub_reachable():
-            raise ModelError(
-                f"the Hugging Face hub cannot be reached from here, so '{repo_id}' was not uploaded. "
-                f"Try again with a connection, or copy '{source}' yourself."
-            )
-        try:
-            api = HfApi()
-            address = api.create_repo(repo_id, private=private, exist_ok=True)
-            api.upload_folder(repo_id=repo_id, folder_path=source)
-        except (errors.HfHubHTTPError, errors.HFValidationError, OSError) as error:
-            first = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ModelError(f"the hub did not take '{repo_id}': {first} `hf auth login` sets a token.") from error
-        return str(address)
+        return upload_artifact(self._source(), repo_id, private=private)
 
     def _source(self) -> Path:
         if self.folder is None:

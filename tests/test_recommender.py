@@ -14,7 +14,7 @@ from huggingface_hub.errors import HFValidationError
 from safetensors.numpy import load_file, save_file
 
 import llmrec
-from llmrec import recommender as module
+from llmrec.artifacts import copies
 from llmrec.baselines.popularity import Popularity
 from llmrec.data.folder import load_data
 from llmrec.errors import ArtifactError, ConfigError, LlmrecError, ModelError, RequestError
@@ -382,7 +382,7 @@ def test_a_folder_that_is_no_artifact_is_refused_in_words(tmp_path):
 
 
 def test_uploading_says_where_the_hub_cannot_be_reached_or_refuses(one_token, monkeypatch):
-    monkeypatch.setattr(module, "hub_reachable", lambda: False)
+    monkeypatch.setattr(copies, "hub_reachable", lambda: False)
     with pytest.raises(ModelError, match="cannot be reached from here, so 'me/films' was not uploaded"):
         one_token.push_to_hub("me/films")
 
@@ -390,7 +390,7 @@ def test_uploading_says_where_the_hub_cannot_be_reached_or_refuses(one_token, mo
         def create_repo(self, repo_id, **_):
             raise HFValidationError(f"bad name: {repo_id}")
 
-    monkeypatch.setattr(module, "hub_reachable", lambda: True)
+    monkeypatch.setattr(copies, "hub_reachable", lambda: True)
     monkeypatch.setattr(huggingface_hub, "HfApi", Refusing)
     with pytest.raises(ModelError, match="did not take 'me/films': bad name"):
         one_token.push_to_hub("me/films")
@@ -407,7 +407,7 @@ def test_uploading_sends_the_model_folder_and_keeps_it_private(one_token, monkey
         def upload_folder(self, *, repo_id, folder_path):
             calls.append((repo_id, folder_path))
 
-    monkeypatch.setattr(module, "hub_reachable", lambda: True)
+    monkeypatch.setattr(copies, "hub_reachable", lambda: True)
     monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
     assert one_token.push_to_hub("me/films") == "https://hub/me/films"
     assert calls == [("me/films", True, True), ("me/films", one_token.folder)]
