@@ -14,6 +14,7 @@ from huggingface_hub.errors import HFValidationError
 from safetensors.numpy import load_file, save_file
 
 import llmrec
+from llmrec import recommender as module
 from llmrec.artifacts import copies
 from llmrec.baselines.popularity import Popularity
 from llmrec.data.folder import load_data
