@@ -43,7 +43,7 @@ demo-smoke: setup  ## the demo's own path, cut to about two minutes
 	rm -rf runs/demo-smoke
 	$(BIN)/llmrec demo --smoke --out runs/demo-smoke
 
-test: setup  ## every test but those that need an accelerator (at most 15 minutes on two cores)
+test: setup  ## every test but those that need an accelerator (at most 18 minutes on two cores)
 	$(PYTEST) -m "not gpu"
 
 test-fast: setup  ## the tests without the slow ones (at most 3 minutes)

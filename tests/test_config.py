@@ -188,3 +188,21 @@ def test_every_shipped_yaml_file_reads_as_pyyaml_itself_reads_it():
     for path in files:
         text = path.read_text(encoding="utf-8")
         assert parse_yaml(text, str(path)) == yaml.safe_load(text), path
+
+
+@pytest.mark.parametrize(
+    ("override", "name"),
+    [
+        ("training.row_lr=0.1", "training.embedding_lr"),
+        ("prompt.rows=dense", "prompt.targets"),
+        ("items.mention=[text]", "items.prompt_form"),
+        ("loss.rule=full", "loss.softmax_scope"),
+        ("pictures.max_tokens=64", "images"),
+        ("alignment.knowledge=mine", "alignment.generated_texts"),
+    ],
+)
+def test_a_setting_by_its_old_name_is_told_its_new_one(override, name):
+    from recipes.next_item import NextItem
+
+    with pytest.raises(ConfigError, match=f"is called '{name}' now"):
+        load_config(NextItem, None, ["data=d", "output=o", override])

@@ -376,6 +376,22 @@ def test_a_run_on_a_users_own_checkpoint_finds_it_wherever_it_lies(
     assert Recommender.from_pretrained(tmp_path / "run").recommend(HISTORY) == one_token.recommend(HISTORY)
 
 
+def test_a_run_of_the_format_before_gives_the_same(tiny_run, tmp_path, one_token):
+    """Format 2 had other names for three facts, and no checksums."""
+    shutil.copytree(tiny_run, tmp_path / "run")
+    path = tmp_path / "run" / "model" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    for today, before in (
+        ("softmax_scope", "score_rule"),
+        ("prompt_forms", "mention_forms"),
+        ("full_fine_tuning", "trained_whole"),
+    ):
+        manifest[before] = manifest.pop(today)
+    del manifest["weights"]
+    path.write_text(json.dumps({**manifest, "format_version": 2}))
+    assert Recommender.from_pretrained(tmp_path / "run").recommend(HISTORY) == one_token.recommend(HISTORY)
+
+
 def test_a_folder_that_is_no_artifact_is_refused_in_words(tmp_path):
     for folder, sentence in ((tmp_path, "holds none"), (tmp_path / "nowhere", "does not exist")):
         with pytest.raises(ArtifactError, match=sentence):
