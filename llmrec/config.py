@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from rapidfuzz import fuzz, process
 
 from llmrec.errors import ConfigError
@@ -21,6 +21,17 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _blocks_given_in_part(cls, given: Any) -> Any:
+        """A block of which some settings are given keeps this model's defaults for the others, not those of the block's own class."""
+        if not isinstance(given, dict):
+            return given
+        defaults = {
+            name: field.default for name, field in cls.model_fields.items() if type(field.default) is field.annotation
+        }
+        return given | _with_defaults(given, defaults)
+
     @field_validator("*")
     @classmethod
     def _has_32_bits(cls, value: Any) -> Any:
@@ -29,6 +40,17 @@ class Settings(BaseModel):
             if isinstance(number, int) and abs(number) >= 2**32:
                 raise ValueError(f"whole numbers lie below {2**32}")
         return value
+
+
+def _with_defaults(given: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """The blocks in `given` that have a default, each with what that default sets and they do not."""
+    found = {}
+    for name, default in defaults.items():
+        block = given.get(name)
+        if isinstance(default, Settings) and isinstance(block, dict):
+            own = {each: getattr(default, each) for each in default.model_fields_set}
+            found[name] = own | block | _with_defaults(block, own)
+    return found
 
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
@@ -43,7 +65,12 @@ RENAMED = {
     "prompt.rows": "prompt.targets",
     "items.mention": "items.prompt_form",
     "loss.rule": "loss.softmax_scope",
-    "next_item.rule": "next_item.softmax_scope",
+    "next_item.rule": "loss.softmax_scope",
+    "next_item.softmax_scope": "loss.softmax_scope",
+    "next_item.task": "validation.task",
+    "next_item.max_users": "validation.max_users",
+    "next_item.num_beams": "validation.num_beams",
+    "items.answer": "items.form",
     "pictures": "images",
     "knowledge": "generated_texts",
     "watch": "monitor",

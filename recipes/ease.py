@@ -17,7 +17,6 @@ was stopped; a finished one is left as it is.
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Literal
 
@@ -25,92 +24,49 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import set_seed
-from pydantic import Field
 from rich.console import Console
 
 from llmrec.artifacts.run_folder import MODEL_FOLDER
-from llmrec.artifacts.vector_tokens import load_item_vectors, save_adapter_run
-from llmrec.backbones.adapters import trainable_parts
+from llmrec.artifacts.vector_tokens import save_adapter_run
 from llmrec.backbones.causal_lm import Backbone
 from llmrec.backbones.trained_parts import PartSettings, train_parts
-from llmrec.baselines.item_embeddings import collaborative_embeddings
-from llmrec.baselines.sasrec import SasRecRecommender, SasRecSettings
-from llmrec.config import Seed, Settings
-from llmrec.ctr.grid import Variant, cell_scores, run_ctr_grid
-from llmrec.ctr.model import CtrSettings
+from llmrec.config import Seed
 from llmrec.data.click_examples import click_examples
 from llmrec.data.features import Features
 from llmrec.data.folder import Data, load_data
 from llmrec.data.interactions import Interactions
-from llmrec.data.splits import Split, leave_one_out
-from llmrec.encoders.text import encode_texts
+from llmrec.data.splits import leave_one_out
 from llmrec.enrich.generated_texts import generated_texts_folder, load_generated_texts
 from llmrec.enrich.run import Enrichment
 from llmrec.enrich.settings import EnrichSettings
 from llmrec.errors import ConfigError
-from llmrec.evaluation.clicks import ctr_table
-from llmrec.evaluation.ctr_report import as_text, plot_ctr_table
-from llmrec.evaluation.provenance import provenance
-from llmrec.evaluation.runner import evaluate
-from llmrec.evaluation.tasks import load_task
-from llmrec.files import content_hash, read_json, write_json
-from llmrec.nn.ctr import ModelKind
+from llmrec.evaluation.ctr_comparison import TableSettings, compare_variants, item_variants
 from llmrec.nn.losses import info_nce
 from llmrec.nn.soft_tokens import SoftTokens
 from llmrec.prompting.packing import make_collator
 from llmrec.recommenders.item_tokens import SOFT
 from llmrec.text_models.open_model import open_text_model
 from llmrec.text_models.protocol import ProviderError
-from llmrec.training.backbones import BackboneSettings, checked_packing, make_backbone, settle_dtype
-from llmrec.training.command import begin_run, print_parts, recipe_main, refuse_sharded, settle_run_folder
+from llmrec.training.backbones import BackboneSettings, settle_backbone, settle_packing
+from llmrec.training.command import begin_run, recipe_main, refuse_sharded, settle_run_folder
 from llmrec.training.cost import Estimate
 from llmrec.training.inputs import training_inputs
-from llmrec.training.item_features import (
-    AdapterSettings,
-    SoftTokenSettings,
-    check_collaborative_dim,
-    make_soft_tokens,
-    soft_features,
+from llmrec.training.item_features import AdapterSettings, SoftTokenSettings, make_soft_tokens, soft_features
+from llmrec.training.objectives import Batch, ComputeLoss, Objective
+from llmrec.training.ranking_trainer import Criterion
+from llmrec.training.reconstruction import (
+    ReconstructionSettings,
+    divide_texts,
+    held_out_costs,
+    id_vectors,
+    soft_vectors,
+    text_costs,
 )
-from llmrec.training.ranking_trainer import Batch, ComputeLoss, Criterion, Objective, TrainingSettings
-from llmrec.training.reconstruction import divide_texts, held_out_costs, soft_vectors, text_costs
+from llmrec.training.settings import TrainingSettings
 from llmrec.training.trainer import train
-
-SASREC_VERSION = 2  # rises whenever SASRec would come to other numbers
 
 
 # -- settings: the only place of a default --------------------------------------------------------------------------------------
-class ReconstructionSettings(Settings):
-    """What the soft tokens are trained to make the language model say."""
-
-    max_text_tokens: int = Field(96, ge=1)
-    held_out: float = Field(
-        0.1, gt=0, lt=1
-    )  # share of the items with a text that choose the checkpoint and are reported
-    contrast_weight: float = Field(
-        0.0, ge=0
-    )  # of EM3's content-id contrast; an item's vector of ids is its low-rank EASE-R embedding
-    contrast_dim: int = Field(64, ge=1)
-    temperature: float = Field(0.1, gt=0)
-
-
-class TableSettings(Settings):
-    """The table of CTR models: every variant with every model and seed."""
-
-    # name of a variant -> run folder of a finished adapter stage, the first also before its training; {}: this run's own, as `adapter`
-    adapters: dict[str, str] = Field(default_factory=dict)
-    models: tuple[ModelKind, ...] = Field(("dnn", "dcn_v2", "din", "autoint"), min_length=1)
-    seeds: tuple[Seed, ...] = Field((0, 1, 2, 3, 4), min_length=1)
-    model: CtrSettings = CtrSettings()
-    without_ids: bool = (
-        False  # every variant once more without the items' trained embeddings: what its features alone are worth
-    )
-    rare_below: int = Field(
-        20, ge=0
-    )  # examples of items with fewer training examples are reported by themselves; 0: not
-    sasrec_seeds: tuple[Seed, ...] = (0, 1, 2)  # (): no SASRec
-
-
 class Ease(PartSettings):
     """All settings of this recipe."""
 
@@ -175,9 +131,11 @@ def write_generated_texts(config: Ease, *, fresh: bool) -> None:
 
 
 # -- stage adapter --------------------------------------------------------------------------------------------------------------
-def reconstruction(config: Ease, soft: SoftTokens, first_id: int, contrast: torch.Tensor | None) -> ComputeLoss:
+def reconstruction(
+    settings: ReconstructionSettings, soft: SoftTokens, first_id: int, contrast: torch.Tensor | None
+) -> ComputeLoss:
     """-log p(text | soft tokens), summed over the texts' tokens; with the contrast its mean, once per token, on top."""
-    weight, temperature = config.reconstruction.contrast_weight, config.reconstruction.temperature
+    weight, temperature = settings.contrast_weight, settings.temperature
 
     def compute_loss(backbone: Backbone, batch: Batch) -> tuple[torch.Tensor, int]:
         hidden, targets = backbone.labelled_states(batch)  # (N, D), (N,)
@@ -193,19 +151,6 @@ def reconstruction(config: Ease, soft: SoftTokens, first_id: int, contrast: torc
     return compute_loss
 
 
-def id_vectors(config: Ease, data: Data, backbone: Backbone) -> torch.Tensor | None:
-    """float32 (num_items, D): low-rank EASE-R embeddings brought to the model's width by a fixed random map, so that the contrast
-    trains nothing but the adapter; None without contrast."""
-    if not config.reconstruction.contrast_weight:
-        return None
-    dim = config.reconstruction.contrast_dim
-    check_collaborative_dim("reconstruction.contrast_dim", dim, data.catalog.num_items)
-    factors = torch.from_numpy(collaborative_embeddings("ease_r", fitted_events(data), dim)[0])
-    generator = torch.Generator().manual_seed(config.seed)
-    turned = torch.linalg.qr(torch.randn(backbone.dim, factors.shape[1], generator=generator)).Q.T  # (contrast_dim, D)
-    return (factors @ turned).to(backbone.device)
-
-
 def train_adapter(config: Ease, *, fresh: bool, dry_run: bool) -> Estimate | None:
     """The adapter alone learns; the language model only reads."""
     output = Path(config.output) / "adapter"
@@ -213,20 +158,18 @@ def train_adapter(config: Ease, *, fresh: bool, dry_run: bool) -> Estimate | Non
         return None
     data = load_data(config.data)
     generated_texts = load_generated_texts(data, config.generated_texts)
-    config = config.model_copy(update={"backbone": settle_dtype(config.backbone, seed=config.seed)})
-    backbone = make_backbone(config.backbone, seed=config.seed)
+    config, backbone = settle_backbone(config)
     soft = make_soft_tokens(config.soft, features_of(config, data), backbone, seed=config.seed)
     backbone.add_vectors(SOFT, soft)
     train_parts(backbone, ["semantic_adapter"], config, seed=config.seed)
-    packing = checked_packing(config.training.packing, backbone)
-    config = config.model_copy(update={"training": config.training.model_copy(update={"packing": packing})})
+    config = config.model_copy(update={"training": settle_packing(config.training, backbone)})
 
     texts = divide_texts(
         backbone, generated_texts.texts, seed=config.seed,
         **config.reconstruction.model_dump(include={"held_out", "max_text_tokens"}),
     )  # fmt: skip
     untrained = soft_vectors(soft)
-    collate, size = make_collator(packing, backbone.tokenizer.pad_token_id), config.training.batch_size
+    collate, size = make_collator(config.training.packing, backbone.tokenizer.pad_token_id), config.training.batch_size
 
     def validate(max_instances: int = len(texts.held_out)) -> dict[str, float]:
         costs, lengths = text_costs(backbone, texts.rows(texts.held_out[:max_instances]), collate, size)
@@ -237,12 +180,12 @@ def train_adapter(config: Ease, *, fresh: bool, dry_run: bool) -> Estimate | Non
         data, fitted_events(data), backbone, features=config.soft.features, texts={"about items": generated_texts.texts}
     )
     begin_run(config, output, num_rows=len(training_examples), inputs=inputs, fresh=fresh)
-    lr = {"adapter_lr": config.training.adapter_lr, "embedding_lr": config.training.embedding_lr}
-    parts = trainable_parts(backbone, **lr, weight_decay=config.training.weight_decay)
-    print_parts(backbone, parts, num_rows=len(training_examples))
-    compute_loss = reconstruction(config, soft, backbone.first_vector_id(SOFT), id_vectors(config, data, backbone))
+    settings, contrast = config.reconstruction, None
+    if settings.contrast_weight:
+        contrast = id_vectors(fitted_events(data), settings.contrast_dim, backbone, seed=config.seed)
+    compute_loss = reconstruction(settings, soft, backbone.first_vector_id(SOFT), contrast)
     trainer = train(
-        Objective(backbone, compute_loss), parts, training_examples, collate, validate, config.training, output, seed=config.seed,
+        Objective(backbone, compute_loss), training_examples, collate, validate, config.training, output, seed=config.seed,
         num_instances=len(texts.held_out), dry_run=dry_run,
         criterion=Criterion("reconstruction", greater_is_better=False),
     )  # fmt: skip
@@ -265,115 +208,21 @@ def train_adapter(config: Ease, *, fresh: bool, dry_run: bool) -> Estimate | Non
     return None
 
 
-# -- stage ctr ---------------------------------------------------------------------------------------------------------
-def variants_of(config: Ease, data: Data) -> dict[str, Variant]:
-    """What an item is to a CTR model, by name: its id and what the name says; `ids` has nothing else."""
-    raw = features_of(config, data)
-    generated_texts = load_generated_texts(data, config.generated_texts)
-    written = np.array([text is not None for text in generated_texts.texts])
-    texts = encode_texts([text or "" for text in generated_texts.texts], config.soft.text.encoder)
-    variants = {
-        "ids": Variant(True),
-        "raw features": Variant(True, {name: (raw[name], raw.present[name]) for name in raw}),
-        "generated text": Variant(True, {"generated_text": (texts, written)}),
-    }
-    for number, (name, folder) in enumerate((config.table.adapters or {"adapter": config.output}).items()):
-        vectors = load_item_vectors(Path(folder) / "adapter", data.catalog.num_items, made_from=data.content_hash())
-        if number == 0:
-            variants[f"untrained {name}"] = Variant(
-                True, {"soft": (vectors["untrained"], vectors.present["untrained"])}
-            )
-        variants[name] = Variant(True, {"soft": (vectors["trained"], vectors.present["trained"])})
-    if config.table.without_ids:
-        variants |= {
-            f"{name}, no ids": Variant(False, variant.item_inputs)
-            for name, variant in variants.items()
-            if variant.item_inputs
-        }
-    return variants
-
-
-def rank_with_sasrec(config: Ease, data: Data, split: Split, variants: dict[str, Variant], folder: Path) -> list[dict]:
-    """SASRec with each variant's item inputs, next item over the whole catalogue. A finished cell is read, not trained again; one that
-    was killed goes on."""
-    task, lines, processes = load_task("leave_one_out"), [], PartialState()
-    for seed in config.table.sasrec_seeds:
-        for name, variant in variants.items():
-            events, settings = split.fitted(task.fit), SasRecSettings(seed=seed)
-            key = content_hash(
-                f"version {SASREC_VERSION}",
-                events.indptr,
-                events.items,
-                split.test.targets,
-                settings.model_dump_json(),
-                variant.digest(),
-            )
-            path = folder / f"{key}.json"
-            if not path.exists():
-                ranker = SasRecRecommender.from_settings(settings, item_inputs=variant.item_inputs)
-                ranker.fit(events, folder=folder / f"training-{key}")
-                if processes.is_main_process:
-                    found = evaluate(ranker, data, task, "test", split=split)
-                    metrics = {each: found.metrics[each] for each in ("recall@10", "ndcg@10")}
-                    write_json(path, {"model": "sasrec", "seed": seed, "metrics": metrics})
-                processes.wait_for_everyone()
-            lines.append({"arm": name, **read_json(path, "a cell of the table")})
-            shown = lines[-1]["metrics"]
-            processes.print(f"sasrec, {name}, seed {seed}: NDCG@10 {shown['ndcg@10']['value']:.4f}", flush=True)
-    return lines
-
-
+# -- stage ctr ------------------------------------------------------------------------------------------------------------------
 def ctr_stage(config: Ease, *, fresh: bool) -> None:
     """CTR models and SASRec on every variant; a table with intervals over users. fresh: cells that are there are made anew.
 
     Several processes train every model together.
     """
-    folder, processes = Path(config.output) / "ctr", PartialState()
     data = load_data(config.data)
-    loo = leave_one_out(data.interactions)
-    with processes.main_process_first():  # it encodes, the others read
-        variants = variants_of(config, data)
-    split = click_examples(data.interactions)
-    table = config.table
-    lines = run_ctr_grid(
-        split,
-        data.catalog.num_items,
-        variants,
-        models=table.models,
-        seeds=table.seeds,
-        settings=table.model,
-        folder=folder,
-        facts={"data": config.data, "content_hash": data.card.get("content_hash")},
-        fresh=fresh,
-    )
-    if fresh and processes.is_main_process:
-        shutil.rmtree(folder / "sasrec", ignore_errors=True)
-    processes.wait_for_everyone()
-    with_ids = {name: variant for name, variant in variants.items() if variant.use_ids}
-    ranked = rank_with_sasrec(config, data, loo, with_ids, folder / "sasrec")
-    if not processes.is_main_process:
-        return
-    scores = [cell_scores(folder, line) for line in lines]
-    results = ctr_table(split.test, lines, scores)
-    seen = np.bincount(split.train.items, minlength=data.catalog.num_items)[split.test.items]
-    rare = ctr_table(split.test, lines, scores, only=seen < table.rare_below) if (seen < table.rare_below).any() else []
-    references = [name for name in variants if name == "raw features" or name.startswith("untrained ")][:2]
-    against = {name: ctr_table(split.test, lines, scores, reference=name) for name in references}
-    facts = provenance("recipes/ease.py stage=ctr", seed=config.seed)
-    write_json(
-        folder / "results.json",
-        {
-            "facts": facts,
-            "protocol": split.card,
-            "ctr": results,
-            "against": against,
-            "rare_items": rare,
-            "sasrec": ranked,
-        },
-    )
-    plot_ctr_table(results, folder / "auc.svg")
-    Console().print(as_text(results))
-    Console().print(f"the table is in {folder / 'results.json'}, its plot in {folder / 'auc.svg'}")
+    texts = load_generated_texts(data, config.generated_texts).texts
+    named = {"encoder": config.soft.text.encoder, "output": config.output}
+    with PartialState().main_process_first():  # it encodes, the others read
+        variants = item_variants(config.table, data, features_of(config, data), texts, **named)
+    compare_variants(
+        config.table, data, variants, Path(config.output) / "ctr", references=config.table.references(config.output),
+        name=config.data, seed=config.seed, fresh=fresh,
+    )  # fmt: skip
 
 
 # -- run ------------------------------------------------------------------------------------------------------------------------

@@ -44,6 +44,23 @@ def test_overrides_stand_above_the_file_and_the_file_above_the_defaults(tmp_path
     assert (config.data, config.lora.rank, config.lora.targets) == ("here", 2, ("q_proj",))
 
 
+def test_a_block_given_in_part_keeps_the_defaults_of_the_model_around_it(tmp_path):
+    class Middle(Settings):
+        inner: Inner = Inner()
+        width: int = 1
+
+    class Around(Settings):
+        middle: Middle = Middle(inner=Inner(rank=64), width=3)
+        side: Annotated[Left | Right, Field(discriminator="side")] = Left(size=2.0)
+
+    config = load_config(Around, None, ["middle.inner.targets=[q_proj]", "side.side=right"])
+    assert (config.middle.inner.rank, config.middle.inner.targets, config.middle.width) == (64, ("q_proj",), 3)
+    assert config.side == Right(side="right"), "another member of a union has defaults of its own"
+    assert load_config(Around, None, ["middle.inner.rank=2"]).middle.inner.rank == 2
+    (tmp_path / "c.yaml").write_text("middle: {width: 5}")
+    assert load_config(Around, tmp_path / "c.yaml").middle == Middle(inner=Inner(rank=64), width=5)
+
+
 def test_saved_settings_load_to_the_same(tmp_path):
     config = load_config(Outer, None, ["data=x", "lora.targets=[a, b]"])
     save_config(config, tmp_path / "c.yaml")

@@ -23,15 +23,39 @@ from llmrec.nn.adapters.soft_prompt import SoftPrompt
 from llmrec.nn.item_table import ItemTable
 from llmrec.nn.soft_tokens import SoftItemTable
 
+PartKind = Literal[
+    "language_model", "lora", "layer_adapter", "prefix", "soft_prompt", "item_table", "item_scale",
+    "semantic_adapter", "adapter_scale",
+]  # fmt: skip
+_NAMES: dict[PartKind, str] = {
+    "language_model": "language model",  # its own layers: all of them, or the last
+    "lora": "LoRA",
+    "layer_adapter": "layer adapters",
+    "prefix": "prefix",
+    "soft_prompt": "soft prompt",
+    "item_table": "item table",
+    "item_scale": "item logit scale",
+    "semantic_adapter": "semantic adapter",
+    "adapter_scale": "semantic adapter's scale",
+}
+_EMBEDDINGS = ("item_table", "item_scale", "soft_prompt", "prefix")
+_SCALES = ("item_scale", "adapter_scale")  # one number each
+SEMANTIC_ADAPTER: tuple[PartKind, ...] = ("semantic_adapter", "adapter_scale")
+
 
 @dataclass(frozen=True)
 class TrainablePart:
-    """One named group of trained parameters and its learning rate."""
+    """One group of trained parameters and its learning rate."""
 
-    name: str
+    kind: PartKind
     parameters: tuple[nn.Parameter, ...]
     learning_rate: float
     weight_decay: float
+
+    @property
+    def name(self) -> str:
+        """What a person calls it."""
+        return _NAMES[self.kind]
 
     @property
     def num_parameters(self) -> int:
@@ -117,41 +141,39 @@ def trainable_parts(
 
     `embedding_lr` is of what stands for embeddings (item table, soft prompt, prefix), `adapter_lr` of all matrices.
     """
-    by_part: dict[str, list[nn.Parameter]] = {"language model": []}  # its own layers: all of them, or the last
-    named = {id(parameter): name for parameter, name in _parts_of(backbone)}
+    by_part: dict[PartKind, list[nn.Parameter]] = {"language_model": []}
+    kinds = {id(parameter): kind for parameter, kind in _parts_of(backbone)}
     for parameter in backbone.parameters():
         if parameter.requires_grad:
-            by_part.setdefault(named.get(id(parameter), "language model"), []).append(parameter)
-    rows = {"item table", "item logit scale", "soft prompt", "prefix"}
+            by_part.setdefault(kinds.get(id(parameter), "language_model"), []).append(parameter)
     return [
         TrainablePart(
-            name,
+            kind,
             tuple(parameters),
-            embedding_lr if name in rows else adapter_lr,
-            # one number: decay would pull the temperature, not the size of anything
-            0.0 if name.endswith("scale") else weight_decay,
+            embedding_lr if kind in _EMBEDDINGS else adapter_lr,
+            0.0 if kind in _SCALES else weight_decay,  # decay would pull the temperature, not the size of anything
         )
-        for name, parameters in by_part.items()
+        for kind, parameters in by_part.items()
         if parameters
     ]
 
 
-def _parts_of(backbone: Backbone) -> Iterator[tuple[nn.Parameter, str]]:
-    """Every parameter that is not the language model's own, and the name of its part."""
+def _parts_of(backbone: Backbone) -> Iterator[tuple[nn.Parameter, PartKind]]:
+    """Every parameter that is not the language model's own, and the kind of its part."""
     for parameter in lora_parameters(backbone):
-        yield parameter, "LoRA"
-    kinds = {LayerAdapter: "layer adapters", Prefix: "prefix", SoftPrompt: "soft prompt"}
+        yield parameter, "lora"
+    kinds: dict[type, PartKind] = {LayerAdapter: "layer_adapter", Prefix: "prefix", SoftPrompt: "soft_prompt"}
     for module in backbone.modules():
         if type(module) in kinds:
             yield from ((parameter, kinds[type(module)]) for parameter in module.parameters())
         elif isinstance(module, ItemTable | SoftItemTable):
-            yield module.log_scale, "item logit scale"
+            yield module.log_scale, "item_scale"
             rest = (parameter for parameter in module.parameters() if parameter is not module.log_scale)
-            yield from ((parameter, "item table") for parameter in rest)
+            yield from ((parameter, "item_table") for parameter in rest)
         elif isinstance(module, SemanticAdapter):
-            yield module.log_scale, "semantic adapter's scale"
+            yield module.log_scale, "adapter_scale"
             rest = (parameter for parameter in module.parameters() if parameter is not module.log_scale)
-            yield from ((parameter, "semantic adapter") for parameter in rest)
+            yield from ((parameter, "semantic_adapter") for parameter in rest)
 
 
 @contextlib.contextmanager

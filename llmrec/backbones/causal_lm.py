@@ -123,6 +123,11 @@ class Backbone(nn.Module):
         """The id of the first vector token of a source: V + R + where the source begins."""
         return self.num_tokens + self.vector_tokens.start(name)
 
+    def vector_ids(self, name: str) -> range:
+        """The ids of a source's vector tokens."""
+        first = self.first_vector_id(name)
+        return range(first, first + self.vector_tokens[name].num_tokens)
+
     def embed(self, input_ids: torch.Tensor) -> torch.Tensor:
         """input_ids int64 (B, T), each in [0, V + R + S) -> (B, T, D) in the model's dtype."""
         embedding = self.causal_lm.get_input_embeddings()

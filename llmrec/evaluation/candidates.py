@@ -7,14 +7,39 @@ the whole catalogue, never instead of them.
 from __future__ import annotations
 
 import numpy as np
+from accelerate import PartialState
+from pydantic import Field
 
 from llmrec import metrics
+from llmrec.config import Settings
 from llmrec.data.splits import Instances
 from llmrec.errors import ConfigError
 from llmrec.evaluation.progress import batches
 from llmrec.recommenders.requests import Ranker, Requests
 
 BATCH = 32
+
+
+class HitRatioSettings(Settings):
+    """LLaRA's hit ratio in results.json."""
+
+    num_candidates: int = Field(20, ge=2)  # of the hit ratio: the target and all others sampled
+    max_test_users: int = Field(1000, ge=0)  # who are asked for it
+
+
+def check_candidates(settings: HitRatioSettings, instances: Instances, num_items: int, *, seed: int) -> None:
+    """Before a training that ends with the hit ratio: says how many users it will leave out.
+
+    Raises ConfigError where no user has enough items left.
+    """
+    wanted, setting = settings.num_candidates, "next_item.num_candidates"
+    asked = {"max_instances": settings.max_test_users, "seed": seed, "setting": setting}
+    *_, left_out = sampled_lists(instances, num_items, wanted, **asked)
+    if left_out:
+        PartialState().print(
+            f"{left_out} test users have had so many items that no {wanted} candidates can be sampled for them; the "
+            f"hit ratio among candidates leaves them out (a smaller {setting} keeps them)"
+        )
 
 
 def sampled_candidates(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from llmrec.data.folder import Data
 from llmrec.evaluation.names import name_in_words
 from llmrec.evaluation.significance import Difference, verdict_of
 from llmrec.evaluation.tasks import ClicksTask
+from llmrec.evaluation.validation import Validation
+from llmrec.recommenders.pointwise import PointwiseRecommender
 from llmrec.version import __version__
 
 _RESAMPLED = {"auc": metrics.auc_resamples, "gauc": metrics.gauc_resamples}
@@ -100,6 +103,26 @@ def ctr_report(rows: ClickExamples, scores: np.ndarray) -> dict:
     does not exist, such as the gauc where no user has examples of both classes."""
     task = ClicksTask(kind="clicks", name="clicks", version=1, metrics=("auc", "gauc"))
     return evaluate_clicks("", {}, scores, rows, {}, task).metrics
+
+
+def click_validation(recommender: PointwiseRecommender, examples: ClickExamples) -> Validation:
+    """What a training monitors: the figures of all examples, or of the first so many that it is called with; and how many there are."""
+
+    def validate(max_instances: int = len(examples)) -> dict[str, float]:
+        asked = examples.take(np.arange(min(max_instances, len(examples))))
+        return metrics.ctr_metrics(asked.labels, recommender.score_rows(asked), asked.users)
+
+    return validate, len(examples)
+
+
+def click_results(
+    recommender: PointwiseRecommender, test: ClickExamples, counted: ClickExamples, num_items: int
+) -> dict[str, Any]:
+    """AUC and GAUC of the test examples with their intervals over users, next to means of the examples `counted`."""
+    scores = {"model": recommender.score_rows(test)}
+    for kind in CLICK_MEANS:
+        scores[kind] = mean_scores(kind, counted, test, num_items)
+    return {"test_rows": len(test), **{name: ctr_report(test, values) for name, values in scores.items()}}
 
 
 def ctr_table(

@@ -6,7 +6,9 @@ import sys
 from collections.abc import Callable
 
 import numpy as np
+from pydantic import Field
 
+from llmrec.config import Settings
 from llmrec.data.folder import Data
 from llmrec.data.splits import Split
 from llmrec.errors import ConfigError
@@ -14,10 +16,21 @@ from llmrec.evaluation.runner import evaluate, repeated_targets
 from llmrec.evaluation.tasks import RankingTask
 from llmrec.recommenders.requests import Ranker
 
+# what is measured, of the first so many instances or of all; and how many there are
+Validation = tuple[Callable[..., dict[str, float]], int]
+
+
+class ValidationSettings(Settings):
+    """How checkpoints are chosen where items are ranked."""
+
+    task: str = "leave_one_out"
+    max_users: int = Field(1000, ge=1)
+    num_beams: int = Field(20, ge=1)
+
 
 def ranking_validation(
     recommender: Ranker, data: Data, task: RankingTask, split: Split, *, max_users: int
-) -> tuple[Callable[..., dict[str, float]], int]:
+) -> Validation:
     """recall@10 and ndcg@10 of the first `max_users` validation instances, or of the first so many that it is called with; and how many
     those are.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -16,9 +17,11 @@ from llmrec.backbones.causal_lm import Backbone
 from llmrec.backbones.packing_check import check_packing
 from llmrec.backbones.precision import fastest_dtype
 from llmrec.backbones.pretrained import load_backbone, random_backbone
-from llmrec.config import Settings
+from llmrec.backbones.trained_parts import TrainedPart
+from llmrec.config import Settings, SettingsT
 from llmrec.errors import ConfigError, ModelError
-from llmrec.training.ranking_trainer import Packing
+from llmrec.recommenders.item_tokens import SOFT
+from llmrec.training.settings import Packing, TrainingSettings
 
 
 class Scratch(Settings):
@@ -104,6 +107,12 @@ def settle_dtype(settings: BackboneSettings, *, seed: int = 0) -> BackboneSettin
     return settings.model_copy(update={"dtype": name})
 
 
+def settle_backbone(config: SettingsT) -> tuple[SettingsT, Backbone]:
+    """A recipe's settings (`backbone`, `seed`) with a dtype instead of "auto", and the language model that they describe."""
+    config = config.model_copy(update={"backbone": settle_dtype(config.backbone, seed=config.seed)})
+    return config, make_backbone(config.backbone, seed=config.seed)
+
+
 def check_positions(backbone: Backbone, max_tokens: int) -> None:
     """Raises ConfigError where prompts of `max_tokens` are longer than the model can read."""
     positions = getattr(backbone.config.get_text_config(decoder=True), "max_position_embeddings", None)
@@ -112,6 +121,19 @@ def check_positions(backbone: Backbone, max_tokens: int) -> None:
             f"prompt.max_tokens is {max_tokens}, but {backbone.source.name} has only {positions} positions; "
             f"set prompt.max_tokens={positions} or less."
         )
+
+
+def usual_parts(settings: BackboneSettings, form: str, prompt_forms: Sequence[str]) -> tuple[TrainedPart, ...]:
+    """What is trained where nobody says: LoRA, or everything from scratch, and what the forms of the items bring along."""
+    parts: list[TrainedPart] = ["lora" if settings.scratch is None else "full"]
+    parts += ["semantic_adapter"] if SOFT in (form, *prompt_forms) else []
+    parts += ["item_table"] if form != "text" else []
+    return tuple(parts)
+
+
+def settle_packing(settings: TrainingSettings, backbone: Backbone) -> TrainingSettings:
+    """The settings with a way to batch instead of "auto". Raises ModelError for one named that cannot work."""
+    return settings.model_copy(update={"packing": checked_packing(settings.packing, backbone)})
 
 
 def checked_packing(packing: Packing, backbone: Backbone) -> Packing:

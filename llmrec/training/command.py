@@ -14,13 +14,9 @@ from typing import Any, TypeVar
 import torch
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
-from rich.console import Console
-from rich.table import Table
 from transformers.utils.logging import disable_progress_bar
 
 from llmrec.artifacts.run_folder import MANIFEST, MODEL_FOLDER
-from llmrec.backbones.adapters import TrainablePart, describe
-from llmrec.backbones.causal_lm import Backbone
 from llmrec.config import Settings, load_config, save_config
 from llmrec.data.folder import Data
 from llmrec.errors import ConfigError, DataError, LlmrecError, sentence_of_place
@@ -162,23 +158,6 @@ def data_facts(data: Data, split_card: dict[str, Any], *, seed: int) -> dict[str
     """What every number of a model depends on, whatever recipe made it: JSON values for its protocol card."""
     known = {name: data.card.get(name) for name in ("content_hash", "ties")}
     return {"data": data.card.get("name"), **known, "split": split_card, "fit": "train", "seed": seed}
-
-
-def print_parts(backbone: Backbone, parts: Sequence[TrainablePart], *, num_rows: int) -> None:
-    """The first thing a training says: which model, which parts of it learn, and how fast."""
-    if not PartialState().is_main_process:
-        return
-    source = backbone.source
-    total = sum(p.numel() for p in backbone.parameters())
-    table = Table(
-        title=f"{source.name} from {source.source}: {backbone.layers}, {num_rows:,} training examples",
-        title_justify="left",
-    )
-    for column in ("trained part", "parameters", "learning rate"):
-        table.add_column(column, justify="left" if column == "trained part" else "right")
-    for row in describe(parts, total):
-        table.add_row(*row)
-    Console().print(table)
 
 
 def _check_same(now: Settings, then: Settings, folder: Path) -> None:

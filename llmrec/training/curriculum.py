@@ -12,10 +12,18 @@ from __future__ import annotations
 import hashlib
 
 import torch
+from pydantic import Field
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from llmrec.config import Settings
 from llmrec.nn.losses import IGNORE
-from llmrec.training.ranking_trainer import Batch
+from llmrec.training.objectives import Batch
+
+
+class CurriculumSettings(Settings):
+    """schedule=curriculum."""
+
+    until: float = Field(1.0, gt=0, le=1)  # the share of the training after which every example has its soft tokens
 
 
 class Curriculum(TrainerCallback):

@@ -8,12 +8,14 @@ import torch
 from pydantic import Field
 
 from llmrec.artifacts.vector_tokens import soft_tokens
-from llmrec.backbones.causal_lm import Backbone
+from llmrec.backbones.causal_lm import IMAGES, Backbone
 from llmrec.backbones.trained_parts import SoftPromptSettings
+from llmrec.backbones.vision_language import MAX_TOKENS, OnBroken, encode_vision_tokens
 from llmrec.baselines.item_embeddings import CollaborativeKind, collaborative_embeddings
 from llmrec.config import Settings
 from llmrec.data.features import Features
 from llmrec.data.folder import Data
+from llmrec.data.images import image_paths
 from llmrec.data.interactions import Interactions
 from llmrec.encoders.item_features import (
     IMAGE,
@@ -28,6 +30,7 @@ from llmrec.errors import ConfigError
 from llmrec.nn.adapters.semantic import AdapterKind, SemanticAdapter
 from llmrec.nn.adapters.soft_prompt import SoftPrompt
 from llmrec.nn.soft_tokens import SoftTokens
+from llmrec.recommenders.item_tokens import SOFT
 
 
 class AdapterSettings(Settings):
@@ -53,6 +56,20 @@ class SoftTokenSettings(Settings):
     collaborative_dim: int = Field(64, ge=1)
     on_missing: OnMissing = "learned"  # items without any of the features: tokens of their own, or an error
     adapter: AdapterSettings = AdapterSettings()
+
+
+class ImageSettings(Settings):
+    """How images stand in prompts, where items.prompt_form says image."""
+
+    max_tokens: int = Field(MAX_TOKENS, ge=1)  # vision tokens of an image at most: its resolution is capped by them
+    on_broken: OnBroken = "skip"
+
+
+def add_images(settings: ImageSettings, data: Data, backbone: Backbone) -> None:
+    """Puts the vision tokens of the items' images behind the backbone's other tokens."""
+    paths = image_paths(data.catalog, data.folder)
+    images = encode_vision_tokens(backbone, paths, item_ids=data.catalog.item_ids, **settings.model_dump())
+    backbone.add_vectors(IMAGES, images)
 
 
 def soft_features(settings: SoftTokenSettings, data: Data, train: Interactions | None, *, seed: int) -> Features:
@@ -105,6 +122,14 @@ def make_soft_tokens(settings: SoftTokenSettings, features: Features, backbone: 
     tokens = soft_tokens(features, adapter, feature_sources(settings))
     adapter.fit_scaling(tokens.features_of(slice(None)), tokens.present)
     return tokens
+
+
+def add_soft_tokens(
+    settings: SoftTokenSettings, data: Data, train: Interactions, backbone: Backbone, *, seed: int
+) -> None:
+    """Puts fresh soft tokens of the items' features behind the backbone's other tokens."""
+    features = soft_features(settings, data, train, seed=seed)
+    backbone.add_vectors(SOFT, make_soft_tokens(settings, features, backbone, seed=seed))
 
 
 def make_soft_prompt(settings: SoftPromptSettings, backbone: Backbone, *, seed: int) -> SoftPrompt:

@@ -1,18 +1,79 @@
-"""The loss of items as answers: what the decoder will score them by."""
+"""A recipe's objective as one module, and the loss of items as answers: what the decoder will score them by."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import torch
+from torch import nn
+from torch.nn.modules.module import _IncompatibleKeys
 
-from llmrec.backbones.causal_lm import Backbone
+from llmrec.backbones.adapters import trained_state
+from llmrec.backbones.causal_lm import Backbone, SoftmaxScope
+from llmrec.config import Settings
 from llmrec.engines.torch.trie_loss import TrieLoss
 from llmrec.engines.trie import TokenTrie
+from llmrec.errors import ArtifactError
 from llmrec.items.forms import ONE_TOKEN_FORMS
 from llmrec.recommenders.language_model import LanguageModel
 
+Batch = dict[str, torch.Tensor]
+ComputeLoss = Callable[[Backbone, Batch], tuple[torch.Tensor, int]]
 ItemLoss = Callable[[Backbone, torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+class Objective(nn.Module):
+    """A backbone and what is minimised on it, as one module, so that every trained parameter is used inside one forward pass.
+
+    Its state holds the trained parameters only: a checkpoint is megabytes, whatever the frozen model weighs.
+    """
+
+    def __init__(self, backbone: Backbone, compute_loss: ComputeLoss):
+        super().__init__()
+        self.backbone = backbone
+        self.compute_loss = compute_loss
+        self._no_split_modules = backbone.causal_lm._no_split_modules  # the layer classes that FSDP shards one by one
+
+    def forward(
+        self, num_items_in_batch: torch.Tensor | int | None = None, **batch: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """The mean loss over the targets of the whole optimiser step, of which this batch may be a part.
+
+        `num_items_in_batch` counts those targets over all micro-batches and processes: eight batches of one then give the
+        gradient of one batch of eight, exactly.
+        """
+        total, count = self.compute_loss(self.backbone, batch)
+        return {"loss": total / (count if num_items_in_batch is None else num_items_in_batch)}
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, torch.Tensor]:
+        """The trained parameters."""
+        return trained_state(self)
+
+    def load_state_dict(self, state_dict: Mapping[str, torch.Tensor], strict: bool = True, assign: bool = False) -> Any:
+        """Loads exactly the trained parameters; a missing or foreign one is an error whatever `strict` says."""
+        check_same_parts(state_dict, trained_state(self), "the checkpoint")
+        super().load_state_dict(state_dict, strict=False, assign=assign)
+        return _IncompatibleKeys([], [])  # the frozen parameters are not missing
+
+
+def check_same_parts(found: Iterable[str], trained: Iterable[str], where: str) -> None:
+    """Raises ArtifactError where what `where` holds is not exactly the model's trained parameters."""
+    if different := set(found) ^ set(trained):
+        raise ArtifactError(
+            f"{where} and the model train different parts, for example {min(different)}; give the settings it was made with, or "
+            "start over with --fresh."
+        )
+
+
+class ScopeSettings(Settings):
+    """Over what answers are scored, in training and in decoding."""
+
+    softmax_scope: SoftmaxScope | None = None  # None: level, or vocabulary for the text form
+
+    def scope_of(self, form: str) -> SoftmaxScope:
+        """The scope for answers in this form."""
+        return self.softmax_scope or ("vocabulary" if form == "text" else "level")
 
 
 def item_loss_of(model: LanguageModel, *, label_smoothing: float = 0.0) -> ItemLoss:

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 
+from accelerate import PartialState
+from rich.console import Console
+from rich.table import Table
 from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from llmrec.backbones.adapters import TrainablePart, describe
+from llmrec.backbones.causal_lm import Backbone
 
 
 def duration(seconds: float) -> str:
@@ -80,3 +87,20 @@ class ProgressLines(TrainerCallback):
         if not done or not ahead:
             return ""
         return f", {duration((time.perf_counter() - self.start) / done * ahead)} left"
+
+
+def print_parts(backbone: Backbone, parts: Sequence[TrainablePart], *, num_rows: int) -> None:
+    """The first thing a training says: which model, which parts of it learn, and how fast."""
+    if not PartialState().is_main_process:
+        return
+    source = backbone.source
+    total = sum(p.numel() for p in backbone.parameters())
+    table = Table(
+        title=f"{source.name} from {source.source}: {backbone.layers}, {num_rows:,} training examples",
+        title_justify="left",
+    )
+    for column in ("trained part", "parameters", "learning rate"):
+        table.add_column(column, justify="left" if column == "trained part" else "right")
+    for row in describe(parts, total):
+        table.add_row(*row)
+    Console().print(table)

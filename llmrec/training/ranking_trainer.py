@@ -1,22 +1,16 @@
-"""transformers.Trainer with three things of ours: a recipe's objective, a learning rate per part, and validation by ranking."""
+"""transformers.Trainer with two things of ours: a learning rate per part, and validation by ranking."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
-from pydantic import Field, field_validator
 from torch import nn
-from torch.nn.modules.module import _IncompatibleKeys
 from transformers import PrinterCallback, Trainer
-from transformers.integrations import get_available_reporting_integrations
 
-from llmrec.backbones.adapters import TrainablePart, trained_state
-from llmrec.backbones.causal_lm import Backbone
-from llmrec.config import Settings
-from llmrec.errors import ArtifactError, ConfigError
+from llmrec.backbones.adapters import TrainablePart
 from llmrec.files import write_json
 from llmrec.prompting.mixture import Mixture
 from llmrec.training.checkpoints import (
@@ -27,12 +21,6 @@ from llmrec.training.cost import Estimate
 from llmrec.training.samplers import BranchSampler, EpochSampler, LengthSampler, MixtureSampler
 from llmrec.training.sharded import whole_outside_layers
 
-Batch = dict[str, torch.Tensor]
-ComputeLoss = Callable[[Backbone, Batch], tuple[torch.Tensor, int]]
-
-
-Packing = Literal["auto", "none", "segments", "branches"]
-
 
 class Criterion(NamedTuple):
     """What of the validation decides which checkpoint is best."""
@@ -42,6 +30,7 @@ class Criterion(NamedTuple):
 
 
 NDCG = Criterion("ndcg@10", greater_is_better=True)
+AUC = Criterion("auc", greater_is_better=True)
 
 
 class TrainingExamples(Protocol):
@@ -54,89 +43,6 @@ class TrainingExamples(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, row: int) -> Any: ...
-
-
-class TrainingSettings(Settings):
-    """How long, how fast, and when to stop."""
-
-    epochs: float = Field(5.0, gt=0)
-    max_steps: int = -1  # > 0 ends training there, whatever `epochs` says
-    batch_size: int = Field(8, ge=1)  # examples per process and forward pass, packed or not
-    # none: padded. segments: examples one after the other, a common beginning read once. branches: segments whose batches are made
-    # of one user's examples, which share their history. The loss of a batch is the same in all; auto: segments where the model can.
-    packing: Packing = "auto"
-    gradient_accumulation: int = Field(1, ge=1)
-    adapter_lr: float = Field(1e-3, ge=0)
-    embedding_lr: float = Field(3e-3, ge=0)
-    weight_decay: float = Field(0.01, ge=0)
-    warmup_ratio: float = Field(0.05, ge=0, le=1)
-    max_grad_norm: float = Field(1.0, ge=0)
-    evaluate_every: int = Field(0, ge=0)  # optimiser steps between validations and checkpoints; 0: once per epoch
-    patience: int = Field(3, ge=1)  # validations without a better one before training stops
-    log_every: int = Field(10, ge=1)  # optimiser steps
-    trackers: tuple[str, ...] = ()  # any the Trainer knows: tensorboard, wandb, mlflow, ...
-
-    @field_validator("max_steps")
-    @classmethod
-    def _is_some_or_unset(cls, max_steps: int) -> int:
-        if max_steps != -1 and max_steps < 1:
-            raise ValueError("expected 1 or more steps, or -1 to go by training.epochs")
-        return max_steps
-
-    @field_validator("trackers")
-    @classmethod
-    def _are_installed(cls, trackers: tuple[str, ...]) -> tuple[str, ...]:
-        installed = get_available_reporting_integrations()
-        for name in trackers:
-            if name not in installed:
-                raise ConfigError(
-                    f"the tracker '{name}' is not installed here or unknown to the Trainer (there are: "
-                    f"{', '.join(installed) or 'none'}). Install it, or leave it out of training.trackers."
-                )
-        return trackers
-
-
-class Objective(nn.Module):
-    """A backbone and what is minimised on it, as one module, so that every trained parameter is used inside one forward pass.
-
-    Its state holds the trained parameters only: a checkpoint is megabytes, whatever the frozen model weighs.
-    """
-
-    def __init__(self, backbone: Backbone, compute_loss: ComputeLoss):
-        super().__init__()
-        self.backbone = backbone
-        self.compute_loss = compute_loss
-        self._no_split_modules = backbone.causal_lm._no_split_modules  # the layer classes that FSDP shards one by one
-
-    def forward(
-        self, num_items_in_batch: torch.Tensor | int | None = None, **batch: torch.Tensor
-    ) -> dict[str, torch.Tensor]:
-        """The mean loss over the targets of the whole optimiser step, of which this batch may be a part.
-
-        `num_items_in_batch` counts those targets over all micro-batches and processes: eight batches of one then give the
-        gradient of one batch of eight, exactly.
-        """
-        total, count = self.compute_loss(self.backbone, batch)
-        return {"loss": total / (count if num_items_in_batch is None else num_items_in_batch)}
-
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, torch.Tensor]:
-        """The trained parameters."""
-        return trained_state(self)
-
-    def load_state_dict(self, state_dict: Mapping[str, torch.Tensor], strict: bool = True, assign: bool = False) -> Any:
-        """Loads exactly the trained parameters; a missing or foreign one is an error whatever `strict` says."""
-        check_same_parts(state_dict, trained_state(self), "the checkpoint")
-        super().load_state_dict(state_dict, strict=False, assign=assign)
-        return _IncompatibleKeys([], [])  # the frozen parameters are not missing
-
-
-def check_same_parts(found: Iterable[str], trained: Iterable[str], where: str) -> None:
-    """Raises ArtifactError where what `where` holds is not exactly the model's trained parameters."""
-    if different := set(found) ^ set(trained):
-        raise ArtifactError(
-            f"{where} and the model train different parts, for example {min(different)}; give the settings it was made with, or "
-            "start over with --fresh."
-        )
 
 
 class RankingTrainer(Trainer):

@@ -8,16 +8,35 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import Field
 from rich.console import Console
 from torch.nn.functional import cross_entropy
 
 from llmrec.backbones.causal_lm import Backbone
+from llmrec.baselines.item_embeddings import collaborative_embeddings
+from llmrec.config import Settings
+from llmrec.data.interactions import Interactions
 from llmrec.items.forms import soft_sequences
 from llmrec.metrics import bootstrap_interval
 from llmrec.nn.soft_tokens import SoftTokens
 from llmrec.prompting.generated_text_examples import GeneratedTextExamples
 from llmrec.prompting.packing import Collate
 from llmrec.recommenders.item_tokens import SOFT
+from llmrec.training.item_features import check_collaborative_dim
+
+
+class ReconstructionSettings(Settings):
+    """What the soft tokens are trained to make the language model say."""
+
+    max_text_tokens: int = Field(96, ge=1)
+    held_out: float = Field(
+        0.1, gt=0, lt=1
+    )  # share of the items with a text that choose the checkpoint and are reported
+    contrast_weight: float = Field(
+        0.0, ge=0
+    )  # of EM3's content-id contrast; an item's vector of ids is its low-rank EASE-R embedding
+    contrast_dim: int = Field(64, ge=1)
+    temperature: float = Field(0.1, gt=0)
 
 
 @dataclass(frozen=True)
@@ -89,3 +108,13 @@ def soft_vectors(soft: SoftTokens) -> np.ndarray:
     vectors = soft.eval().table().mean(dim=1).cpu().numpy()
     soft.train(was_training)
     return vectors
+
+
+def id_vectors(events: Interactions, dim: int, backbone: Backbone, *, seed: int) -> torch.Tensor:
+    """float32 (num_items, D): low-rank EASE-R embeddings brought to the model's width by a fixed random map, so that a contrast with
+    them trains nothing but the adapter."""
+    check_collaborative_dim("reconstruction.contrast_dim", dim, events.num_items)
+    factors = torch.from_numpy(collaborative_embeddings("ease_r", events, dim)[0])
+    generator = torch.Generator().manual_seed(seed)
+    turned = torch.linalg.qr(torch.randn(backbone.dim, factors.shape[1], generator=generator)).Q.T  # (dim, D)
+    return (factors @ turned).to(backbone.device)

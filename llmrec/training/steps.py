@@ -15,26 +15,19 @@ from pathlib import Path
 from typing import Literal
 
 from accelerate import PartialState
-from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from llmrec.backbones.adapters import TrainablePart, trained_state
+from llmrec.backbones.adapters import SEMANTIC_ADAPTER, TrainablePart, trained_state
 from llmrec.backbones.causal_lm import Backbone
 from llmrec.errors import ArtifactError
 from llmrec.files import atomic_file
-from llmrec.training.ranking_trainer import TrainingSettings, check_same_parts
+from llmrec.training.objectives import check_same_parts
+from llmrec.training.settings import TrainingSettings
 
 Schedule = Literal["two_step", "curriculum", "joint", "words"]
 StepName = Literal["words", "soft", "joint"]
 TRAINED = "trained.safetensors"  # stands in the folder of a step that has ended
-
-
-class StepSettings(TrainingSettings):
-    """How long and how fast one step of the training is."""
-
-    epochs: float = Field(1.0, gt=0)
-    batch_size: int = Field(16, ge=1)
 
 
 @dataclass(frozen=True)
@@ -42,15 +35,15 @@ class Step:
     """One part of the training, with a folder of its own in the run."""
 
     name: StepName
-    settings: StepSettings
+    settings: TrainingSettings
 
     def trains(self, part: TrainablePart) -> bool:
         """Of two steps the first moves everything but the adapter, the second the adapter alone."""
-        is_adapter = part.name.startswith("semantic adapter")
+        is_adapter = part.kind in SEMANTIC_ADAPTER
         return {"words": not is_adapter, "soft": is_adapter, "joint": True}[self.name]
 
 
-def steps_of(schedule: Schedule, first: StepSettings, second: StepSettings) -> list[Step]:
+def steps_of(schedule: Schedule, first: TrainingSettings, second: TrainingSettings) -> list[Step]:
     """What a schedule consists of. second: settings of the second of two steps."""
     words, soft, joint = Step("words", first), Step("soft", second), Step("joint", first)
     return {"two_step": [words, soft], "words": [words], "joint": [joint], "curriculum": [joint]}[schedule]

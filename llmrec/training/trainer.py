@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainingArguments
 
-from llmrec.backbones.adapters import TrainablePart
+from llmrec.backbones.adapters import trainable_parts
 from llmrec.backbones.frozen_linear import frozen_weights_packed
 from llmrec.training.checkpoints import (
     LOG,
@@ -26,22 +26,20 @@ from llmrec.training.checkpoints import (
     was_over,
 )
 from llmrec.training.estimate import estimate, measured, say
-from llmrec.training.progress import ProgressLines
+from llmrec.training.objectives import Batch, Objective
+from llmrec.training.progress import ProgressLines, print_parts
 from llmrec.training.ranking_trainer import (
     NDCG,
-    Batch,
     Criterion,
-    Objective,
     RankingTrainer,
     TrainingExamples,
-    TrainingSettings,
 )
+from llmrec.training.settings import TrainingSettings
 from llmrec.training.sharded import make_plain, make_shardable
 
 
 def train(
     objective: Objective,
-    parts: Sequence[TrainablePart],
     rows: TrainingExamples,
     collate: Callable[[list[Any]], Batch],
     rank_validation: Callable[..., dict[str, float]],
@@ -68,6 +66,10 @@ def train(
     None where nothing was left to train.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    backbone = objective.backbone
+    rates = settings.model_dump(include={"adapter_lr", "embedding_lr", "weight_decay"})
+    parts = trainable_parts(backbone, **rates)
+    print_parts(backbone, parts, num_rows=len(rows))
     arguments = training_arguments(settings, folder, num_rows=len(rows), seed=seed, criterion=criterion)
     trainer = RankingTrainer(
         model=objective,
@@ -93,7 +95,7 @@ def train(
     done = step_of(checkpoint) if checkpoint else 0
     # sharded weights must stay sharded
     is_sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
-    faster = nullcontext() if is_sharded else frozen_weights_packed(objective.backbone)
+    faster = nullcontext() if is_sharded else frozen_weights_packed(backbone)
     with faster:
         if checkpoint and was_over(checkpoint):
             trainer.accelerator.print(

@@ -12,7 +12,7 @@ from accelerate.utils.launch import prepare_multi_gpu_env
 
 from llmrec.apps.shipped_recipes import launch_names
 from llmrec.resources import resource_path
-from llmrec.training.ranking_trainer import Objective
+from llmrec.training.objectives import Objective
 from tests.tiny import FAMILIES, tiny_backbone
 
 KINDS = {

@@ -27,6 +27,7 @@ from llmrec.recommenders.pointwise import PointwiseRecommender
 from llmrec.recommenders.requests import Requests
 from llmrec.resources import resource_path
 from llmrec.training.checkpoints import read_log
+from llmrec.training.item_features import soft_features
 from tests.apps.calling import assert_one_sentence, call
 
 
@@ -55,7 +56,7 @@ def overrides(data, model, output, *more):
 
 
 NEXT_ITEM = (
-    "objective=next_item", "prompt.name=next_item/instruction", "next_item.max_users=4", "next_item.num_beams=5",
+    "objective=next_item", "prompt.name=next_item/instruction", "validation.max_users=4", "validation.num_beams=5",
     "next_item.num_candidates=5", "next_item.max_test_users=6", "training.batch_size=4",
 )  # fmt: skip
 
@@ -212,7 +213,7 @@ def test_collaborative_vectors_never_see_a_row_of_validation_or_test(few_users):
     changed = RECIPE.read_events(config, other)
     assert changed.clicks.test.labels.sum() == (~events.clicks.test.labels).sum()
     before, after = (
-        RECIPE.soft_features(config.soft, *pair, seed=0) for pair in ((data, events.train), (other, changed.train))
+        soft_features(config.soft, *pair, seed=0) for pair in ((data, events.train), (other, changed.train))
     )
     np.testing.assert_array_equal(after["collaborative"], before["collaborative"])
     assert (before.present["collaborative"] == (events.train.counts() > 0)).all()
@@ -239,7 +240,7 @@ def test_a_curriculum_trains_titles_and_soft_tokens_and_a_resumed_one_repeats_it
 
 @pytest.mark.slow
 def test_answers_may_be_soft_tokens_and_words_alone_are_a_baseline(few_users, tiny_model, tmp_path):
-    more = (*NEXT_ITEM, "schedule=joint", "items.answer=soft", "training.max_steps=2", "training.evaluate_every=2")
+    more = (*NEXT_ITEM, "schedule=joint", "items.form=soft", "training.max_steps=2", "training.evaluate_every=2")
     run_here(overrides(few_users, tiny_model, tmp_path / "soft", *more))
     model = load_artifact(tmp_path / "soft")
     assert model.card["form"] == "soft" and model.card["prompt_forms"] == ["text", "soft"]
@@ -302,7 +303,7 @@ def test_what_cannot_be_trained_says_so(few_users, tiny_model, tmp_path, clicks)
 
     refused("objective=next_item", match="needs a prompt such as next_item/instruction")
     refused("prompt.name=next_item/instruction", match="of the task click")
-    refused(*NEXT_ITEM, "schedule=words", "items.answer=soft", match="items.answer=text")
+    refused(*NEXT_ITEM, "schedule=words", "items.form=soft", match="items.form=text")
     refused("objective=next_item", "next_item.num_candidates=1680", match=r"set next_item.num_candidates=\d+ or less")
     refused("soft.collaborative_dim=1683", match=r"1682 items .* set soft.collaborative_dim=1682 or less")
     refused("prompt.max_tokens=100000", match="set prompt.max_tokens=")

@@ -10,12 +10,13 @@ from accelerate.data_loader import prepare_data_loader, skip_first_batches
 from torch.utils.data import DataLoader
 from transformers import TrainerCallback
 
-from llmrec.backbones.adapters import add_lora, trainable_parts
+from llmrec.backbones.adapters import add_lora
 from llmrec.prompting.collators import Collator
 from llmrec.prompting.generated_text_examples import GeneratedTextExamples
 from llmrec.prompting.mixture import Mixture, Source
-from llmrec.training.ranking_trainer import Objective, TrainingSettings
+from llmrec.training.objectives import Objective
 from llmrec.training.samplers import LengthSampler, MixtureSampler
+from llmrec.training.settings import TrainingSettings
 from llmrec.training.trainer import train
 from tests.tiny import tiny_backbone
 
@@ -53,11 +54,18 @@ def run(folder: Path, *, by_user: bool = False, interrupted: int | None = None) 
         return backbone.next_token_loss(batch, scope="vocabulary")
 
     settings = TrainingSettings(
-        batch_size=2, epochs=3, evaluate_every=3, patience=9, log_every=1, packing="branches" if by_user else "none"
+        batch_size=2,
+        epochs=3,
+        evaluate_every=3,
+        patience=9,
+        log_every=1,
+        packing="branches" if by_user else "none",
+        adapter_lr=0.01,
+        weight_decay=0,
     )
     at = At(read, interrupted)
     trainer = train(
-        Objective(backbone, compute_loss), trainable_parts(backbone, adapter_lr=0.01, embedding_lr=0.01, weight_decay=0), mixture,
+        Objective(backbone, compute_loss), mixture,
         Collator(0), lambda *_: {"ndcg@10": float(at.step)}, settings, folder, seed=0, callbacks=[at],
     )  # fmt: skip
     return read[at.before :], list(trainer.model.state_dict().values())

@@ -6,7 +6,8 @@ from safetensors.torch import save_file
 
 from llmrec.backbones.adapters import add_lora, trainable_parts, trained_state
 from llmrec.errors import ArtifactError
-from llmrec.training.steps import TRAINED, StepSettings, move_only, read_finished, steps_of, write_finished
+from llmrec.training.settings import TrainingSettings
+from llmrec.training.steps import TRAINED, move_only, read_finished, steps_of, write_finished
 from tests.tiny import tiny_backbone
 
 
@@ -15,7 +16,7 @@ from tests.tiny import tiny_backbone
     [("two_step", ["words", "soft"]), ("curriculum", ["joint"]), ("joint", ["joint"]), ("words", ["words"])],
 )
 def test_only_the_second_of_two_steps_has_settings_of_its_own(schedule, names):
-    first, second = StepSettings(max_steps=1), StepSettings(max_steps=2)
+    first, second = TrainingSettings(max_steps=1), TrainingSettings(max_steps=2)
     steps = steps_of(schedule, first, second)
     assert [step.name for step in steps] == names
     assert [step.settings for step in steps] == [first, second][: len(names)]

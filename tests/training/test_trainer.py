@@ -11,14 +11,16 @@ import torch
 from transformers import TrainerCallback, TrainerState, TrainingArguments
 
 from llmrec.backbones import frozen_linear
-from llmrec.backbones.adapters import add_lora, trainable_parts
+from llmrec.backbones.adapters import add_lora
 from llmrec.errors import ArtifactError
 from llmrec.prompting.collators import Collator
 from llmrec.prompting.generated_text_examples import GeneratedTextExamples
 from llmrec.training import trainer as module
 from llmrec.training.checkpoints import COMPLETE, LOG, LogLines, last_complete_checkpoint, read_log, step_of
 from llmrec.training.cost import FILE
-from llmrec.training.ranking_trainer import Objective, RankingTrainer, TrainingSettings
+from llmrec.training.objectives import Objective
+from llmrec.training.ranking_trainer import RankingTrainer
+from llmrec.training.settings import TrainingSettings
 from llmrec.training.trainer import train, training_arguments
 from tests.tiny import tiny_backbone
 
@@ -64,9 +66,10 @@ def run(
     at = at or At(interrupted)
     return train(
         Objective(backbone, lambda backbone, batch: backbone.next_token_loss(batch, scope="vocabulary")),
-        trainable_parts(backbone, adapter_lr=0.01, embedding_lr=0.01, weight_decay=0),
         rows, Collator(0), lambda *_: {"ndcg@10": found.get(at.step, 0.0)},
-        TrainingSettings(batch_size=4, max_steps=max_steps, evaluate_every=2, patience=3, log_every=log_every), folder,
+        TrainingSettings(
+            batch_size=4, max_steps=max_steps, evaluate_every=2, patience=3, log_every=log_every, adapter_lr=0.01, weight_decay=0
+        ), folder,
         seed=0, callbacks=[at],
     )  # fmt: skip
 
