@@ -27,9 +27,10 @@ from llmrec.engines.torch.beam_search import beam_search
 from llmrec.engines.trie import TokenTrie
 from llmrec.evaluation.runner import evaluate
 from llmrec.evaluation.tasks import load_task
+from llmrec.items.forms import NO_TARGET
 from llmrec.prompting.alignment import AlignmentTexts, alignment_examples
 from llmrec.prompting.alignment_examples import AlignmentExamples
-from llmrec.prompting.collators import NO_TARGET, Collator
+from llmrec.prompting.collators import Collator
 from llmrec.recommenders.generative import recommender_of
 from llmrec.recommenders.language_model import LanguageModel
 

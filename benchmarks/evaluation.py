@@ -30,9 +30,9 @@ from llmrec.data.catalog import Catalog
 from llmrec.data.features import Features
 from llmrec.data.folder import Data
 from llmrec.data.interactions import Histories, Interactions
-from llmrec.evaluation.runner import BATCH, evaluate
+from llmrec.evaluation.runner import evaluate
 from llmrec.evaluation.tasks import load_task
-from llmrec.recommenders.requests import DenseRecommender, Requests
+from llmrec.recommenders.requests import REQUESTS_AT_ONCE, DenseRecommender, Requests
 
 K = 20
 SAMPLE = 500  # users of the sorting loop
@@ -62,9 +62,9 @@ class Instance:
     targets: np.ndarray
 
     def batches(self, num_users: int | None = None):
-        """Requests and targets, BATCH users at a time."""
-        for start in range(0, num_users or len(self.targets), BATCH):
-            rows = np.arange(start, min(start + BATCH, num_users or len(self.targets)))
+        """Requests and targets, REQUESTS_AT_ONCE users at a time."""
+        for start in range(0, num_users or len(self.targets), REQUESTS_AT_ONCE):
+            rows = np.arange(start, min(start + REQUESTS_AT_ONCE, num_users or len(self.targets)))
             yield self.requests.take(rows), self.targets[rows]
 
 
@@ -85,9 +85,9 @@ def make_instance(num_users: int, num_items: int, dim: int) -> Instance:
 
 def gemm(instance: Instance) -> None:
     """The scores and nothing else, into one buffer."""
-    out = np.empty((BATCH, instance.model.num_items), np.float32)
-    for start in range(0, len(instance.targets), BATCH):
-        users = instance.model.users[start : start + BATCH]
+    out = np.empty((REQUESTS_AT_ONCE, instance.model.num_items), np.float32)
+    for start in range(0, len(instance.targets), REQUESTS_AT_ONCE):
+        users = instance.model.users[start : start + REQUESTS_AT_ONCE]
         np.matmul(users, instance.model.items_transposed, out=out[: len(users)])
 
 

@@ -59,8 +59,9 @@ from llmrec.backbones.export import plain_model
 from llmrec.backbones.frozen_linear import FrozenLinear, frozen_weights_packed
 from llmrec.backbones.load import ModelSource
 from llmrec.backbones.packed_linear import can_pack
+from llmrec.items.forms import NO_TARGET
 from llmrec.nn.item_table import ItemTable
-from llmrec.prompting.collators import NO_TARGET, Collator
+from llmrec.prompting.collators import Collator
 from llmrec.prompting.packing import PackingCollator
 
 LEVELS, CODES = 4, 256

@@ -54,6 +54,7 @@ def _with_defaults(given: dict[str, Any], defaults: dict[str, Any]) -> dict[str,
 
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
+CONFIG = "config.yaml"  # in a run folder: the settings it was trained with
 MAX_SEED = 2**32 - 1  # numpy takes no larger one
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 

@@ -48,13 +48,12 @@ from llmrec.recommenders.filters import Filter, ruled
 from llmrec.recommenders.generative import recommender_of
 from llmrec.recommenders.grounding import GroundedRecommender
 from llmrec.recommenders.language_model import LanguageModel, ready_to_serve
-from llmrec.recommenders.requests import Ranker, Ranking, Requests
+from llmrec.recommenders.requests import REQUESTS_AT_ONCE, Ranker, Ranking, Requests
 from llmrec.recommenders.rules import Condition, ItemRules
 from llmrec.text_models.open_model import check_text_model, open_text_model
 from llmrec.text_models.protocol import TextModel
 from llmrec.text_models.settings import TextModelSettings
 
-REQUESTS_A_CALL = 256
 SCORES_A_CALL = (
     1 << 26
 )  # a ranker of the whole catalogue holds a score of every item for every request of a call: 256 MB in float32
@@ -223,7 +222,7 @@ class Recommender:
             requests, num_left = ruled(self.rules, requests, common, filters)
         k, asked = min(k, num_left), min(k if diversity is None else POOL * k, num_left)
         found = []
-        step = max(1, min(REQUESTS_A_CALL, SCORES_A_CALL // max(1, self.catalog.num_items)))
+        step = max(1, min(REQUESTS_AT_ONCE, SCORES_A_CALL // max(1, self.catalog.num_items)))
         for start in range(0, len(requests), step):
             rows = np.arange(start, min(start + step, len(requests)))
             part = requests.take(rows)
@@ -259,7 +258,7 @@ class Recommender:
         found = []
         # Lists of like length together: a shorter one is filled up to the longest of its batch.
         order = np.argsort([len(items) for items in lists], kind="stable")
-        for rows in np.split(order, range(REQUESTS_A_CALL, len(order), REQUESTS_A_CALL)) if len(order) else []:
+        for rows in np.split(order, range(REQUESTS_AT_ONCE, len(order), REQUESTS_AT_ONCE)) if len(order) else []:
             longest = len(lists[rows[-1]])
             wanted = np.stack([np.resize(lists[row], longest) for row in rows])  # (U, C), repeated from the start
             with self._lock:

@@ -29,6 +29,7 @@ from llmrec.errors import ConfigError
 from llmrec.evaluation.tasks import load_task
 from llmrec.evaluation.validation import ValidationSettings, ranking_validation
 from llmrec.items.codes_folder import find_codes
+from llmrec.items.forms import Form, PromptForm
 from llmrec.items.semantic_ids import SemanticIDs
 from llmrec.nn.soft_tokens import SoftItemTable
 from llmrec.prompting.collators import AllPositionExamples, LastItemExamples
@@ -70,9 +71,9 @@ if TYPE_CHECKING:
 class ItemSettings(ItemTableSettings):
     """How items stand in the token stream."""
 
-    form: Literal["text", "unique_id", "semantic_id", "soft"] = "semantic_id"  # of the answer; soft: by inner product
+    form: Form = "semantic_id"  # of the answer; soft: by inner product
     # item forms in the prompt, one after another; (): as answered. image: the vision tokens of a vision-language model
-    prompt_form: tuple[Literal["text", "unique_id", "semantic_id", "soft", "image"], ...] = ()
+    prompt_form: tuple[PromptForm, ...] = ()
     semantic_ids: str | None = None  # a folder `llmrec tokenize` wrote; None: the only ones in the data folder
 
     @property

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, ValidationError
 from llmrec.backbones.causal_lm import SoftmaxScope
 from llmrec.backbones.decoder_layers import LayerPart
 from llmrec.errors import ArtifactError
+from llmrec.items.forms import Form, PromptForm
 
 Count = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
 
@@ -58,8 +59,8 @@ class Manifest(BaseModel):
     adapters: _Adapters
     dtype: Literal["float32", "bfloat16", "float16"]
     quantize: Literal["nf4"] | None
-    form: Literal["text", "unique_id", "semantic_id", "soft"]
-    prompt_forms: Annotated[list[Literal["text", "unique_id", "semantic_id", "soft", "image"]], Field(max_length=5)]
+    form: Form
+    prompt_forms: Annotated[list[PromptForm], Field(max_length=5)]
     softmax_scope: SoftmaxScope
     prompt_hash: str
     max_history: Count

@@ -27,6 +27,7 @@ from llmrec.artifacts.vector_tokens import (
     ADAPTER_KIND,
     MANIFEST,
     MODEL_FOLDER,
+    VECTOR_TOKENS,
     load_vector_tokens,
     save_vector_tokens,
 )
@@ -79,7 +80,7 @@ def save_artifact(
             save_file(
                 {n: p.detach().contiguous() for n, p in table.named_parameters()}, temporary / "item_table.safetensors"
             )
-        save_vector_tokens(temporary / "vector_tokens", backbone)
+        save_vector_tokens(temporary / VECTOR_TOKENS, backbone)
         model.catalog.save(temporary / "items.parquet")
         if semantic_ids is not None:
             semantic_ids.save(temporary / "semantic_ids")
@@ -171,7 +172,7 @@ def _load(
     tokens = item_tokens_for(
         manifest["form"], backbone, catalog, semantic_ids, max_title_tokens=manifest["max_title_tokens"]
     )
-    load_vector_tokens(folder / "vector_tokens", backbone, catalog.num_items)
+    load_vector_tokens(folder / VECTOR_TOKENS, backbone, catalog.num_items)
     if tokens.num_rows:
         _load_item_table(folder, tokens, backbone)
     load_adapters(backbone, folder, manifest["adapters"], to_serve=to_serve)

@@ -29,6 +29,7 @@ from llmrec.nn.adapters.soft_prompt import SoftPrompt
 from llmrec.nn.soft_tokens import SoftTokens
 from llmrec.recommenders.item_tokens import SOFT
 
+ITEM_VECTORS = "item_vectors"  # the folder inside an adapter's model folder
 VECTOR_TOKENS = "vector_tokens"  # the folder inside the model folder
 CARD, FEATURES = "vector_tokens.json", "features"
 MANIFEST, MODEL_FOLDER = "manifest.json", "model"  # of every run: the folder inside it, and what is written there last
@@ -134,7 +135,7 @@ def save_adapter_run(folder: Path, backbone: Backbone, vectors: Features, card: 
     """
     with atomic_folder(folder, known_by=MANIFEST) as temporary:
         save_vector_tokens(temporary / VECTOR_TOKENS, backbone)
-        vectors.save(temporary / "item_vectors")
+        vectors.save(temporary / ITEM_VECTORS)
         write_json(temporary / MANIFEST, {"format_version": ADAPTER_VERSION, "kind": ADAPTER_KIND, "protocol": card})
 
 
@@ -158,4 +159,4 @@ def load_item_vectors(run: Path, num_items: int, *, made_from: str | None = None
             f"the adapter in '{folder}' was trained on other data than these: the data folder was prepared again since, or is another. "
             "Restore it, or train the adapter anew (recipes/ease.py stage=adapter --fresh)."
         )
-    return Features.load(folder / "item_vectors", num_items)
+    return Features.load(folder / ITEM_VECTORS, num_items)

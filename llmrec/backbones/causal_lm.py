@@ -15,9 +15,10 @@ from llmrec.backbones.model_files import check_vocabulary
 from llmrec.backbones.packed_attention import PackedLayout, packed
 from llmrec.backbones.packed_linear import PackedLinear
 from llmrec.errors import ModelError
+from llmrec.items.forms import NO_TARGET
 from llmrec.nn.image_tokens import ImageTokens
 from llmrec.nn.item_table import ItemTable
-from llmrec.nn.losses import IGNORE, token_loss
+from llmrec.nn.losses import token_loss
 from llmrec.nn.soft_tokens import SoftItemTable
 from llmrec.nn.splice import VectorTokens, splice
 
@@ -297,7 +298,7 @@ class Backbone(nn.Module):
             return hidden[0, batch["predict_at"]], batch["labels"]
         hidden = self.hidden_states(batch["input_ids"], attention_mask=batch["attention_mask"])
         targets = batch["labels"][:, 1:]
-        is_target = targets != IGNORE
+        is_target = targets != NO_TARGET
         return hidden[:, :-1][is_target], targets[is_target]
 
     def next_token_loss(self, batch: dict[str, torch.Tensor], *, scope: SoftmaxScope) -> tuple[torch.Tensor, int]:

@@ -28,8 +28,9 @@ from llmrec.errors import DataError
 from llmrec.files import content_hash, put_back, read_json, write_arrow, write_json
 
 FORMAT_VERSION = 1
-PARTS = ("data.json", "items.parquet", "interactions.parquet", "users.parquet", "features", "images", "semantic_ids",
-         "generated_texts")  # fmt: skip
+SEMANTIC_IDS, GENERATED_TEXTS = "semantic_ids", "generated_texts"  # folders inside a data folder
+PARTS = ("data.json", "items.parquet", "interactions.parquet", "users.parquet", "features", "images", SEMANTIC_IDS,
+         GENERATED_TEXTS)  # fmt: skip
 
 
 @dataclass

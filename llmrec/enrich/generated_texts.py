@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from llmrec.data.added_parts import texts_fit
-from llmrec.data.folder import Data
+from llmrec.data.folder import GENERATED_TEXTS, Data
 from llmrec.data.formats import read_parquet
 from llmrec.data.reading import reading
 from llmrec.enrich.quality import GOOD
@@ -66,7 +66,7 @@ class GeneratedTexts:
 def generated_texts_folder(data_folder: Path, name: str) -> Path:
     """Where the texts called `name` lie. DataError for a name that is no folder name."""
     check_name(name, "the name of generated texts", DataError)
-    return Path(data_folder) / "generated_texts" / name
+    return Path(data_folder) / GENERATED_TEXTS / name
 
 
 def load_generated_texts(data: Data, name: str | None, *, about: str = "items") -> GeneratedTexts:
@@ -125,7 +125,7 @@ def _check_belongs(folder: Path, card: dict, data: Data) -> None:
 
 
 def _only_name(data_folder: Path, about: str) -> str:
-    cards = sorted((data_folder / "generated_texts").glob("[!.]*/card.json"))
+    cards = sorted((data_folder / GENERATED_TEXTS).glob("[!.]*/card.json"))
     names = [path.parent.name for path in cards if read_json(path, error=DataError).get("about") == about]
     if not names and (data_folder / "knowledge").is_dir():
         raise DataError(

@@ -18,7 +18,7 @@ from llmrec.evaluation.runner import Evaluation, evaluate
 from llmrec.evaluation.tasks import NextItemTask
 from llmrec.evaluation.ties import with_shuffled_ties
 from llmrec.recommenders.hybrid import Hybrid
-from llmrec.recommenders.requests import Ranker, Requests
+from llmrec.recommenders.requests import REQUESTS_AT_ONCE, Ranker, Requests
 from llmrec.terminal import printable
 
 
@@ -58,7 +58,7 @@ class Comparison:
         ease_r = next((baseline for baseline in baselines if isinstance(baseline, EaseR)), None)
         if ease_r is None or self.task.fit != "train":
             return None
-        rows = batches(len(self.split.valid), 256, "weighing the hybrid")
+        rows = batches(len(self.split.valid), REQUESTS_AT_ONCE, "weighing the hybrid")
         return Hybrid(ranker, ease_r).fit_weight(self.split.valid, exclude_seen=self.task.exclude_seen, batches=rows)
 
     def examples(self, ranker: Ranker, rows: Sequence[int]) -> list[Example]:

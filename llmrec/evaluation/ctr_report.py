@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from llmrec.ctr.grid import COUNTS
 from llmrec.files import atomic_file
 
 
@@ -28,9 +29,9 @@ def plot_ctr_table(records: Sequence[dict], path: Path) -> None:
     """AUC of every variant with its interval over users, one panel per model; the means of items and users as lines. Writes one SVG."""
     from matplotlib.figure import Figure
 
-    trivial = [record for record in records if record["model"] == "counts"]
-    models = list(dict.fromkeys(record["model"] for record in records if record["model"] != "counts"))
-    variants = list(dict.fromkeys(record["arm"] for record in records if record["model"] != "counts"))
+    trivial = [record for record in records if record["model"] == COUNTS]
+    models = list(dict.fromkeys(record["model"] for record in records if record["model"] != COUNTS))
+    variants = list(dict.fromkeys(record["arm"] for record in records if record["model"] != COUNTS))
     figure = Figure(figsize=(3.2 * max(1, len(models)) + 1.6, 0.34 * len(variants) + 1.5), layout="constrained")
     panels = figure.subplots(1, max(1, len(models)), sharey=True, sharex=True, squeeze=False)[0]
     for panel, model in zip(panels, models, strict=False):

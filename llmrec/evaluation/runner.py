@@ -21,12 +21,11 @@ from llmrec.evaluation.candidates import sampled_candidates
 from llmrec.evaluation.progress import batches
 from llmrec.evaluation.tasks import CandidatesTask, Interval, NextItemTask
 from llmrec.recommenders.hybrid import Hybrid
-from llmrec.recommenders.requests import DenseRecommender, Ranker, Ranking, Requests, top_k
+from llmrec.recommenders.requests import REQUESTS_AT_ONCE, DenseRecommender, Ranker, Ranking, Requests, top_k
 from llmrec.version import __version__
 
 Kind = Literal["model", "baseline", "hybrid"]
 # Scores of all items for a batch take about 8 bytes x batch x num_items, several times over.
-BATCH = 256
 SCORED_AT_ONCE = 32  # requests with candidates
 
 
@@ -74,7 +73,7 @@ def evaluate(
     subset: str = "test",
     *,
     split: Split | None = None,
-    batch: int = BATCH,
+    batch: int = REQUESTS_AT_ONCE,
     max_instances: int | None = None,
 ) -> Evaluation:
     """Asks `recommender` every test instance of the task and finds the ranks of the targets.

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from llmrec.artifacts.run_folder import read_manifest
+from llmrec.config import CONFIG
 from llmrec.data.folder import Data
 from llmrec.data.splits import Split
 from llmrec.errors import ConfigError
@@ -26,7 +27,7 @@ def is_ctr_model(run: Path) -> bool:
 
 def settings_of(run: Path) -> dict:
     """The settings that the run was trained with. Raises ConfigError where it has no config.yaml that holds some."""
-    path = run / "config.yaml"
+    path = run / CONFIG
     settings = read_yaml(path, f"the settings of the run in '{path}'") if path.is_file() else None
     if not isinstance(settings, dict):
         raise ConfigError(f"'{run}' has no config.yaml, so its settings cannot be told. Name the run's own folder.")
@@ -35,7 +36,7 @@ def settings_of(run: Path) -> dict:
 
 def trained_on(run: Path) -> Path:
     """The data folder that the run's settings name."""
-    path = run / "config.yaml"
+    path = run / CONFIG
     data = settings_of(run).get("data") if path.is_file() else None
     if not isinstance(data, str):
         raise ConfigError(f"'{run}' has no config.yaml that names its data folder. Name it with --data DIR.")

@@ -20,7 +20,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
@@ -31,8 +31,11 @@ from llmrec.items.semantic_ids import SemanticIDs
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-FORMS = ("text", "unique_id", "semantic_id", "soft")
+Form = Literal["text", "unique_id", "semantic_id", "soft"]  # of answers, and in prompts
+PromptForm = Literal["text", "unique_id", "semantic_id", "soft", "image"]
+FORMS: tuple[Form, ...] = get_args(Form)
 ONE_TOKEN_FORMS = ("unique_id", "soft")  # answers of one token, whose softmax is the exact ranking
+NO_TARGET = -100  # the label of a token that is not to be predicted, as in transformers
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,8 +12,8 @@ import numpy as np
 
 from llmrec.data.interactions import Histories
 from llmrec.errors import ModelError
+from llmrec.items.forms import NO_TARGET
 from llmrec.items.plain_text import plain_ids
-from llmrec.prompting.collators import NO_TARGET
 from llmrec.prompting.encoder import PromptEncoder
 
 CHARACTERS_A_TOKEN = 4  # of English; example lengths only have to tell long examples from short ones

@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 
 from llmrec.data.click_examples import PADDING, ClickExamples
+from llmrec.items.forms import NO_TARGET
 from llmrec.prompting.answer_words import answer_words
-from llmrec.prompting.collators import NO_TARGET
 from llmrec.prompting.encoder import PromptEncoder
 
 

@@ -20,9 +20,8 @@ import torch
 
 from llmrec.data.interactions import Histories
 from llmrec.errors import ConfigError
+from llmrec.items.forms import NO_TARGET
 from llmrec.prompting.encoder import PromptEncoder
-
-NO_TARGET = -100
 
 
 class AllPositionExamples:

@@ -17,7 +17,7 @@ import numpy as np
 
 from llmrec.data.catalog import Catalog
 from llmrec.errors import ConfigError, ModelError, RequestError
-from llmrec.items.forms import ItemSequences, ItemTokens
+from llmrec.items.forms import NO_TARGET, ItemSequences, ItemTokens
 from llmrec.items.plain_text import one_line, plain_ids
 from llmrec.prompting.answer_words import answer_words
 from llmrec.prompting.templates import ITEM_SLOT, VALUE_CLOSE, VALUE_OPEN, Prompt, PromptItem
@@ -42,7 +42,7 @@ class RenderedPrompt:
     def labels(self) -> np.ndarray:
         """int64 (T,): the answer's tokens, -100 on the prompt."""
         labels = self.input_ids.astype(np.int64)
-        labels[: self.num_prompt_tokens] = -100
+        labels[: self.num_prompt_tokens] = NO_TARGET
         return labels
 
 

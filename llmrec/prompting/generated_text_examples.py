@@ -11,9 +11,8 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from llmrec.errors import DataError, ModelError
-from llmrec.items.forms import ItemSequences
+from llmrec.items.forms import NO_TARGET, ItemSequences
 from llmrec.items.plain_text import one_line, plain_ids
-from llmrec.prompting.collators import NO_TARGET
 from llmrec.prompting.encoder import start_ids
 
 

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from llmrec.errors import ConfigError, DataError
-from llmrec.prompting.collators import NO_TARGET
+from llmrec.items.forms import NO_TARGET
 
 NUM_TRIED = 48  # examples of a source that are made to learn how long its examples are
 

@@ -25,7 +25,8 @@ from typing import Literal
 import numpy as np
 import torch
 
-from llmrec.prompting.collators import NO_TARGET, Collator
+from llmrec.items.forms import NO_TARGET
+from llmrec.prompting.collators import Collator
 
 Collate = Callable[[Sequence[dict[str, np.ndarray]]], dict[str, torch.Tensor]]
 # Sharing less than this costs more than it saves: a BOS, or a BOS and the first code; or an eighth of the shorter example.

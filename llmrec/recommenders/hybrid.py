@@ -13,7 +13,7 @@ import numpy as np
 from llmrec.data.splits import Instances
 from llmrec.errors import ConfigError
 from llmrec.metrics import ndcg, ranks_from_scores
-from llmrec.recommenders.requests import DenseRecommender, Ranker, Ranking, Requests, allowed_items
+from llmrec.recommenders.requests import REQUESTS_AT_ONCE, DenseRecommender, Ranker, Ranking, Requests, allowed_items
 
 GRID = tuple(round(0.1 * step, 1) for step in range(11))
 
@@ -83,10 +83,10 @@ class Hybrid(DenseRecommender):
 
         Both parts must have been fitted without these instances (fit: train); EASE-R may be fitted again on more events
         afterwards, `Hybrid(model, refitted, weight)`. batches: row numbers of the instances (a progress bar over them, say), each
-        instance once; None: 256 at a time. The model lists each instance once, whatever the grid. Deterministic.
+        instance once; None: REQUESTS_AT_ONCE at a time. The model lists each instance once, whatever the grid. Deterministic.
         """
         if batches is None:
-            batches = np.split(np.arange(len(instances)), range(256, len(instances), 256))
+            batches = np.split(np.arange(len(instances)), range(REQUESTS_AT_ONCE, len(instances), REQUESTS_AT_ONCE))
         requests = Requests.from_instances(instances)
         gains = np.zeros(len(grid))  # (W,)
         for rows in batches:

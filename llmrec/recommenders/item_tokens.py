@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from llmrec.backbones.vision_language import vision_sequences
 from llmrec.data.catalog import Catalog
 from llmrec.errors import ArtifactError, ConfigError
 from llmrec.items.forms import (
+    Form,
     ItemSequences,
     ItemTokens,
     joined,
@@ -28,7 +28,7 @@ SOFT = "soft"  # the vector tokens that a semantic adapter makes, and the form t
 
 
 def item_tokens_for(
-    form: Literal["text", "unique_id", "semantic_id", "soft"],
+    form: Form,
     backbone: Backbone,
     catalog: Catalog,
     semantic_ids: SemanticIDs | None,

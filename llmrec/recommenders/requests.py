@@ -16,6 +16,7 @@ from llmrec.data.splits import Instances
 from llmrec.errors import ModelError, RequestError
 
 # Lists of at most so many items are worked through for each request; longer ones become filters over the catalogue, which are kept.
+REQUESTS_AT_ONCE = 256  # in one call of a ranker: an evaluation's, a validation's, a user's
 SHORT_LIST = 4096
 _GROUP = 32  # items whose maximum top_k looks at first
 

@@ -23,6 +23,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from llmrec.errors import ArtifactError
 from llmrec.files import read_json, sweep, write_json, write_text
 
+CHECKPOINTS = "checkpoints"  # the folder of a training that holds them
 COMPLETE = "complete.json"
 LOG = "training_log.jsonl"
 LOSSES = "losses.json"
@@ -181,7 +182,7 @@ def last_complete_checkpoint(folder: Path) -> Path | None:
 
 def sweep_training(folder: Path) -> None:
     """Removes what a killed process was writing into a training's folder and into its checkpoints."""
-    for place in (folder, *(path for _, path in _checkpoints(folder / "checkpoints"))):
+    for place in (folder, *(path for _, path in _checkpoints(folder / CHECKPOINTS))):
         sweep(place)
 
 

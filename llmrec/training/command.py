@@ -17,18 +17,17 @@ from accelerate.utils import parse_flag_from_env
 from transformers.utils.logging import disable_progress_bar
 
 from llmrec.artifacts.run_folder import MANIFEST, MODEL_FOLDER
-from llmrec.config import Settings, load_config, save_config
+from llmrec.config import CONFIG, Settings, load_config, save_config
 from llmrec.data.folder import Data
 from llmrec.errors import ConfigError, DataError, LlmrecError, sentence_of_place
 from llmrec.files import check_writable, put_back, remove_folder, sweep, unfinished, write_json
 from llmrec.processes import end_with_parent, only_one
 from llmrec.terminal import printable
-from llmrec.training.checkpoints import LOG
+from llmrec.training.checkpoints import CHECKPOINTS, LOG
 from llmrec.training.cost import FILE, Estimate, Estimates
 from llmrec.training.inputs import INPUTS, check_inputs
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
-CONFIG = "config.yaml"
 
 
 def recipe_main(settings: type[SettingsT], main: Callable[..., Estimate | Estimates | None], doc: str | None) -> None:
@@ -136,7 +135,7 @@ def begin_run(
     state = PartialState()
     state.wait_for_everyone()  # everybody has looked before anything is written
     if state.is_main_process:
-        old = [folder / name for name in (MODEL_FOLDER, "checkpoints", LOG, FILE, *parts)] if fresh else []
+        old = [folder / name for name in (MODEL_FOLDER, CHECKPOINTS, LOG, FILE, *parts)] if fresh else []
         sweep(folder)  # a model that was half written is as large as one
         for path in old:
             remove_folder(path) if path.is_dir() else path.unlink(missing_ok=True)

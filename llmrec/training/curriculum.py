@@ -16,7 +16,7 @@ from pydantic import Field
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from llmrec.config import Settings
-from llmrec.nn.losses import IGNORE
+from llmrec.items.forms import NO_TARGET
 from llmrec.training.objectives import Batch
 
 
@@ -75,5 +75,5 @@ def without_tokens(batch: Batch, is_out: torch.Tensor) -> Batch:
     return {
         "input_ids": batch["input_ids"].gather(1, order) * mask,  # padding is word 0
         "attention_mask": mask,
-        "labels": batch["labels"].gather(1, order).masked_fill(mask == 0, IGNORE),
+        "labels": batch["labels"].gather(1, order).masked_fill(mask == 0, NO_TARGET),
     }

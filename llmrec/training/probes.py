@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from llmrec.nn.losses import IGNORE
+from llmrec.items.forms import NO_TARGET
+from llmrec.recommenders.requests import REQUESTS_AT_ONCE
 from llmrec.training.memory import Peak, used_bytes
 from llmrec.training.ranking_trainer import RankingTrainer
 
@@ -30,7 +31,6 @@ FIRST_CASES, FASTER = (
     8,
     4,
 )  # validation instances that are ranked first, and how many times as many then, again and again
-RANKED_AT_ONCE = 256  # validation instances in one batch, as llmrec.evaluation.runner takes them
 MARGIN = 0.9  # of the free memory: what is expected to need more is not tried
 
 
@@ -112,7 +112,7 @@ def _batches(trainer: RankingTrainer) -> tuple[list[list[int]], np.ndarray]:
 
 
 def _num_targets(trainer: RankingTrainer, rows: Sequence[int]) -> int:
-    return sum(int((trainer.train_dataset[row]["labels"] != IGNORE).sum()) for row in rows)
+    return sum(int((trainer.train_dataset[row]["labels"] != NO_TARGET).sum()) for row in rows)
 
 
 def _mean_seconds(sizes: np.ndarray, seconds: dict[int, float]) -> float:
@@ -207,7 +207,7 @@ def try_validation(trainer: RankingTrainer, num_instances: int, *, budget: float
     while ranked < num_instances and seconds <= LONG_TRY:
         more = min(num_instances, FASTER * ranked)
         patience = (
-            budget if ranked >= RANKED_AT_ONCE else FASTER * budget
+            budget if ranked >= REQUESTS_AT_ONCE else FASTER * budget
         )  # fewer say little of the memory that they take
         if seconds * more / ranked > patience:
             break
@@ -215,7 +215,7 @@ def try_validation(trainer: RankingTrainer, num_instances: int, *, budget: float
     highest = peak.bytes()
     if highest == mark:
         highest = None
-    at_once, in_all = min(ranked, RANKED_AT_ONCE), min(num_instances, RANKED_AT_ONCE)
+    at_once, in_all = min(ranked, REQUESTS_AT_ONCE), min(num_instances, REQUESTS_AT_ONCE)
     if highest is not None and before is not None:  # what it took grows with the instances that are ranked at once
         highest = before + (highest - before) * in_all // at_once
     not_tried = (f"more than {ranked} validation instances",) if seconds > LONG_TRY and ranked < num_instances else ()

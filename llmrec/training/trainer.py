@@ -15,6 +15,7 @@ from transformers import TrainerCallback, TrainingArguments
 from llmrec.backbones.adapters import trainable_parts
 from llmrec.backbones.frozen_linear import frozen_weights_packed
 from llmrec.training.checkpoints import (
+    CHECKPOINTS,
     LOG,
     EndsOnce,
     FindsBest,
@@ -91,7 +92,7 @@ def train(
     )
     if trainer.is_world_process_zero():
         sweep_training(folder)
-    checkpoint = last_complete_checkpoint(folder / "checkpoints")
+    checkpoint = last_complete_checkpoint(folder / CHECKPOINTS)
     done = step_of(checkpoint) if checkpoint else 0
     # sharded weights must stay sharded
     is_sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
@@ -122,7 +123,7 @@ def training_arguments(
     every = settings.evaluate_every or max(1, steps_an_epoch)
     total = settings.max_steps if settings.max_steps > 0 else int(steps_an_epoch * settings.epochs)
     arguments = TrainingArguments(
-        output_dir=str(folder / "checkpoints"),
+        output_dir=str(folder / CHECKPOINTS),
         num_train_epochs=settings.epochs,
         max_steps=settings.max_steps,
         per_device_train_batch_size=settings.batch_size,

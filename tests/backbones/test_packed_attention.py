@@ -12,8 +12,9 @@ from llmrec.backbones.causal_lm import Backbone
 from llmrec.backbones.packed_attention import PackedLayout
 from llmrec.backbones.packing_check import check_packing
 from llmrec.errors import ModelError
+from llmrec.items.forms import NO_TARGET
 from llmrec.nn.item_table import ItemTable
-from llmrec.prompting.collators import NO_TARGET, Collator
+from llmrec.prompting.collators import Collator
 from llmrec.prompting.packing import PackingCollator
 from tests.tiny import FAMILIES, random_item_tokens, tiny_backbone
 

@@ -9,7 +9,7 @@ import pytest
 
 from llmrec.artifacts.run_folder import load_artifact
 from llmrec.data.folder import load_data
-from llmrec.prompting.collators import NO_TARGET
+from llmrec.items.forms import NO_TARGET
 
 
 @pytest.mark.slow

@@ -12,10 +12,9 @@ import pytest
 
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Histories
-from llmrec.items.forms import semantic_id_tokens
+from llmrec.items.forms import NO_TARGET, semantic_id_tokens
 from llmrec.items.semantic_ids import SemanticIDs
 from llmrec.prompting.alignment import TASKS, AlignmentTexts, alignment_examples
-from llmrec.prompting.collators import NO_TARGET
 from llmrec.prompting.encoder import PromptEncoder
 from llmrec.prompting.templates import list_prompts, load_prompt
 

@@ -8,10 +8,10 @@ from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Histories, Interactions
 from llmrec.data.splits import leave_one_out
 from llmrec.errors import ConfigError, DataError, ModelError
-from llmrec.items.forms import joined, semantic_id_tokens, soft_sequences, text_tokens
+from llmrec.items.forms import NO_TARGET, joined, semantic_id_tokens, soft_sequences, text_tokens
 from llmrec.items.semantic_ids import SemanticIDs
 from llmrec.prompting.alignment import TASKS, AlignmentTexts, alignment_examples, describe_items
-from llmrec.prompting.collators import NO_TARGET, Collator, LastItemExamples
+from llmrec.prompting.collators import Collator, LastItemExamples
 from llmrec.prompting.encoder import PromptEncoder
 from llmrec.prompting.packing import PackingCollator
 from llmrec.prompting.templates import load_prompt

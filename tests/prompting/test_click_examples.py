@@ -6,10 +6,10 @@ import pytest
 from llmrec.data.catalog import Catalog
 from llmrec.data.click_examples import PADDING, ClickExamples
 from llmrec.errors import ConfigError
-from llmrec.items.forms import joined, soft_sequences, text_tokens
+from llmrec.items.forms import NO_TARGET, joined, soft_sequences, text_tokens
 from llmrec.prompting.answer_words import answer_words
 from llmrec.prompting.click_examples import ClickPromptExamples
-from llmrec.prompting.collators import NO_TARGET, Collator
+from llmrec.prompting.collators import Collator
 from llmrec.prompting.encoder import PromptEncoder
 from llmrec.prompting.packing import PackingCollator
 from llmrec.prompting.templates import Prompt, load_prompt, read_prompt

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Histories
 from llmrec.errors import ConfigError
-from llmrec.items.forms import ItemTokens, semantic_id_tokens, text_tokens, unique_id_tokens
+from llmrec.items.forms import NO_TARGET, ItemTokens, semantic_id_tokens, text_tokens, unique_id_tokens
 from llmrec.items.semantic_ids import SemanticIDs
-from llmrec.prompting.collators import NO_TARGET, AllPositionExamples, Collator, LastItemExamples
+from llmrec.prompting.collators import AllPositionExamples, Collator, LastItemExamples
 from llmrec.prompting.encoder import PromptEncoder
 from llmrec.prompting.templates import list_prompts, load_prompt
 

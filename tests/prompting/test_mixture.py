@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from llmrec.errors import ConfigError, DataError
-from llmrec.prompting.collators import NO_TARGET
+from llmrec.items.forms import NO_TARGET
 from llmrec.prompting.mixture import Mixture, Source, share_lines
 from llmrec.training.samplers import BranchSampler, LengthSampler, MixtureSampler
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmrec.prompting.collators import NO_TARGET
+from llmrec.items.forms import NO_TARGET
 from llmrec.prompting.packing import MIN_SHARED, PackingCollator, place_rows, seen_until
 
 # two tokens and short rows, so that beginnings are shared in every way there is; none so long that one token is too little

@@ -6,6 +6,7 @@ import pytest
 
 from llmrec.apps.settings_reference import recipe_model
 from llmrec.config import Settings, load_config
+from llmrec.errors import ConfigError
 from llmrec.resources import resource_path
 from llmrec.yaml_text import read_yaml
 
@@ -40,3 +41,19 @@ def test_a_shipped_config_fits_its_recipe_and_says_only_what_differs_from_the_de
 
 def test_every_recipe_is_shipped_with_a_config():
     assert {path.parent.name for path in CONFIGS} == {path.stem for path in resource_path("recipes").glob("*.py")}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("items.answer=soft", "items.form"),
+        ("next_item.softmax_scope=level", "loss.softmax_scope"),
+        ("next_item.task=leave_one_out", "validation.task"),
+        ("next_item.max_users=4", "validation.max_users"),
+        ("next_item.num_beams=4", "validation.num_beams"),
+    ],
+)
+def test_a_setting_that_other_recipes_call_otherwise_is_an_error_that_names_the_common_name(old: str, new: str):
+    model = recipe_model("soft_tokens")
+    with pytest.raises(ConfigError, match=f"'{old.partition('=')[0]}' .* is called '{new}' now"):
+        load_config(model, None, [*required(model), old])

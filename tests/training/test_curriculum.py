@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from llmrec.nn.losses import IGNORE
+from llmrec.items.forms import NO_TARGET
 from llmrec.prompting.collators import Collator
 from llmrec.training.curriculum import Curriculum, without_tokens
 
@@ -16,7 +16,7 @@ def batch_of(*rows):
     """Rows whose last token is the target."""
     made = []
     for row in rows:
-        labels = np.full(len(row), IGNORE, dtype=np.int64)
+        labels = np.full(len(row), NO_TARGET, dtype=np.int64)
         labels[-1] = row[-1]
         made.append({"input_ids": np.array(row, np.int32), "labels": labels})
     return Collator(0)(made)
@@ -40,7 +40,7 @@ def test_a_row_in_words_is_the_row_without_its_soft_tokens():
     words = at_step(0)(batch)
     assert words["input_ids"].tolist() == [[7, 8, 9], [5, 6, 0], [3, 0, 0]]
     assert words["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0], [1, 0, 0]]
-    assert words["labels"].tolist() == [[IGNORE, IGNORE, 9], [IGNORE, 6, IGNORE], [3, IGNORE, IGNORE]]
+    assert words["labels"].tolist() == [[NO_TARGET, NO_TARGET, 9], [NO_TARGET, 6, NO_TARGET], [3, NO_TARGET, NO_TARGET]]
 
 
 def test_rows_are_as_they_are_before_training_and_at_its_end():

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from llmrec import memory as machine_memory
-from llmrec.evaluation import runner
-from llmrec.training import memory, probes
+from llmrec.training import memory
 from llmrec.training.memory import Peak, free_bytes, used_bytes
 
 PROCESSOR = torch.device("cpu")
@@ -72,7 +71,3 @@ def test_the_peak_is_that_since_it_was_asked_to_monitor():
     assert peak.bytes() > before + 150_000_000
     peak.restart()
     assert peak.bytes() < before + 150_000_000
-
-
-def test_the_instances_ranked_at_once_are_those_of_the_evaluation():
-    assert probes.RANKED_AT_ONCE == runner.BATCH

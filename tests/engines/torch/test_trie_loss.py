@@ -8,9 +8,9 @@ from llmrec.backbones.causal_lm import Backbone
 from llmrec.engines.torch.likelihood import score_candidates
 from llmrec.engines.torch.trie_loss import TrieLoss
 from llmrec.engines.trie import TokenTrie
-from llmrec.items.forms import ItemTokens, text_tokens, unique_id_tokens
+from llmrec.items.forms import NO_TARGET, ItemTokens, text_tokens, unique_id_tokens
 from llmrec.nn.item_table import ItemTable
-from llmrec.prompting.collators import NO_TARGET, Collator
+from llmrec.prompting.collators import Collator
 from llmrec.prompting.packing import PackingCollator
 from tests.tiny import random_item_tokens, tiny_backbone, tiny_tokenizer
 
