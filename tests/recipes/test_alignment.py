@@ -87,7 +87,7 @@ def test_every_form_and_rule_trains_on_words_too(few_items, tiny_model, tmp_path
     [
         (["alignment.tasks={title_to_items: 0}"], "the nearest is 'title_to_item'"),
         (["alignment.tasks={item_to_description: 1}"], "alignment.description"),
-        (["alignment.tasks={title_to_item: -1}"], "0 times or more"),
+        (["alignment.tasks={title_to_item: -1}"], "which cannot be less than 0"),
         (
             ["alignment.tasks={title_to_item: 1}", "items.form=text", "loss.softmax_scope=vocabulary"],
             "in the text form",
