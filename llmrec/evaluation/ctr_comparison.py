@@ -131,21 +131,15 @@ def compare_variants(
 
 
 def rank_with_sasrec(seeds: Sequence[int], data: Data, variants: Mapping[str, Variant], folder: Path) -> list[dict]:
-    """SASRec with the item inputs of each variant that has ids, next item over the whole catalogue. A finished cell is read, not trained
-    again; one that was killed goes on."""
+    """SASRec with the item inputs of each variant that has ids, next item over the whole catalogue. A finished cell is read, not
+    trained again; one that was killed goes on."""
     task, split, lines, processes = load_task("leave_one_out"), leave_one_out(data.interactions), [], PartialState()
     with_ids = {name: variant for name, variant in variants.items() if variant.use_ids}
     for seed in seeds:
         for name, variant in with_ids.items():
             events, settings = split.fitted(task.fit), SasRecSettings(seed=seed)
-            key = content_hash(
-                f"version {_SASREC_VERSION}",
-                events.indptr,
-                events.items,
-                split.test.targets,
-                settings.model_dump_json(),
-                variant.digest(),
-            )
+            parts = (events.indptr, events.items, split.test.targets, settings.model_dump_json(), variant.digest())
+            key = content_hash(f"version {_SASREC_VERSION}", *parts)
             path = folder / f"{key}.json"
             if not path.exists():
                 ranker = SasRecRecommender.from_settings(settings, item_inputs=variant.item_inputs)
