@@ -23,7 +23,12 @@ START = (
 @pytest.mark.parametrize("started", [[CHILD], [LAUNCHER, CHILD]])
 def test_whatever_ends_the_parent_ends_the_child_and_what_a_launcher_between_them_started(number, started):
     parent = subprocess.Popen(
-        [sys.executable, "-c", START, *started], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [sys.executable, "-c", START, *started],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        # as a terminal starts it; what runs in the background of a script inherits ignored signals
+        preexec_fn=lambda: [signal.signal(each, signal.SIG_DFL) for each in (signal.SIGINT, signal.SIGHUP)],
     )
     assert parent.stdout.readline() == "ready\n"
     os.kill(parent.pid, number)  # and to nobody else

@@ -7,7 +7,6 @@ the whole catalogue, never instead of them.
 from __future__ import annotations
 
 import numpy as np
-from accelerate import PartialState
 from pydantic import Field
 
 from llmrec import metrics
@@ -32,6 +31,8 @@ def check_candidates(settings: HitRatioSettings, instances: Instances, num_items
 
     Raises ConfigError where no user has enough items left.
     """
+    from accelerate import PartialState  # brings torch, which no other evaluation needs
+
     wanted, setting = settings.num_candidates, "next_item.num_candidates"
     asked = {"max_instances": settings.max_test_users, "seed": seed, "setting": setting}
     *_, left_out = sampled_lists(instances, num_items, wanted, **asked)

@@ -72,7 +72,7 @@ def test_ctrl_c_is_status_130_and_quiet(tiny_run):
         # as a terminal starts it; what runs in the background of a script inherits an ignored SIGINT
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    assert "titles" in process.stdout.readline()
+    assert "Loading" in process.stdout.readline() and "titles" in process.stdout.readline()
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130

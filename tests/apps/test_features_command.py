@@ -71,7 +71,7 @@ def test_a_matrix_of_ones_own_is_added_and_listed(capsys, films, tmp_path):
     [
         (np.ones((11, 2)), "one row for each of the 12 items, but their shape is (11, 2)"),
         (np.full((12, 2), np.nan), "finite, but 12 items have NaN or infinity"),
-        (np.array([[None]] * 12, dtype=object), "it holds Python objects"),
+        (np.array([[None]] * 12, dtype=object), "not as Python objects"),
         (pa.table({"item_id": ["1", "1"], "x": [1, 2]}), "1 ids more than once"),
         (pa.table({"item_id": ["nobody"], "x": [1]}), "1 ids that are not in the catalog (the first is 'nobody'"),
     ],

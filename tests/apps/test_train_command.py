@@ -79,7 +79,8 @@ def test_a_run_is_trained_and_then_left_as_it_is(few_users, tiny_model, tmp_path
 @pytest.mark.slow
 def test_one_training_a_folder_which_ends_with_its_command_and_goes_on_with_the_next(few_users, tiny_model, tmp_path):
     run = tmp_path / "run"
-    overrides = [*settings(few_users, tiny_model, run), "training.max_steps=500", "training.evaluate_every=2"]
+    overrides = [*settings(few_users, tiny_model, run), "training.max_steps=5000", "training.evaluate_every=2",
+                 "training.patience=5000"]  # fmt: skip
     first = subprocess.Popen(
         command("train", "next_item", *overrides), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

@@ -155,7 +155,7 @@ def test_requests_keep_their_rules_when_some_are_taken():
     [
         ([None], {}, "filters should have one entry for each of the 2 histories, not 1"),
         ([None, "kind=a"], {}, "should hold a Filter or None for each history, but entry 1 is 'kind=a'"),
-        (Filter(where="kind=a"), {}, "the filters should come as a list, one entry a user"),
+        (Filter(where="kind=a"), {}, "the filters should come as a list, one entry per user"),
         (
             [None, Filter(where="kind=z")],
             {},
