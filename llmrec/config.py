@@ -148,7 +148,9 @@ def _set(values: dict[str, Any], keys: list[str], value: Any) -> None:
             values[key] = {}
         nested = values[key]
         if not isinstance(nested, dict):
-            raise ConfigError(f"'{'.'.join(keys)}' cannot be set: '{key}' is a value, not a block of settings.")
+            raise ConfigError(
+                f"{_shown('.'.join(keys))} cannot be set: {_shown(key)} is a value, not a block of settings."
+            )
         values = nested
     values[keys[-1]] = value
 

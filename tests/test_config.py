@@ -207,6 +207,11 @@ def test_every_shipped_yaml_file_reads_as_pyyaml_itself_reads_it():
         assert parse_yaml(text, str(path)) == yaml.safe_load(text), path
 
 
+def test_an_override_below_a_value_is_one_line_whatever_its_name():
+    with pytest.raises(ConfigError, match=r"^'text\.\\n' cannot be set: 'text' is a value, not a block of settings\.$"):
+        load_config(Outer, None, ["data=d", "text=yes", "text.\n=1"])
+
+
 @pytest.mark.parametrize(
     ("override", "name"),
     [

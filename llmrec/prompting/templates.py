@@ -39,6 +39,7 @@ from jinja2.sandbox import SandboxedEnvironment
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from rapidfuzz import process
 
+from llmrec.data.reading import shortened
 from llmrec.errors import ConfigError
 from llmrec.files import content_hash
 from llmrec.resources import resource_path
@@ -220,7 +221,9 @@ def _prompt_of(value: object, where: str) -> Prompt:
         if problem["type"] == "string_type" and isinstance(problem["input"], bool | int | float | datetime.date):
             kind = yaml_kind(problem["input"])
             message = f'words should stand here, but what YAML reads without quotes is {kind}; quote them, such as ["Yes", "No"]'
-        raise ConfigError(f"the prompt '{where}' cannot be used: {key + ': ' if key else ''}{message}.") from error
+        raise ConfigError(
+            f"the prompt '{where}' cannot be used: {key + ': ' if key else ''}{shortened(message, 500)}."
+        ) from error
 
 
 def _checked_names(sources: Sequence[str], subject: str | None) -> tuple[set[str], set[str]]:

@@ -151,3 +151,10 @@ def test_answers_in_quotes_are_words():
     assert read_prompt(CLICK + "[likes it, hates it]", "mine.yaml").answers == ("likes it", "hates it")
     with pytest.raises(ConfigError, match=r"answers\.1: Field required\.$"):
         read_prompt(CLICK + "['Yes']", "mine.yaml")
+
+
+def test_a_sentence_about_a_long_prompt_is_short():
+    text = f"name: long\ntask: align\nkind: plain\ndescription: d\nvariables: [{'9' * 5000}]\ntext: x\n"
+    with pytest.raises(ConfigError) as refused:
+        read_prompt(text, "long.yaml")
+    assert len(str(refused.value)) < 1000
