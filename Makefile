@@ -49,7 +49,7 @@ test: setup  ## every test but those that need an accelerator (at most 18 minute
 test-fast: setup  ## the tests without the slow ones (at most 3 minutes)
 	$(PYTEST) -m "not gpu and not slow"
 
-drill: setup  ## kill every command that writes at each of its file operations, start it again, compare (half an hour)
+drill: setup  ## kill every command that writes at each of its file operations, start it again, compare (twenty minutes)
 	$(BIN)/python -m tests.drill
 
 fuzz: setup  ## 100,000 damaged and random files, settings and run folders: read, or refused in a sentence (an hour or more)
