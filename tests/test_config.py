@@ -210,6 +210,8 @@ def test_every_shipped_yaml_file_reads_as_pyyaml_itself_reads_it():
 def test_an_override_below_a_value_is_one_line_whatever_its_name():
     with pytest.raises(ConfigError, match=r"^'text\.\\n' cannot be set: 'text' is a value, not a block of settings\.$"):
         load_config(Outer, None, ["data=d", "text=yes", "text.\n=1"])
+    with pytest.raises(ConfigError, match=r"^unknown setting '\\n' in the argument '\\n='\. Did you mean"):
+        load_config(Outer, None, ["data=d", "\n="])
 
 
 @pytest.mark.parametrize(
