@@ -67,6 +67,12 @@ class TitleSearch:
                 return Match("sure", of_year) if len(of_year) == 1 else Match("open", of_year or found.items)
         return self._find(normalised(query))
 
+    def named(self, title: str) -> list[int]:
+        """The items of exactly this title, a year after it or not; none where it is only begun, or spelt otherwise."""
+        same, dated = self._items_of.get(normalised(title), []), _YEAR_AT_END.match(title)
+        undated = self._items_of.get(normalised(dated["title"]), []) if dated else []
+        return list(dict.fromkeys([*same, *(item for item in undated if self.years[item] == dated["year"])]))
+
     def _find(self, query: str) -> Match:
         similarity = 1.0
         items = self._items_of.get(query) or self._containing(query)

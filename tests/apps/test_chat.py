@@ -8,8 +8,9 @@ import subprocess
 import numpy as np
 import pytest
 
-from llmrec.apps.chat import HELP, Chat
+from llmrec.apps.chat import Chat
 from llmrec.baselines.popularity import Popularity
+from llmrec.conversation.messages import HELP
 from llmrec.data.catalog import Catalog
 from llmrec.data.folder import load_data
 from llmrec.data.interactions import Interactions
