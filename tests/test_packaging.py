@@ -82,7 +82,7 @@ def test_the_ranges_of_pyproject_admit_the_pins(extra):
 
 def test_the_extras_are_those_the_documents_name():
     assert set(PROJECT["optional-dependencies"]) == set(
-        "quant embed serve web datasets ray vllm vllm-cpu docs bench dev".split()
+        ["quant", "embed", "serve", "web", "datasets", "ray", "vllm", "vllm-cpu", "docs", "bench", "dev"]
     )
 
 
