@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 def add_items(
     run: Run,
     items: Annotated[
-        Path, typer.Argument(metavar="ITEMS", help="The new items: csv, tsv, parquet or jsonl (also .gz).")
+        Path,
+        typer.Argument(metavar="ITEMS", help="The new items, in any format that `llmrec data prepare --items` takes."),
     ],
     out: Annotated[
         Path | None, typer.Option(help="Folder for the run with the new items; by default the run itself is replaced.")

@@ -16,7 +16,11 @@ data_app = typer.Typer(
 
 Items = Annotated[
     Path,
-    typer.Option("--items", help="Items: csv, tsv, parquet, jsonl (each also .gz), RecBole .item or MovieLens .zip."),
+    typer.Option(
+        "--items",
+        help="Items: csv, tsv, parquet, jsonl (each also .gz), RecBole .item, MovieLens .zip, a folder saved by "
+        "Dataset.save_to_disk, or a dataset of the hub: hf:owner/name?config=NAME&split=NAME.",
+    ),
 ]
 Events = Annotated[
     Path, typer.Option("--interactions", help="Who met what and when: the same formats, or RecBole .inter.")
@@ -42,7 +46,7 @@ def check_command(
     rating_column: RatingColumn = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what is in two files and what is wrong with them; nothing is written. Exit status 2 where there are problems.
+    """Say what is in items and interactions and what is wrong with them; nothing is written. Exit status 2 where there are problems.
 
     Example: llmrec data check --items items.csv --interactions ratings.csv
     """

@@ -17,6 +17,7 @@ from llmrec.data.catalog import Catalog
 from llmrec.data.events import Events, count_ties, doubles, match_events, sort_events, unknown_items_sentence
 from llmrec.data.features import Features
 from llmrec.data.folder import PARTS, Data, load_data, save_data
+from llmrec.data.hub_datasets import is_hub_dataset
 from llmrec.data.interactions import Interactions
 from llmrec.data.item_columns import image_file
 from llmrec.data.readers import read_interactions, read_items
@@ -83,7 +84,7 @@ def prepare(
     interactions, user_ids = sort_events(events, kept, catalog.num_items, seed if ties == "shuffle" else None)
     card = {
         "name": name or out.absolute().name,
-        "sources": {"items": items_path.name, "interactions": interactions_path.name},
+        "sources": {"items": _source(items_path), "interactions": _source(interactions_path)},
         "order": events.order_kind,
         "order_column": events.order_column,
         "other_time_columns": events.other_times,
@@ -106,6 +107,10 @@ def prepare(
         save_data(data, new)
         keep_added(out, new, data, force=force)
     return load_data(out)
+
+
+def _source(path: Path) -> str:
+    return str(path) if is_hub_dataset(path) else path.name
 
 
 def _counts(interactions: Interactions, catalog: Catalog) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Items and interactions of a user's own files under the canonical column names, checked, every error a sentence.
+"""Items and interactions of a user's own files and datasets under the canonical column names, checked, every error a sentence.
 
 E is the number of events, rows are counted from 1 without the header.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -16,26 +17,35 @@ import pyarrow.types as types
 
 from llmrec.data.columns import is_named_like_a_time, match_columns
 from llmrec.data.formats import read_table
+from llmrec.data.hub_datasets import dataset_table, is_hub_dataset, read_hub_dataset
 from llmrec.data.ids import ids_of, one_row_an_event
 from llmrec.data.item_columns import split_groups, without_markup
 from llmrec.data.movielens import read_archive_interactions, read_archive_items
-from llmrec.data.reading import shortened
+from llmrec.data.reading import Choose, shortened
+from llmrec.data.saved_datasets import read_saved_dataset
 from llmrec.errors import DataError
+
+if TYPE_CHECKING:
+    import datasets
+
+    Source = str | Path | datasets.Dataset
 
 _MEND_NUMBERS = "Fill it in, or remove those rows or that column."
 
 
-def read_items(path: str | Path, columns: Mapping[str, str] | None = None, *, unescape: bool = False) -> pa.Table:
-    """The items of a file, first columns item_id and title, the others under their own names.
+def read_items(source: Source, columns: Mapping[str, str] | None = None, *, unescape: bool = False) -> pa.Table:
+    """The items of a file or dataset, first columns item_id and title, the others under their own names.
 
-    Formats: csv, tsv, parquet, jsonl (each also .gz), RecBole .item, MovieLens .zip. Common spellings are known (asin,
-    movieId, name, ...); `columns` says which column to use otherwise: {"catalog_id": ..., "title": ...}. A column that
-    loses its name to a chosen one goes on as original_NAME. Groups in one text ("Action|Comedy") become lists; `unescape` takes the
-    markup of web pages out of texts. Raises DataError for what cannot be read or is missing.
+    Formats: csv, tsv, parquet, jsonl (each also .gz), RecBole .item, MovieLens .zip; a folder that `Dataset.save_to_disk` wrote,
+    hf:owner/name?config=NAME&split=NAME for a dataset of the hub, or a `datasets.Dataset` (both: extra `[datasets]`). Common
+    spellings are known (asin, movieId, name, ...); `columns` says which column to use otherwise: {"catalog_id": ..., "title": ...}.
+    A column that loses its name to a chosen one goes on as original_NAME. Groups in one text ("Action|Comedy") become lists;
+    `unescape` takes the markup of web pages out of texts. Raises DataError for what cannot be read or is missing.
     """
-    path, columns = Path(path), columns or {}
+    columns = columns or {}
     columns = {of: columns[key] for of, key in (("item_id", "catalog_id"), ("title", "title")) if key in columns}
-    table = read_archive_items(path) if path.suffix.lower() == ".zip" else read_table(path)
+    path = _named(source)
+    table = read_archive_items(path) if _is_archive(path) else _read(source)
     found = match_columns(table.column_names, ("item_id", "title", "image"), ("item_id", "title"), path, columns)
     if not table.num_rows:
         raise DataError(f"'{path}' has a header but no items. Expected one row per item.")
@@ -48,8 +58,8 @@ def read_items(path: str | Path, columns: Mapping[str, str] | None = None, *, un
     return without_markup(items) if unescape else items
 
 
-def read_interactions(path: str | Path, columns: Mapping[str, str] | None = None) -> pa.Table:
-    """The events of a file, in its order: E rows. A row with a list of items is one event an entry.
+def read_interactions(source: Source, columns: Mapping[str, str] | None = None) -> pa.Table:
+    """The events of a file or dataset, in its order: E rows. A row with a list of items is one event an entry.
 
     user_id, item_id: dictionary<int32, string>, no nulls; then, where the file has them, timestamp (int64 seconds, or
     the number that the file has; float64 with fractions), else step (an order without a clock, int64 or float64), and
@@ -57,7 +67,7 @@ def read_interactions(path: str | Path, columns: Mapping[str, str] | None = None
     and `columns` as for `read_items`. Raises DataError for what cannot be read, is missing, lost (NaN, null, empty), out
     of range, or not a number or a date where one should be.
     """
-    path = Path(path)
+    path = _named(source)
     names = ("user_id", "item_id", "timestamp", "step", "rating")
 
     chosen = {name: columns[name] for name in names if name in (columns or {})}
@@ -70,7 +80,7 @@ def read_interactions(path: str | Path, columns: Mapping[str, str] | None = None
         matched = {name: kinds.get(canonical) for canonical, name in match(found_names).items()}
         return matched | {name: None for name in found_names if name not in matched and is_named_like_a_time(name)}
 
-    table = read_archive_interactions(path) if path.suffix.lower() == ".zip" else read_table(path, choose)
+    table = read_archive_interactions(path) if _is_archive(path) else _read(source, choose)
     found = match(table.column_names)
     if not table.num_rows:
         raise DataError(f"'{path}' has a header but no interactions. Expected one row per event.")
@@ -87,6 +97,24 @@ def read_interactions(path: str | Path, columns: Mapping[str, str] | None = None
     others = [name for name in others if "timestamp" not in chosen and _is_time_throughout(table[name], path)]
     source = {"column": found.get(order), "other_times": others}
     return pa.table(events).replace_schema_metadata({_SOURCE: json.dumps(source)})
+
+
+def _named(source: Source) -> Path:
+    """What sentences call it: a file, a folder, hf:owner/name; a dataset in memory has no name of its own."""
+    return Path(source) if isinstance(source, str | Path) else Path("the dataset")
+
+
+def _is_archive(path: Path) -> bool:
+    return path.suffix.lower() == ".zip" and not path.is_dir() and not is_hub_dataset(path)
+
+
+def _read(source: Source, choose: Choose | None = None) -> pa.Table:
+    if not isinstance(source, str | Path):
+        return dataset_table(source, choose, "the dataset")
+    if is_hub_dataset(source):
+        return read_hub_dataset(source, choose)
+    path = Path(source)
+    return read_saved_dataset(path, choose) if path.is_dir() else read_table(path, choose)
 
 
 def order_source(table: pa.Table) -> tuple[str | None, list[str]]:

@@ -56,7 +56,7 @@ def test_interactions_come_back_as_they_were_written(tmp_path, ending, rows):
 
 @pytest.mark.parametrize("ending", ENDINGS)
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(TEXT, TEXT, TEXT), min_size=1, max_size=5))
+@given(st.lists(st.tuples(TEXT, TEXT, TEXT.filter(lambda text: "|" not in text)), min_size=1, max_size=5))
 def test_items_come_back_as_they_were_written(tmp_path, ending, rows):
     item_ids, titles, brands = (list(column) for column in zip(*rows, strict=True))
     columns = {"brand": brands, "asin": item_ids, "name": titles}
@@ -236,7 +236,7 @@ def test_missing_files_and_folders_are_refused(tmp_path):
     with pytest.raises(DataError, match="there is no file"):
         read_items(tmp_path / "nothing.csv")
     (tmp_path / "folder.csv").mkdir()
-    with pytest.raises(DataError, match="is a folder, but a file was expected"):
+    with pytest.raises(DataError, match=r"is a folder, but no dataset that dataset\.save_to_disk has written"):
         read_items(tmp_path / "folder.csv")
 
 

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import shutil
 import warnings
 from pathlib import Path
 
@@ -190,7 +191,79 @@ def test_changed_lines_are_read_or_refused(place, changed):
     is_read_or_refused(place, *changed)
 
 
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """The same rows as folders that `datasets` saved: kind -> folder. Where it is not installed there is nothing to damage."""
+    datasets = pytest.importorskip("datasets")
+    folder = tmp_path_factory.mktemp("saved")
+    label, text = datasets.ClassLabel(names=["Drama", "War"]), datasets.Value("string")
+    features = dict.fromkeys(ITEMS[0], text) | {"kind": label, "kinds": datasets.List(label)}
+    items = [row | {"kind": n % 2, "kinds": [0, 1][: n % 3]} for n, row in enumerate(ITEMS)]
+    datasets.Dataset.from_list(items, features=datasets.Features(features)).save_to_disk(folder / "items")
+    datasets.Dataset.from_list(EVENTS).save_to_disk(folder / "events", num_shards=2)
+    return folder
+
+
 DEEP = [json.loads("[" * 90 + "]" * 90), json.loads('{"a":' * 90 + "1" + "}" * 90)]
+STATES = [
+    None,
+    True,
+    -1,
+    "",
+    "x",
+    "..",
+    "../x",
+    [],
+    {},
+    [None],
+    [{}],
+    [{"filename": "x"}],
+    {"item_id": None},
+    [[[]]],
+    DEEP[0],
+]
+
+
+def changed_json(draw, content):
+    """The object of a file with one of its values, at any depth, another or gone."""
+    said = json.loads(content)
+    place = said
+    while True:
+        key = draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))))
+        inside = place[key]
+        if not isinstance(inside, dict | list) or not inside or draw(st.booleans()):
+            break
+        place = inside
+    if draw(st.booleans()):
+        del place[key]
+    else:
+        place[key] = draw(st.sampled_from(STATES))
+    return json.dumps(said).encode()
+
+
+@fuzzed(0.1)
+@given(data=st.data(), kind=st.sampled_from(["items", "events"]))
+def test_a_damaged_folder_of_a_saved_dataset_is_read_or_refused(place, saved, data, kind):
+    shutil.rmtree(place / "x", ignore_errors=True)
+    shutil.copytree(saved / kind, place / "x")
+    path = data.draw(st.sampled_from(sorted((place / "x").iterdir())))
+    content = path.read_bytes()
+    if path.suffix == ".json" and data.draw(st.booleans()):
+        content = changed_json(data.draw, content)
+    else:
+        for _ in range(data.draw(st.integers(1, 3))):
+            start = data.draw(places(content))
+            piece = data.draw(st.one_of(st.sampled_from(PIECES), st.binary(max_size=8)))
+            content = content[:start] + piece + content[start + data.draw(st.sampled_from([len(piece), 0, 1, 10**9])) :]
+    path.write_bytes(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        try:
+            assert read(kind, place / "x") is not None
+        except LlmrecError as error:
+            assert "\n" not in str(error) and 20 < len(str(error)) < 2000, str(error)
+
+
 VALUES = st.one_of(
     st.sampled_from(
         [
