@@ -6,6 +6,7 @@ E is the number of events, rows are counted from 1 without the header.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,7 +106,7 @@ def _named(source: Source) -> Path:
 
 
 def _is_archive(path: Path) -> bool:
-    return path.suffix.lower() == ".zip" and not path.is_dir() and not is_hub_dataset(path)
+    return path.suffix.lower() == ".zip" and not os.path.isdir(path) and not is_hub_dataset(path)
 
 
 def _read(source: Source, choose: Choose | None = None) -> pa.Table:
@@ -114,7 +115,8 @@ def _read(source: Source, choose: Choose | None = None) -> pa.Table:
     if is_hub_dataset(source):
         return read_hub_dataset(source, choose)
     path = Path(source)
-    return read_saved_dataset(path, choose) if path.is_dir() else read_table(path, choose)
+    is_folder = os.path.isdir(path)  # Path.is_dir raises on names that are too long
+    return read_saved_dataset(path, choose) if is_folder else read_table(path, choose)
 
 
 def order_source(table: pa.Table) -> tuple[str | None, list[str]]:

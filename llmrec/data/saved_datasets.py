@@ -24,7 +24,7 @@ from llmrec.files import read_json
 
 _AGAIN = "Save it again with dataset.save_to_disk."
 # What `datasets` keeps as bytes with a path.
-_MEDIA = {"Image", "Audio", "Video", "Pdf", "Nifti", "Mesh", "BioSequence", "BioStructure"}
+_MEDIA = ("Image", "Audio", "Video", "Pdf", "Nifti", "Mesh", "BioSequence", "BioStructure")
 _PICKLED = "arrow.py_extension_type"
 
 
