@@ -34,7 +34,7 @@ from llmrec.backbones.causal_lm import SoftmaxScope
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Histories
 from llmrec.errors import ArtifactError, ConfigError, RequestError
-from llmrec.explain.evidence import measure
+from llmrec.explain.evidence import Evidence, measure
 from llmrec.explain.words import (
     NOT_SUITING,
     Explanation,
@@ -291,6 +291,15 @@ class Recommender:
         has no language model (made in memory, or begun with random weights) and none was named.
         """
         evidence = measure(self, history, item_id, instruction=instruction)  # finds mistakes before a model is loaded
+        return self.explain_evidence(history, evidence, language_model)
+
+    def explain_evidence(
+        self,
+        history: Sequence[str],
+        evidence: Evidence,
+        language_model: str | TextModelSettings | TextModel | None = None,
+    ) -> Explanation:
+        """The words of `explain` about what was measured before, for the same history; it raises the same errors."""
         if not isinstance(language_model, TextModel):
             settings = _text_model_settings(language_model)
             if settings is not None:

@@ -22,6 +22,7 @@ from llmrec.apps.features_command import features
 from llmrec.apps.image_command import image
 from llmrec.apps.listing_commands import prompts, recipes, tasks
 from llmrec.apps.recommend_commands import recommend, score
+from llmrec.apps.serve_command import serve
 from llmrec.apps.tokenize_command import tokenize
 from llmrec.apps.train_command import train
 from llmrec.errors import LlmrecError, sentence_of_place
@@ -98,6 +99,7 @@ for command in (
     image,
     explain,
     chat,
+    serve,
     add_items,
     export,
     recipes,

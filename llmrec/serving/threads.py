@@ -1,0 +1,38 @@
+"""One thread beside the model's for work that takes a while, with a bound on how much may wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from llmrec.serving.errors import BusyError
+
+Found = TypeVar("Found")
+
+
+class BoundedThread:
+    """Runs functions one after another."""
+
+    def __init__(self, what: str, most: int) -> None:
+        """what: who it works for, in the sentence that refuses; most: calls that may wait or run."""
+        self._what, self._most, self._number = what, most, 0
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix=what)
+
+    async def run(self, function: Callable[..., Found], *arguments: object) -> Found:
+        """What the function returns or raises. Raises BusyError where too many wait."""
+        if self._number >= self._most:
+            raise BusyError(f"{self._number} requests wait for {self._what} already. Try again later.", 1)
+        self._number += 1
+        work = self._executor.submit(function, *arguments)
+        work.add_done_callback(lambda done: loop.call_soon_threadsafe(self._done))
+        loop = asyncio.get_running_loop()
+        return await asyncio.wrap_future(work)
+
+    def _done(self) -> None:
+        self._number -= 1
+
+    def close(self) -> None:
+        """Takes nothing more; what has not begun is not begun."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
