@@ -137,15 +137,19 @@ class Chat:
         """The next titles that were not shown for this history yet."""
         from llmrec.conversation.messages import TITLES
 
-        catalog, state = self.recommender.catalog, self.state
-        found = self.recommender.recommend(
-            [catalog.item_id(item) for item in state.liked],
-            TITLES + len(state.shown),
-            where=state.where,
-            exclude=[catalog.item_id(item) for item in state.unwanted],
-            instruction=self.instruction,
+        catalog, left = self.recommender.catalog, self.reader.left(self.state)
+        found = (
+            []
+            if left is None
+            else self.recommender.recommend(
+                [catalog.item_id(item) for item in self.state.liked],
+                TITLES,
+                where=left.where,
+                exclude=left.exclude,
+                instruction=self.instruction,
+            )
         )
-        self.say(self.reader.list_shown(state, [item.item_id for item in found])[1])
+        self.say(self.reader.list_shown(self.state, [item.item_id for item in found]))
 
     def explain(self, item_id: str) -> None:
         """Why one of the titles shown: what was measured, and a language model's words about it."""

@@ -4,7 +4,7 @@
     for step in reader.read("Star Wars; Fargo", state):
         match step:
             case Say(text): ...                     # show it
-            case Recommend(): ...                   # rank, then show reader.list_shown(state, item_ids)
+            case Recommend(): ...                   # rank what reader.left(state) leaves, show reader.list_shown(state, item_ids)
             case Explain(item_id): ...
             case AnswerQuestion(question): ...
             case Leave(): ...
@@ -17,11 +17,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from llmrec.conversation.state import ChatState, OpenQuestion
 from llmrec.data.catalog import Catalog
 from llmrec.data.title_search import TitleSearch
 from llmrec.errors import RequestError
+from llmrec.recommenders.filters import Filter
 from llmrec.recommenders.rules import ItemRules
 from llmrec.terminal import printable
 
@@ -32,6 +34,7 @@ _QUESTION = re.compile(r"(?:/?ask\s+|\?)(?P<question>.*\w.*)$", re.IGNORECASE)
 _NOT = re.compile(r"/?not\s+(?P<titles>\S.*)$", re.IGNORECASE)
 _LISTED = re.compile(r"^ *\d{1,6}(?P<mark>[.)]) +(?P<label>\S.*?) *$", re.MULTILINE)
 _WITH_ID = re.compile(r"(?P<label>.+) \[(?P<item_id>[^\[\]]+)\]$")
+_KEPT_TITLES = 4096
 NOTHING_SHOWN = "There are no titles yet: name some that you liked."
 HELP = """\
 Type titles you liked, the latest last; several with ';' between them. Spelling, case and articles do not matter.
@@ -83,9 +86,13 @@ Step = Say | Recommend | Explain | AnswerQuestion | Leave
 class MessageReader:
     """Reads messages over one catalogue, of any number of conversations; each has a `ChatState` of its own."""
 
-    def __init__(self, catalog: Catalog, rules: ItemRules) -> None:
+    def __init__(self, catalog: Catalog, rules: ItemRules, search: TitleSearch | None = None) -> None:
+        """search: the index of the catalogue's titles, where there is one already."""
         self.catalog, self.rules = catalog, rules
-        self.search = TitleSearch(catalog)
+        self.search = TitleSearch(catalog) if search is None else search
+        self._find = lru_cache(_KEPT_TITLES)(
+            self.search.find
+        )  # a conversation that is read again names the same titles
 
     def read(self, message: str, state: ChatState) -> Iterator[Step]:
         """What one message asks for, step by step. The state changes between the steps: take each before asking for the next."""
@@ -105,22 +112,31 @@ class MessageReader:
                 return
         yield from self._message(message, state)
 
-    def list_shown(self, state: ChatState, item_ids: Sequence[str], *, with_ids: bool = False) -> tuple[list[str], str]:
-        """The ids of a ranking that were not shown yet, TITLES at most, and the text that shows them. They count as shown from now on.
+    def left(self, state: ChatState) -> Filter | None:
+        """What may still be recommended: neither shown yet nor unwanted, and as the conditions say; None where nothing is left."""
+        unwanted = [self.catalog.item_id(item) for item in state.unwanted]
+        left = Filter(where=list(state.where), exclude=[*unwanted, *state.shown])
+        try:
+            self.rules.choice(**vars(left))
+        except RequestError:  # the conditions were read before, so that nothing else can be wrong with them
+            return None
+        return left
 
-        item_ids: the ranker's best TITLES + len(state.shown), asked for with all that was shown, because a wider search may put a
-        title that was shown further down. with_ids: whether a title that another item of the catalogue has, too, brings its id.
+    def list_shown(self, state: ChatState, item_ids: Sequence[str], *, with_ids: bool = False) -> str:
+        """The text that shows the next titles of a ranking, TITLES at most; they count as shown from now on.
+
+        with_ids: whether a title that another item of the catalogue has, too, brings its id, so that `shown_in` can read it back.
         """
-        fresh = [item_id for item_id in item_ids if item_id not in state.shown][:TITLES]
+        fresh = list(item_ids[:TITLES])
         if not fresh:
             where = "; ".join(map(printable, state.where))
-            return [], f"No more titles with {where}." if where else "That was the whole catalogue."
+            return f"No more titles with {where}." if where else "That was the whole catalogue."
         lines = ["More titles:" if state.shown else "You may like:"]
         items = self.catalog.index(fresh).tolist()
         labels = [self._own_label(item) for item in items] if with_ids else self.labels(items)
         lines += [f"{rank:>4}. {label}" for rank, label in enumerate(labels, len(state.shown) + 1)]
         state.shown += fresh
-        return fresh, "\n".join(lines)
+        return "\n".join(lines)
 
     def shown_in(self, text: str) -> list[str]:
         """The item ids that a text of `list_shown(..., with_ids=True)` lists; any other lines are passed over."""
@@ -166,7 +182,7 @@ class MessageReader:
         for place, title in enumerate(titles):
             if not title:
                 continue
-            match = self.search.find(title)
+            match = self._find(title)
             question = OpenQuestion(match.items[:CHOICES], titles[place + 1 :], unwanted, changed)
             if match.kind == "sure":
                 yield from self._take(match.items, question, state)

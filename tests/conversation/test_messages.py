@@ -80,27 +80,34 @@ def test_why_names_the_title_that_was_shown(reader, asked):
     assert list(reader.read("? is it good", state)) == [AnswerQuestion("is it good")]
 
 
-def test_a_list_goes_on_where_the_last_one_ended(reader):
-    state = ChatState()
-    ids = [str(n) for n in range(1, 26)]
-    assert reader.list_shown(state, ids[:10])[0] == ids[:10]
-    fresh, text = reader.list_shown(state, [*ids[5:15], *ids[:5], *ids[15:20]])
-    assert fresh == ids[10:20] and text.startswith("More titles:\n  11. ")
-    assert reader.list_shown(state, ids[:20]) == ([], "That was the whole catalogue.")
+def test_a_list_goes_on_where_the_last_one_ended_until_nothing_is_left(reader):
+    state, western = ChatState(), ["genres=Western"]
+    list(reader.read("not Fargo", state))
+    ids = reader.catalog.item_ids
+    reader.list_shown(state, ids[:10])
+    assert reader.left(state).exclude == ["100", *ids[:10]]
+    assert reader.list_shown(state, ids[10:30]).startswith("More titles:\n  11. ") and state.shown == ids[:20]
+    assert reader.list_shown(state, []) == "That was the whole catalogue."
+    list(reader.read("/where genres=Western", state))
+    assert reader.left(state).where == western and reader.left(state).exclude == ["100"]
+    reader.list_shown(state, [reader.catalog.item_id(item) for item in reader.rules.choice(where=western).items])
+    assert reader.left(state) is not None, "a list has ten titles at most"
+    state.shown = [reader.catalog.item_id(item) for item in reader.rules.choice(where=western).items]
+    assert reader.left(state) is None and reader.list_shown(state, []) == "No more titles with genres=Western."
 
 
 def test_a_list_reads_back_as_the_items_that_it_shows(reader):
     ids = reader.catalog.item_ids
     for start in range(0, len(ids), 10):
         wanted = ids[start : start + 10]
-        assert reader.shown_in(f"Hello\n{reader.list_shown(ChatState(), wanted, with_ids=True)[1]}\n") == wanted
+        assert reader.shown_in(f"Hello\n{reader.list_shown(ChatState(), wanted, with_ids=True)}\n") == wanted
 
 
 def test_titles_that_look_alike_or_like_a_list_read_back_by_their_ids():
     titles = ["Soap", "Soap", "Soap (1990)", "???", "Up [id 0]", "1. Up", "\x1b[2JRed\nHeat", "Up", "SOAP"]
     few = named(*titles)
     ids = few.catalog.item_ids
-    text = few.list_shown(ChatState(), ids, with_ids=True)[1]
+    text = few.list_shown(ChatState(), ids, with_ids=True)
     assert few.shown_in(text) == ids, text
 
 
