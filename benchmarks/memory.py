@@ -51,8 +51,16 @@ def flags() -> argparse.ArgumentParser:
     return result
 
 
-def write_run(folder: Path, num_items: int) -> None:
-    """A run of a small random model with these many items."""
+def write_run(
+    folder: Path,
+    num_items: int,
+    form: str = "semantic_id",
+    *,
+    hidden_size: int = 32,
+    num_layers: int = 1,
+    num_heads: int = 2,
+) -> None:
+    """A run of a random model with these many items, `semantic_id` or `unique_id`."""
     from llmrec.artifacts.run_folder import save_artifact
     from llmrec.backbones.adapters import train_full_model
     from llmrec.backbones.pretrained import random_backbone
@@ -74,13 +82,15 @@ def write_run(folder: Path, num_items: int) -> None:
     codes = np.stack([rows // CODEBOOK_SIZE**level % CODEBOOK_SIZE for level in range(LEVELS)], axis=1)
     semantic_ids = SemanticIDs(codes.astype(np.int32), (CODEBOOK_SIZE,) * LEVELS)
 
-    backbone = random_backbone("SmolLM2-135M-Instruct", seed=0, hidden_size=32, num_layers=1, num_heads=2, dropout=0.0)
-    tokens = item_tokens_for("semantic_id", backbone, catalog, semantic_ids, max_title_tokens=32)
+    shape = {"hidden_size": hidden_size, "num_layers": num_layers, "num_heads": num_heads}
+    backbone = random_backbone("SmolLM2-135M-Instruct", seed=0, dropout=0.0, **shape)
+    tokens = item_tokens_for(form, backbone, catalog, semantic_ids, max_title_tokens=32)
     backbone.add_item_table(ItemTable(tokens.row_levels, backbone.dim, norm=backbone.embedding_norm))
     train_full_model(backbone)
     prompt = load_prompt("next_item/instruction")
     encoder = PromptEncoder(prompt, backbone.tokenizer, tokens, catalog, max_history=20, max_tokens=512)
     model = LanguageModel(backbone, tokens, encoder, catalog, "level")
+    semantic_ids = semantic_ids if form == "semantic_id" else None
     save_artifact(folder, model, semantic_ids=semantic_ids, max_title_tokens=32, protocol={})
 
 

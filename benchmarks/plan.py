@@ -38,7 +38,7 @@ def _decode(name: str, flags: str, *goals: tuple[str, str, float, bool]) -> Run:
 
 QUICK = tuple(
     Run(bench, bench, "--quick")
-    for bench in ("decode", "training", "trie", "evaluation", "data", "semantic_ids", "ease_r", "memory", "growth")
+    for bench in ("decode", "training", "trie", "evaluation", "data", "semantic_ids", "ease_r", "memory", "growth", "http_load")
 )  # fmt: skip
 
 FULL = (
@@ -83,6 +83,7 @@ FULL = (
     Run("ease_r", "ease_r"),
     Run("memory", "memory"),
     Run("growth", "growth"),
+    Run("http_load", "http_load"),
 )  # fmt: skip
 
 # The order is that of importance, so that a run that is cut short has said the most. Each run starts anew (some 15 seconds), the

@@ -25,6 +25,7 @@ TINY = {
     "ease_r": ["--users", "300", "--items", "400"],
     "training": ["--vocab", "600", "--layers", "1", "--rounds", "1", "--targets", "3"],
     "growth": ["--rounds", "1"],
+    "http_load": ["--clients", "1", "4"],
 }
 # What others read in the object that a bench prints: peers that are always there, and the names of its lower bounds.
 PEERS = {

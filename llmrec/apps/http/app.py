@@ -7,14 +7,14 @@ from contextlib import AbstractAsyncContextManager
 
 from fastapi import FastAPI
 
-from llmrec.apps.http import admin, documentation, health, routes
+from llmrec.apps.http import admin, chat_completions, documentation, health, routes
 from llmrec.apps.http.errors import add_error_handlers
 from llmrec.apps.http.limits import Guard
 from llmrec.apps.http.metrics import Counting
 from llmrec.apps.http.service import Service
 from llmrec.version import __version__
 
-ROUTERS = (routes.router, health.router, admin.router, documentation.router)
+ROUTERS = (routes.router, chat_completions.router, health.router, admin.router, documentation.router)
 
 
 def make_app(service: Service, lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]]) -> FastAPI:

@@ -1,6 +1,6 @@
 """Errors as clients see them: one JSON shape with a sentence, in the form OpenAI's clients read.
 
-{"error": {"message": "...", "type": "..."}}; of unclear titles also "nearest".
+{"error": {"message": "...", "type": "...", "code": "..."}}, the latter two the same word; of unclear titles also "nearest".
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def error_response(
     status: int, kind: str, message: str, *, headers: dict[str, str] | None = None, **more: Any
 ) -> JSONResponse:
     """An error in the one shape. message: a sentence."""
-    body = {"error": {"message": _valid(message), "type": kind, **more}}
+    body = {"error": {"message": _valid(message), "type": kind, "code": kind, **more}}
     return JSONResponse(body, status, headers)
 
 

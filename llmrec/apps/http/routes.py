@@ -29,9 +29,9 @@ from llmrec.recommenders.filters import Filter
 from llmrec.serving.requests import EvidenceRequest, ListRequest, ScoreRequest
 from llmrec.serving.served_model import ServedModel
 
-_ERRORS = {status: {"model": ErrorAnswer} for status in (400, 401, 413, 422, 429, 503, 504)}
+ERRORS = {status: {"model": ErrorAnswer} for status in (400, 401, 413, 422, 429, 503, 504)}
 NO_WORDS = 'No language model was asked; {"words": true} asks one.'
-router = APIRouter(prefix="/v1", responses=_ERRORS)
+router = APIRouter(prefix="/v1", responses=ERRORS)
 
 
 @router.post("/recommend", summary="The best items for one user")
@@ -41,7 +41,7 @@ async def recommend(body: RecommendBody, service: Served) -> RecommendAnswer:
         request = await list_request(service, model, body)
         found = await model.ask(request)
         items = [
-            RankedItem(item_id=item.item_id, title=item.title, score=_finite(item.score), rank=rank)
+            RankedItem(item_id=item.item_id, title=item.title, score=finite(item.score), rank=rank)
             for rank, item in enumerate(found, 1)
         ]
         return RecommendAnswer(
@@ -86,7 +86,7 @@ async def score(body: ScoreBody, service: Served) -> ScoreAnswer:
         scores = await model.ask(ScoreRequest(history, candidates, body.instruction))
         catalog = model.recommender.catalog
         items = [
-            ScoredItem(item_id=item_id, title=title_of(catalog, item_id), score=_finite(value))
+            ScoredItem(item_id=item_id, title=title_of(catalog, item_id), score=finite(value))
             for item_id, value in zip(candidates, scores, strict=True)
         ]
         return ScoreAnswer(model=service.holder.name, history=list(history), scores=items)
@@ -133,5 +133,5 @@ async def models(service: Served) -> dict[str, Any]:
         return {"object": "list", "data": [card]}
 
 
-def _finite(score: float) -> float | None:
+def finite(score: float) -> float | None:
     return score if math.isfinite(score) else None

@@ -166,10 +166,11 @@ class ReloadAnswer(BaseModel):
 
 
 class Error(BaseModel):
-    """message: a sentence; type: a word for programs."""
+    """message: a sentence; type, code: a word for programs, in both places because clients of OpenAI's read either."""
 
     message: str
     type: str
+    code: str
 
 
 class ErrorAnswer(BaseModel):
