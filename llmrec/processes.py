@@ -54,16 +54,17 @@ def _is_running(pid: int) -> bool:
 
 
 @contextlib.contextmanager
-def only_one(folder: Path) -> Iterator[None]:
+def only_one(folder: Path, doing: str = "training") -> Iterator[None]:
     """Inside, nobody else who asks for it works in `folder`. It is made where it is missing, and removed again where it stays empty.
 
-    Raises LlmrecError where somebody does already, or where the folder cannot be written into. The lock ends with the process.
+    doing: what the sentence calls it. Raises LlmrecError where somebody does already, or where the folder cannot be written into. The
+    lock ends with the process.
     """
     from llmrec.files import check_writable  # brings numpy, which no command needs before it runs
 
     check_writable(folder)
     is_new = not folder.exists()
-    descriptor = _locked(folder)
+    descriptor = _locked(folder, doing)
     try:
         yield
     finally:
@@ -73,7 +74,7 @@ def only_one(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _locked(folder: Path) -> int:
+def _locked(folder: Path, doing: str) -> int:
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder, os.O_RDONLY)
@@ -82,11 +83,11 @@ def _locked(folder: Path) -> int:
         except BlockingIOError as error:
             os.close(descriptor)
             raise LlmrecError(
-                f"another process is training in '{folder}'; wait for it or stop it, or name another output."
+                f"another process is {doing} in '{folder}'; wait for it or stop it, or name another output."
             ) from error
         except OSError as error:
             logger.warning(
-                "'%s' cannot be locked here (%s): see that nothing else trains in it", folder, error.strerror
+                "'%s' cannot be locked here (%s): see that nothing else is %s in it", folder, error.strerror, doing
             )
             return descriptor
         with contextlib.suppress(FileNotFoundError):

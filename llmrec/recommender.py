@@ -230,7 +230,7 @@ class Recommender:
                 ranking = self.ranker.rank(part, asked, exclude_seen=exclude_seen)
             if diversity is not None:
                 ranking = self._diversified(ranking, diversity, k)
-            found += [self._named(*row) for row in zip(ranking.items, ranking.scores, strict=True)]
+            found += self._named(ranking)
         return found
 
     def score(
@@ -357,8 +357,10 @@ class Recommender:
         histories = checked_rows(histories, "the histories")
         if instructions is not None:
             instructions = [checked_instruction(text) for text in checked_rows(instructions, "the instructions")]
-        rows = [self.catalog.index(checked_history(history)) for history in histories]
-        return Requests(Histories.from_lists(rows), instructions=instructions)
+        rows = [checked_history(history) for history in histories]
+        items = self.catalog.index([item_id for row in rows for item_id in row])  # all together: a tenth of the time
+        indptr = np.cumsum([0, *map(len, rows)], dtype=np.int64)
+        return Requests(Histories(indptr, items), instructions=instructions)
 
     def _candidates(self, item_ids: Sequence[str]) -> np.ndarray:
         """int32 (C,), C at least 1."""
@@ -380,14 +382,19 @@ class Recommender:
             parts.append(diversified(part, self.item_vectors(part.items), method, k))
         return Ranking(np.concatenate([part.items for part in parts]), np.concatenate([part.scores for part in parts]))
 
-    def _named(self, items: np.ndarray, scores: np.ndarray) -> list[Recommendation]:
-        """One row of a ranking, padding left out: items int32 (k,), scores float (k,)."""
-        catalog = self.catalog
-        return [
-            Recommendation(catalog.item_id(item), catalog.title(item) or catalog.item_id(item), float(score))
-            for item, score in zip(items.tolist(), scores, strict=True)
-            if item >= 0
+    def _named(self, ranking: Ranking) -> list[list[Recommendation]]:
+        """The items of each row, padding left out."""
+        is_item = ranking.items >= 0  # (U, k)
+        items, places = np.unique(ranking.items[is_item], return_inverse=True)  # what many receive is looked up once
+        ids = [self.catalog.item_id(item) for item in items]
+        titles = [self.catalog.title(item) or item_id for item, item_id in zip(items, ids, strict=True)]
+        scores = ranking.scores[is_item].tolist()
+        listed = [
+            Recommendation(ids[place], titles[place], score)
+            for place, score in zip(places.tolist(), scores, strict=True)
         ]
+        stops = np.cumsum(is_item.sum(axis=1)).tolist()
+        return [listed[start:stop] for start, stop in zip([0, *stops[:-1]], stops, strict=True)]
 
 
 def _scored_by(model: LanguageModel, rule: SoftmaxScope) -> LanguageModel:

@@ -1,4 +1,4 @@
-"""`llmrec recommend` and `llmrec score`: one user's history in, items or scores out."""
+"""`llmrec recommend` and `llmrec score`: histories in, items or scores out."""
 
 from __future__ import annotations
 
@@ -9,15 +9,21 @@ import typer
 
 from llmrec.apps.options import AsJson, Beams, Decoding, Device, History, Instruction, Rule, Run, open_run
 from llmrec.apps.output import print_json
+from llmrec.apps.recommend_users import Many, check_who, recommend_to_many
 from llmrec.errors import RequestError
 from llmrec.terminal import printable
 
 if TYPE_CHECKING:
+    from llmrec.data.catalog import Catalog
     from llmrec.recommender import Recommender
+    from llmrec.serving.asked import Question
 
 
 def recommend(
-    run: Run,
+    run: Annotated[
+        Path | None,
+        typer.Argument(metavar="[RUN]", help="A run folder, or the model folder in it. Or none, with --baseline."),
+    ] = None,
     history: History = None,
     k: Annotated[int, typer.Option("-k", help="Items to recommend.", min=1)] = 10,
     candidates: Annotated[
@@ -50,39 +56,111 @@ def recommend(
     decoding: Decoding = "trie",
     softmax_scope: Rule = None,
     device: Device = None,
+    users: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Many users: a parquet, csv or jsonl file with user_id and history (item ids, oldest first), and perhaps "
+            "candidates, exclude and instruction of each. The answers go to --out.",
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Many users: those of a prepared data folder, with all their events. With --baseline: what it learns from.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Of many users: the parquet file to write, a row a user: user_id, item_ids, scores."
+        ),
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="Of many users: who answers instead of a run, such as popularity or ease_r.")
+    ] = None,
+    baseline_setting: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="One of the baseline's settings, such as dim=64. Repeat it for more."),
+    ] = None,
+    separator: Annotated[
+        str, typer.Option(help="Of many users: what stands between the ids of a list in a csv file.")
+    ] = "|",
+    drop_unknown: Annotated[
+        bool,
+        typer.Option(
+            "--drop-unknown", help="Of many users: leave out item ids that the catalogue lacks instead of stopping."
+        ),
+    ] = False,
+    shard_users: Annotated[
+        int, typer.Option(help="Of many users: so many are answered between two saves.", min=1)
+    ] = 1024,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Replace --out, and drop an interrupted job that was begun on something else."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Recommend items to one user. Only items of the catalogue come out, best first.
+    """Recommend items to one user, or to many. Only items of the catalogue come out, best first.
+
+    A job for many users that was killed goes on where it was when the same command is given again.
 
     \b
     Example:
       llmrec recommend runs/demo --history 50 --history 181 -k 10
       llmrec recommend runs/demo --history 50 --where genres=Comedy --where "year>=1990" --diversity mmr:0.3
+      llmrec recommend runs/demo --users users.parquet --out lists.parquet -k 20
+      llmrec recommend --baseline popularity --data data/mine --out lists.parquet
     """
-    from llmrec.recommenders.diversity import parse_diversity
+    from llmrec.serving.asked import Question, Source
 
-    method = None if diversity is None else parse_diversity(diversity)
-    recommender = open_run(run, num_beams=num_beams, device=device, decoding=decoding, softmax_scope=softmax_scope)
+    def question(catalog: Catalog) -> Question:
+        return Question(
+            k,
+            not include_seen,
+            None if not candidates else _listed_ids(candidates, catalog),
+            tuple(where or ()),
+            None if in_stock is None else _stock(in_stock, catalog),
+            _listed_ids(exclude or [], catalog),
+            diversity,
+            instruction,
+        )
+
+    many = Many(users, data, out, separator, drop_unknown, shard_users, force)
+    source = Source(
+        run, device, num_beams, decoding, softmax_scope, baseline, tuple(baseline_setting or ()), data
+    )  # fmt: skip
+    check_who(source, many, history)
+    if many.are_asked_about:
+        recommend_to_many(source, question, many, as_json=as_json)
+    else:
+        recommender = open_run(run, num_beams=num_beams, device=device, decoding=decoding, softmax_scope=softmax_scope)
+        _recommend_to_one(run, recommender, history or [], question(recommender.catalog), as_json=as_json)
+
+
+def _recommend_to_one(
+    run: Path, recommender: Recommender, history: list[str], question: Question, *, as_json: bool
+) -> None:
+    """Prints a numbered list, or one JSON object."""
     found = recommender.recommend(
-        history or [],
-        k,
-        exclude_seen=not include_seen,
-        candidates=_listed_ids(candidates, recommender) if candidates else None,
-        where=where or [],
-        in_stock=None if in_stock is None else _stock(in_stock, recommender),
-        exclude=_listed_ids(exclude or [], recommender),
-        diversity=method,
-        instruction=instruction,
+        history,
+        question.k,
+        exclude_seen=question.exclude_seen,
+        **vars(question.rules),
+        diversity=question.method,
+        instruction=question.instruction,
     )
+    missing = question.k - len(found)
     if as_json:
         print_json(
             {
                 "run": str(run),
-                "history": history or [],
-                "exclude_seen": not include_seen,
-                "where": where or [],
-                "diversity": None if method is None else str(method),
-                "missing": k - len(found),
+                "history": history,
+                "exclude_seen": question.exclude_seen,
+                "where": list(question.where),
+                "diversity": None if question.method is None else str(question.method),
+                "missing": missing,
                 "recommendations": [
                     {"rank": rank, "item_id": item.item_id, "title": item.title, "score": item.score}
                     for rank, item in enumerate(found, 1)
@@ -92,8 +170,8 @@ def recommend(
         return
     for rank, item in enumerate(found, 1):
         typer.echo(f"{rank:>4}. {printable(item.title)}  [{printable(item.item_id)}]  {item.score:.3f}")
-    if len(found) < k:
-        typer.echo(f"{k - len(found)} of {k} are missing: no other item may be recommended here.", err=True)
+    if missing:
+        typer.echo(f"{missing} of {question.k} are missing: no other item may be recommended here.", err=True)
 
 
 def score(
@@ -115,7 +193,7 @@ def score(
       llmrec score runs/demo --history 50 --candidate 181 --candidate 172
     """
     recommender = open_run(run, num_beams=1, device=device, softmax_scope=softmax_scope)
-    item_ids = _listed_ids(candidate, recommender)
+    item_ids = list(_listed_ids(candidate, recommender.catalog))
     scores = recommender.score(history or [], item_ids, instruction=instruction)
     titles = [recommender.catalog.title(item) for item in recommender.catalog.index(item_ids)]
     if as_json:
@@ -129,24 +207,24 @@ def score(
         typer.echo(f"{value:>9.3f}  {printable(title or item_id)}  [{printable(item_id)}]")
 
 
-def _listed_ids(named: list[str], recommender: Recommender) -> list[str]:
+def _listed_ids(named: list[str], catalog: Catalog) -> tuple[str, ...]:
     """Item ids as they are, files line by line. What is both is an id."""
     found = []
-    for name, known in zip(named, recommender.catalog.contains(named), strict=True):
+    for name, known in zip(named, catalog.contains(named), strict=True):
         found += _lines(name) if not known and Path(name).is_file() else [name]
-    return found
+    return tuple(found)
 
 
-def _stock(name: str, recommender: Recommender) -> str | list[str]:
+def _stock(name: str, catalog: Catalog) -> str | tuple[str, ...]:
     """A column of the catalogue by its name, or the ids in a file. What is both is a column."""
-    if name in recommender.catalog.table.column_names:
+    if name in catalog.table.column_names:
         return name
     if not Path(name).is_file():
         raise RequestError(
             f"--in-stock takes a file with one item id per line, or a column of the catalogue "
-            f"({', '.join(recommender.catalog.table.column_names)}); '{name}' is neither."
+            f"({', '.join(catalog.table.column_names)}); '{name}' is neither."
         )
-    return _lines(name)
+    return tuple(_lines(name))
 
 
 def _lines(file: str) -> list[str]:

@@ -43,8 +43,8 @@ def read_table(path: Path, choose: Choose | None = None) -> pa.Table:
 
     Raises DataError for a file that is missing, empty, truncated, of another kind than its name says, or unreadable.
     """
-    kind = _kind(path)
-    _check_start(path, kind)
+    kind = kind_of(path)
+    check_start(path, kind)
     reader = {"csv": _read_csv, "parquet": read_parquet, "json": read_json, "atomic": _read_atomic}[kind]
     with reading(path, _described(kind)):
         return reader(path, choose)
@@ -67,7 +67,8 @@ def _suffix(path: Path) -> str:
     return (path.with_suffix("") if path.suffix.lower() == ".gz" else path).suffix.lower()
 
 
-def _kind(path: Path) -> str:
+def kind_of(path: Path) -> str:
+    """The kind of file that the name promises: a value of KINDS. Raises DataError for an ending that is none of these."""
     kind = KINDS.get(_suffix(path))
     if kind is None:
         raise DataError(
@@ -77,7 +78,7 @@ def _kind(path: Path) -> str:
     return kind
 
 
-def _check_start(path: Path, kind: str) -> None:
+def check_start(path: Path, kind: str) -> None:
     """Look at the first bytes, because the parsers' own words for a file of the wrong kind lead astray."""
     with reading(path, _described(kind)), open_file(path) as file:
         start = file.read(4096)
@@ -102,7 +103,7 @@ def _described(kind: str) -> str:
     }[kind]
 
 
-def _header(path: Path, delimiter: str | None, *, quoting: bool = True) -> tuple[list[str], str]:
+def read_header(path: Path, delimiter: str | None, *, quoting: bool = True) -> tuple[list[str], str]:
     """The column names of the first line, and the delimiter (found out where it is None)."""
     with open_file(path) as file:
         line = file.readline().decode("utf-8-sig").rstrip("\r\n")
@@ -121,7 +122,7 @@ def _check_once(names: Sequence[str], path: Path) -> None:
 
 
 def _read_csv(path: Path, choose: Choose | None) -> pa.Table:
-    names, delimiter = _header(path, "\t" if _suffix(path) == ".tsv" else None)
+    names, delimiter = read_header(path, "\t" if _suffix(path) == ".tsv" else None)
     # Columns without a name get the one that pandas gives them.
     names = [name if name.strip() else f"Unnamed: {position}" for position, name in enumerate(names)]
     _check_once(names, path)
@@ -163,7 +164,7 @@ def _read_delimited(
 
 def _read_atomic(path: Path, choose: Choose | None) -> pa.Table:
     """RecBole: tab-separated, unquoted, header `name:type`; token_seq columns become lists, save the titles."""
-    header, _ = _header(path, "\t", quoting=False)
+    header, _ = read_header(path, "\t", quoting=False)
     if not all(":" in name for name in header):
         raise DataError(
             f"'{path}' should have a header of name:type columns, as RecBole's atomic files do (user_id:token, ...), "

@@ -14,7 +14,7 @@ from llmrec.data.reading import reading
 from llmrec.errors import DataError
 
 # A lost user or item that a data frame wrote into a text file; "" is lost in any case.
-_LOST = ("nan", "NaN", "<NA>")
+LOST = ("nan", "NaN", "<NA>")
 
 
 def ids_of(column: pa.ChunkedArray, what: str, path: Path) -> pa.DictionaryArray:
@@ -38,7 +38,7 @@ def ids_of(column: pa.ChunkedArray, what: str, path: Path) -> pa.DictionaryArray
         codes = codes.chunk(0) if isinstance(codes, pa.ChunkedArray) else codes
         values = _as_text(codes.dictionary)
         codes.indices.validate(full=True)
-    lost_values = pc.or_(pc.equal(pc.utf8_trim_whitespace(values), ""), pc.is_in(values, pa.array(_LOST)))
+    lost_values = pc.or_(pc.equal(pc.utf8_trim_whitespace(values), ""), pc.is_in(values, pa.array(LOST)))
     lost = pc.fill_null(pc.take(pc.fill_null(lost_values, True), codes.indices), True)
     refuse_lost(lost, what, path)
     return pa.DictionaryArray.from_arrays(codes.indices.cast(pa.int32()), values)

@@ -85,13 +85,14 @@ def _column(rows: list[dict], name: str, kind: pa.DataType | None, path: Path) -
     try:
         return as_column(values)
     except UnicodeError:
-        number = next(number for number, value in enumerate(values, start=1) if not _is_unicode(value))
+        number = next(number for number, value in enumerate(values, start=1) if not is_unicode(value))
         raise DataError(
             f"'{path}': {name} in row {number} holds half of a character (a lone surrogate such as \\ud800). Write it again."
         ) from None
 
 
-def _is_unicode(value: object) -> bool:
+def is_unicode(value: object) -> bool:
+    """Whether a text, or every text within a value of JSON, has whole characters only."""
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeError:

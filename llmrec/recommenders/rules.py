@@ -43,6 +43,10 @@ _KEPT_LISTS = 16  # each keeps 4 bytes per item, SHORT_LIST items at most
 _KEPT_COLUMNS = 4  # each keeps 4 bytes per entry and its different values
 
 
+class NothingLeft(RequestError):
+    """Rules that are right and leave no item."""
+
+
 @dataclass(frozen=True)
 class Condition:
     """A rule about one column. operator: one of OPERATORS; values: one of them must match; comparisons take one number."""
@@ -121,7 +125,7 @@ class ItemRules:
             exclude: item ids that must not come out.
             candidates: item ids to choose from; None for all.
 
-        Raises RequestError for an unknown column, value or id (the nearest are named) and when nothing is left.
+        Raises RequestError for an unknown column, value or id (the nearest are named), NothingLeft when nothing is left.
         """
         checked_collection(exclude, "the excluded items")
         if in_stock is not None and not isinstance(in_stock, str):
@@ -142,7 +146,7 @@ class ItemRules:
             items, excluded = _read_only(items[~_is_among(items, excluded)]), excluded[:0]
         num_left = (self.catalog.num_items if items is None else len(items)) - len(excluded)
         if not num_left:
-            raise RequestError(_nothing_left(conditions, in_stock, exclude, candidates, self.catalog.num_items))
+            raise NothingLeft(_nothing_left(conditions, in_stock, exclude, candidates, self.catalog.num_items))
         return Choice(items, excluded, num_left)
 
     def _filter(
