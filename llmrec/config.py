@@ -160,7 +160,7 @@ def _in_words(
 ) -> str:
     first = error.errors(include_url=False, include_context=False)[0]
     location = setting_path(model, first["loc"])
-    key = repr(".".join(location)[:200])[1:-1]  # control characters of a key that anybody typed are spelt out
+    key = ".".join(location)[:200]
     override = _override_of(location, given)
     where = f"the argument {_shown(override)}" if override else f"'{path}'" if path else "the command line"
     if first["type"] in ("extra_forbidden", "invalid_key"):
