@@ -1,7 +1,7 @@
 """HTTP connections with bounds that uvicorn does not have: a time for the head of a request, and how many there may be.
 
-Beyond the bound a connection is answered 503 (but for /healthz: a busy server is no dead one) and closed. Nobody may hold one open by
-sending nothing, or a byte now and then.
+Nobody may hold one open by sending nothing, or a byte now and then. Beyond the bound the connection that has waited longest for a head
+makes room; where all are in requests, the new one is answered 503 (but for /healthz: a busy server is no dead one) and closed.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ def protocol_of(limits: LimitSettings) -> type[H11Protocol]:
 
     class BoundedProtocol(H11Protocol):
         _head_timer: asyncio.TimerHandle | None = None
+        _idle_since = 0.0
 
         def connection_made(self, transport: asyncio.Transport) -> None:
             super().connection_made(transport)
-            if len(self.connections) > limits.connections:
+            self._idle_since = self.loop.time()
+            if len(self.connections) > limits.connections and not self._make_room():
                 self.app = _closing(self.app)
             self._await_head()
 
@@ -38,6 +40,7 @@ def protocol_of(limits: LimitSettings) -> type[H11Protocol]:
 
         def on_response_complete(self) -> None:
             super().on_response_complete()
+            self._idle_since = self.loop.time()
             if (
                 self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]
             ):  # the beginning of the next head has come already
@@ -58,6 +61,16 @@ def protocol_of(limits: LimitSettings) -> type[H11Protocol]:
                     + self.conn.send(h11.EndOfMessage())
                 )
             self.transport.close()
+
+        def _make_room(self) -> bool:
+            """Closes the connection that has been idle longest. Whether there was one."""
+            idle = [other for other in self.connections if other is not self and not other._in_a_request]
+            if not idle:
+                return False
+            longest = min(idle, key=lambda other: other._idle_since)
+            self.connections.discard(longest)
+            longest.transport.close()
+            return True
 
         @property
         def _in_a_request(self) -> bool:

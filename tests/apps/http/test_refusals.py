@@ -1,7 +1,9 @@
 """What a server refuses, each in the one shape with a sentence, and never as a mistake of its own."""
 
+import contextlib
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -141,16 +143,41 @@ def test_slow_clients_are_given_up_and_hold_nobody_up(tiny_run):
         assert time.monotonic() - started < 10
 
 
-def test_beyond_the_bound_connections_are_refused_but_health_is_told(tiny_run):
+def test_beyond_the_bound_the_longest_idle_connection_makes_room(tiny_run):
     with serving(tiny_run, "limits.connections=4") as running:
         idle = [running.connect() for _ in range(4)]
-        wait_until(lambda: running.client.recommend(["50"]).status == 503)
-        answer = running.client.recommend(["50"])
-        assert "connections" in answer.sentence and answer.headers["connection"] == "close"
-        assert running.client.get("/healthz").status == 200
+        assert running.client.recommend(["50"]).status == 200
+        assert idle[0].recv(1) == b"", "the first one came first"
+        idle[3].settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            idle[3].recv(1)
         for connection in idle:
             connection.close()
-        wait_until(lambda: running.client.recommend(["50"]).status == 200)
+
+
+def test_where_all_connections_are_in_requests_another_is_refused_but_health_is_told(tiny_run):
+    with serving(tiny_run, "limits.connections=4", "batch.window_ms=3000", "batch.size=8") as running:
+        with ThreadPoolExecutor(4) as threads:
+            asked = [threads.submit(running.client.recommend, ["50"]) for _ in range(4)]
+            wait_until(lambda: running.service.holder.num_waiting == 4)
+            answer = running.client.recommend(["50"])
+            assert answer.status == 503 and "connections" in answer.sentence and answer.headers["connection"] == "close"
+            assert running.client.get("/healthz").status == 200
+            assert [answered.result().status for answered in asked] == [200] * 4
+        assert running.client.get("/readyz").status == 200
+
+
+@pytest.mark.slow
+def test_a_thousand_idle_connections_hold_nobody_up(tiny_run):
+    with serving(tiny_run, "limits.connections=200") as running:
+        idle = [running.connect() for _ in range(1_000)]
+        for connection in idle[::2]:
+            connection.settimeout(0.01)
+            with contextlib.suppress(OSError):
+                connection.sendall(b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nContent-")
+        assert [running.client.recommend(["50"]).status for _ in range(20)] == [200] * 20
+        for connection in idle:
+            connection.close()
 
 
 def test_an_answer_that_takes_too_long_is_given_up(tiny_run):
