@@ -14,8 +14,8 @@ that is under way, and its own; times the mean seconds of a call (the server's /
 
 --soak: minutes at capacity (the most clients) on the server with batching: answers that are no 200, and resident memory over time.
 
-Without --run: a random model of the shape of the demo's (4 layers of 576, 1,682 items of one token each). `requests_per_s` are by the
-wall's clock, the median of the rounds.
+Without --run: a random model of the shape of the demo's (4 layers of 576, 1,682 items of one token each). Figures are by the wall's
+clock, the median of the rounds.
 """
 
 from __future__ import annotations
@@ -289,9 +289,7 @@ def compare(folder: Path, options: argparse.Namespace) -> dict:
     }
     return {
         "identical": True,
-        "clock": "wall",
         "ratio": ratio,
-        "requests_per_s": {name: found["requests_per_s"] for name, found in figures.items()},
         "figures": figures,
         "goals": [
             harness.goal("64 clients, batching on over off", ratio["unbatched, 64 clients"], 1.5, "x", at_least=True)
@@ -317,7 +315,7 @@ def soak(folder: Path, options: argparse.Namespace) -> dict:
             for status, number in found.errors.items():
                 errors[status] = errors.get(status, 0) + number
     return {
-        "clock": "wall", "answers": answers, "errors": errors, "rates": rates, "resident_mib": resident,
+        "answers": answers, "errors": errors, "rates": rates, "resident_mib": resident,
         "resident_growth_mib": resident[-1] - resident[0],
     }  # fmt: skip
 

@@ -131,7 +131,8 @@ def test_only_items_of_the_catalogue_come_out_whatever_is_typed(asked, model, re
 def test_text_in_parts_and_messages_of_tools_are_read(asked, model):
     parts = [{"type": "text", "text": "Far"}, {"type": "text", "text": "go"}]
     tool = {"role": "tool", "tool_call_id": "1", "content": "Toy Story"}
-    messages = [tool, {"role": "user", "content": parts, "name": "me"}]
+    before = say(asked, model, "help").choices[0].message  # as the client's own object, with all its fields
+    messages = [{"role": "user", "content": "help"}, before, tool, {"role": "user", "content": parts, "name": "me"}]
     answer = asked.chat.completions.create(
         model=model, messages=messages, temperature=1.5, max_tokens=1, user="me", seed=3, stop=["\n"]
     )
