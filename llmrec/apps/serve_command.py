@@ -67,6 +67,8 @@ def serve(
       llmrec serve runs/demo/run
       curl localhost:8000/v1/recommend -H 'Content-Type: application/json' -d '{"history": ["50", "Fargo"], "k": 5}'
     """
+    import logging
+
     from llmrec.config import load_config
     from llmrec.serving.settings import ServingSettings
 
@@ -91,6 +93,8 @@ def serve(
         )
     listening = listen(settings.host, settings.port)
     address = f"http://{printable(settings.host)}:{listening.getsockname()[1]}"
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # else a line for everybody who sends what is no HTTP
     typer.echo(f"Loading the recommender of {printable(str(run))} ...", err=True)
     service = Service(
         lambda folder: open_run(folder, num_beams=num_beams, device=device, decoding=decoding, softmax_scope=softmax_scope),

@@ -15,7 +15,3 @@ class BusyError(LlmrecError):
 
 class NotReadyError(LlmrecError):
     """No model answers at the moment: it is being loaded, or has failed and is being loaded again."""
-
-
-class TooSlowError(LlmrecError):
-    """The answer did not come in the time a request has."""

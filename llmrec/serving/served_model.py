@@ -93,8 +93,8 @@ class ServedModel:
         try:
             found = answers(self.recommender, requests)
         except Exception as error:
-            logger.exception("the model could not answer %d requests", len(requests))
             if not self._lives():
+                logger.error("the model has failed", exc_info=error)
                 self.failed = True
                 raise ModelFailedError from error
             if len(requests) == 1:
@@ -113,7 +113,6 @@ class ServedModel:
         try:
             answers(self.recommender, [self.probe()])
         except Exception:
-            logger.exception("the model does not answer at all any more")
             return False
         return True
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -14,16 +13,14 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from llmrec.errors import ArtifactError, ConfigError, DataError, LlmrecError, RequestError
-from llmrec.serving.errors import BusyError, NotReadyError, TooSlowError
+from llmrec.serving.errors import BusyError, NotReadyError
 from llmrec.serving.item_names import UnknownItemError
 from llmrec.terminal import printable
 from llmrec.text_models.protocol import ProviderError
 
-logger = logging.getLogger(__name__)
 _STATUS: dict[type[LlmrecError], tuple[int, str]] = {  # the first that fits
     BusyError: (429, "too_many_requests"),
     NotReadyError: (503, "not_ready"),
-    TooSlowError: (504, "too_slow"),
     RequestError: (422, "invalid_request"),
     DataError: (422, "invalid_items"),
     ConfigError: (422, "invalid_request"),
@@ -56,7 +53,7 @@ def response_of(error: LlmrecError) -> JSONResponse:
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Every error of a route in the one shape."""
+    """Every error of a route in the one shape. What nobody foresaw is logged by uvicorn."""
 
     @app.exception_handler(LlmrecError)
     async def of_ours(request: Request, error: LlmrecError) -> JSONResponse:
@@ -84,7 +81,6 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def of_nobody(request: Request, error: Exception) -> JSONResponse:
-        logger.error("a request failed: %s %s", request.method, request.url.path, exc_info=error)
         return error_response(500, "server", "the server made a mistake; its log says more. Other requests go on.")
 
 

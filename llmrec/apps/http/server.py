@@ -9,7 +9,7 @@ import ipaddress
 import signal
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import uvicorn
@@ -56,6 +56,19 @@ def is_this_computer(host: str) -> bool:
         return False
 
 
+@contextlib.contextmanager
+def _no_end_by_sigterm() -> Iterator[None]:
+    """uvicorn raises the signal again once it has finished everything; then it is to end the process no more."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 class Server:
     """One server, from listening to the end. `run` may be called in any thread; signals reach it in the main one alone."""
 
@@ -75,10 +88,8 @@ class Server:
 
     def run(self) -> None:
         """Serves until it is stopped. Raises what loading the first model raised."""
-        if threading.current_thread() is threading.main_thread():
-            # uvicorn raises the signal again once it has finished everything; then it is to end the process no more
-            signal.signal(signal.SIGTERM, lambda *_: None)
-        self._server.run(sockets=[self._listening])
+        with _no_end_by_sigterm():
+            self._server.run(sockets=[self._listening])
         if self._failure is not None:
             raise self._failure
 

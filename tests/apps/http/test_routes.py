@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from llmrec.apps.http.routes import NO_WORDS
 from tests.apps.http.running import Client
 
 STAR_WARS, JEDI, TOY_STORY = "50", "181", "1"
@@ -106,6 +107,15 @@ def test_an_explanation_holds_what_was_measured(client: Client, recommender):
     assert answer.json["evidence"]["rank"] == evidence["rank"]
     assert answer.json["evidence"]["score"] == pytest.approx(evidence["score"], abs=1e-4)
     assert client.post("/v1/explain", {"history": [JEDI], "item": JEDI}).status == 422
+
+
+def test_a_language_model_is_asked_for_words_on_demand(client: Client, recommender):
+    best = recommender.recommend([STAR_WARS, TOY_STORY], 1)[0].item_id
+    for _ in range(2):  # loaded, then kept
+        answer = client.post("/v1/explain", {"history": [STAR_WARS, TOY_STORY], "item": best, "words": True})
+        assert answer.status == 200 and answer.json["note"] != NO_WORDS, answer
+        asked = answer.json["language_model"] is not None
+        assert asked == (not answer.json["note"])  # where nothing says that the item suits, no model is asked to
 
 
 def test_titles_can_be_searched(client: Client):
