@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import torch
@@ -29,10 +29,13 @@ from llmrec.arguments import (
 )
 from llmrec.artifacts.copies import copy_artifact, upload_artifact
 from llmrec.artifacts.item_sources import language_model_of, replace_image
-from llmrec.artifacts.run_folder import find_model, load_artifact
+from llmrec.artifacts.run_folder import find_model, load_artifact, read_manifest
+from llmrec.artifacts.served_checkpoint import check_exportable, served_checkpoint
 from llmrec.backbones.causal_lm import SoftmaxScope
+from llmrec.backbones.export import drop_layers
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Histories
+from llmrec.engines.engine import EngineName
 from llmrec.errors import ArtifactError, ConfigError, RequestError
 from llmrec.explain.evidence import Evidence, measure
 from llmrec.explain.words import (
@@ -106,8 +109,11 @@ class Recommender:
         folder: str | Path,
         *,
         dtype: torch.dtype | None = None,
-        device: str = "cpu",
+        device: str | None = None,
         num_beams: int | None = None,
+        engine: EngineName = "torch",
+        engine_options: Mapping[str, Any] | None = None,
+        align_prompts: bool = False,
         decoding: Decoding = "trie",
         softmax_scope: SoftmaxScope | None = None,
         prompt_cache_mib: int = 256,
@@ -116,19 +122,25 @@ class Recommender:
 
         Args:
             dtype: precision of the frozen part; None for the one it was trained in.
-            device: "cpu", "cuda", "cuda:1", ...
+            device: "cpu", "cuda", "cuda:1", ...; None: the CPU. vLLM takes the device that it was built for.
             num_beams: beams of the search where items are several tokens; more are slower and closer to exact. None: 20, and
                 4 for the free text of grounding.
+            engine: "torch" runs the model in this process; "vllm" exports the run once (into MODEL-exported beside it) and
+                asks one vLLM engine, which `close` ends. Same items; docs/serving.md says when to choose which.
+            engine_options: more of `vllm.LLM`'s own settings, such as {"tensor_parallel_size": 2}.
+            align_prompts: whether histories are cut so that prompts fill whole blocks of vLLM's cache, where they can; every beam reads
+                the rest of a prompt anew. The model then sees up to a block of tokens less, and answers may differ.
             decoding: "trie" searches among the items' own tokens; "grounding", for runs of the text form, lets the model
                 write freely and ranks items by how near their titles are (`grounding.GroundedRecommender`).
             softmax_scope: the softmax an answer's tokens are scored by, `vocabulary`, `level` or `trie` (see `engines.likelihood`);
                 None for the one the model was trained with, which suits it best. Grounding has none.
             prompt_cache_mib: what may be kept of prompts read before, so that a returning user's new items alone are read;
-                0 for nothing. Grounding keeps nothing.
+                0 for nothing. Grounding keeps nothing, and vLLM has a cache of its own.
 
         Raises:
             ArtifactError: the folder is no artifact, is of a newer format, or is damaged.
-            ConfigError: there is no such device, decoding or softmax scope, or num_beams is below 1.
+            ConfigError: there is no such device, engine, decoding or softmax scope, num_beams is below 1, or vLLM is not installed or
+                cannot serve what this run is.
         """
         folder = checked_path(folder, "the run folder")
         if num_beams is not None and not is_count(num_beams):
@@ -145,8 +157,23 @@ class Recommender:
             )
         if softmax_scope is not None and decoding == "grounding":
             raise ConfigError("grounding writes free text and has no softmax scope; leave one of the two out.")
+        if engine not in get_args(EngineName):
+            raise ConfigError(f"engine should be {' or '.join(get_args(EngineName))}, but it is {engine!r:.60}.")
         model_folder = find_model(folder)
-        device = _checked_device(device)
+        if engine == "vllm":
+            if decoding != "trie":
+                raise ConfigError(
+                    'grounding reads hidden states, which vLLM keeps to itself. Serve it with engine="torch".'
+                )
+            model = _on_vllm(model_folder, dtype, device, softmax_scope, engine_options or {})
+            if checked_flag(align_prompts, "align_prompts"):
+                model.encoder.block_tokens = model.engine.block_size
+            return cls._of_model(model, recommender_of, num_beams, model_folder, None)
+        if engine_options or align_prompts:
+            raise ConfigError(
+                'engine_options and align_prompts are settings of vLLM, but the engine is torch. Leave them out, or say engine="vllm".'
+            )
+        device = _checked_device("cpu" if device is None else device)
         # grounding reads titles with the untuned model, so its adapters have to stay apart
         to_serve = decoding == "trie"
         model = load_artifact(model_folder, dtype=dtype, device=device, to_serve=to_serve)
@@ -155,9 +182,27 @@ class Recommender:
         if to_serve:
             model = ready_to_serve(model, prompt_cache_bytes=prompt_cache_mib << 20)
         made = GroundedRecommender if decoding == "grounding" else recommender_of
+        return cls._of_model(model, made, num_beams, model_folder, device)
+
+    @classmethod
+    def _of_model(
+        cls,
+        model: LanguageModel,
+        made: Callable[..., Ranker],
+        num_beams: int | None,
+        folder: Path,
+        device: str | None,
+    ) -> Self:
         ranker = made(model) if num_beams is None else made(model, num_beams=num_beams)
         vectors = functools.partial(token_vectors, model)
-        return cls(ranker, model.catalog, model_folder, item_vectors=vectors, device=device)
+        return cls(ranker, model.catalog, folder, item_vectors=vectors, device=device)
+
+    def close(self) -> None:
+        """Ends a vLLM engine and gives its memory back; of other recommenders nothing has to be ended."""
+        model = getattr(self.ranker, "model", None)
+        if isinstance(model, LanguageModel):
+            with self._lock:
+                model.engine.close()
 
     def recommend(
         self,
@@ -402,6 +447,40 @@ def _scored_by(model: LanguageModel, rule: SoftmaxScope) -> LanguageModel:
     if model.encoder.prompt.answers is not None:
         raise ConfigError("this run answers its prompt with one of two words and has no softmax scope; leave it out.")
     return replace(model, softmax_scope=rule)
+
+
+def _on_vllm(
+    folder: Path,
+    dtype: torch.dtype | None,
+    device: str | None,
+    softmax_scope: SoftmaxScope | None,
+    options: Mapping[str, Any],
+) -> LanguageModel:
+    """The model in a model folder, answered for by a vLLM engine on its export."""
+    from llmrec.engines.vllm.engine import VllmEngine, check_device
+
+    check_device(device)
+    manifest = read_manifest(folder)
+    check_exportable(manifest)
+    model = load_artifact(folder, dtype=torch.float32, quantized=False)  # merging in fewer bits would round
+    if model.encoder.prompt.answers is not None:
+        raise ConfigError(
+            'this run answers one prompt an item with one of two words, which engine="vllm" does not ask. Serve it with engine="torch".'
+        )
+    if softmax_scope is not None:
+        model = _scored_by(model, softmax_scope)
+    checkpoint = served_checkpoint(folder, model)
+    precision = dtype or getattr(torch, manifest["dtype"])
+    engine = VllmEngine(
+        checkpoint, model.backbone, dtype=precision, max_tokens=model.encoder.max_tokens, options=options
+    )
+    instructions = ["", ""] if "instruction" in model.encoder.prompt.variables else None
+    tried = Requests(
+        Histories.from_lists([[], list(range(min(4, model.catalog.num_items)))]), instructions=instructions
+    )
+    engine.check_agreement(model.prompts(tried))
+    drop_layers(model.backbone)
+    return replace(model, served_by=engine)
 
 
 def _checked_device(name: str) -> str:

@@ -250,7 +250,9 @@ def test_settings_that_do_not_exist_are_said_in_words(tiny_run):
         ("num_beams", 2.0, "a whole number, but it is 2.0"),
         ("prompt_cache_mib", -1, "prompt_cache_mib should be 0 or more"),
         ("dtype", "float32", "dtype should be one of torch's, such as torch.float32, or None, but it is 'float32'"),
-        ("device", None, "the device 'None' cannot be used"),
+        ("device", "", "the device '' cannot be used"),
+        ("engine", "jax", "engine should be torch or vllm, but it is 'jax'"),
+        ("engine_options", {"seed": 1}, "engine_options and align_prompts are settings of vLLM, but the engine is torch"),
     ):
         with pytest.raises(ConfigError, match=sentence):
             Recommender.from_pretrained(tiny_run, **{setting: value})

@@ -16,6 +16,7 @@ from llmrec.apps.options import (
     Beams,
     Decoding,
     Device,
+    Engine,
     Instruction,
     OldTextModelName,
     Provider,
@@ -47,6 +48,7 @@ def chat(
     model: TextModelName = None,
     provider: Provider = "transformers",
     base_url: BaseUrl = None,
+    engine: Engine = "torch",
     device: Device = None,
     old_model: OldTextModelName = None,
 ) -> None:
@@ -66,7 +68,9 @@ def chat(
         check_text_model(language_model)
     shown = screen()
     shown.say(f"Loading the recommender of {printable(str(run))} ...")
-    recommender = open_run(run, num_beams=num_beams, device=device, decoding=decoding, softmax_scope=softmax_scope)
+    recommender = open_run(
+        run, num_beams=num_beams, device=device, engine=engine, decoding=decoding, softmax_scope=softmax_scope
+    )
     if sys.stdin.isatty():
         with contextlib.suppress(ImportError):  # not on every system
             import readline  # noqa: F401  (lines can be edited and recalled)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llmrec.apps.options import AsJson, Beams, Decoding, Device, Rule, open_run
+from llmrec.apps.options import AsJson, Beams, Decoding, Device, Engine, Rule, open_run
 from llmrec.apps.output import check_writable, print_json
 from llmrec.errors import ConfigError
 
@@ -84,6 +84,7 @@ def evaluate(
     num_beams: Beams = None,
     decoding: Decoding = "trie",
     softmax_scope: Rule = None,
+    engine: Engine = "torch",
     device: Device = None,
     as_json: AsJson = False,
 ) -> None:
@@ -123,7 +124,9 @@ def evaluate(
         check_writable(out)
 
     def opened(run: Path) -> Ranker:
-        return open_run(run, num_beams=num_beams, device=device, decoding=decoding, softmax_scope=softmax_scope).ranker
+        return open_run(
+            run, num_beams=num_beams, device=device, engine=engine, decoding=decoding, softmax_scope=softmax_scope
+        ).ranker
 
     name = task or ("clicks" if runs and is_ctr_model(runs[0]) else "leave_one_out")
     of_clicks = load_any_task(name)

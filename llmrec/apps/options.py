@@ -38,6 +38,12 @@ Rule = Annotated[
         "tokens that continue an item). Default: as trained.",
     ),
 ]
+Engine = Annotated[
+    str,
+    typer.Option(
+        "--engine", help="Who reads the model: torch, or vllm (see docs/serving.md for when to choose which)."
+    ),
+]
 TextModelName = Annotated[
     str | None,
     typer.Option(
@@ -63,16 +69,23 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 def open_run(
-    run: Path, *, num_beams: int | None, device: str | None, decoding: str = "trie", softmax_scope: str | None = None
+    run: Path,
+    *,
+    num_beams: int | None,
+    device: str | None,
+    engine: str = "torch",
+    decoding: str = "trie",
+    softmax_scope: str | None = None,
 ) -> Recommender:
     """The recommender of a run, on the accelerator where there is one and no device is named."""
     import torch
 
     from llmrec.recommender import Recommender
 
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if engine == "torch" and device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     return Recommender.from_pretrained(
-        run, device=device, num_beams=num_beams, decoding=decoding, softmax_scope=softmax_scope
+        run, device=device, num_beams=num_beams, engine=engine, decoding=decoding, softmax_scope=softmax_scope
     )
 
 

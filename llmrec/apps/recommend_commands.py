@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llmrec.apps.options import AsJson, Beams, Decoding, Device, History, Instruction, Rule, Run, open_run
+from llmrec.apps.options import AsJson, Beams, Decoding, Device, Engine, History, Instruction, Rule, Run, open_run
 from llmrec.apps.output import print_json
 from llmrec.apps.recommend_users import Many, check_who, recommend_to_many
 from llmrec.errors import RequestError
@@ -55,6 +55,7 @@ def recommend(
     num_beams: Beams = None,
     decoding: Decoding = "trie",
     softmax_scope: Rule = None,
+    engine: Engine = "torch",
     device: Device = None,
     users: Annotated[
         Path | None,
@@ -129,13 +130,15 @@ def recommend(
 
     many = Many(users, data, out, separator, drop_unknown, shard_users, force)
     source = Source(
-        run, device, num_beams, decoding, softmax_scope, baseline, tuple(baseline_setting or ()), data
+        run, device, num_beams, decoding, softmax_scope, baseline, tuple(baseline_setting or ()), data, engine
     )  # fmt: skip
     check_who(source, many, history)
     if many.are_asked_about:
         recommend_to_many(source, question, many, as_json=as_json)
     else:
-        recommender = open_run(run, num_beams=num_beams, device=device, decoding=decoding, softmax_scope=softmax_scope)
+        recommender = open_run(
+            run, num_beams=num_beams, device=device, engine=engine, decoding=decoding, softmax_scope=softmax_scope
+        )
         _recommend_to_one(run, recommender, history or [], question(recommender.catalog), as_json=as_json)
 
 
@@ -182,6 +185,7 @@ def score(
     history: History = None,
     instruction: Instruction = None,
     softmax_scope: Rule = None,
+    engine: Engine = "torch",
     device: Device = None,
     as_json: AsJson = False,
 ) -> None:
@@ -192,7 +196,7 @@ def score(
     Example:
       llmrec score runs/demo --history 50 --candidate 181 --candidate 172
     """
-    recommender = open_run(run, num_beams=1, device=device, softmax_scope=softmax_scope)
+    recommender = open_run(run, num_beams=1, device=device, engine=engine, softmax_scope=softmax_scope)
     item_ids = list(_listed_ids(candidate, recommender.catalog))
     scores = recommender.score(history or [], item_ids, instruction=instruction)
     titles = [recommender.catalog.title(item) for item in recommender.catalog.index(item_ids)]

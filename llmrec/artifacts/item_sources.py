@@ -44,6 +44,10 @@ def replace_image(model: LanguageModel, item: int, image: Path) -> None:
         ArtifactError: the run has no soft tokens, or they are not made of images.
         DataError: the file is no image, or has too many pixels. ModelError: the run's image encoder cannot be used.
     """
+    if model.served_by is not None:
+        raise ArtifactError(
+            'another image changes soft tokens, of which engine="vllm" has a copy. Replace images with engine="torch".'
+        )
     soft = soft_tokens_of_images(model)
     source = ImageSource(**soft.sources[IMAGE])
     try:

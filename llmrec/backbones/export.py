@@ -15,21 +15,30 @@ import torch
 from torch import nn
 
 from llmrec.backbones.causal_lm import IMAGES, Backbone
-from llmrec.backbones.decoder_layers import layer_adapters
+from llmrec.backbones.decoder_layers import decoder_layers, layer_adapters
 from llmrec.backbones.prefix import find_prefix
 from llmrec.errors import ModelError
-from llmrec.files import atomic_folder
+from llmrec.files import atomic_folder, write_json
 
 ITEMS = "items.parquet"
+CARD = "llmrec_export.json"  # in a folder that llmrec keeps: what it was exported from
 _VECTORS_AT_ONCE = 65_536
 
 
-def export(backbone: Backbone, row_strings: list[str], folder: str | Path, *, items: pa.Table | None = None) -> Path:
+def export(
+    backbone: Backbone,
+    row_strings: list[str],
+    folder: str | Path,
+    *,
+    items: pa.Table | None = None,
+    card: dict[str, str] | None = None,
+) -> Path:
     """LoRA merged, item embeddings after the vocabulary's in both matrices, item tokens in the tokenizer; equal logits.
 
     The embedding and the head are untied in the exported checkpoint, because an item's output embedding is its input embedding times a
     trained scale. Token id V + r is the r-th of `row_strings` in the exported tokenizer too, and V + R + s is vector token s (of soft
     tokens or a soft prompt), whose vector is computed once and written; see `plain_model`. items: written next to it as items.parquet.
+    card: written as llmrec_export.json, the file by which an older export is known that may be replaced.
 
     Raises:
         ModelError: the backbone was loaded in 4 bits (merging there would round; load it in float32 or bfloat16), or has parts that a
@@ -38,11 +47,13 @@ def export(backbone: Backbone, row_strings: list[str], folder: str | Path, *, it
     """
     model = plain_model(backbone)
     tokenizer = plain_tokenizer(backbone, row_strings)
-    with atomic_folder(folder) as temporary:
+    with atomic_folder(folder, known_by=None if card is None else CARD) as temporary:
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
         if items is not None:
             pq.write_table(items, temporary / ITEMS)
+        if card is not None:
+            write_json(temporary / CARD, card)
     return Path(folder)
 
 
@@ -80,6 +91,12 @@ def plain_model(backbone: Backbone) -> nn.Module:
     return model.eval()
 
 
+def drop_layers(backbone: Backbone) -> None:
+    """Frees the layers of a backbone whose export answers in its stead. Embeddings, item table and vector tokens stay."""
+    for layer in decoder_layers(backbone):
+        layer.to_empty(device="meta")
+
+
 def plain_tokenizer(backbone: Backbone, row_strings: list[str]) -> Any:
     """The backbone's tokenizer with the item tokens at ids V, V + 1, ... and, after them, vector tokens as <NAME_0>, <NAME_1>, ...
 
@@ -96,8 +113,8 @@ def plain_tokenizer(backbone: Backbone, row_strings: list[str]) -> Any:
     if tokenizer.convert_tokens_to_ids(added) != list(range(first, first + len(added))):
         taken = [token for token in added if token in backbone.tokenizer.get_vocab()]
         raise ModelError(
-            f"the item and vector tokens should get the ids from {first} on, but the backbone's tokenizer knows "
-            f"{len(taken)} of them already (such as {taken[:1]}). Export a run of another backbone, or serve this one with llmrec."
+            f"the item and vector tokens should get the ids from {first} on, but the backbone's tokenizer knows {len(taken)} of them "
+            f'already (such as {taken[:1]}). Export a run of another backbone, or serve this one with engine="torch".'
         )
     return tokenizer
 
@@ -111,13 +128,13 @@ def _check_plain(backbone: Backbone) -> None:
     if layer_adapters(backbone) or find_prefix(backbone) is not None:
         raise ModelError(
             "layer adapters and a prefix cannot be part of a plain checkpoint, which would lose them: they act inside the layers. "
-            "Serve this run with llmrec, or export one of LoRA, item embeddings, soft tokens and a soft prompt."
+            'Serve this run with engine="torch", or export one of LoRA, item embeddings, soft tokens and a soft prompt.'
         )
     sources = set(backbone.vector_tokens.sources)
     if IMAGES in sources and len(sources) > 1:
         raise ModelError(
             "images next to soft tokens or a soft prompt are not exported: a plain vision-language checkpoint reads pixels by itself, "
-            "so ids after the images' would be others there. Serve this run with llmrec, or export one without either."
+            'so ids after the images\' would be others there. Serve this run with engine="torch", or export one without either.'
         )
 
 

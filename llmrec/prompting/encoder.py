@@ -58,6 +58,9 @@ class PromptEncoder:
     grows keeps its beginning for so many events: max_history - history_step + 1 to max_history items are shown. Where max_tokens
     hold fewer than history_step items, what follows the last multiple moves item by item.
 
+    block_tokens: 1 but where an engine reads prompts in blocks of so many tokens and the rest of a prompt again and again: a history is
+    then cut further, until its prompt fills whole blocks, where it can (`_aligned`).
+
     Raises ConfigError when not even the prompt with one item fits, when a field is not in the catalog, or unless
     1 <= history_step <= max_history; ModelError when the tokenizer lacks what the prompt needs (a chat template, any start token).
     """
@@ -95,6 +98,7 @@ class PromptEncoder:
         self.max_history = max_history
         self.max_tokens = max_tokens
         self.history_step = history_step
+        self.block_tokens = 1
         self.answer_words = answer_words(prompt, tokenizer) if prompt.answers is not None else None  # of a click prompt
         answer = item_tokens.max_length if self.answer_words is None else 1
         self.room = max_tokens - answer  # tokens a prompt may have
@@ -148,6 +152,8 @@ class PromptEncoder:
         ids, spans = self._render(history[len(history) - shown :], instruction, candidate)
         if len(ids) > self.room:
             ids, spans = self._cut(history, instruction, candidate)
+        if len(ids) % self.block_tokens:
+            ids, spans = self._aligned(history[len(history) - len(spans) :], instruction, candidate, (ids, spans))
         num_prompt_tokens = len(ids)
         if answer is not None:
             ids = [*ids, *self.item_tokens[answer].tolist()]
@@ -191,6 +197,23 @@ class PromptEncoder:
             else:
                 found, ids, spans = middle, fewer_ids, fewer_spans
         return ids, spans
+
+    def _aligned(
+        self,
+        shown: np.ndarray,
+        instruction: str | None,
+        candidate: int | None,
+        whole: tuple[list[int], list[tuple[int, int]]],
+    ) -> tuple[list[int], list[tuple[int, int]]]:
+        """The prompt with the most of the latest items that fills whole blocks; `whole`, that of all shown, where none does.
+
+        It looks at twice as many histories as a block has tokens: found by then, or there is none.
+        """
+        for start in range(1, min(len(shown), 2 * self.block_tokens) + 1):
+            fewer = self._render(shown[start:], instruction, candidate)
+            if len(fewer[0]) % self.block_tokens == 0:
+                return fewer
+        return whole
 
     def _render(
         self, history: np.ndarray, instruction: str | None, candidate: int | None

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 import torch
 
 from llmrec.data.interactions import Histories
 from llmrec.engines.allowed_items import AllowedItems, ItemBitmap
-from llmrec.engines.torch.beam_search import beam_search
-from llmrec.engines.torch.likelihood import score_candidates
 from llmrec.engines.torch.retrieval import best_of_chunks
 from llmrec.engines.trie import TokenTrie
 from llmrec.items.forms import ONE_TOKEN_FORMS
@@ -38,7 +34,7 @@ class GenerativeRecommender:
         self.name = name
         self.num_beams = num_beams
         self.num_items = model.item_tokens.num_items
-        self.trie = TokenTrie.from_item_tokens(model.item_tokens, model.backbone.device)
+        self.trie = TokenTrie.from_item_tokens(model.item_tokens, model.engine.device)
         self._bitmaps: list[tuple[np.ndarray, ItemBitmap]] = []  # the latest last
 
     @property
@@ -49,15 +45,13 @@ class GenerativeRecommender:
     def rank(self, requests: Requests, k: int, *, exclude_seen: bool, candidates: np.ndarray | None = None) -> Ranking:
         """The best k items of each request; scores are log-probabilities. See `Ranker.rank`."""
         model = self.model
-        model.backbone.eval()
         prompts = model.prompts(requests)
         items = np.full((len(requests), k), -1, dtype=np.int32)
         scores = np.full((len(requests), k), -np.inf, dtype=np.float32)
         beams = max(self.num_beams, k)
         listed, bitmap = self._rules(requests.choices(candidates))
-        for rows in model.batches(prompts, positions_a_prompt=beams * (model.item_tokens.max_length - 1)):
-            items[rows], scores[rows] = beam_search(
-                model.backbone,
+        for rows in model.engine.batches(prompts, positions_a_prompt=beams * (model.item_tokens.max_length - 1)):
+            items[rows], scores[rows] = model.engine.beam_search(
                 self.trie,
                 [prompts[row] for row in rows],
                 k,
@@ -66,7 +60,6 @@ class GenerativeRecommender:
                     requests.take(rows), exclude_seen, [listed[row] for row in rows], bitmap, rows
                 ),
                 softmax_scope=model.softmax_scope,
-                prompt_cache=model.prompt_cache,
             )
         return Ranking(items, scores)
 
@@ -118,19 +111,16 @@ class GenerativeRecommender:
     def score(self, requests: Requests, candidates: np.ndarray) -> np.ndarray:
         """Log-probabilities of the candidates, int32 (U, C) or (C,) -> float32 (U, C)."""
         model = self.model
-        model.backbone.eval()
         prompts = model.prompts(requests)
         wanted = np.broadcast_to(np.asarray(candidates, dtype=np.int64), (len(requests), np.shape(candidates)[-1]))
         scores = np.empty(wanted.shape, dtype=np.float32)
-        for rows in model.batches(prompts, positions_a_prompt=wanted.shape[1] * model.item_tokens.max_length):
-            scores[rows] = score_candidates(
-                model.backbone,
+        for rows in model.engine.batches(prompts, positions_a_prompt=wanted.shape[1] * model.item_tokens.max_length):
+            scores[rows] = model.engine.score_candidates(
+                self.trie,
                 model.item_tokens,
                 [prompts[row] for row in rows],
                 wanted[rows],
                 softmax_scope=model.softmax_scope,
-                trie=self.trie,
-                prompt_cache=model.prompt_cache,
             )
         return scores
 
@@ -153,19 +143,17 @@ class OneTokenRecommender(DenseRecommender):
         """As of every recommender that scores all items, but without the scores of a whole large catalogue in memory."""
         if self.model.softmax_scope == "vocabulary":  # its softmax is over the vocabulary too
             return super().rank(requests, k, exclude_seen=exclude_seen, candidates=candidates)
-        backbone = self.model.backbone.eval()
-        prompts = self.model.prompts(requests)
+        engine, prompts = self.model.engine, self.model.prompts(requests)
         masks, rules = rule_masks(requests.choices(candidates), self.num_items)
         allowed = (
             masks[0] if masks is not None and len(masks) == 1 else masks
         )  # one rule for all needs no copy per request
         items = np.full((len(requests), k), -1, dtype=np.int32)
         scores = np.full((len(requests), k), -np.inf, dtype=np.float32)
-        for rows in self.model.batches(prompts):
-            hidden = self.model.last_hidden([prompts[row] for row in rows])
+        for rows in engine.batches(prompts):
             closed = requests.take(rows).closed(exclude_seen=exclude_seen)
             found = best_of_chunks(
-                functools.partial(backbone.item_logits, hidden),
+                engine.item_logits([prompts[row] for row in rows]),
                 len(rows),
                 self.num_items,
                 k,
@@ -177,19 +165,13 @@ class OneTokenRecommender(DenseRecommender):
             items[rows], scores[rows] = found.items.cpu(), found.scores.cpu()
         return Ranking(items, scores)
 
-    @torch.no_grad()
     def scores(self, requests: Requests) -> np.ndarray:
         """Log-probabilities of all items, float32 (U, I)."""
-        backbone = self.model.backbone.eval()
-        prompts = self.model.prompts(requests)
+        engine, prompts = self.model.engine, self.model.prompts(requests)
         out = np.empty((len(requests), self.num_items), dtype=np.float32)
-        for rows in self.model.batches(prompts):
-            hidden = self.model.last_hidden([prompts[row] for row in rows])
-            if self.model.softmax_scope == "vocabulary":
-                log_p = backbone.logits(hidden).log_softmax(dim=-1)[:, backbone.base_vocab_size :]
-            else:
-                log_p = backbone.item_logits(hidden).log_softmax(dim=-1)
-            out[rows] = log_p.cpu().numpy()
+        for rows in engine.batches(prompts):
+            asked = [prompts[row] for row in rows]
+            out[rows] = engine.item_log_probs(asked, softmax_scope=self.model.softmax_scope).numpy()
         return out
 
 

@@ -20,6 +20,7 @@ from safetensors.numpy import load_file, save_file
 from transformers import GenerationConfig
 
 from llmrec.backbones.adapters import is_added, without_adapters
+from llmrec.engines.torch.engine import TorchEngine
 from llmrec.errors import ConfigError, ModelError
 from llmrec.files import atomic_file, cache_dir, content_hash
 from llmrec.prompting.encoder import start_ids
@@ -53,6 +54,7 @@ class GroundedRecommender(DenseRecommender):
                 f"({', '.join(model.backbone.vector_tokens.sources)}). Leave decoding at 'trie'."
             )
         self.model = model
+        self.engine = TorchEngine(model.backbone, model.prompt_cache)
         self.name = name
         self.num_beams = num_beams
         self.num_items = model.item_tokens.num_items
@@ -86,7 +88,7 @@ class GroundedRecommender(DenseRecommender):
             pad_token_id=end,
         )
         texts: list[np.ndarray] = [np.zeros(0, np.int64)] * len(requests)
-        for rows in model.batches(prompts, positions_a_prompt=self.num_beams * model.item_tokens.max_length):
+        for rows in self.engine.batches(prompts, positions_a_prompt=self.num_beams * model.item_tokens.max_length):
             ids, mask = _padded([prompts[row] for row in rows], end, backbone.device, left=True)
             is_bf16 = backbone.dtype == torch.bfloat16
             with _only(backbone.causal_lm, config), torch.autocast(ids.device.type, torch.bfloat16, enabled=is_bf16):
@@ -124,7 +126,7 @@ class GroundedRecommender(DenseRecommender):
             places.setdefault(text.tobytes(), []).append(place)
         unique, same = [np.frombuffer(text, np.int64) for text in places], list(places.values())
         vectors = np.empty((len(texts), backbone.dim), np.float32)
-        for rows in self.model.batches(unique):
+        for rows in self.engine.batches(unique):
             ids, mask = _padded([unique[row] for row in rows], start, backbone.device, left=False)
             with without_adapters(backbone):
                 hidden = backbone.hidden_states(ids, attention_mask=mask)  # (B, T, D)

@@ -11,6 +11,7 @@ import torch
 from llmrec.backbones.causal_lm import Backbone
 from llmrec.data.click_examples import PADDING, ClickExamples
 from llmrec.data.interactions import Histories
+from llmrec.engines.torch.engine import TorchEngine
 from llmrec.prompting.answer_words import AnswerWords, answer_words
 from llmrec.recommenders.language_model import LanguageModel
 from llmrec.recommenders.requests import DenseRecommender, Requests, candidate_mask
@@ -33,6 +34,7 @@ class PointwiseRecommender(DenseRecommender):
     def __init__(self, model: LanguageModel, *, name: str = "llm"):
         """Raises ConfigError for a model whose prompt has no two answers."""
         self.model = model
+        self.engine = TorchEngine(model.backbone, model.prompt_cache)
         self.name = name
         self.num_items = model.item_tokens.num_items
         self.words = answer_words(model.encoder.prompt, model.backbone.tokenizer)
@@ -77,7 +79,7 @@ class PointwiseRecommender(DenseRecommender):
         """float32 (P,)."""
         backbone = self.model.backbone.eval()
         liked = np.empty(len(prompts), dtype=np.float32)
-        for rows in self.model.batches(prompts):
-            hidden = self.model.last_hidden([prompts[row] for row in rows], alike=True)
+        for rows in self.engine.batches(prompts):
+            hidden = self.engine.last_hidden([prompts[row] for row in rows], alike=True)
             liked[rows] = liked_logits(backbone, hidden, self.words).softmax(dim=1)[:, 0].cpu().numpy()
         return liked

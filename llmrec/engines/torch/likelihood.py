@@ -1,32 +1,21 @@
-"""How likely the model finds an answer: the softmax scopes, and the likelihood of named candidates.
-
-| scope | softmax at an answer position over | right for |
-|---|---|---|
-| `vocabulary` | the vocabulary and all item tokens | models trained on that loss; equals Hugging Face's own scores |
-| `level` | the item tokens of that level (all items for unique ids) | models trained with the `level` loss |
-| `trie` | the tokens that continue an item of the catalogue; equals Hugging Face's `renormalize_logits` | the `trie` loss |
-
-The children are always those of the whole catalogue: a filter decides what may come out and never changes a score.
+"""How likely the model finds an answer, under each softmax scope (`llmrec.engines.scopes`); the likelihood of named candidates.
 
 Letters: B requests, C candidates, L tokens of the longest answer, N positions, W tokens asked for, D width.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from llmrec.backbones.causal_lm import Backbone, SoftmaxScope
+from llmrec.engines.scopes import Children, candidate_tokens, children_on_the_way, rows_of_levels
 from llmrec.engines.torch.prompt_cache import PromptCache
 from llmrec.engines.torch.prompt_tree import PromptTree
 from llmrec.engines.trie import TokenTrie
-from llmrec.errors import ModelError, RequestError
 from llmrec.items.forms import ItemTokens
 
 # Logits over a whole vocabulary are computed for this many positions at a time: 256 x 150,000 float32 are 150 MB.
@@ -35,38 +24,6 @@ _POSITIONS_AT_ONCE = 256
 _LOGITS_IN_CACHE = 8 * 49_152
 # Nodes of one pass: the attention mask grows with their square.
 _NODES_AT_ONCE = 512
-_CHILDREN_AT_ONCE = 1 << 20  # numbers that are compared at a time on the way down the trie
-
-
-def rows_of_levels(
-    backbone: Backbone, scope: SoftmaxScope, token_ranges: Sequence[tuple[int, int]]
-) -> list[slice | None]:
-    """For each position of an answer the rows of the item table that its level has, or None where words stand there too.
-
-    token_ranges: the lowest and highest token id at each position. Raises ModelError where the model has no such tokens or
-    `scope` cannot score them.
-    """
-    if scope not in get_args(SoftmaxScope):
-        raise ModelError(f"expected a softmax scope of {', '.join(get_args(SoftmaxScope))}, got {scope!r}.")
-    highest = max(high for _, high in token_ranges)
-    if highest >= backbone.num_tokens:
-        raise ModelError(
-            f"the item tokens reach id {highest}, but the model has only {backbone.num_tokens} tokens, its item table "
-            "included; use the model they were made for."
-        )
-    starts = [] if backbone.item_table is None else backbone.item_table.starts
-    levels = [slice(*bounds) for bounds in itertools.pairwise(starts)] + [None] * len(token_ranges)
-    base = backbone.base_vocab_size
-    rows = [
-        level if level is not None and low >= base + level.start and high < base + level.stop else None
-        for (low, high), level in zip(token_ranges, levels, strict=False)
-    ]
-    if scope == "level" and None in rows:
-        raise ModelError(
-            "the softmax scope 'level' normalises over the item tokens of one level, and these answers also hold other "
-            "tokens, as titles do; use the scope 'vocabulary' or 'trie', or the form unique_id or semantic_id."
-        )
-    return rows
 
 
 def token_log_probs(
@@ -154,7 +111,7 @@ def answer_log_probs(
     the CPU, 0 beyond a candidate's own end; L is the length of the longest candidate. Raises RequestError for candidates
     of another shape or range, and what `PromptTree` and `rows_of_levels` raise.
     """
-    answers = _candidate_tokens(item_tokens, prompts, candidates)  # (B, C, L), -1 beyond the end
+    answers = candidate_tokens(item_tokens, prompts, candidates)  # (B, C, L), -1 beyond the end
     used = answers[answers[..., 0] >= 0]  # (B * C, L)
     if not len(used):
         return torch.zeros(answers.shape)
@@ -162,10 +119,10 @@ def answer_log_probs(
     ranges = list(zip(lowest.tolist(), highest.tolist(), strict=True))
     is_end = answers < 0
     answers = answers.to(backbone.device)
-    children: list[_Children | None] = [None] * answers.shape[2]
+    children: list[Children | None] = [None] * answers.shape[2]
     if softmax_scope == "trie":
         trie = (TokenTrie.from_item_tokens(item_tokens) if trie is None else trie).to(backbone.device)
-        children = _children_on_the_way(trie, answers)
+        children = children_on_the_way(trie, answers)
         ranges = trie.token_ranges[: answers.shape[2]]
     rows = rows_of_levels(backbone, softmax_scope, ranges)
     answers = answers.clamp(min=0)
@@ -202,38 +159,6 @@ def score_candidates(
     ).sum(-1)
 
 
-@dataclass(frozen=True, eq=False)
-class _Children:
-    """The tokens that continue an item at one position of B x C answers: int64 (U, W), padded with -1, of the U nodes they have
-    reached, and which node each has, int64 (B, C). Candidates share most nodes, and the root has many children."""
-
-    tokens: Tensor
-    node_of: Tensor
-
-    def of(self, part: slice) -> Tensor:
-        """Those of some candidates: int64 (B, |part|, W)."""
-        return self.tokens[self.node_of[:, part]]
-
-
-def _children_on_the_way(trie: TokenTrie, answers: Tensor) -> list[_Children]:
-    """What may stand at each of the L positions of the answers, int64 (B, C, L), -1 beyond the end."""
-    states = torch.full(answers.shape[:2], trie.root, device=answers.device)
-    children = []
-    for depth in range(answers.shape[2]):
-        nodes, node_of = states.unique(return_inverse=True)
-        tokens, next_states = trie.children(nodes, depth)  # (U, W) each
-        children.append(_Children(tokens, node_of))
-        flat, wanted = node_of.flatten(), answers[..., depth].flatten()
-        if tokens.shape[1] == 0:
-            break
-        steps = []
-        for rows in torch.arange(len(flat), device=flat.device).split(max(1, _CHILDREN_AT_ONCE // tokens.shape[1])):
-            is_it = tokens[flat[rows]] == wanted[rows, None]  # (R, W)
-            steps.append(next_states[flat[rows]].masked_fill(~is_it, -1).amax(1))
-        states = torch.cat(steps).view(states.shape).masked_fill(answers[..., depth] < 0, -1)
-    return children
-
-
 def _later_log_probs(
     backbone: Backbone,
     tree: PromptTree,
@@ -263,19 +188,3 @@ def _later_log_probs(
         states, tokens = hidden[:, position - 1], wanted[:, position - 1, None]
         scored.append(token_log_probs(backbone, states, tokens, scope, rows[position], children=over))
     return torch.cat(scored, dim=1).view(num_requests, num_candidates, fed)
-
-
-def _candidate_tokens(item_tokens: ItemTokens, prompts: Sequence[np.ndarray], candidates: np.ndarray) -> Tensor:
-    """Tokens of each candidate's answer, int64 (B, C, L), padded with -1 to the longest of them."""
-    candidates = np.asarray(candidates)
-    if candidates.ndim != 2 or len(candidates) != len(prompts):
-        raise RequestError(
-            f"expected candidates of shape ({len(prompts)}, C), one row per prompt, got {tuple(candidates.shape)}."
-        )
-    wrong = (candidates < 0) | (candidates >= item_tokens.num_items)
-    if wrong.any():
-        raise RequestError(
-            f"expected candidates in [0, {item_tokens.num_items}), the items of the catalogue, got {candidates[wrong][0]}."
-        )
-    longest = int(item_tokens.lengths[candidates].max(initial=1))
-    return torch.from_numpy(item_tokens.sequences[candidates][..., :longest].astype(np.int64))
