@@ -12,6 +12,7 @@ from llmrec.apps.options import (
     Beams,
     Decoding,
     Device,
+    Engine,
     Provider,
     Rule,
     Run,
@@ -53,6 +54,7 @@ def serve(
     num_beams: Beams = None,
     decoding: Decoding = "trie",
     softmax_scope: Rule = None,
+    engine: Engine = "torch",
     device: Device = None,
     model: TextModelName = None,
     provider: Provider = "transformers",
@@ -97,7 +99,9 @@ def serve(
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # else a line for everybody who sends what is no HTTP
     typer.echo(f"Loading the recommender of {printable(str(run))} ...", err=True)
     service = Service(
-        lambda folder: open_run(folder, num_beams=num_beams, device=device, decoding=decoding, softmax_scope=softmax_scope),
+        lambda folder: open_run(
+            folder, num_beams=num_beams, device=device, engine=engine, decoding=decoding, softmax_scope=softmax_scope
+        ),
         settings, language_model, api_key,
     )  # fmt: skip
     Server(

@@ -91,6 +91,7 @@ class VllmEngine:
             raise ModelError(
                 f'vLLM does not load this run\'s exported checkpoint ({first}); engine="torch" serves it.'
             ) from error
+        _alive.add(self)
         self.token_scores = TokenScores(self._llm, backbone.num_tokens, backbone.vector_tokens.num_tokens)
 
     @property
@@ -242,4 +243,9 @@ class VllmEngine:
         self._llm.llm_engine.engine_core.shutdown()
         self._llm = self.token_scores = None
         gc.collect()
-        cleanup_dist_env_and_memory()
+        _alive.discard(self)
+        if not _alive:
+            cleanup_dist_env_and_memory()
+
+
+_alive: set[VllmEngine] = set()  # of this process: what vLLM's engines share, its process groups, goes with the last of them
