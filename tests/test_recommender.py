@@ -252,7 +252,11 @@ def test_settings_that_do_not_exist_are_said_in_words(tiny_run):
         ("dtype", "float32", "dtype should be one of torch's, such as torch.float32, or None, but it is 'float32'"),
         ("device", "", "the device '' cannot be used"),
         ("engine", "jax", "engine should be torch or vllm, but it is 'jax'"),
-        ("engine_options", {"seed": 1}, "engine_options and align_prompts are settings of vLLM, but the engine is torch"),
+        (
+            "engine_options",
+            {"seed": 1},
+            "engine_options and align_prompts are settings of vLLM, but the engine is torch",
+        ),
     ):
         with pytest.raises(ConfigError, match=sentence):
             Recommender.from_pretrained(tiny_run, **{setting: value})

@@ -117,6 +117,7 @@ class ServedModel:
         return True
 
     def _free(self) -> None:
+        self.recommender.close()
         del self.recommender
         gc.collect()
 

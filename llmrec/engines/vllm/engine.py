@@ -248,4 +248,6 @@ class VllmEngine:
             cleanup_dist_env_and_memory()
 
 
-_alive: set[VllmEngine] = set()  # of this process: what vLLM's engines share, its process groups, goes with the last of them
+_alive: set[VllmEngine] = (
+    set()
+)  # of this process: what vLLM's engines share, its process groups, goes with the last of them
