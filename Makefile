@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-vllm demo demo-smoke test test-fast test-vllm drill fuzz bench bench-full bench-gpu lint format lock
+.PHONY: help setup setup-vllm demo demo-smoke test test-fast test-vllm drill fuzz bench bench-full bench-gpu lint docs format lock
 
 PYTHON ?= python3
 VENV := .venv
@@ -78,6 +78,11 @@ lint: setup  ## ruff, formatting, imports only down the layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
+
+docs: setup  ## the site of docs/, settings and API into build/docs; warnings and dead links are errors (half a minute)
+	rm -rf build/docs
+	$(BIN)/sphinx-build -q -W --keep-going -E -d build/doctrees docs build/docs
+	$(BIN)/python docs/check_site.py build/docs
 
 format: setup  ## repair what ruff can
 	$(BIN)/ruff check --fix .
