@@ -6,13 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from llmrec.backbones.export import CARD, export
+from llmrec.artifacts.export import export_run
+from llmrec.backbones.export import CARD
 from llmrec.backbones.model_files import weight_checksums
 from llmrec.errors import ConfigError, LlmrecError
 from llmrec.files import cache_dir, check_writable, content_hash, read_json
 from llmrec.recommenders.language_model import LanguageModel
 
-_FORMAT = "1"  # raised when `export` writes something else of the same run
+_FORMAT = "2"  # raised when `export_run` writes something else of the same run
 
 
 def check_exportable(manifest: dict[str, Any]) -> None:
@@ -37,7 +38,7 @@ def served_checkpoint(folder: Path, model: LanguageModel) -> Path:
 
     Raises:
         LlmrecError: neither can be written, or something else lies there.
-        ModelError: `export` refuses the model.
+        ModelError: `export_run` refuses the model.
     """
     digest = _digest(folder)
     beside = folder.absolute().with_name(f"{folder.absolute().name}-exported")
@@ -50,7 +51,7 @@ def served_checkpoint(folder: Path, model: LanguageModel) -> Path:
         place = beside
     except LlmrecError:
         place = kept
-    return export(model.backbone, model.item_tokens.row_strings, place, card={"digest": digest})
+    return export_run(model, place, card={"digest": digest})
 
 
 def _digest(folder: Path) -> str:
