@@ -85,11 +85,11 @@ def _mutate(body: dict[str, Any], rng: random.Random) -> None:
             case 0:
                 del place[key]
             case 1 if isinstance(place, dict):
-                place[rng.choice(["", "k", "history", "\ud800", "__class__", "x" * 5_000])] = rng.choice(VALUES)
+                place[rng.choice(["", "k", "history", "\ud800", "__class__", "x" * 5_000])] = copy.deepcopy(rng.choice(VALUES))
             case 2:
                 place[key] = [place[key]] * rng.choice([0, 1, 2, 200])
             case _:
-                place[key] = rng.choice(VALUES)
+                place[key] = copy.deepcopy(rng.choice(VALUES))
         return
 
 
