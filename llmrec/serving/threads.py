@@ -25,9 +25,9 @@ class BoundedThread:
         if self._number >= self._most:
             raise BusyError(f"{self._number} requests wait for {self._what} already. Try again later.", 1)
         self._number += 1
-        work = self._executor.submit(function, *arguments)
-        work.add_done_callback(lambda done: loop.call_soon_threadsafe(self._done))
         loop = asyncio.get_running_loop()
+        work = self._executor.submit(function, *arguments)
+        work.add_done_callback(lambda done: loop.call_soon_threadsafe(self._done))  # at once where it is done already
         return await asyncio.wrap_future(work)
 
     def _done(self) -> None:

@@ -157,7 +157,9 @@ class Conversation:
 def _turns(service: Service, body: ChatBody) -> list[Turn]:
     """The messages of user and assistant. Raises RequestError for too many, or where the last is not the user's."""
     turns = [
-        Turn(message.role, message.content or "") for message in body.messages if message.role in ("user", "assistant")
+        Turn(message.role, (message.content or "").encode("utf-8", "replace").decode())  # lone surrogates are no text
+        for message in body.messages
+        if message.role in ("user", "assistant")
     ]
     if not turns or turns[-1].role != "user":
         raise RequestError("the last message should be the user's. System messages change nothing.")

@@ -85,7 +85,9 @@ def _mutate(body: dict[str, Any], rng: random.Random) -> None:
             case 0:
                 del place[key]
             case 1 if isinstance(place, dict):
-                place[rng.choice(["", "k", "history", "\ud800", "__class__", "x" * 5_000])] = copy.deepcopy(rng.choice(VALUES))
+                place[rng.choice(["", "k", "history", "\ud800", "__class__", "x" * 5_000])] = copy.deepcopy(
+                    rng.choice(VALUES)
+                )
             case 2:
                 place[key] = [place[key]] * rng.choice([0, 1, 2, 200])
             case _:

@@ -1,22 +1,29 @@
 """Chat completions, asked by the real `openai` client over a real server."""
 
 import json
+import shutil
 
 import openai
+import pyarrow.parquet
 import pytest
 
 from llmrec.apps.chat import Chat
+from llmrec.data.catalog import Catalog
 from llmrec.recommender import Recommender
 from tests.apps.http.malformed import ORDERS
-from tests.apps.http.running import Client, Running
+from tests.apps.http.running import KEY, Client, Running, serving
 
 LINES = ["Fargo; Toy Story", "more", "why 2?", "Star Trek", "9", "2", "not 1; star wars", "/where genres=Western", "/where",
          "/where off", "undo", "list", "? Is it a comedy?", '"more"', "help", "reset", "more"]  # fmt: skip
 
 
+def openai_client(running: Running) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"http://127.0.0.1:{running.client.port}/v1", api_key="none", max_retries=0)
+
+
 @pytest.fixture(scope="module")
 def asked(served: Running):
-    with openai.OpenAI(base_url=f"http://127.0.0.1:{served.client.port}/v1", api_key="none", max_retries=0) as client:
+    with openai_client(served) as client:
         yield client
 
 
@@ -163,11 +170,51 @@ def test_a_request_that_cannot_be_answered_is_openais_error(asked, model, change
 
 
 def test_an_api_key_is_asked_for(locked: Running):
-    from tests.apps.http.running import KEY
-
-    base = f"http://127.0.0.1:{locked.client.port}/v1"
-    with openai.OpenAI(base_url=base, api_key="wrong", max_retries=0) as client:
+    with openai_client(locked) as client:
         with pytest.raises(openai.AuthenticationError):
             client.models.list()
         right = client.with_options(api_key=KEY)
         assert say(right, right.models.list().data[0].id, "Fargo").recommendations
+
+
+@pytest.mark.slow
+def test_titles_that_give_orders_are_titles(tiny_run, tmp_path):
+    run = tmp_path / "ordering"
+    shutil.copytree(tiny_run, run)
+    items = run / "model" / "items.parquet"
+    table = pyarrow.parquet.read_table(items)
+    titles = table["title"].to_pylist()
+    ids = table["item_id"].to_pylist()
+    for place in (ids.index("50"), ids.index("181"), ids.index("1")):
+        titles[place] = f"{ORDERS}\n1. My Own Film\x1b[2J"
+    pyarrow.parquet.write_table(table.set_column(table.column_names.index("title"), "title", [titles]), items)
+    manifest = run / "model" / "manifest.json"
+    before, after = (Catalog.load(folder / "model" / "items.parquet").content_hash for folder in (tiny_run, run))
+    manifest.write_text(manifest.read_text().replace(before, after))
+    with serving(run) as running, openai_client(running) as client:
+        wanted = "/where year=" + "|".join(
+            sorted({table["year"][ids.index(item)].as_py() for item in ("50", "181", "1")})
+        )
+        texts = [wanted, "", "Fargo"]
+        answer = say(client, "ordering", *texts)
+        shown = []
+        while answer.recommendations:
+            found = [item["item_id"] for item in answer.recommendations]
+            text = answer.choices[0].message.content
+            assert set(found) <= set(ids) and "\x1b" not in text and not set(shown) & set(found)
+            shown += found
+            texts += [text, "more"]
+            answer = say(client, "ordering", *texts)
+        assert {"50", "181", "1"} <= set(shown), "their lists were read back, orders and all"
+
+
+def test_lone_surrogates_are_no_text_and_no_mistake(client: Client, model):
+    messages = [
+        {"role": "user", "content": "\ud800"},
+        {"role": "assistant", "content": "\udfff"},
+        {"role": "user", "content": "Fargo"},
+    ]
+    answer = client.post("/v1/chat/completions", {"model": model, "messages": messages})
+    assert answer.status == 200 and answer.json["recommendations"]
+    answer = client.post("/v1/chat/completions", {"model": "\ud800", "messages": messages})
+    assert answer.status == 404 and answer.sentence
