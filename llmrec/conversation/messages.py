@@ -30,9 +30,9 @@ from llmrec.terminal import printable
 TITLES = 10  # recommended at a time
 CHOICES = 9  # offered at most where a title is not clear
 _WHY = re.compile(r"/?why(?:\s+(?P<number>\d{1,6}))?\s*\??\s*$", re.IGNORECASE)
-_QUESTION = re.compile(r"(?:/?ask\s+|\?)(?P<question>.*\w.*)$", re.IGNORECASE)
+_QUESTION = re.compile(r"(?:/?ask\s++|\?)(?P<question>.*\w.*)$", re.IGNORECASE)
 _NOT = re.compile(r"/?not\s+(?P<titles>\S.*)$", re.IGNORECASE)
-_LISTED = re.compile(r"^ *\d{1,6}(?P<mark>[.)]) +(?P<label>\S.*?) *$", re.MULTILINE)
+_LISTED = re.compile(r"^ *\d{1,6}(?P<mark>[.)]) +(?P<label>\S(?:.*\S)?) *$", re.MULTILINE)
 _WITH_ID = re.compile(r"(?P<label>.+) \[(?P<item_id>[^\[\]]+)\]$")
 _KEPT_TITLES = 4096
 NOTHING_SHOWN = "There are no titles yet: name some that you liked."

@@ -36,7 +36,7 @@ from llmrec.recommenders.requests import SHORT_LIST
 
 OPERATORS = ("!=", ">=", "<=", "=", ">", "<")
 _COMPARE = {">=": np.greater_equal, "<=": np.less_equal, ">": np.greater, "<": np.less}
-_NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
+_NUMBER = r"^\s*[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?\s*$"  # one way to match: a long text that fails does so at once
 _TRUE = ("true", "yes", "1")
 _KEPT_FILTERS = 32  # each keeps 4 bytes per item that is left
 _KEPT_LISTS = 16  # each keeps 4 bytes per item, SHORT_LIST items at most
@@ -71,13 +71,16 @@ class Condition:
     def parse(cls, text: str) -> Condition:
         """`genres=Comedy|Drama`, `year>=1990`. Raises RequestError for what is no condition."""
         text = text.encode("utf-8", "replace").decode()  # a lone surrogate, which Arrow refuses, matches nothing
-        match = re.match(r"\s*(.*?)\s*(!=|>=|<=|=|>|<)\s*(.*?)\s*$", text, re.DOTALL)
-        values = [] if match is None else [value.strip() for value in match[3].split("|") if value.strip()]
-        if match is None or not match[1] or not values:
+        operator = re.search("|".join(OPERATORS), text)
+        column = "" if operator is None else text[: operator.start()].strip()
+        values = (
+            [] if operator is None else [part.strip() for part in text[operator.end() :].split("|") if part.strip()]
+        )
+        if not column or not values:
             raise RequestError(
                 f"a filter should read like genres=Comedy|Drama, genres!=Horror or year>=1990, but it is '{text[:80]}'."
             )
-        return cls(match[1], match[2], tuple(values))
+        return cls(column, operator[0], tuple(values))
 
     def __str__(self) -> str:
         return f"{self.column}{self.operator}{'|'.join(self.values)}"

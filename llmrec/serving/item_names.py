@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import cached_property, lru_cache
 
 from llmrec.data.catalog import Catalog
-from llmrec.data.title_search import Match, TitleSearch
+from llmrec.data.title_search import MAX_QUERY_CHARACTERS, Match, TitleSearch
 from llmrec.errors import RequestError
 from llmrec.terminal import printable
 
@@ -42,7 +42,7 @@ class ItemNames:
 
     def find(self, title: str) -> Match:
         """What a title may mean."""
-        return self._found(title)
+        return self._found(title[:MAX_QUERY_CHARACTERS])  # what is remembered is short, too
 
     def ids(self, names: Sequence[str], what: str, most_titles: int) -> list[str]:
         """The item ids of names, each an id or else a title that means one item.
@@ -67,7 +67,8 @@ class ItemNames:
                     break
         if unclear:
             raise UnknownItemError(
-                self._sentence(unclear), {name: self.shown(match) for name, match in unclear.items()}
+                self._sentence(unclear),
+                {name[:MAX_QUERY_CHARACTERS]: self.shown(match) for name, match in unclear.items()},
             )
         return found
 
@@ -93,5 +94,5 @@ class ItemNames:
 
 
 def _short(text: str) -> str:
-    text = printable(text)
+    text = printable(text[: 4 * _SHOWN])
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

@@ -39,6 +39,7 @@ class LimitSettings(Settings):
     max_listed: Count = 50_000  # ids in `candidates`, `exclude` or `in_stock`
     max_scored: Count = 1_000  # candidates that one request may have scored
     max_conditions: Count = 16  # in `where`
+    max_condition: Count = 1_000  # characters of one of them
     max_instruction: Count = 1_000  # characters of an instruction
     max_new_items: Count = 1_000  # items that one request may add
     writings: Count = 8  # requests that may wait for the language model that writes; more are refused with 429

@@ -247,5 +247,12 @@ def test_a_condition_that_is_none_is_said_in_words(condition, sentence):
         Condition(*condition)
 
 
+def test_long_texts_that_are_no_condition_are_refused_without_trying_every_way_to_read_them():
+    """With one that backtracks, either would take hours."""
+    for long in (" " * 100_000, "genres" + " " * 100_000, "year > " + "1" * 100_000 + "x"):
+        with pytest.raises(RequestError):
+            Condition.parse(long)
+
+
 def test_a_condition_need_not_stand_in_a_list(rules):
     assert left(rules, where=Condition("genres", "=", ("Comedy",))) == "bce"

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, field_validator
 
-from llmrec.apps.http.schemas import Body
+from llmrec.apps.http.schemas import Body, Texts
 
 _WITHOUT_EFFECT = "Without effect: nothing is sampled, and answers are as long as they are."
 
@@ -66,7 +66,7 @@ class ChatBody(Body):
     )
 
     model: str = Field(description="The name that /v1/models lists.")
-    messages: Annotated[list[Message], Field(min_length=1)] = Field(
+    messages: Annotated[list[Message], Field(min_length=1, fail_fast=True)] = Field(
         description="All of the conversation, oldest first, the user's last. The server keeps nothing. System messages change nothing."
     )
     stream: bool | None = Field(None, description="Whether the answer comes in server-sent events.")
@@ -77,10 +77,10 @@ class ChatBody(Body):
     seed: int | None = Field(None, description=_WITHOUT_EFFECT)
     max_tokens: int | None = Field(None, description=_WITHOUT_EFFECT)
     max_completion_tokens: int | None = Field(None, description=_WITHOUT_EFFECT)
-    stop: str | list[str] | None = Field(None, description=_WITHOUT_EFFECT)
+    stop: str | Texts | None = Field(None, description=_WITHOUT_EFFECT)
     presence_penalty: float | None = Field(None, description=_WITHOUT_EFFECT)
     frequency_penalty: float | None = Field(None, description=_WITHOUT_EFFECT)
-    logit_bias: dict[str, float] | None = Field(None, description=_WITHOUT_EFFECT)
+    logit_bias: dict[str, JsonValue] | None = Field(None, description=_WITHOUT_EFFECT)
     reasoning_effort: str | None = Field(None, description=_WITHOUT_EFFECT)
     verbosity: str | None = Field(None, description=_WITHOUT_EFFECT)
     user: str | None = Field(None, description="Without effect, as are the names of accounts and caches below.")

@@ -86,13 +86,18 @@ def add_error_handlers(app: FastAPI) -> None:
 
 def _sentence(problem: dict[str, Any]) -> str:
     """A pydantic error in words: where, what was expected, what came."""
-    place = ".".join(str(part) for part in problem["loc"][1:])[:200]
+    parts = [str(part) for part in problem["loc"][1:]]
+    place = ".".join(part for part in parts if part != "str" and "[" not in part)[
+        :200
+    ]  # not which of a union's types was tried
     expected = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
     if problem["type"] == "missing":
         return f"'{_short(place)}' is missing in the request." if place else "the request needs a body, a JSON object."
     if problem["type"] == "extra_forbidden":
         return f"a request of this route has no '{_short(place)}'. /docs lists what it may have."
     came = problem.get("input")
+    if not place and problem["type"] == "value_error":
+        return f"the body does not fit: {expected}."
     if not place:
         return "the body should be a JSON object, sent with the header 'Content-Type: application/json'."
     expected = expected if expected.startswith("should") else f"does not fit: {expected}"
@@ -100,7 +105,7 @@ def _sentence(problem: dict[str, Any]) -> str:
 
 
 def _short(text: str) -> str:
-    text = printable(text)
+    text = printable(text[: 4 * _MAX_VALUE])
     return text if len(text) <= _MAX_VALUE else f"{text[:_MAX_VALUE]}..."
 
 

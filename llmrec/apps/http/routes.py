@@ -56,6 +56,8 @@ async def list_request(service: Service, model: ServedModel, body: RecommendBody
         raise RequestError(f"k may be {limits.max_k:,} at most, but it is {body.k}. Ask for fewer items.")
     where = [body.where] if isinstance(body.where, str) else body.where
     service.check_length(where, "max_conditions", "'where'")
+    for condition in where:
+        service.check_length(condition, "max_condition", "the characters of a condition")
     service.check_length(body.exclude, "max_listed", "'exclude'")
     service.check_length(body.candidates, "max_listed", "'candidates'")
     if not isinstance(body.in_stock, str):
@@ -65,7 +67,8 @@ async def list_request(service: Service, model: ServedModel, body: RecommendBody
     history = await service.ids(model, body.history, "the history")
     exclude = await service.ids(model, body.exclude, "'exclude'")
     candidates = None if body.candidates is None else await service.ids(model, body.candidates, "'candidates'")
-    filter_ = Filter(where, body.in_stock, exclude, candidates)
+    # lists: a long tuple would be held for one that comes again, and none does
+    filter_ = Filter(where, body.in_stock, list(exclude), None if candidates is None else list(candidates))
     return ListRequest(history, body.k, body.exclude_seen, filter_, diversity, body.instruction)
 
 

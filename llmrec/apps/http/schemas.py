@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+_MAX_KEYS = 100
+Texts = Annotated[
+    list[str], Field(fail_fast=True)
+]  # a list of wrong entries is wrong at the first: half a million errors take seconds
 _HISTORY = ["Star Wars (1977)", "Return of the Jedi (1983)", "172"]
-History = Annotated[list[str], Field(description="Item ids or titles, oldest first; [] for a new user.")]
+History = Annotated[Texts, Field(description="Item ids or titles, oldest first; [] for a new user.")]
 Instruction = Annotated[str | None, Field(description="A wish in words, for runs whose prompt takes one.")]
 
 
@@ -15,6 +19,14 @@ class Body(BaseModel):
     """What a client sends: nothing that it does not have, and no number for a text."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_few_keys(cls, given: Any) -> Any:
+        """Each key that is none would be an error of its own."""
+        if isinstance(given, dict) and len(given) > _MAX_KEYS:
+            raise ValueError(f"an object of {len(given)} keys is none of this route's")
+        return given
 
 
 class RecommendBody(Body):
@@ -37,14 +49,12 @@ class RecommendBody(Body):
 
     history: History
     k: int = Field(10, ge=1, description="Items to recommend.")
-    where: str | list[str] = Field(
+    where: str | Texts = Field(
         [], description="What columns must say: genres=Comedy|Drama, genres!=Horror, year>=1990."
     )
-    in_stock: str | list[str] | None = Field(None, description="The ids in stock, or the column that says so.")
-    exclude: list[str] = Field([], description="Ids or titles that must not come out.")
-    candidates: list[str] | None = Field(
-        None, description="Ids or titles to choose from; null for the whole catalogue."
-    )
+    in_stock: str | Texts | None = Field(None, description="The ids in stock, or the column that says so.")
+    exclude: Texts = Field([], description="Ids or titles that must not come out.")
+    candidates: Texts | None = Field(None, description="Ids or titles to choose from; null for the whole catalogue.")
     exclude_seen: bool = Field(True, description="Whether items of the history are kept out.")
     diversity: str | None = Field(None, description="mmr:0.3 (weight 0 to 1), or ssd:0.5:5 (gamma, window).")
     instruction: Instruction = None
@@ -58,7 +68,7 @@ class ScoreBody(Body):
     )
 
     history: History
-    candidates: list[str] = Field(min_length=1, description="Ids or titles to score.")
+    candidates: Texts = Field(min_length=1, description="Ids or titles to score.")
     instruction: Instruction = None
 
 
@@ -67,7 +77,7 @@ class ExplainBody(Body):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"history": _HISTORY, "item": "181"}]})
 
-    history: Annotated[list[str], Field(min_length=1, description="Item ids or titles, oldest first.")]
+    history: Annotated[Texts, Field(min_length=1, description="Item ids or titles, oldest first.")]
     item: str = Field(description="The id or title to explain.")
     words: bool = Field(False, description="Whether a language model is asked to say it, too. It takes seconds.")
     instruction: Instruction = None
@@ -82,10 +92,10 @@ class NewItemsBody(Body):
         }
     )
 
-    items: list[dict[str, Any]] = Field(
+    items: Annotated[list[dict[str, Any]], Field(fail_fast=True)] = Field(
         min_length=1, description="Rows of the catalogue: item_id, title and its other columns."
     )
-    features: dict[str, list[list[float]]] = Field(
+    features: dict[str, Annotated[list[Annotated[list[float], Field(fail_fast=True)]], Field(fail_fast=True)]] = Field(
         {}, description="Vectors, one row an item, where codes or soft tokens were made from matrices of your own."
     )
 

@@ -41,6 +41,10 @@ LONG = "x" * 1000
         ({"history": [], "in_stock": ["none of these"]}, 422, "is left by"),
         ({"history": [], "diversity": "mmr:7"}, 422, "MMR"),
         ({"history": [], "instruction": LONG * 2}, 422, "instruction may have 1,000"),
+        ({"history": [], "where": "year>" + LONG}, 422, "characters of a condition may have 1,000"),
+        ({"history": [1] * 50_000}, 422, "'history.0'"),
+        ({"history": []} | {f"key {n}": 1 for n in range(5000)}, 422, "5001 keys"),
+        ({"history": [], "in_stock": 3}, 422, "'in_stock'"),
         ({"history": [], "kk": 3}, 422, "has no 'kk'"),
     ],
 )  # fmt: skip
