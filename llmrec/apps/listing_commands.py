@@ -26,7 +26,7 @@ Copy = Annotated[
 def recipes(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One recipe; all by default.")] = None,
     settings: Annotated[
-        bool, typer.Option("--settings", help="Show every setting of NAME; of all recipes as a page of Markdown.")
+        bool, typer.Option("--settings", help="Show every setting of NAME; of everything as a page of Markdown.")
     ] = False,
     copy: Copy = None,
     as_json: AsJson = False,

@@ -1,4 +1,4 @@
-"""All settings of the recipes, read from their pydantic models and the comments next to the fields: nothing is written twice."""
+"""All settings of recipes, commands, tasks and baselines, from their pydantic models and the comments next to the fields."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import tokenize
 import types
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
@@ -30,10 +31,10 @@ _BOUNDS = {
     "min_length": "entries at least",
     "max_length": "entries at most",
 }
-PAGE = """# All settings of the recipes
+PAGE = """# All settings
 
-Made by `llmrec recipes --settings`; `llmrec recipes NAME --settings` shows one recipe's in the terminal. A setting is written in a
-config (YAML, nested) or after the command (`training.epochs=3`). Configs in `recipes/configs` hold what differs from these defaults.
+Made by `llmrec recipes --settings`; `llmrec recipes NAME --settings` shows one recipe's in the terminal. A recipe's setting is
+written in a config (YAML, nested) or after the command (`training.epochs=3`). Configs in `recipes/configs` hold what differs from these defaults.
 """
 
 
@@ -53,20 +54,66 @@ def recipe_settings(name: str) -> list[Setting]:
 
 
 def settings_page() -> str:
-    """All recipes' settings as Markdown."""
+    """All settings as Markdown: the recipes', then those of commands, tasks and baselines."""
     parts = [PAGE]
     for name in recipe_names():
-        parts += [f"## {name}\n", "| setting | type | default | meaning |\n|---|---|---|---|"]
-        for setting in recipe_settings(name):
-            cells = (
-                f"`{setting.key}`",
-                setting.type,
-                f"`{setting.default}`" if setting.default else "required",
-                setting.meaning,
-            )
-            parts.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-        parts.append("")
+        parts += _section(f"recipe {name}", None, recipe_settings(name))
+    for title, how, model in _other_models():
+        parts += _section(title, how, _settings(model))
     return "\n".join(parts)
+
+
+def _section(title: str, how: str | None, settings: list[Setting]) -> list[str]:
+    parts = [
+        f"## {title}\n",
+        *([f"{how}\n"] if how else []),
+        "| setting | type | default | meaning |\n|---|---|---|---|",
+    ]
+    for setting in settings:
+        cells = (
+            f"`{setting.key}`",
+            setting.type,
+            f"`{setting.default}`" if setting.default else "required",
+            setting.meaning,
+        )
+        parts.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return [*parts, ""]
+
+
+def _other_models() -> list[tuple[str, str, type[Settings]]]:
+    """Title of a section, how its settings are written, and their model."""
+    from llmrec.baselines.by_name import NAMES, baseline_type
+    from llmrec.enrich.settings import EnrichSettings
+    from llmrec.evaluation.tasks import CandidatesTask, ClicksTask, RankingTask
+    from llmrec.serving.settings import ServingSettings
+
+    task = (
+        "In the YAML file of a task with this `kind` (`llmrec tasks --copy NAME DIR` gives one to change). Splits: `{policy: "
+        "leave_one_out}`, `{policy: temporal, test_quantile: 0.9, valid_quantile: 0.8}` or `{policy: by_user, valid: 0.1, test: 0.1}`."
+    )
+    clicks = (
+        "In a task's YAML file, too. Splits: `time` cuts all users at one moment, `last` takes each user's last events."
+    )
+    tasks = (("ranking", task, RankingTask), ("candidates", task, CandidatesTask), ("clicks", clicks, ClicksTask))
+    baselines = [(name, baseline_type(name).Settings) for name in NAMES]
+    return [
+        ("llmrec serve", "After the run, as `batch.size=16`, or in a YAML file: `--config FILE`.", ServingSettings),
+        (
+            "llmrec enrich",
+            "After `--set`, as `--set max_new_tokens=96`; some have options of their own.",
+            EnrichSettings,
+        ),
+        *((f"task of the kind {kind}", how, model) for kind, how, model in tasks),
+        *(
+            (
+                f"baseline {name}",
+                f"`llmrec eval --baseline {name} --baseline-setting {next(iter(model.model_fields))}=...`",
+                model,
+            )
+            for name, model in baselines
+            if model.model_fields
+        ),
+    ]
 
 
 @cache
@@ -102,7 +149,7 @@ def _block(annotation: Any) -> type[Settings] | None:
     found = [
         part for part in (annotation, *get_args(annotation)) if isinstance(part, type) and issubclass(part, Settings)
     ]
-    return found[0] if found and get_origin(annotation) in (None, Union, types.UnionType) else None
+    return found[0] if len(found) == 1 and get_origin(annotation) in (None, Union, types.UnionType) else None
 
 
 def _type(field: FieldInfo) -> str:
@@ -127,7 +174,7 @@ def _type_name(annotation: Any) -> str:
         return f"{_type_name(parts[0])}: {_type_name(parts[1])}"
     if origin in (list, tuple):
         return f"list of {_type_name(parts[0])}"
-    names = {str: "text", int: "whole number", float: "number", bool: "true or false", type(None): "null"}
+    names = {str: "text", int: "whole number", float: "number", bool: "true or false", Path: "path", type(None): "null"}
     return names.get(annotation, getattr(annotation, "__name__", str(annotation)))
 
 
