@@ -33,8 +33,9 @@ _BOUNDS = {
 }
 PAGE = """# All settings
 
-Made by `llmrec recipes --settings`; `llmrec recipes NAME --settings` shows one recipe's in the terminal. A recipe's setting is
-written in a config (YAML, nested) or after the command (`training.epochs=3`). Configs in `recipes/configs` hold what differs from these defaults.
+Made by `llmrec recipes --settings`; `llmrec recipes NAME --settings` shows one recipe's in the terminal. A recipe's setting
+is written in a config (YAML, nested) or after the command (`training.epochs=3`). Configs in `recipes/configs` hold what differs
+from these defaults.
 """
 
 
