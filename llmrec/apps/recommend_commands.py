@@ -101,6 +101,19 @@ def recommend(
         bool,
         typer.Option("--force", help="Replace --out, and drop an interrupted job that was begun on something else."),
     ] = False,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS|local",
+            help="Of many users: answered by the machines of a Ray cluster (auto, or HOST:6379), or by one of this machine.",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="With --ray: recommenders at work. Default: one a GPU, or a core.", min=1)
+    ] = None,
+    worker_gpus: Annotated[
+        int | None, typer.Option(help="With --ray: GPUs of each. Default: 1 where there are any.", min=0)
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Recommend items to one user, or to many. Only items of the catalogue come out, best first.
@@ -128,7 +141,7 @@ def recommend(
             instruction,
         )
 
-    many = Many(users, data, out, separator, drop_unknown, shard_users, force)
+    many = Many(users, data, out, separator, drop_unknown, shard_users, force, ray, workers, worker_gpus)
     source = Source(
         run, device, num_beams, decoding, softmax_scope, baseline, tuple(baseline_setting or ()), data, engine
     )  # fmt: skip

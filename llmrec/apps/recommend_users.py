@@ -32,6 +32,9 @@ class Many:
     drop_unknown: bool
     shard: int
     force: bool
+    ray: str | None
+    workers: int | None
+    worker_gpus: int | None
 
     @property
     def are_asked_about(self) -> bool:
@@ -49,6 +52,10 @@ def check_who(source: Source, many: Many, history: list[str] | None) -> None:
         )
     if source.baseline is not None and source.data is None:
         raise ConfigError("a baseline needs the data to learn from: --data FOLDER.")
+    if many.ray is None and (many.workers is not None or many.worker_gpus is not None):
+        raise ConfigError(
+            "--workers and --worker-gpus are of a Ray cluster. Name it with --ray ADDRESS or --ray local."
+        )
     if not many.are_asked_about:
         if many.out is not None:
             raise ConfigError("--out is for many users, but it is not said which. Add --users FILE or --data FOLDER.")
@@ -64,7 +71,8 @@ def check_who(source: Source, many: Many, history: list[str] | None) -> None:
 def recommend_to_many(source: Source, question: Callable[[Catalog], Question], many: Many, *, as_json: bool) -> None:
     """Runs the job with a progress bar, and says what came of it. question: what is asked, of the catalogue's items."""
     from llmrec.serving.asked import check_source
-    from llmrec.serving.users_job import UsersJob, run_job
+    from llmrec.serving.ray_job import OnRay
+    from llmrec.serving.users_job import UsersJob, answer_here, run_job
 
     check_source(source)
     check_writable(many.out)
@@ -81,7 +89,8 @@ def recommend_to_many(source: Source, question: Callable[[Catalog], Question], m
     )
     began = time.monotonic()
     with _Bar() as bar:
-        done = run_job(job, progress=bar)
+        answering = answer_here if many.ray is None else OnRay(many.ray, many.workers, many.worker_gpus)
+        done = run_job(job, answering, bar)
     seconds = time.monotonic() - began
     if as_json:
         print_json({"out": str(many.out), **vars(done), "seconds": round(seconds, 1)})
