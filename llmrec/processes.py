@@ -54,6 +54,18 @@ def _is_running(pid: int) -> bool:
 
 
 @contextlib.contextmanager
+def in_turn(folder: Path) -> Iterator[None]:
+    """Inside, nobody else who asks for it is: the others wait. Nothing is written into the folder; the turn ends with the process."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # a file system that knows no locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
 def only_one(folder: Path, doing: str = "training") -> Iterator[None]:
     """Inside, nobody else who asks for it works in `folder`. It is made where it is missing, and removed again where it stays empty.
 

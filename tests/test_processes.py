@@ -4,12 +4,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
 from llmrec.errors import LlmrecError
-from llmrec.processes import PARENT, end_with_parent, only_one
+from llmrec.processes import PARENT, end_with_parent, in_turn, only_one
 
 CHILD = "import time; from llmrec.processes import end_with_parent; end_with_parent(); print('ready', flush=True); time.sleep(60)"
 LAUNCHER = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
@@ -59,3 +60,19 @@ def test_a_folder_has_one_at_a_time_and_is_left_only_where_something_is_in_it(tm
     assert (folder / "config.yaml").exists()
     with pytest.raises(LlmrecError, match="a file lies where a folder should be"), only_one(folder / "config.yaml"):
         pass
+
+
+def test_who_comes_second_waits_for_its_turn(tmp_path):
+    order = []
+
+    def second():
+        with in_turn(tmp_path):
+            order.append("second")
+
+    with in_turn(tmp_path):
+        waiting = threading.Thread(target=second)
+        waiting.start()
+        time.sleep(0.3)
+        order.append("first")
+    waiting.join()
+    assert order == ["first", "second"] and not list(tmp_path.iterdir())

@@ -78,15 +78,9 @@ def open_run(
     softmax_scope: str | None = None,
 ) -> Recommender:
     """The recommender of a run, on the accelerator where there is one and no device is named."""
-    import torch
+    from llmrec.serving.asked import Source
 
-    from llmrec.recommender import Recommender
-
-    if engine == "torch" and device is None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Recommender.from_pretrained(
-        run, device=device, num_beams=num_beams, engine=engine, decoding=decoding, softmax_scope=softmax_scope
-    )
+    return Source(run, device, num_beams, decoding, softmax_scope, engine=engine).open()
 
 
 def as_overrides(given: dict[str, str | int | None]) -> list[str]:

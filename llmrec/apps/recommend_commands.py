@@ -101,6 +101,12 @@ def recommend(
         bool,
         typer.Option("--force", help="Replace --out, and drop an interrupted job that was begun on something else."),
     ] = False,
+    engine_option: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE", help="With --engine vllm: a setting of vllm.LLM, such as tensor_parallel_size=2."
+        ),
+    ] = None,
     ray: Annotated[
         str | None,
         typer.Option(
@@ -143,15 +149,14 @@ def recommend(
 
     many = Many(users, data, out, separator, drop_unknown, shard_users, force, ray, workers, worker_gpus)
     source = Source(
-        run, device, num_beams, decoding, softmax_scope, baseline, tuple(baseline_setting or ()), data, engine
+        run, device, num_beams, decoding, softmax_scope, baseline, tuple(baseline_setting or ()), data, engine,
+        tuple(engine_option or ()),
     )  # fmt: skip
     check_who(source, many, history)
     if many.are_asked_about:
         recommend_to_many(source, question, many, as_json=as_json)
     else:
-        recommender = open_run(
-            run, num_beams=num_beams, device=device, engine=engine, decoding=decoding, softmax_scope=softmax_scope
-        )
+        recommender = source.open()
         _recommend_to_one(run, recommender, history or [], question(recommender.catalog), as_json=as_json)
 
 

@@ -11,6 +11,7 @@ from llmrec.backbones.export import CARD
 from llmrec.backbones.model_files import weight_checksums
 from llmrec.errors import ConfigError, LlmrecError
 from llmrec.files import cache_dir, check_writable, content_hash, read_json
+from llmrec.processes import in_turn
 from llmrec.recommenders.language_model import LanguageModel
 
 _FORMAT = "2"  # raised when `export_run` writes something else of the same run
@@ -43,15 +44,16 @@ def served_checkpoint(folder: Path, model: LanguageModel) -> Path:
     digest = _digest(folder)
     beside = folder.absolute().with_name(f"{folder.absolute().name}-exported")
     kept = cache_dir() / "exported" / digest
-    for place in (beside, kept):
-        if (place / CARD).is_file() and read_json(place / CARD, "note of an export").get("digest") == digest:
-            return place
-    try:
-        check_writable(beside)
-        place = beside
-    except LlmrecError:
-        place = kept
-    return export_run(model, place, card={"digest": digest})
+    with in_turn(folder):  # the workers of a job open one run at the same time
+        for place in (beside, kept):
+            if (place / CARD).is_file() and read_json(place / CARD, "note of an export").get("digest") == digest:
+                return place
+        try:
+            check_writable(beside)
+            place = beside
+        except LlmrecError:
+            place = kept
+        return export_run(model, place, card={"digest": digest})
 
 
 def _digest(folder: Path) -> str:

@@ -17,6 +17,7 @@ from llmrec.errors import ConfigError
 from llmrec.recommenders.diversity import MMR, SSD, parse_diversity
 from llmrec.recommenders.filters import Filter
 from llmrec.recommenders.rules import ItemRules, NothingLeft
+from llmrec.yaml_text import parse_yaml
 
 if TYPE_CHECKING:
     from llmrec.recommender import Recommender
@@ -27,7 +28,10 @@ ANSWERS = pa.schema({"user_id": pa.string(), "item_ids": pa.list_(pa.string()), 
 
 @dataclass(frozen=True)
 class Source:
-    """Who answers: a run, or a baseline that learns from all events of a data folder. Paths are absolute."""
+    """Who answers: a run, or a baseline that learns from all events of a data folder.
+
+    engine_options: settings of vLLM as KEY=VALUE, such as "tensor_parallel_size=2"; the others: see `Recommender.from_pretrained`.
+    """
 
     run: Path | None = None
     device: str | None = None
@@ -38,6 +42,7 @@ class Source:
     baseline_settings: tuple[str, ...] = ()
     data: Path | None = None
     engine: str = "torch"
+    engine_options: tuple[str, ...] = ()
 
     def catalog(self) -> Catalog:
         """What can be recommended, without the model."""
@@ -57,6 +62,7 @@ class Source:
                 device=self.device or (_device() if self.engine == "torch" else None),
                 num_beams=self.num_beams,
                 engine=self.engine,
+                engine_options=dict(map(_option, self.engine_options)) or None,
                 decoding=self.decoding,
                 softmax_scope=self.softmax_scope,
             )
@@ -76,7 +82,17 @@ class Source:
 
         # The manifest holds digests of the weights, the catalogue and the prompt.
         return {"run": file_digest(find_model(self.run) / MANIFEST), "number of beams": self.num_beams, "decoding": self.decoding,
-                "softmax scope": self.softmax_scope, "engine": self.engine}  # fmt: skip
+                "softmax scope": self.softmax_scope, "engine": self.engine, "engine options": list(self.engine_options)}  # fmt: skip
+
+
+def _option(text: str) -> tuple[str, object]:
+    """KEY=VALUE, the value as YAML reads it. Raises ConfigError for anything else."""
+    key, equals, value = text.partition("=")
+    if not key.strip() or not equals:
+        raise ConfigError(
+            f"an engine's option reads KEY=VALUE, such as tensor_parallel_size=2, but it is '{text[:60]}'."
+        )
+    return key.strip(), parse_yaml(value, f"the engine's option '{key[:60]}'")
 
 
 def _device() -> str:
@@ -162,7 +178,8 @@ def answer(recommender: Recommender, users: Sequence[User], question: Question) 
 
 
 def check_source(source: Source) -> None:
-    """Raises ConfigError where a baseline does not exist or has no such setting; before anything is read."""
+    """Raises ConfigError for an option of the engine that is none, and where a baseline does not exist or has no such setting."""
+    dict(map(_option, source.engine_options))
     if source.baseline is not None:
         from llmrec.baselines.by_name import make_baseline
 

@@ -78,7 +78,12 @@ class _Worker:
         self.source, self.question, self.work = source, question, work
         self.recommender = self.users = None
 
+    def __del__(self) -> None:
+        if self.recommender is not None:
+            self.recommender.close()
+
     def __call__(self, batch: dict) -> dict:
+        """A batch holds one shard."""
         shard = int(batch["shard"][0])
         try:
             self._answer(shard)
@@ -114,18 +119,34 @@ def _cluster(address: str) -> Iterator:
     if ray.is_initialized():  # by the program that this is called from
         yield ray
         return
+    _check_address(address)
     options = {"object_store_memory": _STORE, "include_dashboard": False} if address == LOCAL else {"address": address}
     try:
         ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise ConfigError(
-            f"the Ray cluster '{address}' cannot be used: {str(error).splitlines()[0]}. Start one with `ray start --head`, or take "
-            "--ray local."
-        ) from error
+        raise _no_cluster(address, error) from error
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Raises ConfigError where nobody listens: Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdecimal():  # local, auto
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(address, error) from error
+
+
+def _no_cluster(address: str, error: Exception) -> ConfigError:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return ConfigError(
+        f"the Ray cluster '{address}' cannot be used: {reason}. Start one with `ray start --head`, or take --ray local."
+    )
 
 
 def _everywhere(source: Source) -> Source:

@@ -7,6 +7,7 @@ goes on with the shards that are left. It does not go on over anything else than
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -64,8 +65,7 @@ class Done:
 
 def answer_here(source: Source, question: Question, work: WorkFolder, shards: Sequence[int]) -> Iterator[int]:
     """Answers in this process, one shard after another."""
-    recommender = source.open()
-    with work.open_users() as opened:
+    with contextlib.closing(source.open()) as recommender, work.open_users() as opened:
         for shard in shards:
             work.write(shard, answer(recommender, work.users(opened, shard), question))
             yield shard

@@ -103,6 +103,12 @@ def test_workers_without_a_cluster_are_refused(tiny_run, tmp_path, capsys):
     assert_one_sentence(call(capsys, *asked, "--workers", "2"), "are of a Ray cluster. Name it with --ray ADDRESS")
 
 
+def test_an_address_where_nobody_listens_is_said_at_once(tiny_run, tmp_path, capsys):
+    asked = ("recommend", tiny_run, "--users", saved(tmp_path, ROWS), "--out", tmp_path / "out.parquet")
+    for address in ("127.0.0.1:9", "ray://127.0.0.1:9"):
+        assert_one_sentence(call(capsys, *asked, "--ray", address), f"the Ray cluster '{address}' cannot be used")
+
+
 def test_without_ray_the_extra_is_named(tiny_run, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     job = UsersJob(Source(tiny_run), Question(2), tmp_path / "out.parquet", saved(tmp_path, ROWS))

@@ -340,6 +340,8 @@ def test_a_job_that_is_killed_again_and_again_asks_nobody_twice(popular, tmp_pat
         (["--baseline", "popularity", "--users", "u.jsonl", "--out", "o.parquet"], "needs the data to learn from"),
         (["--baseline", "popular", "--data", "d", "--out", "o.parquet"], "there is no baseline 'popular'"),
         (["RUN", "--baseline-setting", "dim=4", "--history", "1"], "--baseline-setting is of a baseline"),
+        (["RUN", "--history", "1", "--engine-option", "fast"], "an engine's option reads KEY=VALUE"),
+        (["RUN", "--history", "1", "--engine-option", "seed=1"], "but the engine is torch"),
         (["RUN", "--data", "nowhere", "--out", "o.parquet"], "there is no file 'nowhere/items.parquet'"),
         (["RUN", "--users", "nowhere.csv", "--out", "o.parquet"], "there is no file 'nowhere.csv'"),
     ],
