@@ -62,13 +62,19 @@ def put_back(path: str | Path) -> Path:
     For readers; only file systems that cannot exchange two folders ever need it.
     """
     path = Path(path)
-    if not path.exists() and path.parent.is_dir():
-        for left in unfinished(path.parent):
-            if left.suffix == ".old" and _target(left) == path:
-                with contextlib.suppress(OSError), _locked(left.with_suffix(".tmp"), fcntl.LOCK_EX) as dead:
-                    if dead:
-                        _put_back(left)
+    if not path.exists():
+        put_all_back(path.parent)
     return path
+
+
+def put_all_back(folder: Path) -> Path:
+    """`folder`, with everything in it that `put_back` would find: for readers who list it."""
+    for left in unfinished(folder):
+        if left.suffix == ".old" and not _target(left).exists():
+            with contextlib.suppress(OSError), _locked(left.with_suffix(".tmp"), fcntl.LOCK_EX) as dead:
+                if dead:
+                    _put_back(left)
+    return folder
 
 
 def _put_back(left: Path) -> None:

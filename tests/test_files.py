@@ -16,6 +16,7 @@ from llmrec.files import (
     check_name,
     check_writable,
     content_hash,
+    put_all_back,
     put_back,
     read_json,
     remove_folder,
@@ -166,6 +167,8 @@ def test_without_an_exchange_the_earlier_folder_is_put_back_where_a_process_died
         assert not model.exists()
         restart()
         assert version(model) == "2"
+    died(between)
+    assert put_all_back(tmp_path) == tmp_path and (tmp_path / "model").is_dir(), "whoever lists a folder finds it too"
     write_version(model, "4")
     assert version(model) == "4" and sorted(os.listdir(tmp_path)) == ["log", "model"]
 

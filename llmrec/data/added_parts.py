@@ -19,7 +19,7 @@ from typing import Literal
 from llmrec.data.catalog import Catalog
 from llmrec.data.folder import Data
 from llmrec.errors import DataError
-from llmrec.files import put_back, read_json, unfinished
+from llmrec.files import put_all_back, put_back, read_json, unfinished
 
 _CARDS = {"semantic_ids": "semantic_ids.json", "generated_texts": "card.json"}
 
@@ -44,8 +44,9 @@ def added_parts(folder: Path) -> list[AddedPart]:
 
 def _added(folder: Path) -> Iterator[AddedPart]:
     for kind in ("features", "semantic_ids", "generated_texts"):
-        left = set(unfinished(folder / kind))
-        entries = sorted((folder / kind).iterdir()) if (folder / kind).is_dir() else []
+        place = put_all_back(folder / kind)
+        left = set(unfinished(place))
+        entries = sorted(place.iterdir()) if place.is_dir() else []
         by_name: dict[str, list[Path]] = {}
         for entry in entries:
             if entry not in left:

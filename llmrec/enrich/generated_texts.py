@@ -19,7 +19,7 @@ from llmrec.data.formats import read_parquet
 from llmrec.data.reading import reading
 from llmrec.enrich.quality import GOOD
 from llmrec.errors import DataError
-from llmrec.files import atomic_folder, check_name, put_back, read_json, write_arrow, write_json
+from llmrec.files import atomic_folder, check_name, put_all_back, put_back, read_json, write_arrow, write_json
 
 FORMAT_VERSION = 1
 logger = logging.getLogger(__name__)
@@ -125,7 +125,7 @@ def _check_belongs(folder: Path, card: dict, data: Data) -> None:
 
 
 def _only_name(data_folder: Path, about: str) -> str:
-    cards = sorted((data_folder / GENERATED_TEXTS).glob("[!.]*/card.json"))
+    cards = sorted(put_all_back(data_folder / GENERATED_TEXTS).glob("[!.]*/card.json"))
     names = [path.parent.name for path in cards if read_json(path, error=DataError).get("about") == about]
     if not names and (data_folder / "knowledge").is_dir():
         raise DataError(

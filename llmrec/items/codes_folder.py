@@ -6,6 +6,7 @@ from pathlib import Path
 
 from llmrec.data.folder import SEMANTIC_IDS, Data
 from llmrec.errors import ConfigError
+from llmrec.files import put_all_back
 from llmrec.items.semantic_ids import SemanticIDs
 
 
@@ -13,7 +14,7 @@ def find_codes(named: str | None, data: Data) -> SemanticIDs:
     """The semantic ids named, or the only ones in the data folder; those of another catalogue are refused."""
     if named is not None:
         return codes_of(Path(named), data)
-    folders = sorted(path.parent for path in (data.folder / SEMANTIC_IDS).glob("[!.]*/codes.safetensors"))
+    folders = sorted(path.parent for path in put_all_back(data.folder / SEMANTIC_IDS).glob("[!.]*/codes.safetensors"))
     if len(folders) != 1:
         found = (
             f"there are {len(folders)}: {', '.join(map(str, folders))}; choose with items.semantic_ids=FOLDER"

@@ -14,7 +14,7 @@ from llmrec.data.prepare import prepare
 from llmrec.enrich.generated_texts import GeneratedTexts, load_generated_texts
 from llmrec.errors import ConfigError, DataError, LlmrecError
 from llmrec.files import unfinished, write_json
-from llmrec.items.codes_folder import codes_of
+from llmrec.items.codes_folder import codes_of, find_codes
 from llmrec.items.semantic_ids import SemanticIDs
 
 ITEMS = "item_id,title\na,Alien\nb,Brazil\nc,Casablanca\n"
@@ -309,6 +309,26 @@ def test_preparing_the_same_data_again_keeps_all_that_was_added_to_them(tmp_path
     assert codes_of(out / "semantic_ids" / "mine", data).codes.tolist() == [[0], [1], [2]]
     assert load_generated_texts(data, "films").texts[0] == "about it"
     assert load_generated_texts(data, "people", about="users").texts[0] == "about it"
+
+
+def test_what_a_killed_command_had_moved_away_is_found_before_a_folder_is_listed(tmp_path):
+    """As on file systems that cannot exchange two folders, between the two steps of replacing one."""
+    out = tmp_path / "out"
+    with_added_parts(prepare(*write_files(tmp_path), out))
+    moved = [out / "semantic_ids" / "mine", out / "generated_texts" / "films", out / "generated_texts" / "people"]
+
+    def move_away() -> None:
+        for folder in moved:
+            folder.rename(folder.with_name(f".{folder.name}.4194305-00000000.old"))
+
+    move_away()
+    assert names_of_added(out) == ALL_ADDED
+    move_away()
+    assert find_codes(None, load_data(out)).num_items == 3
+    assert load_generated_texts(load_data(out), None).texts[0] == "about it"
+    move_away()
+    prepare(*write_files(tmp_path), out)
+    assert names_of_added(out) == ALL_ADDED
 
 
 @pytest.mark.parametrize(
