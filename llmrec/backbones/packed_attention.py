@@ -15,6 +15,7 @@ Letters: T packed tokens, A attention heads, G key-value heads, C channels of a 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +24,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import AttentionInterface
 
 PACKED = "llmrec_packed"
 # Queries a block of branches has at most. Larger blocks meet more keys that their tokens do not see, smaller ones copy shared keys
@@ -171,6 +171,7 @@ def _compiled_flex_attention() -> Any:
 @contextmanager
 def packed(config: Any) -> Iterator[None]:
     """While open, the model of this configuration attends by `packed_attention`; transformers then makes no masks of its own."""
+    _register()
     before = config._attn_implementation
     config._attn_implementation = PACKED
     try:
@@ -179,4 +180,8 @@ def packed(config: Any) -> Iterator[None]:
         config._attn_implementation = before
 
 
-AttentionInterface.register(PACKED, packed_attention)
+@functools.cache
+def _register() -> None:
+    from transformers import AttentionInterface  # here: who only answers may do without transformers
+
+    AttentionInterface.register(PACKED, packed_attention)

@@ -8,14 +8,16 @@ Letters: B rows, T tokens, n prefix tokens, L layers, G key-value heads, C chann
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers.cache_utils import DynamicCache
 
 from llmrec.backbones.causal_lm import Backbone
 from llmrec.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers.cache_utils import DynamicCache
 
 NAME = "prefix"  # what it is called inside the decoder
 
@@ -118,6 +120,8 @@ def find_prefix(backbone: Backbone) -> Prefix | None:
 @torch.no_grad()
 def _read(backbone: Backbone, ids: Tensor) -> list[tuple[Tensor, Tensor]]:
     """What the model keeps of the tokens ids int64 (n,): keys and values (G, n, C) of every layer."""
+    from transformers.cache_utils import DynamicCache
+
     was_training = backbone.training
     backbone.eval()
     cache = DynamicCache()
@@ -156,6 +160,8 @@ def _go_after(decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any])
 
 def _cache(decoder: nn.Module, prefix: Prefix, read: Tensor) -> DynamicCache:
     """A new cache that holds the prefix for as many rows as `read` (B, T, ...) has."""
+    from transformers.cache_utils import DynamicCache
+
     dtype = decoder.get_input_embeddings().weight.dtype  # which the model's own keys and values have
     cache = DynamicCache(config=decoder.config)
     for layer, sides in enumerate(prefix.states()):

@@ -6,6 +6,7 @@ precision) is read here and computes the same to the last bit (tested). Everythi
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from llmrec.backbones.causal_lm import Backbone
-from llmrec.backbones.model_files import loading
+from llmrec.backbones.model_files import loading, shapes_in
 from llmrec.errors import ArtifactError
 from llmrec.files import read_json
 
@@ -54,34 +55,49 @@ class ServedLora(nn.Module):
         return self.base_layer
 
 
+def fits(folder: Path, causal_lm: nn.Module) -> bool:
+    """Whether the LoRA saved in `folder` is of the plain form, all of it for linear layers that the model has, in their shapes."""
+    config = _plain_config(folder)
+    if config is None:
+        return False
+    with loading(f"a LoRA adapter in '{folder}'", error=ArtifactError):
+        shapes = shapes_in(folder / WEIGHTS)
+    layers, wanted = dict(causal_lm.named_modules()), {}
+    for path in _paths(shapes):
+        layer = layers.get(path)
+        if type(layer) is not nn.Linear:
+            return False
+        wanted[_name(path, "A")] = (config["r"], layer.in_features)
+        wanted[_name(path, "B")] = (layer.out_features, config["r"])
+    return shapes == wanted
+
+
 def serve_lora(backbone: Backbone, folder: Path) -> bool:
     """Puts the LoRA saved in `folder` into the backbone. False, and nothing done, for one that PEFT has to read, or to refuse.
 
-    Raises ArtifactError for the LoRA of another model.
+    Raises ArtifactError for a file that cannot be read.
     """
-    config = _plain_config(folder)
-    if config is None or backbone.quantize is not None:
+    if backbone.quantize is not None or not fits(folder, backbone.causal_lm):
         return False
+    config = read_json(folder / CONFIG)
     with loading(f"a LoRA adapter for {backbone.source.name} in '{folder}'", error=ArtifactError):
         weights = load_file(folder / WEIGHTS, device=str(backbone.device))
-    paths = sorted({name.removeprefix(_PREFIX).rpartition(".lora_")[0] for name in weights})
-    layers = dict(backbone.causal_lm.named_modules())
-    pairs = []
-    for path in paths:
-        pair = [weights.get(f"{_PREFIX}{path}.lora_{letter}.weight") for letter in "AB"]
-        shapes = [None if matrix is None else tuple(matrix.shape) for matrix in pair]
-        layer = layers.get(path)
-        if type(layer) is not nn.Linear or shapes != [
-            (config["r"], layer.in_features),
-            (layer.out_features, config["r"]),
-        ]:
-            return False
-        pairs.append((path, layer, pair))
-    for path, layer, pair in pairs:
+    scaling = config["lora_alpha"] / config["r"]
+    for path in _paths(weights):
         parent, _, name = path.rpartition(".")
-        scaling = config["lora_alpha"] / config["r"]
-        setattr(layers[parent], name, ServedLora(layer, *(matrix.float() for matrix in pair), scaling))
+        parent = backbone.causal_lm.get_submodule(parent)
+        pair = (weights[_name(path, letter)].float() for letter in "AB")
+        setattr(parent, name, ServedLora(parent.get_submodule(name), *pair, scaling))
     return True
+
+
+def _paths(names: Iterable[str]) -> list[str]:
+    """The layers that LoRA's tensors are of."""
+    return sorted({name.removeprefix(_PREFIX).rpartition(".lora_")[0] for name in names})
+
+
+def _name(path: str, letter: str) -> str:
+    return f"{_PREFIX}{path}.lora_{letter}.weight"
 
 
 def _plain_config(folder: Path) -> dict[str, Any] | None:

@@ -21,7 +21,6 @@ from rich.console import Console
 from rich.progress import track
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from transformers import AutoImageProcessor
 
 from llmrec.backbones.causal_lm import IMAGES, Backbone
 from llmrec.backbones.image_families import image_family, image_words, processor_arguments, vision_parts
@@ -127,6 +126,8 @@ def vision_features(images: ImageTokens) -> tuple[np.ndarray, np.ndarray]:
 
 def _load_processor(backbone: Backbone) -> Any:
     image_family(backbone)  # before the folder is searched for what a model of words does not have
+    from transformers import AutoImageProcessor
+
     with loading(f"an image processor with {backbone.source.name}"):
         # PIL's: the other kind needs torchvision
         return AutoImageProcessor.from_pretrained(backbone.source.path, backend="pil", **backbone.source.loading)

@@ -19,7 +19,6 @@ from collections.abc import Sequence
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
 from llmrec.backbones.model_files import check_complete, check_size, loading
 from llmrec.encoders.source import encoder_source
@@ -41,6 +40,8 @@ class VisionModel:
     """
 
     def __init__(self, name: str, device: torch.device) -> None:
+        from transformers import AutoConfig, AutoImageProcessor, AutoModel  # here: most that import this module encode nothing
+
         source = _source(name)
         with loading(f"an image encoder in '{name}'"):
             config = AutoConfig.from_pretrained(source.path, **source.loading)

@@ -16,7 +16,6 @@ from rich.console import Console
 from rich.progress import track
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
-from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from llmrec.backbones.load import ModelSource
 from llmrec.backbones.model_files import check_complete, check_size, check_vocabulary, loading
@@ -46,6 +45,8 @@ def encode_texts(texts: Sequence[str], model: str = DEFAULT_ENCODER, *, max_toke
     """
     source = find_encoder(model)
     if not len(texts):
+        from transformers import AutoConfig
+
         with loading(f"a text encoder in '{model}'"):
             config = AutoConfig.from_pretrained(source.path, **source.loading)
         return np.zeros((0, config.get_text_config().hidden_size), np.float32)
@@ -85,6 +86,8 @@ def find_encoder(model: str) -> ModelSource:
 
 def _encode(texts: list[str], source: ModelSource, name: str, max_tokens: int) -> np.ndarray:
     """float32 (U, D). Longest texts first, so that a batch holds texts of one length and memory is known at once."""
+    from transformers import AutoConfig, AutoModel, AutoTokenizer  # here: most that import this module encode nothing
+
     with loading(f"a text encoder in '{name}'"):
         config = AutoConfig.from_pretrained(source.path, **source.loading)
         check_size(AutoModel, config, source.path, name)

@@ -12,12 +12,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
-from transformers import GenerationConfig
 
 from llmrec.backbones.adapters import is_added, without_adapters
 from llmrec.engines.torch.engine import TorchEngine
@@ -26,6 +26,9 @@ from llmrec.files import atomic_file, cache_dir, content_hash
 from llmrec.prompting.encoder import start_ids
 from llmrec.recommenders.language_model import LanguageModel
 from llmrec.recommenders.requests import DenseRecommender, Requests
+
+if TYPE_CHECKING:
+    from transformers import GenerationConfig
 
 ITEMS_AT_ONCE = 65_536  # titles compared with at a time
 
@@ -77,6 +80,8 @@ class GroundedRecommender(DenseRecommender):
     @torch.no_grad()
     def write(self, requests: Requests) -> list[np.ndarray]:
         """What the model writes for each request, tokens before the end token: U arrays int64 (T,), each maybe empty."""
+        from transformers import GenerationConfig
+
         model = self.model
         backbone, end = model.backbone.eval(), model.item_tokens.end_token
         prompts = model.prompts(requests)

@@ -202,7 +202,7 @@ def test_a_prefix_is_kept_out_of_caches_packs_and_checkpointed_layers_in_words()
     backbone = with_table().eval()
     add_prefix(backbone, num_tokens=2)
     with pytest.raises(ModelError, match="this one is empty"):
-        backbone.hidden_states(IDS, past_key_values=empty_cache())
+        backbone.hidden_states(IDS, past_key_values=empty_cache(backbone))
     positions = torch.arange(IDS.shape[1])[None]
     with pytest.raises(ModelError, match=r"training\.packing=none"):
         layout = PackedLayout(torch.full_like(IDS, IDS.shape[1]), positions)

@@ -112,7 +112,7 @@ def test_the_state_of_one_token_a_row_is_that_of_all_and_the_cache_gets_every_to
     rows = torch.arange(3)
     with torch.no_grad():
         for arguments in ({}, {"attention_mask": mask}):
-            caches = [empty_cache(), empty_cache()]
+            caches = [empty_cache(backbone), empty_cache(backbone)]
             one = backbone.hidden_states(ids, read_at=places, past_key_values=caches[0], **arguments)
             every = backbone.hidden_states(ids, past_key_values=caches[1], **arguments)
             assert one.shape == (3, 1, backbone.dim)

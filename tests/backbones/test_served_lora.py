@@ -1,8 +1,6 @@
 """LoRA that only answers, without PEFT: the same numbers, and what it leaves to PEFT."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -72,17 +70,3 @@ def test_a_damaged_adapter_is_left_to_peft_which_refuses_it(tmp_path, damage):
     assert not serve_lora(backbone, tmp_path)
     with pytest.raises(ArtifactError):
         load_lora(backbone, tmp_path)
-
-
-def test_a_recommendation_imports_no_peft_and_no_bitsandbytes(tiny_run):
-    """Importing them takes more CPU time than answering."""
-    code = (
-        "import sys; from llmrec.apps.cli import main\n"
-        f"try: main(['recommend', {str(tiny_run)!r}, '--history', '50'])\n"
-        "except SystemExit as end: assert not end.code\n"
-        "heavy = {'peft', 'bitsandbytes', 'trl', 'datasets', 'pandas', 'sklearn', 'matplotlib', 'gradio'}\n"
-        "print(sorted(heavy & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "[]"
-    assert (tiny_run / "model" / "adapter").is_dir()

@@ -7,9 +7,10 @@ import torch
 
 from llmrec.artifacts.run_folder import save_artifact
 from llmrec.artifacts.vector_tokens import soft_tokens
-from llmrec.backbones.adapters import add_lora, train_full_model
+from llmrec.backbones.adapters import add_lora, lora_parameters, train_full_model
 from llmrec.backbones.causal_lm import Backbone
 from llmrec.backbones.decoder_layers import add_layer_adapters
+from llmrec.backbones.load import load_tokenizer
 from llmrec.backbones.prefix import add_prefix
 from llmrec.backbones.pretrained import load_backbone
 from llmrec.data.catalog import Catalog
@@ -32,11 +33,12 @@ FORMS = ("text", "unique_id", "semantic_id", "soft")
 CATALOG = [{"item_id": f"i{n}", "title": f"Film {n}", "genres": ["Drama", "War"][: n % 3]} for n in range(NUM_ITEMS)]
 
 
-def make_runs(folder: Path) -> dict[str, Path]:
+def make_runs(folder: Path, family: str = "llama") -> dict[str, Path]:
     """Form -> its run. The text form was trained whole, so that run holds its language model; the others stand beside theirs."""
-    model = tiny_backbone("llama")
-    for part in (model.causal_lm, model.tokenizer):
-        part.save_pretrained(folder / "checkpoint")
+    model = tiny_backbone(family)
+    model.causal_lm.save_pretrained(folder / "checkpoint")
+    model.tokenizer.save_pretrained(folder / "checkpoint")
+    load_tokenizer(str(folder / "checkpoint")).save_pretrained(folder / "checkpoint")  # of the class that the family has
     return {form: _make_run(form, folder / "checkpoint", folder / form / "model") for form in FORMS}
 
 
@@ -52,6 +54,8 @@ def _make_run(form: str, checkpoint: Path, run: Path) -> Path:
         train_full_model(backbone)
     if form == "unique_id":
         add_lora(backbone, rank=2, alpha=4.0, dropout=0.0)
+        for parameter in lora_parameters(backbone):
+            torch.nn.init.normal_(parameter, std=0.2)
         backbone.add_vectors(SOFT_PROMPT, SoftPrompt(3, backbone.dim, norm=1.0))
     if form == "semantic_id":
         add_prefix(backbone, num_tokens=2)

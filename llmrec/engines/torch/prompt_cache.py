@@ -1,4 +1,4 @@
-"""What the model keeps of prompts it has read: room for a tree after them, and a bounded memory of prompts answered before.
+"""A bounded memory of what the model keeps of the prompts it has read.
 
 Two things recur between requests: the instruction that all prompts begin with, and the history of a returning user, which is
 the old prompt and a few items more. Both are prompts that begin like one already read, so one memory serves both: it looks
@@ -13,44 +13,30 @@ import itertools
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache, DynamicLayer
+
+from llmrec.backbones.causal_lm import Backbone
+from llmrec.backbones.decoder import OwnCausalLM
+from llmrec.engines.torch.tree_cache import LayerStates, TreeCache
+
+if TYPE_CHECKING:
+    from transformers.cache_utils import Cache
 
 _BLOCK = 16  # prompts are found again by their first 16, 32, 48, ... tokens
 _LOOKED_AT = 256  # of the prompts that share the last whole block, the latest so many are compared to their ends
-_ROOM = 128  # positions kept free after what a layer holds
-
-LayerStates = tuple[Tensor, Tensor]  # keys and values of one layer
 
 
-class TreeLayer(DynamicLayer):
-    """A cache layer that writes new positions after the old ones instead of copying all of them into a new tensor."""
+def empty_cache(backbone: Backbone) -> TreeCache | Cache:
+    """A cache with room for a tree, of the kind that the backbone's model appends to."""
+    if isinstance(backbone.causal_lm, OwnCausalLM):
+        return TreeCache()
+    from llmrec.engines.torch.transformers_cache import transformers_cache  # here: it imports transformers
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object) -> LayerStates:
-        """(B, G, N, C) each -> all positions so far, (B, G, S + N, C) each."""
-        if not self.is_initialized:
-            self.dtype, self.device, self.is_initialized = key_states.dtype, key_states.device, True
-            self.keys, self.values = key_states[:, :, :0], value_states[:, :, :0]
-            self._buffers: list[Tensor] = []
-        held, length = self.keys.shape[2], self.keys.shape[2] + key_states.shape[2]
-        if not self._buffers or self._buffers[0].shape[2] < length:
-            shape = (*key_states.shape[:2], length + _ROOM)
-            grown = [each.new_empty(*shape, each.shape[3]) for each in (key_states, value_states)]
-            for buffer, old in zip(grown, (self.keys, self.values), strict=True):
-                buffer[:, :, :held] = old
-            self._buffers = grown
-        for buffer, new in zip(self._buffers, (key_states, value_states), strict=True):
-            buffer[:, :, held:length] = new
-        self.keys, self.values = (buffer[:, :, :length] for buffer in self._buffers)
-        return self.keys, self.values
-
-
-def empty_cache() -> Cache:
-    """A cache of such layers; it crops nothing, not even where a layer's window has passed."""
-    return Cache(layer_class_to_replicate=TreeLayer)
+    return transformers_cache()
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,9 +29,11 @@ import torch
 from torch import Tensor
 
 from llmrec.backbones.causal_lm import Backbone
+from llmrec.backbones.grouped_attention import GROUPED
 from llmrec.backbones.prefix import find_prefix
-from llmrec.engines.torch.prompt_cache import LayerStates, PromptCache, empty_cache, known_states
+from llmrec.engines.torch.prompt_cache import PromptCache, empty_cache, known_states
 from llmrec.engines.torch.tree_attention import reading_nodes
+from llmrec.engines.torch.tree_cache import LayerStates
 from llmrec.errors import ModelError, RequestError
 
 # A common beginning is read once for all prompts if it has 16 tokens, and an eighth of the longest prompt: what follows it is read
@@ -71,7 +73,7 @@ class PromptTree:
         lengths = [len(prompt) for prompt in prompts]
         self._backbone = backbone
         self._lengths = torch.tensor(lengths, device=backbone.device)  # (B,)
-        self._cache = empty_cache()
+        self._cache = empty_cache(backbone)
         self._depths = torch.zeros(len(prompts), 0, dtype=torch.int64, device=backbone.device)  # (B, S)
         # (B, P) each: the position number of what the cache holds, and whether it is a token or padding
         self._positions = torch.zeros(len(prompts), 0, dtype=torch.int64, device=backbone.device)
@@ -117,7 +119,7 @@ class PromptTree:
         num_common = common_length(prompts) if len(prompts) > 1 else 0
         if num_common < max(_WORTH_SHARING, max(map(len, prompts)) // _SHARE_OF_LONGEST):
             return [0] * len(prompts)
-        alone = empty_cache()
+        alone = empty_cache(self._backbone)
         ids = torch.from_numpy(np.asarray(prompts[0][:num_common], dtype=np.int64))[None].to(self._backbone.device)
         self._backbone.hidden_states(ids, past_key_values=alone)
         return self._put([(num_common, [(x.keys[0], x.values[0]) for x in alone.layers])] * len(prompts))
@@ -250,7 +252,7 @@ def _refusal(backbone: Backbone) -> str | None:
             f"{name} counts positions by index in the cache, where the beams of a request stand side by side; "
             "choose a backbone that takes position_ids in every layer."
         )
-    if config._attn_implementation not in ("sdpa", "eager"):
+    if config._attn_implementation not in ("sdpa", "eager", GROUPED):
         return (
             f"the beam search needs attention that takes a mask, 'sdpa' or 'eager', but {name} was loaded with "
             f"{config._attn_implementation!r}; load it with attn_implementation='sdpa'."

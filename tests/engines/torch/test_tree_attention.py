@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from llmrec.engines.torch import tree_attention as module
+from llmrec.backbones import grouped_attention as module
 from llmrec.engines.torch.tree_attention import tree_attention
 from llmrec.errors import ModelError
 
