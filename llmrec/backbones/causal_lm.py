@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from llmrec.backbones.decoder import OwnCausalLM
 from llmrec.backbones.fused_layer import FusedLayer
 from llmrec.backbones.load import ModelSource
 from llmrec.backbones.model_files import check_vocabulary
@@ -56,7 +57,7 @@ class Backbone(nn.Module):
         quantize: Literal["nf4"] | None = None,
         item_table: ItemTable | SoftItemTable | None = None,
     ):
-        """causal_lm: a transformers model, or a PEFT model around one. It is frozen, adapters and all.
+        """causal_lm: a transformers model, a PEFT model around one, or an `OwnCausalLM`. It is frozen, adapters and all.
 
         tokenizer: the model's; None where no text is read.
 
@@ -84,7 +85,8 @@ class Backbone(nn.Module):
         self.dim: int = embedding.weight.shape[1]
         self.embedding_norm = _mean_row_norm(embedding)
         self.embedding_scale = _embedding_scale(embedding)
-        self.check_head()
+        if not isinstance(causal_lm, OwnCausalLM):
+            self.check_head()
 
     @property
     def body(self) -> nn.Module:

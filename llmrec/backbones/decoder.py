@@ -4,7 +4,7 @@ Llama, Mistral, Qwen2 and Qwen3 are one function with a few switches, which `Dec
 checkpoints and the operations are transformers' own, in their order, so that the numbers are the same to the last bit (tested).
 Which checkpoints are read this way: `decoder_files`. Serving fuses and packs the layers as it does transformers' (`serving`).
 
-Letters: B batch, T tokens, S positions so far, D width, A query heads, G key-value heads, C channels of a head, V vocabulary.
+Letters: B batch, T tokens, S positions so far, D width, A query heads, G key-value heads, C channels of a head.
 """
 
 from __future__ import annotations
@@ -63,14 +63,16 @@ class DecoderConfig:
 
 @dataclass
 class DecoderOutput:
-    """As transformers names them. last_hidden_state: (B, T, D) after the final norm. logits: (B, T, V)."""
+    """As transformers names it. last_hidden_state: (B, T, D) after the final norm."""
 
-    last_hidden_state: Tensor | None = None
-    logits: Tensor | None = None
+    last_hidden_state: Tensor
 
 
 class OwnCausalLM(nn.Module):
-    """The decoder and its head; made without weights, which `load_state_dict(..., assign=True)` puts in."""
+    """The decoder, and its head, whose projection of a hidden state is the words' logits.
+
+    Made without weights, which `load_state_dict(..., assign=True)` puts in.
+    """
 
     _is_stateful = False  # transformers' word for recurrent models
 
@@ -97,12 +99,6 @@ class OwnCausalLM(nn.Module):
         """The head."""
         return self.lm_head
 
-    def forward(self, input_ids: Tensor, use_cache: bool = False) -> DecoderOutput:
-        """input_ids: int64 (B, T)."""
-        assert not use_cache, "a cache is given to the decoder"
-        hidden = self.model(self.model.embed_tokens(input_ids)).last_hidden_state
-        return DecoderOutput(logits=self.lm_head(hidden))
-
 
 class Decoder(nn.Module):
     """Embeddings to hidden states."""
@@ -111,7 +107,9 @@ class Decoder(nn.Module):
         super().__init__()
         self.config = config
         words = torch.empty(config.vocab_size, config.hidden_size, device="meta")
-        self.embed_tokens = nn.Embedding.from_pretrained(words)  # made by its sizes, it would draw numbers, by way of torch._dynamo
+        self.embed_tokens = nn.Embedding.from_pretrained(
+            words
+        )  # made by its sizes, it would draw numbers, by way of torch._dynamo
         self.layers = nn.ModuleList([DecoderLayer(config, index) for index in range(config.num_hidden_layers)])
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self._frequencies = _frequencies(config)
@@ -189,7 +187,9 @@ class Attention(nn.Module):
         self, x: Tensor, mask: Tensor | None, past_key_values: Any | None, turns: tuple[Tensor, Tensor]
     ) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        query, key, value = (each(x).unflatten(-1, (-1, self.head_dim)) for each in (self.q_proj, self.k_proj, self.v_proj))
+        query, key, value = (
+            each(x).unflatten(-1, (-1, self.head_dim)) for each in (self.q_proj, self.k_proj, self.v_proj)
+        )
         if self.q_norm is not None:
             query, key = self.q_norm(query), self.k_norm(key)
         query, key = (_rotated(each.transpose(1, 2), *turns) for each in (query, key))  # (B, A or G, T, C)
@@ -272,5 +272,3 @@ def _causal_mask(num_known: int, num_tokens: int, is_token: Tensor | None, windo
     if window is not None:
         seen &= queries - keys < window
     return seen[None, None] if is_token is None else (seen & is_token.bool()[:, None])[:, None]
-
-

@@ -27,7 +27,14 @@ _FAMILIES: dict[str, dict[str, Any]] = {
     "qwen2": {"architecture": "Qwen2ForCausalLM", "qkv": True, "o": False, "mlp": False, "normed": False},
     "qwen3": {"architecture": "Qwen3ForCausalLM", "qkv": "attention_bias", "o": "attention_bias", "mlp": False, "normed": True},
 }  # fmt: skip
-_SIZES = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
+_SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+)
 # Settings that change nothing of what a prompt's states are.
 _IDLE = frozenset({
     "_model_name_or_path", "_name_or_path", "architectures", "attention_dropout", "bos_token_id", "dtype", "eos_token_id",
@@ -39,7 +46,9 @@ _READ = frozenset({
     "sliding_window", "tie_word_embeddings", "attention_bias", "mlp_bias", "use_sliding_window", "layer_types", "rope_interleaved",
     "is_llama_config",
 })  # fmt: skip
-_UNREAD_WEIGHTS = re.compile(r"model\.layers\.(?P<layer>\d+)\..+|model(\.layers\.\d+\.self_attn)?\.rotary_emb\.inv_freq")
+_UNREAD_WEIGHTS = re.compile(
+    r"model\.layers\.(?P<layer>\d+)\..+|model(\.layers\.\d+\.self_attn)?\.rotary_emb\.inv_freq"
+)
 _DTYPES = ("F32", "F16", "BF16")
 
 
@@ -146,7 +155,11 @@ def _window_is_plain(said: Mapping[str, Any]) -> bool:
     window = said.get("sliding_window")
     if said["model_type"] == "mistral":
         # left out, it would be transformers' default
-        return "sliding_window" in said and "layer_types" not in said and (window is None or (type(window) is int and window > 0))
+        return (
+            "sliding_window" in said
+            and "layer_types" not in said
+            and (window is None or (type(window) is int and window > 0))
+        )
     kinds = said.get("layer_types") or ["full_attention"]
     return not said.get("use_sliding_window", False) and set(kinds) == {"full_attention"}
 

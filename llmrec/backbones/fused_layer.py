@@ -1,10 +1,10 @@
 """A decoder layer in few operations: what is left of a Llama-like layer when its matrices are packed and nobody trains it.
 
-transformers, and `decoder` after it, write a layer as some forty operations, each with a pass over memory and a call through Python; for the few rows of
-a decoding step, and in bfloat16 for a whole prompt, those take as long as the products. Here a layer is four products with
-what follows them inside (the residual sums, SiLU and the gate's multiplication are done while the product is written), one product
-for queries, keys and values together, an RMSNorm of five operations, and a rotation in place. Same function, same cache; results differ by rounding.
-Figures: docs/speed.md.
+transformers, and `decoder` after it, write a layer as some forty operations, each with a pass over memory and a call through
+Python; for the few rows of a decoding step, and in bfloat16 for a whole prompt, those take as long as the products. Here a layer is
+four products with what follows them inside (the residual sums, SiLU and the gate's multiplication are done while the product is
+written), one product for queries, keys and values together, an RMSNorm of five operations, and a rotation in place. Same function,
+same cache; results differ by rounding. Figures: docs/speed.md.
 
 Who asks for the state of one token per row (the last one of a prompt) needs of the last layer only its keys and values for the
 others: `reading_at` leaves the rest out, a fifth of a model of four layers.
@@ -21,16 +21,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from llmrec.backbones.decoder import DecoderLayer
 from llmrec.backbones.grouped_attention import GROUPED, grouped_attention
 from llmrec.backbones.packed_linear import PackedLinear, refuse_saving
 
 # The layers written as: norm, attention with rotated heads, sum; norm, gated MLP, sum. By name: importing four models is slow.
-_LAYERS = ("DecoderLayer", "LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer", "Qwen3DecoderLayer")
+_LAYERS = ("LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer", "Qwen3DecoderLayer")
 
 
 def can_fuse(layer: nn.Module) -> bool:
     """Whether `layer` is of a known make, all its matrices are plain ones of a kind, and nothing stands after its parts."""
-    if type(layer).__name__ not in _LAYERS or layer.self_attn.config._attn_implementation not in ("sdpa", GROUPED):
+    is_known = type(layer) is DecoderLayer or type(layer).__name__ in _LAYERS
+    if not is_known or layer.self_attn.config._attn_implementation not in ("sdpa", GROUPED):
         return False
     linears = {path: module for path, module in layer.named_modules() if isinstance(module, nn.Linear)}
     # "self_attn.q_proj"; below LoRA it would lie a step deeper
@@ -66,7 +68,9 @@ class FusedLayer(nn.Module):
         self.input_layernorm = _RMSNorm(layer.input_layernorm)
         self.post_attention_layernorm = _RMSNorm(layer.post_attention_layernorm)
         self.head_norms = None
-        if "q_norm" in dict(attention.named_children()):  # Qwen 3 norms queries and keys head by head before it rotates them
+        if "q_norm" in dict(
+            attention.named_children()
+        ):  # Qwen 3 norms queries and keys head by head before it rotates them
             self.head_norms = nn.ModuleList([_RMSNorm(attention.q_norm), _RMSNorm(attention.k_norm)])
         self.qkv_proj = PackedLinear(_side_by_side([attention.q_proj, attention.k_proj, attention.v_proj]))
         self.o_proj = PackedLinear(attention.o_proj)

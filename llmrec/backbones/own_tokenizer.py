@@ -221,4 +221,11 @@ def _is_as_qwen_makes_it(backend: Tokenizer, said: Mapping[str, Any]) -> bool:
     is_bare = not (model.dropout or model.unk_token or model.continuing_subword_prefix or model.end_of_word_suffix)
     is_bare = is_bare and not (model.fuse_unk or model.byte_fallback or model.ignore_merges)
     named = {"eos_token", "pad_token", "unk_token"} <= said.keys()  # left out, it would be the class's own
-    return is_bare and named and all(there is not None and there.__getstate__() == each.__getstate__() for there, each in zip(found, made, strict=True))
+    return (
+        is_bare
+        and named
+        and all(
+            there is not None and there.__getstate__() == each.__getstate__()
+            for there, each in zip(found, made, strict=True)
+        )
+    )

@@ -40,7 +40,11 @@ class VisionModel:
     """
 
     def __init__(self, name: str, device: torch.device) -> None:
-        from transformers import AutoConfig, AutoImageProcessor, AutoModel  # here: most that import this module encode nothing
+        from transformers import (
+            AutoConfig,
+            AutoImageProcessor,
+            AutoModel,
+        )  # here: most that import this module encode nothing
 
         source = _source(name)
         with loading(f"an image encoder in '{name}'"):

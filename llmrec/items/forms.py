@@ -20,16 +20,13 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 
 from llmrec.errors import ModelError
-from llmrec.items.plain_text import one_line, plain_ids
+from llmrec.items.plain_text import Tokenizer, one_line, plain_ids
 from llmrec.items.semantic_ids import SemanticIDs
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 Form = Literal["text", "unique_id", "semantic_id", "soft"]  # of answers, and in prompts
 PromptForm = Literal["text", "unique_id", "semantic_id", "soft", "image"]
@@ -178,7 +175,7 @@ def semantic_id_tokens(semantic_ids: SemanticIDs, base_vocab_size: int) -> ItemT
 
 def text_tokens(
     titles: Sequence[str],
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Tokenizer,
     base_vocab_size: int,
     *,
     item_ids: Sequence[str],

@@ -9,13 +9,35 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+from typing import Any, Protocol
 
 # No real text needs more characters per token on average; what lies after that is cut before it costs tokenisation time.
 _MAX_CHARACTERS_PER_TOKEN = 32
+
+
+class Tokenizer(Protocol):
+    """What item texts and prompts use of transformers' tokenizers, and all that `backbones.own_tokenizer` has."""
+
+    chat_template: Any
+
+    def __call__(self, text: Any, *, add_special_tokens: bool = True, split_special_tokens: bool = False) -> Any: ...
+
+    def get_added_vocab(self) -> dict[str, int]: ...
+
+    def get_vocab(self) -> dict[str, int]: ...
+
+    def convert_tokens_to_ids(self, token: str) -> Any: ...
+
+    def apply_chat_template(self, messages: Any, *, tokenize: bool, add_generation_prompt: bool = False) -> Any: ...
+
+    @property
+    def added_tokens_decoder(self) -> dict[int, Any]: ...
+
+    @property
+    def bos_token_id(self) -> int | None: ...
+
+    @property
+    def eos_token_id(self) -> int | None: ...
 
 
 def one_line(text: str) -> str:
@@ -23,9 +45,7 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def plain_ids(
-    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_tokens: int
-) -> tuple[list[list[int]], list[bool]]:
+def plain_ids(texts: Sequence[str], tokenizer: Tokenizer, max_tokens: int) -> tuple[list[list[int]], list[bool]]:
     """Token ids of texts as ordinary words: (at most max_tokens ids a text, whether that text was cut).
 
     No id is one of the tokenizer's added tokens (chat markup, end of text, tool tags): where a text spells one, it is
@@ -49,9 +69,7 @@ def plain_ids(
     return [row[:max_tokens] for row in rows], cut
 
 
-def _split_ids(
-    text: str, tokenizer: PreTrainedTokenizerBase, spellings: re.Pattern[str], forbidden: set[int]
-) -> list[int]:
+def _split_ids(text: str, tokenizer: Tokenizer, spellings: re.Pattern[str], forbidden: set[int]) -> list[int]:
     """The ids of `text` cut after the first character of every spelling of an added token."""
     cuts = [0, *(match.start() + 1 for match in spellings.finditer(text)), len(text)]
     parts = [text[start:end] for start, end in pairwise(cuts)]

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from itertools import takewhile
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from llmrec.errors import ConfigError
-from llmrec.items.plain_text import plain_ids
+from llmrec.items.plain_text import Tokenizer, plain_ids
 from llmrec.prompting.templates import Prompt
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 
 class AnswerWords(NamedTuple):
@@ -22,7 +19,7 @@ class AnswerWords(NamedTuple):
     disliked: int
 
 
-def answer_words(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> AnswerWords:
+def answer_words(prompt: Prompt, tokenizer: Tokenizer) -> AnswerWords:
     """Raises ConfigError for a prompt without answers, and where one answer is, in tokens, the beginning of the other."""
     if prompt.answers is None:
         raise ConfigError(

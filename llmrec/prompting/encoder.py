@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import jinja2
 import numpy as np
@@ -18,12 +17,9 @@ import numpy as np
 from llmrec.data.catalog import Catalog
 from llmrec.errors import ConfigError, ModelError, RequestError
 from llmrec.items.forms import NO_TARGET, ItemSequences, ItemTokens
-from llmrec.items.plain_text import one_line, plain_ids
+from llmrec.items.plain_text import Tokenizer, one_line, plain_ids
 from llmrec.prompting.answer_words import answer_words
 from llmrec.prompting.templates import ITEM_SLOT, VALUE_CLOSE, VALUE_OPEN, Prompt, PromptItem
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 MAX_FIELD_CHARACTERS = 500
 MAX_INSTRUCTION_CHARACTERS = 4_000
@@ -68,7 +64,7 @@ class PromptEncoder:
     def __init__(
         self,
         prompt: Prompt,
-        tokenizer: PreTrainedTokenizerBase,
+        tokenizer: Tokenizer,
         item_tokens: ItemTokens,
         catalog: Catalog,
         *,
@@ -305,7 +301,7 @@ class PromptEncoder:
         return plain_ids([text], self.tokenizer, self.max_tokens + 1)[0][0] if text else []
 
 
-def start_ids(tokenizer: PreTrainedTokenizerBase, *, always: bool) -> list[int]:
+def start_ids(tokenizer: Tokenizer, *, always: bool) -> list[int]:
     """The token a prompt starts with: the tokenizer's BOS if it puts one before a text by itself, else none.
 
     always: a start token even so, because a bare prompt with an empty history would have nothing else to predict from:
@@ -343,7 +339,7 @@ def _check_field(prompt: Prompt, catalog: Catalog, field: str) -> None:
         )
 
 
-def _mark_pattern(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
+def _mark_pattern(tokenizer: Tokenizer) -> re.Pattern[str]:
     """Finds values, item slots and the spellings of the tokenizer's added tokens in a marked text."""
     spellings = sorted(tokenizer.get_added_vocab(), key=len, reverse=True)
     added = "|".join(re.escape(spelling) for spelling in spellings) or "(?!)"

@@ -93,7 +93,9 @@ def test_settings_as_transformers_wrote_them_before_its_fifth_version_are_read(t
     path = tmp_path / "config.json"
     said = json.loads(path.read_text())
     rope = said.pop("rope_parameters")
-    path.write_text(json.dumps(said | {"rope_theta": rope["rope_theta"], "rope_scaling": None, "torch_dtype": said.pop("dtype")}))
+    path.write_text(
+        json.dumps(said | {"rope_theta": rope["rope_theta"], "rope_scaling": None, "torch_dtype": said.pop("dtype")})
+    )
     for ours, theirs in zip(*map(states, both(tmp_path)), strict=True):
         assert torch.equal(ours, theirs)
 
@@ -116,11 +118,15 @@ def test_the_tokens_are_those_of_transformers(family, tmp_path):
         assert ours.apply_chat_template(messages, **arguments) == theirs.apply_chat_template(messages, **arguments)
 
 
+@pytest.fixture(scope="module", params=OWN)
+def runs(request, tmp_path_factory) -> dict[str, Path]:
+    return make_runs(tmp_path_factory.mktemp(request.param), request.param)
+
+
 @pytest.mark.parametrize("form", ["text", "unique_id", "soft"])
-@pytest.mark.parametrize("family", OWN)
-def test_a_run_ranks_the_same(family, form, tmp_path):
+def test_a_run_ranks_the_same(runs, form):
     """Fully fine-tuned; with LoRA and a soft prompt; with soft tokens and a last layer of its own."""
-    run = make_runs(tmp_path, family)[form]
+    run = runs[form]
     ours, theirs = load_artifact(run, to_serve=True), load_artifact(run)
     assert isinstance(ours.backbone.causal_lm, OwnCausalLM) and not isinstance(theirs.backbone.causal_lm, OwnCausalLM)
     assert ours.card == theirs.card
@@ -140,19 +146,21 @@ def same_rankings(ours, theirs) -> None:
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
 
 
-def test_a_prefix_and_layer_adapters_are_left_to_transformers(tmp_path):
-    run = make_runs(tmp_path)["semantic_id"]
-    assert not isinstance(load_artifact(run, to_serve=True).backbone.causal_lm, OwnCausalLM)
+def test_a_prefix_and_layer_adapters_are_left_to_transformers(runs):
+    assert not isinstance(load_artifact(runs["semantic_id"], to_serve=True).backbone.causal_lm, OwnCausalLM)
 
 
-@pytest.mark.parametrize("settings", [{"device": "cuda"}, {"quantize": "nf4"}, {"num_layers": 3}, {"adapters": ["prefix"]}])
+@pytest.mark.parametrize(
+    "settings", [{"device": "cuda"}, {"quantize": "nf4"}, {"num_layers": 3}, {"adapters": ["prefix"]}]
+)
 def test_what_is_asked_beyond_it_is_left_to_transformers(settings, tmp_path):
     assert own_backbone(str(checkpoint_of("llama", tmp_path)), **settings) is None
 
 
 @pytest.mark.parametrize("said", [
     {"model_type": "gemma2"}, {"architectures": ["LlamaForSequenceClassification"]}, {"hidden_act": "gelu"},
-    {"quantization_config": {"bits": 4}}, {"something_new": 1}, {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0}},
+    {"quantization_config": {"bits": 4}}, {"something_new": 1},
+    {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0}},
     {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}}, {"rope_interleaved": True},
     {"intermediate_size": 47}, {"num_key_value_heads": 3}, {"tie_word_embeddings": True}, {"vocab_size": "300"}, {"head_dim": -8},
     {"layer_types": ["full_attention", "sliding_attention"]}, {"attention_bias": True}, {"rms_norm_eps": None},
@@ -226,8 +234,8 @@ def test_an_answer_imports_neither_transformers_nor_peft_nor_the_compiler(tiny_r
         "import sys; from llmrec.apps.cli import main\n"
         f"try: main(['recommend', {str(tiny_run)!r}, '--history', '50'])\n"
         "except SystemExit as end: assert not end.code\n"
-        "heavy = {'transformers', 'peft', 'torch._dynamo', 'accelerate', 'scipy', 'sympy', 'bitsandbytes', 'trl', 'datasets', 'sklearn', "
-        "'faiss', 'matplotlib', 'gradio', 'huggingface_hub'}\n"
+        "heavy = {'transformers', 'peft', 'torch._dynamo', 'accelerate', 'scipy', 'sympy', 'bitsandbytes', 'trl', 'datasets', "
+        "'sklearn', 'faiss', 'matplotlib', 'gradio', 'huggingface_hub'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -38,7 +38,9 @@ def make_runs(folder: Path, family: str = "llama") -> dict[str, Path]:
     model = tiny_backbone(family)
     model.causal_lm.save_pretrained(folder / "checkpoint")
     model.tokenizer.save_pretrained(folder / "checkpoint")
-    load_tokenizer(str(folder / "checkpoint")).save_pretrained(folder / "checkpoint")  # of the class that the family has
+    load_tokenizer(str(folder / "checkpoint")).save_pretrained(
+        folder / "checkpoint"
+    )  # of the class that the family has
     return {form: _make_run(form, folder / "checkpoint", folder / form / "model") for form in FORMS}
 
 
