@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from llmrec.backbones.decoder import DecoderConfig, Llama3Rope, OwnCausalLM
+from llmrec.backbones.model_files import MAX_LAYERS
 from llmrec.errors import LlmrecError
 from llmrec.files import read_json
 
@@ -49,6 +50,7 @@ _READ = frozenset({
 _UNREAD_WEIGHTS = re.compile(
     r"model\.layers\.(?P<layer>\d+)\..+|model(\.layers\.\d+\.self_attn)?\.rotary_emb\.inv_freq"
 )
+_LARGEST = 1 << 20  # size of anything: more words, or positions, no model has
 _DTYPES = ("F32", "F16", "BF16")
 
 
@@ -65,7 +67,7 @@ def fill(model: OwnCausalLM, folder: Path, dtype: torch.dtype) -> None:
     """Puts the checkpoint's weights into what `own_decoder` gave for it."""
     tied = model.config.tie_word_embeddings
     with safe_open(folder / WEIGHTS, framework="pt") as file:
-        weights = {name: file.get_tensor(name).to(dtype) for name in _wanted(model)}
+        weights = {name: file.get_tensor(name).to(dtype, copy=True) for name in _wanted(model)}  # no view of the file
     if tied:
         weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
     model.load_state_dict(weights, assign=True)
@@ -104,14 +106,14 @@ def _config(folder: Path, num_layers: int | None) -> DecoderConfig | None:
         said = read_json(folder / CONFIG)
     except LlmrecError:
         return None
-    family = _FAMILIES.get(said.get("model_type"))
+    family = next((family for name, family in _FAMILIES.items() if said.get("model_type") == name), None)
     if family is None or said.get("architectures") != [family["architecture"]] or not said.keys() <= _IDLE | _READ:
         return None
     said = {"rms_norm_eps": 1e-6, "tie_word_embeddings": False, "hidden_act": "silu", **said}
     is_plain = said["hidden_act"] == "silu" and not said.get("rope_interleaved") and _window_is_plain(said)
     sizes = {name: said.get(name) for name in (*_SIZES, "max_position_embeddings")}
     sizes["head_dim"] = said.get("head_dim") or _head_dim(said)
-    numbers = all(type(size) is int and size > 0 for size in sizes.values())
+    numbers = all(type(size) is int and 0 < size <= _LARGEST for size in sizes.values())
     flags = ("attention_bias", "mlp_bias", "tie_word_embeddings", "use_sliding_window")
     truths = all(type(said.get(flag, False)) is bool for flag in flags)
     rope = _rope(said, sizes["max_position_embeddings"])
@@ -120,6 +122,8 @@ def _config(folder: Path, num_layers: int | None) -> DecoderConfig | None:
     if sizes["num_attention_heads"] % sizes["num_key_value_heads"] or sizes["head_dim"] % 2:
         return None
     all_layers = sizes["num_hidden_layers"]
+    if all_layers > MAX_LAYERS:
+        return None
     if num_layers is not None:
         if not 1 <= num_layers <= all_layers:
             return None
@@ -161,7 +165,8 @@ def _window_is_plain(said: Mapping[str, Any]) -> bool:
             and (window is None or (type(window) is int and window > 0))
         )
     kinds = said.get("layer_types") or ["full_attention"]
-    return not said.get("use_sliding_window", False) and set(kinds) == {"full_attention"}
+    is_full = isinstance(kinds, list) and all(kind == "full_attention" for kind in kinds)
+    return not said.get("use_sliding_window", False) and is_full
 
 
 def _rope(said: Mapping[str, Any], max_positions: Any) -> tuple[float, Llama3Rope | None] | None:
@@ -170,8 +175,10 @@ def _rope(said: Mapping[str, Any], max_positions: Any) -> tuple[float, Llama3Rop
     Since transformers 5 all of it stands in rope_parameters; before, in rope_theta and rope_scaling.
     """
     old = said.get("rope_scaling") or {}
+    if not isinstance(old, dict) or ("rope_parameters" in said and ("rope_theta" in said or old)):
+        return None
     parameters = said.get("rope_parameters") or {"rope_theta": said.get("rope_theta"), **old}
-    if ("rope_parameters" in said and ("rope_theta" in said or old)) or not isinstance(parameters, dict):
+    if not isinstance(parameters, dict):
         return None
     parameters = dict(parameters)
     theta, kind = parameters.pop("rope_theta", None), parameters.pop("rope_type", None)

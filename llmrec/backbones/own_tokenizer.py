@@ -176,18 +176,18 @@ def _special_tokens(folder: Path, backend: Tokenizer, said: Mapping[str, Any]) -
     described = said.get("added_tokens_decoder")
     if described is None and any((folder / name).exists() for name in _OLD_FILES):
         return None
-    if described is not None and {int(number): _facts(token) for number, token in described.items()} != {
-        number: _facts(token.__getstate__()) for number, token in added.items()
-    }:
+    facts = {str(number): _facts(token.__getstate__()) for number, token in added.items()}
+    if described is not None and (
+        not isinstance(described, dict) or {number: _facts(token) for number, token in described.items()} != facts
+    ):
         return None
     special = {name: _spelling(said[name]) for name in _NAMED if said.get(name) is not None}
     if "eos_token" in special:
         special.setdefault("pad_token", special["eos_token"])
     more = said.get("extra_special_tokens") or said.get("additional_special_tokens") or []
-    if not isinstance(more, list):
-        return None
-    known = {token.content for token in added.values() if token.special}
-    return special if {*special.values(), *map(_spelling, more)} <= known else None
+    known = [token.content for token in added.values() if token.special]
+    is_known = isinstance(more, list) and all(each in known for each in (*special.values(), *map(_spelling, more)))
+    return special if is_known else None
 
 
 def _spelling(token: Any) -> str | None:
@@ -198,8 +198,8 @@ def _spelling(token: Any) -> str | None:
 _FACTS = ("content", "single_word", "lstrip", "rstrip", "normalized", "special")
 
 
-def _facts(token: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(token.get(name) for name in _FACTS)
+def _facts(token: Any) -> tuple[Any, ...] | None:
+    return tuple(token.get(name) for name in _FACTS) if isinstance(token, dict) else None
 
 
 _QWEN_WORDS = (

@@ -1,5 +1,6 @@
 """Serving without transformers: the numbers and tokens of transformers, and hands off every checkpoint that is not known."""
 
+import itertools
 import json
 import shutil
 import subprocess
@@ -17,13 +18,14 @@ from llmrec.backbones.decoder import OwnCausalLM
 from llmrec.backbones.decoder_files import fill, own_decoder
 from llmrec.backbones.load import load_tokenizer
 from llmrec.backbones.own_backbone import own_backbone
-from llmrec.backbones.own_tokenizer import own_tokenizer
+from llmrec.backbones.own_tokenizer import OwnTokenizer, own_tokenizer
 from llmrec.backbones.pretrained import load_backbone
 from llmrec.data.interactions import Histories
 from llmrec.engines.torch.prompt_tree import PromptTree
 from llmrec.recommenders.generative import recommender_of
 from llmrec.recommenders.language_model import ready_to_serve
 from llmrec.recommenders.requests import Requests
+from tests.fuzz.test_run_folders import VALUES
 from tests.fuzz.tiny_runs import make_runs
 from tests.tiny import FAMILIES, tiny_backbone
 
@@ -207,6 +209,25 @@ def test_a_qwen_tokenizer_of_another_make_is_left_to_transformers(tmp_path):
     path = tmp_path / "tokenizer_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"tokenizer_class": "Qwen2Tokenizer", "unk_token": None}))
     assert own_tokenizer(tmp_path, "qwen2") is None
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+def test_any_value_of_any_setting_is_known_or_left_to_transformers(name, tmp_path):
+    path = checkpoint_of("llama", tmp_path) / name
+    said = json.loads(path.read_text())
+    keys = [
+        *said,
+        "rope_theta",
+        "rope_scaling",
+        "layer_types",
+        "added_tokens_decoder",
+        "extra_special_tokens",
+        "use_sliding_window",
+    ]
+    for key, value in itertools.product(keys, VALUES):
+        path.write_text(json.dumps(said | {key: value}))
+        found = own_decoder(tmp_path, None) if name == "config.json" else own_tokenizer(tmp_path, "llama")
+        assert found is None or isinstance(found, OwnCausalLM | OwnTokenizer)
 
 
 def test_an_added_token_that_swallows_white_space_is_kept(tmp_path):
