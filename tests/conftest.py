@@ -1,5 +1,6 @@
 """Fixtures shared by all tests: real data sets, the real small model, loaded once a session."""
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -9,6 +10,17 @@ from llmrec.data.folder import Data, load_data, save_data
 from llmrec.data.interactions import Interactions
 from llmrec.data.movielens import movielens_100k
 from llmrec.data.prepare import prepare
+
+
+@pytest.hookimpl(tryfirst=True)  # before any fixture is made
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test marked `vllm` needs vLLM; in CI its absence is a failure, elsewhere a skip."""
+    if item.get_closest_marker("vllm") is None or importlib.util.find_spec("vllm") is not None:
+        return
+    reason = "vLLM is not installed: make setup-vllm"
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Tiny random models and item tokens for tests in which only shapes matter."""
 
+import copy
 import functools
 
 import numpy as np
@@ -59,10 +60,12 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>")
 
 
-def tiny_backbone(family: str, seed: int = 0) -> Backbone:
-    """A random two-layer model of the family with weights large enough to have opinions."""
+def tiny_backbone(family: str, seed: int = 0, *, head_dim: int = 8) -> Backbone:
+    """A random two-layer model of the family with weights large enough to have opinions. head_dim: of models that have the setting."""
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(FAMILIES[family]).eval()
+    config = copy.deepcopy(FAMILIES[family])
+    config.head_dim = head_dim
+    model = AutoModelForCausalLM.from_config(config).eval()
     for parameter in model.parameters():
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.2)

@@ -33,6 +33,16 @@ NODES_A_CALL = 16_384  # nodes of beams, or prompts, that stand as lists of toke
 _CPU_BLOCK = 32  # tokens of a cache block: attention on a CPU takes multiples of 32 alone
 
 
+@contextlib.contextmanager
+def _or_refused() -> Iterator[None]:
+    """What vLLM raises while it loads a checkpoint, or first computes with it, as a ModelError."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0][:300].rstrip(".")
+        raise ModelError(f'vLLM cannot serve this run\'s checkpoint ({first}); engine="torch" can.') from error
+
+
 def check_device(name: str | None) -> None:
     """Raises ConfigError where vLLM is not installed, or was built for another device than the one named."""
     import_vllm('engine="vllm"', 'engine="torch"')
@@ -83,14 +93,9 @@ class VllmEngine:
         if current_platform.is_cpu():
             settings |= {"enforce_eager": True, "block_size": _CPU_BLOCK}
         self._llm: Any = None
-        try:
-            with torch.compiler.set_stance("force_eager") if current_platform.is_cpu() else contextlib.nullcontext():
-                self._llm = vllm.LLM(str(checkpoint), **settings | dict(options or {}))
-        except (OSError, ValueError, RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
-            first = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-            raise ModelError(
-                f'vLLM does not load this run\'s exported checkpoint ({first}); engine="torch" serves it.'
-            ) from error
+        eager = torch.compiler.set_stance("force_eager") if current_platform.is_cpu() else contextlib.nullcontext()
+        with _or_refused(), eager:
+            self._llm = vllm.LLM(str(checkpoint), **settings | dict(options or {}))
         _alive.add(self)
         self.token_scores = TokenScores(self._llm, backbone.num_tokens, backbone.vector_tokens.num_tokens)
 
@@ -224,7 +229,8 @@ class VllmEngine:
         hidden = TorchEngine(model).last_hidden(prompts)
         ours = model.token_logits(hidden, torch.from_numpy(names).to(hidden.device)).log_softmax(1).cpu().numpy()
         asked = [names] * len(prompts)
-        theirs = np.stack(self.token_scores.log_probs([prompt.tolist() for prompt in prompts], asked, asked))
+        with _or_refused():
+            theirs = np.stack(self.token_scores.log_probs([prompt.tolist() for prompt in prompts], asked, asked))
         tolerance = 1e-3 if self._dtype == "float32" else 5e-2
         off = float(np.abs(ours - theirs).max())
         if not off <= tolerance * max(1.0, float(np.abs(ours).max())):

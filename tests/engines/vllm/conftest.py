@@ -1,5 +1,7 @@
 """Runs of every form that answers, on the real small model, each served by both engines. One vLLM engine is in memory at a time."""
 
+import os
+import platform
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,9 +11,11 @@ import torch
 
 from llmrec.data.folder import Data, load_data, save_data
 from llmrec.data.interactions import Histories
+from llmrec.files import write_json
 from llmrec.items.semantic_ids import SemanticIDs
 from llmrec.recommender import Recommender
 from tests.recipes.running import run_here, settings
+from tests.tiny import tiny_backbone
 
 NAME = "SmolLM2-135M-Instruct"
 FORMS = {
@@ -55,7 +59,21 @@ class Served:
     vllm: Recommender
 
 
-@pytest.fixture(scope="session", params=FORMS)
+@pytest.fixture(scope="session")
+def parity_table():
+    """Rows of what was compared, written to the file that LLMREC_PARITY_OUT names."""
+    rows: list[dict] = []
+    yield rows
+    if out := os.environ.get("LLMREC_PARITY_OUT"):
+        import vllm
+
+        how = {"command": "make test-vllm-full", "vllm": vllm.__version__, "torch": torch.__version__,
+               "model": f"{NAME}, 4 layers, float32", "num_beams": 6, "machine": f"{platform.machine()}, no accelerator"}  # fmt: skip
+        write_json(out, {**how, "rows": rows})
+
+
+# the tests of one form in one process of pytest-xdist, where processes divide them: each engine starts once
+@pytest.fixture(scope="session", params=[pytest.param(form, marks=pytest.mark.xdist_group(form)) for form in FORMS])
 def served(request: pytest.FixtureRequest, served_data: Path, tmp_path_factory: pytest.TempPathFactory):
     """A run of each form; tests that share one stand together, so that each engine starts once."""
     run = tmp_path_factory.mktemp(request.param) / "run"
@@ -68,8 +86,8 @@ def served(request: pytest.FixtureRequest, served_data: Path, tmp_path_factory: 
             "validation.max_users=2", "validation.num_beams=4", *more,
         )
     )  # fmt: skip
-    torch_engine = Recommender.from_pretrained(run, dtype=torch.float32, num_beams=10)
-    vllm_engine = Recommender.from_pretrained(run, dtype=torch.float32, num_beams=10, engine="vllm")
+    torch_engine = Recommender.from_pretrained(run, dtype=torch.float32)
+    vllm_engine = Recommender.from_pretrained(run, dtype=torch.float32, engine="vllm")
     yield Served(request.param, run, torch_engine, vllm_engine)
     vllm_engine.close()
 
@@ -79,3 +97,16 @@ def histories(num_items: int, number: int) -> Histories:
     rng = np.random.default_rng(1)
     lengths = [0, 700, *[9] * 6, *rng.integers(1, 41, size=number - 8)]
     return Histories.from_lists([rng.choice(num_items, size=length, replace=False).tolist() for length in lengths])
+
+
+@pytest.fixture(scope="session")
+def tiny_served_run(few_users: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of unique ids on a tiny model whose heads are as wide as vLLM's attention on a CPU wants them."""
+    folder = tmp_path_factory.mktemp("tiny_served")
+    backbone = tiny_backbone("llama", head_dim=32)
+    backbone.causal_lm.save_pretrained(folder / "model")
+    backbone.tokenizer.save_pretrained(folder / "model")
+    run_here(
+        settings(few_users, str(folder / "model"), folder / "run", "training.max_steps=2", "training.evaluate_every=2")
+    )
+    return folder / "run"
