@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
@@ -47,6 +48,26 @@ def import_vllm(asked_for: str, instead: str) -> ModuleType:
     return vllm
 
 
+def engine_settings() -> dict[str, Any]:
+    """What every engine of ours is started with."""
+    from vllm.platforms import current_platform
+
+    settings = {
+        "enable_prefix_caching": True,
+        "generation_config": "vllm",  # not the sampling defaults that instruct models carry
+        "use_tqdm_on_load": False,
+    }
+    # on a CPU attention takes blocks of 32 tokens, and compiling a model takes longer than most work with it
+    return settings | ({"enforce_eager": True, "block_size": 32} if current_platform.is_cpu() else {})
+
+
+def uncompiled() -> contextlib.AbstractContextManager[Any]:
+    """Inside, small functions of vLLM's sampler are not compiled where that takes half a minute and nothing is gained: on a CPU."""
+    from vllm.platforms import current_platform
+
+    return torch.compiler.set_stance("force_eager") if current_platform.is_cpu() else contextlib.nullcontext()
+
+
 class VllmModel:
     """The same weights and the same prompts as `TransformersModel`, in vLLM's batches; prefix caching reads shared examples once.
 
@@ -79,13 +100,10 @@ class VllmModel:
         self._layers = LayerCount(num_layers, num_layers)
         self._prompts = PromptTokens(tokenizer, source.name, max_positions(config))
         try:
-            self._engine = vllm.LLM(
-                source.path,
-                revision=source.loading.get("revision"),
-                dtype=dtype,
-                enable_prefix_caching=True,
-                generation_config="vllm",  # not the sampling defaults that instruct models carry
-            )
+            with uncompiled():
+                self._engine = vllm.LLM(
+                    source.path, revision=source.loading.get("revision"), dtype=dtype, **engine_settings()
+                )
         except (OSError, ValueError, RuntimeError) as error:
             first = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ModelError(f"expected a causal language model in {source.name!r}; vLLM says: {first}") from error
@@ -127,7 +145,9 @@ class VllmModel:
             )
             for request in requests
         ]
-        for place, output in enumerate(self._engine.generate(prompts, parameters, use_tqdm=False)):
+        with uncompiled():
+            outputs = self._engine.generate(prompts, parameters, use_tqdm=False)
+        for place, output in enumerate(outputs):
             answer = output.outputs[0]
             finish = "length" if answer.finish_reason == "length" else "stop"
             said = [token for token in answer.token_ids if token not in self._stop_ids]

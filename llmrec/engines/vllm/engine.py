@@ -27,10 +27,9 @@ from llmrec.engines.trie import TokenTrie, node_range
 from llmrec.engines.vllm.token_scores import TokenScores
 from llmrec.errors import ConfigError, ModelError
 from llmrec.items.forms import ItemTokens
-from llmrec.text_models.vllm import import_vllm
+from llmrec.text_models.vllm import engine_settings, import_vllm, uncompiled
 
 NODES_A_CALL = 16_384  # nodes of beams, or prompts, that stand as lists of tokens at a time
-_CPU_BLOCK = 32  # tokens of a cache block: attention on a CPU takes multiples of 32 alone
 
 
 @contextlib.contextmanager
@@ -75,26 +74,18 @@ class VllmEngine:
         Raises ConfigError where vLLM is not installed, ModelError where it does not load the checkpoint.
         """
         vllm = import_vllm('engine="vllm"', 'engine="torch"')
-        from vllm.platforms import current_platform
-
         self.device = torch.device("cpu")
         self._dtype, self._version, self._backbone = str(dtype).removeprefix("torch."), vllm.__version__, backbone
         positions = getattr(backbone.config.get_text_config(decoder=True), "max_position_embeddings", max_tokens)
-        settings = {
+        settings = engine_settings() | {
             "dtype": self._dtype,
             "max_model_len": min(max_tokens, positions),
             "logprobs_mode": "processed_logprobs",  # after masks: allowed_token_ids are then what the softmax is over
             "max_logprobs": -1,
-            "generation_config": "vllm",  # not the sampling defaults that instruct models carry
-            "enable_prefix_caching": True,
             "skip_tokenizer_init": True,
-            "use_tqdm_on_load": False,
         }
-        if current_platform.is_cpu():
-            settings |= {"enforce_eager": True, "block_size": _CPU_BLOCK}
         self._llm: Any = None
-        eager = torch.compiler.set_stance("force_eager") if current_platform.is_cpu() else contextlib.nullcontext()
-        with _or_refused(), eager:
+        with _or_refused(), uncompiled():
             self._llm = vllm.LLM(str(checkpoint), **settings | dict(options or {}))
         _alive.add(self)
         self.token_scores = TokenScores(self._llm, backbone.num_tokens, backbone.vector_tokens.num_tokens)

@@ -18,9 +18,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from llmrec.errors import ModelError
+from llmrec.text_models.vllm import uncompiled
 
 MOST_IDS = 128  # logprob_token_ids of a request
 MOST_ALLOWED = 1024  # allowed_token_ids of a request
@@ -138,8 +138,7 @@ class TokenScores:
             )
             for given in parameters
         ]  # fmt: skip
-        # vLLM compiles small functions of the sampler for every batch size: half a minute on a CPU, for nothing that pays there
-        with torch.compiler.set_stance("force_eager"):
+        with uncompiled():
             outputs = self._llm.generate([{"prompt_token_ids": prompt} for prompt in prompts], made, use_tqdm=False)
         found = []
         for output, prompt, tokens in zip(outputs, prompts, wanted, strict=True):
