@@ -75,6 +75,9 @@ RENAMED = {
     "pictures": "images",
     "knowledge": "generated_texts",
     "watch": "monitor",
+    "max_train_rows": "max_train_examples",
+    "max_valid_rows": "max_valid_examples",
+    "max_test_rows": "max_test_examples",
 }
 
 

@@ -398,6 +398,21 @@ def test_a_run_of_the_format_before_gives_the_same(tiny_run, tmp_path, one_token
     assert Recommender.from_pretrained(tmp_path / "run").recommend(HISTORY) == one_token.recommend(HISTORY)
 
 
+def test_a_run_of_before_test_instances_had_their_name_is_paired_and_evaluated(tiny_run, few_users, tmp_path):
+    from llmrec.artifacts.run_folder import read_manifest
+    from llmrec.data.folder import load_data
+    from llmrec.data.splits import leave_one_out
+    from llmrec.evaluation.runs import check_belongs, check_pair
+
+    shutil.copytree(tiny_run, tmp_path / "run")
+    path = tmp_path / "run" / "model" / "manifest.json"
+    path.write_text(path.read_text().replace('"instances":', '"cases":'))
+    assert '"cases":' in path.read_text()
+    check_pair(tiny_run, tmp_path / "run")
+    data = load_data(few_users)
+    check_belongs(read_manifest(tmp_path / "run"), data, leave_one_out(data.interactions))
+
+
 def test_a_folder_that_is_no_artifact_is_refused_in_words(tmp_path):
     for folder, sentence in ((tmp_path, "holds none"), (tmp_path / "nowhere", "does not exist")):
         with pytest.raises(ArtifactError, match=sentence):

@@ -91,6 +91,16 @@ def from_version_2(manifest: dict[str, Any]) -> dict[str, Any]:
     return {**renamed, "format_version": 3}
 
 
+def with_split_of_today(manifest: dict[str, Any]) -> dict[str, Any]:
+    """The manifest with the split's numbers of test instances under the name of today; until December 2026 it was `cases`."""
+    protocol = manifest["protocol"]
+    split = protocol.get("split")
+    if isinstance(split, dict) and "cases" in split:
+        split = {"instances" if key == "cases" else key: value for key, value in split.items()}
+        manifest = {**manifest, "protocol": {**protocol, "split": split}}
+    return manifest
+
+
 def check_manifest(manifest: dict[str, Any], folder: Path) -> None:
     """Raises ArtifactError for a manifest that lacks a key, or has a value that no run has."""
     try:

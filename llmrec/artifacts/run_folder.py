@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from llmrec.artifacts.manifest import adaptation_of, check_manifest, from_version_2
+from llmrec.artifacts.manifest import adaptation_of, check_manifest, from_version_2, with_split_of_today
 from llmrec.artifacts.part_files import LORA_FOLDER, load_adapters, save_adapters
 from llmrec.artifacts.vector_tokens import (
     ADAPTER_KIND,
@@ -144,7 +144,7 @@ def read_manifest(run: str | Path) -> dict[str, Any]:
     if not isinstance(manifest.get("protocol"), dict):
         raise ArtifactError(f"the manifest in '{folder}' does not say what the run was trained on; train it again.")
     check_manifest(manifest, folder)
-    return manifest
+    return with_split_of_today(manifest)
 
 
 def find_model(run: str | Path) -> Path:

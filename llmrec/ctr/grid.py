@@ -1,6 +1,6 @@
 """A table of CTR models: variants (what an item is to a model) x models x seeds, resumed by cell, with intervals over users.
 
-FOLDER/cells.jsonl    one line per finished cell: key, arm (the variant), model, seed, seconds, valid, test
+FOLDER/cells.jsonl    one line per finished cell: key, variant, model, seed, seconds, valid, test
 FOLDER/scores/KEY.npy its test scores, float32 (N,), from which intervals and paired differences are computed
 FOLDER/models/VARIANT/MODEL the model of the first seed, ready to score (`llmrec eval`)
 FOLDER/training-KEY   a cell that is being trained, so that a killed one goes on from its last validation
@@ -87,7 +87,7 @@ def run_ctr_grid(
         key = content_hash(f"version {VERSION}", rows, variant, digests.get(variant, ""), of_model, str(seed))
         if key not in done:
             kept = folder / "models" / variant.replace("/", "_") / model if seed == seeds[0] else None
-            card = {**(facts or {}), "model": model, "arm": variant, "seed": seed, "split": split.card}
+            card = {**(facts or {}), "model": model, "variant": variant, "seed": seed, "split": split.card}
             done[key] = _run_cell(split, num_items, variants, variant, model, seed, settings, folder, key, kept, card)
             test = done[key]["test"]
             if processes.is_main_process:
@@ -116,7 +116,7 @@ def _run_cell(
 ) -> dict:
     """kept: where the model is kept, with its card; None: nowhere."""
     start = time.perf_counter()
-    line = {"key": key, "arm": variant, "model": model, "seed": seed}
+    line = {"key": key, "variant": variant, "model": model, "seed": seed}
     is_main_process = PartialState().is_main_process
     if model == COUNTS:
         valid, test = (mean_scores(variant, split.train, rows, num_items) for rows in (split.valid, split.test))
@@ -170,5 +170,9 @@ def _read_cells(folder: Path) -> dict[str, dict]:
     whole = text[: text.rfind("\n") + 1]
     if whole != text:
         write_text(path, whole)
-    lines = [json.loads(line) for line in whole.splitlines()]
+    # until December 2026 a line called its variant "arm"
+    lines = [
+        {"variant" if name == "arm" else name: value for name, value in json.loads(line).items()}
+        for line in whole.splitlines()
+    ]
     return {line["key"]: line for line in lines if _scores(folder, line["key"]).exists()}

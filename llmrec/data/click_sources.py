@@ -24,9 +24,9 @@ class ClickExampleSettings(Settings):
     test: float = Field(0.1, gt=0, lt=1)
     positive_from: float = 4.0
     negative_below: float = 3.0
-    max_train_rows: int | None = Field(None, ge=2)  # sampled by seed; None: all
-    max_valid_rows: int = Field(2000, ge=2)
-    max_test_rows: int | None = Field(None, ge=2)
+    max_train_examples: int | None = Field(None, ge=2)  # sampled by seed; None: all
+    max_valid_examples: int = Field(2000, ge=2)
+    max_test_examples: int | None = Field(None, ge=2)
 
 
 def make_click_examples(
@@ -39,7 +39,7 @@ def make_click_examples(
         chosen = settings.model_dump(include={"split", "valid", "test", "positive_from", "negative_below"})
         whole = click_examples(interactions, **chosen, seed=seed, max_history=max_history)
     sampled = {
-        name: sampled_rows(getattr(whole, name), getattr(settings, f"max_{name}_rows"), seed)
+        name: sampled_rows(getattr(whole, name), getattr(settings, f"max_{name}_examples"), seed)
         for name in ("train", "valid", "test")
     }
     return whole, replace(whole, **sampled)

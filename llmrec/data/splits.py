@@ -78,7 +78,7 @@ def _finish(
         "num_users": train.num_users,
         "num_items": train.num_items,
         "events": {"train": train.num_events, "train+valid": train_valid.num_events},
-        "cases": {"valid": len(valid), "test": len(test)},
+        "instances": {"valid": len(valid), "test": len(test)},
         "left_out": left_out,
     }
     for fit, fitted in (("train", train), ("train+valid", train_valid)):

@@ -99,7 +99,7 @@ def hit_among(
     )
     if not len(instances):
         return {
-            "cases": 0,
+            "instances": 0,
             "left_out": left_out,
             "candidates": num_candidates,
             "hit@1": None,
@@ -114,7 +114,7 @@ def hit_among(
     hit = np.concatenate(hits)
     low, high = metrics.bootstrap_interval(hit[:, None])
     return {
-        "cases": len(hit),
+        "instances": len(hit),
         "left_out": left_out,
         "candidates": num_candidates,
         "hit@1": float(hit.mean()),

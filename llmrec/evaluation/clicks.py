@@ -137,7 +137,7 @@ def ctr_table(
 ) -> list[dict]:
     """One record per variant and model: test figures over the seeds, intervals over users, and the paired difference to `reference`.
 
-    rows: the test examples; lines: finished cells (arm: the variant, model, seconds), one per seed; scores: float (N,) of each; only:
+    rows: the test examples; lines: finished cells (variant, model, seconds), one per seed; scores: float (N,) of each; only:
     bool (N,), which of the examples count, such as those of rare items. For auc and gauc: value (mean over seeds), seed_std,
     low and high (percentile bootstrap over users of the mean over seeds), and for each variant but the reference `minus_reference`:
     value, low, high and verdict (`significance.verdict_of`) against the reference with the same model.
@@ -146,7 +146,7 @@ def ctr_table(
     asked = rows.take(counted)
     groups: dict[tuple[str, str], list[tuple[dict, np.ndarray]]] = {}
     for line, of_line in zip(lines, scores, strict=True):
-        groups.setdefault((line["arm"], line["model"]), []).append((line, of_line[counted]))
+        groups.setdefault((line["variant"], line["model"]), []).append((line, of_line[counted]))
     figures, resampled = {}, {}
     for group, cells in groups.items():
         figures[group] = [metrics.ctr_metrics(asked.labels, one, asked.users) for _, one in cells]
@@ -163,7 +163,7 @@ def ctr_table(
     }
     table = []
     for (variant, model), cells in groups.items():
-        record = {"arm": variant, "model": model, "seeds": len(cells), **counts}
+        record = {"variant": variant, "model": model, "seeds": len(cells), **counts}
         record["logloss"] = float(np.mean([found["logloss"] for found in figures[variant, model]]))
         record["seconds"] = float(np.mean([cell["seconds"] for cell, _ in cells]))
         for name in ("auc", "gauc"):

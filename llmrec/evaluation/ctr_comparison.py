@@ -149,7 +149,7 @@ def rank_with_sasrec(seeds: Sequence[int], data: Data, variants: Mapping[str, Va
                     metrics = {each: found.metrics[each] for each in ("recall@10", "ndcg@10")}
                     write_json(path, {"model": "sasrec", "seed": seed, "metrics": metrics})
                 processes.wait_for_everyone()
-            lines.append({"arm": name, **read_json(path, "a cell of the table")})
+            lines.append({"variant": name, **read_json(path, "a cell of the table")})
             shown = lines[-1]["metrics"]
             processes.print(f"sasrec, {name}, seed {seed}: NDCG@10 {shown['ndcg@10']['value']:.4f}", flush=True)
     return lines

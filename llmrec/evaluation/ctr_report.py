@@ -19,7 +19,7 @@ def as_text(records: Sequence[dict]) -> Table:
     for record in records:
         auc, gauc = record["auc"], record["gauc"]
         table.add_row(
-            record["arm"], record["model"], f"{auc['value']:.4f}", f"{auc['low']:.4f} to {auc['high']:.4f}", _gain(auc),
+            record["variant"], record["model"], f"{auc['value']:.4f}", f"{auc['low']:.4f} to {auc['high']:.4f}", _gain(auc),
             f"{gauc['value']:.4f}", _gain(gauc),
         )  # fmt: skip
     return table
@@ -31,17 +31,19 @@ def plot_ctr_table(records: Sequence[dict], path: Path) -> None:
 
     trivial = [record for record in records if record["model"] == COUNTS]
     models = list(dict.fromkeys(record["model"] for record in records if record["model"] != COUNTS))
-    variants = list(dict.fromkeys(record["arm"] for record in records if record["model"] != COUNTS))
+    variants = list(dict.fromkeys(record["variant"] for record in records if record["model"] != COUNTS))
     figure = Figure(figsize=(3.2 * max(1, len(models)) + 1.6, 0.34 * len(variants) + 1.5), layout="constrained")
     panels = figure.subplots(1, max(1, len(models)), sharey=True, sharex=True, squeeze=False)[0]
     for panel, model in zip(panels, models, strict=False):
-        found = {record["arm"]: record["auc"] for record in records if record["model"] == model}
+        found = {record["variant"]: record["auc"] for record in records if record["model"] == model}
         for row, variant in enumerate(variants):
             auc = found[variant]
             panel.plot([auc["low"], auc["high"]], [row, row], color="#7a8ca3", linewidth=2, solid_capstyle="butt")
             panel.plot(auc["value"], row, "o", color="#1f3a5f", markersize=5)
         for record, style in zip(trivial, (":", "--"), strict=False):
-            panel.axvline(record["auc"]["value"], color="#b0654a", linestyle=style, linewidth=1, label=record["arm"])
+            panel.axvline(
+                record["auc"]["value"], color="#b0654a", linestyle=style, linewidth=1, label=record["variant"]
+            )
         panel.set_title(model, fontsize=10)
         panel.set_yticks(range(len(variants)), variants, fontsize=9)
         panel.tick_params(axis="x", labelsize=8)

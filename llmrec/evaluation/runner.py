@@ -97,10 +97,10 @@ def evaluate(
     split = split or task.split.make(data.interactions)
     instances = split.valid if subset == "valid" else split.test
     if max_instances is not None:
-        instances = _take_cases(instances, np.arange(min(max_instances, len(instances))))
+        instances = _take_instances(instances, np.arange(min(max_instances, len(instances))))
     if isinstance(task, CandidatesTask):
         candidates, asked = sampled_candidates(instances, data.catalog.num_items, task.num_candidates, task.seed)
-        instances = _take_cases(instances, asked)  # users with too few items left are not asked
+        instances = _take_instances(instances, asked)  # users with too few items left are not asked
         greater, equal, items = *_ask_of_candidates(recommender, instances, candidates), None
     else:
         greater, equal, items = _ask(recommender, instances, task, batch)
@@ -132,7 +132,7 @@ def _kind(recommender: Ranker) -> Kind:
     return "baseline" if isinstance(recommender, Baseline) else "model"
 
 
-def _take_cases(instances: Instances, rows: np.ndarray) -> Instances:
+def _take_instances(instances: Instances, rows: np.ndarray) -> Instances:
     times = None if instances.times is None else instances.times[rows]
     return Instances(instances.users[rows], instances.histories.take(rows), instances.targets[rows], times)
 

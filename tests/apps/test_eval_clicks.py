@@ -30,7 +30,7 @@ def test_a_ctr_model_has_its_figures_next_to_the_means(table, few_users, capsys)
     data, task = load_data(few_users), load_any_task("clicks")
     split = task.make(data.interactions)
     model, card = CtrModel.load(table / "models" / "ids" / "dnn")
-    assert (card["arm"], card["model"], card["seed"]) == ("ids", "dnn", 3)
+    assert (card["variant"], card["model"], card["seed"]) == ("ids", "dnn", 3)
     asked = split.test
     for flags in ([], ["--task", "clicks", "--data", few_users]):
         found = call(capsys, "eval", table / "models" / "ids" / "dnn", *flags, "--json").json

@@ -224,10 +224,18 @@ def test_other_settings_rows_or_matrices_are_trained_anew(split, tmp_path, train
     assert len(trained) == 9
 
 
+def test_cells_of_before_the_word_variant_are_read(split, tmp_path, trained):
+    lines = grid(split, tmp_path, seeds=(0,))
+    cells = tmp_path / "cells.jsonl"
+    cells.write_text(cells.read_text().replace('"variant": ', '"arm": '))
+    trained.clear()
+    assert grid(split, tmp_path, seeds=(0,)) == lines and not trained
+
+
 def test_the_table_s_figures_are_those_of_its_scores_and_differences_are_paired(split, tmp_path):
     lines = grid(split, tmp_path)
     table = {
-        (record["arm"], record["model"]): record
+        (record["variant"], record["model"]): record
         for record in ctr_table(split.test, lines, of_cells(lines, tmp_path), resamples=100)
     }
     assert set(table) == {
@@ -238,7 +246,7 @@ def test_the_table_s_figures_are_those_of_its_scores_and_differences_are_paired(
     scores = [
         np.load(tmp_path / "scores" / f"{line['key']}.npy")
         for line in lines
-        if (line["arm"], line["model"]) == ("parity", "din")
+        if (line["variant"], line["model"]) == ("parity", "din")
     ]
     assert record["auc"]["value"] == pytest.approx(np.mean([metrics.auc(split.test.labels, one) for one in scores]))
     assert record["seeds"] == 2 and record["auc"]["low"] <= record["auc"]["value"] <= record["auc"]["high"]

@@ -35,7 +35,7 @@ def assert_nothing_leaks(whole, split):
     assert np.isin(split.train.items, split.train_valid.items).all()
     assert not np.isin(split.test.targets, split.valid.targets).any()
     assert split.card["events"] == {"train": split.train.num_events, "train+valid": split.train_valid.num_events}
-    assert split.card["cases"] == {"valid": len(split.valid), "test": len(split.test)}
+    assert split.card["instances"] == {"valid": len(split.valid), "test": len(split.test)}
 
 
 @given(interactions_with_distinct_events())

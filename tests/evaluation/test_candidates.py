@@ -41,12 +41,12 @@ def test_hits_are_counted_by_hand():
     assert hit_among(Fixed(best), CASES, 5, max_instances=40, seed=0)["hit@1"] == 1.0
     assert hit_among(Fixed([-score for score in best]), CASES, 5, max_instances=40, seed=0)["hit@1"] == 0.0
     equal = hit_among(Fixed(np.zeros(10)), CASES, 5, max_instances=7, seed=0)
-    assert (equal["cases"], equal["hit@1"]) == (7, pytest.approx(1 / 5))
+    assert (equal["instances"], equal["hit@1"]) == (7, pytest.approx(1 / 5))
 
 
 def test_no_instances_have_no_hit_ratio():
     found = hit_among(Fixed(np.zeros(10)), CASES, 5, max_instances=0, seed=0)
-    assert found == {"cases": 0, "left_out": 0, "candidates": 5, "hit@1": None, "low": None, "high": None}
+    assert found == {"instances": 0, "left_out": 0, "candidates": 5, "hit@1": None, "low": None, "high": None}
 
 
 def test_a_list_longer_than_what_is_left_is_refused():
@@ -61,7 +61,7 @@ def test_a_user_who_has_had_nearly_everything_is_left_out_and_counted():
     histories = Histories.from_lists([[1, 2], [0, 1, 2, 4, 5, 6, 7, 8], [1]])
     instances = Instances(np.arange(3, dtype=np.int32), histories, np.full(3, 3, np.int32), None)
     found = hit_among(Fixed([0, 0, 0, 9, 0, 0, 0, 0, 0, 0]), instances, 5, max_instances=3, seed=0)
-    assert (found["cases"], found["left_out"], found["hit@1"]) == (2, 1, 1.0)
+    assert (found["instances"], found["left_out"], found["hit@1"]) == (2, 1, 1.0)
 
 
 def test_click_figures_lie_in_their_intervals():

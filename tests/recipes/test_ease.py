@@ -169,7 +169,7 @@ def test_ctr_models_compare_every_variant_and_their_cells_are_not_trained_twice(
     run("ctr", overrides)
     folder = adapter_run / "ctr"
     results = json.loads((folder / "results.json").read_text())
-    variants = {record["arm"] for record in results["ctr"]}
+    variants = {record["variant"] for record in results["ctr"]}
     assert variants == {
         "item_mean",
         "user_item_mean",

@@ -47,8 +47,8 @@ def overrides(data, model, output, *more):
     return [
         f"data={data}", f"output={output}", f"backbone.name={model}", "backbone.dtype=float32", "prompt.max_history=3",
         "prompt.name=click/titles", "lora.rank=4", "lora.dropout=0", "soft.collaborative_dim=8",
-        "soft.adapter.hidden_dim=16", "soft.adapter.dropout=0", "clicks.split=last", "clicks.max_train_rows=200",
-        "clicks.max_valid_rows=20", "clicks.max_test_rows=40", "training.batch_size=8", "training.adapter_lr=0.01",
+        "soft.adapter.hidden_dim=16", "soft.adapter.dropout=0", "clicks.split=last", "clicks.max_train_examples=200",
+        "clicks.max_valid_examples=20", "clicks.max_test_examples=40", "training.batch_size=8", "training.adapter_lr=0.01",
         "training.max_steps=24",
         "training.evaluate_every=12", "training.log_every=1", "soft_training.batch_size=8", "soft_training.max_steps=8",
         "soft_training.evaluate_every=8", "soft_training.log_every=1", *more,
@@ -195,7 +195,7 @@ def test_in_words_a_prompt_holds_no_soft_token_and_with_them_the_same_words(two_
 
 def test_collaborative_vectors_never_see_a_row_of_validation_or_test(few_users):
     data = load_data(few_users)
-    all_rows = ("clicks.max_train_rows=null", "clicks.max_valid_rows=100000", "clicks.max_test_rows=null")
+    all_rows = ("clicks.max_train_examples=null", "clicks.max_valid_examples=100000", "clicks.max_test_examples=null")
     config = load_config(RECIPE.SoftTokensRecipe, None, overrides(few_users, "none", "none", *all_rows))
     events = RECIPE.read_events(config, data)
     assert events.train.num_events == events.counted.labels.sum()
@@ -232,7 +232,7 @@ def test_a_curriculum_trains_titles_and_soft_tokens_and_a_resumed_one_repeats_it
     assert len(whole) == len(killed) == 8
     np.testing.assert_allclose(whole, killed, rtol=1e-4)
     results = json.loads((tmp_path / "whole" / "results.json").read_text())
-    assert results["cases"] == 6 and 0 <= results["low"] <= results["hit@1"] <= results["high"] <= 1
+    assert results["instances"] == 6 and 0 <= results["low"] <= results["hit@1"] <= results["high"] <= 1
     model = load_artifact(tmp_path / "whole")
     ranking = recommender_of(model, num_beams=5).rank(Requests(Histories.from_lists([[3, 5]])), 3, exclude_seen=True)
     assert (ranking.items >= 0).all()
