@@ -17,7 +17,6 @@ from llmrec.serving.threads import BoundedThread
 from llmrec.text_models.settings import TextModelSettings
 
 _NAMES_AT_ONCE = 1_000  # names looked at on the event loop; more, and titles, have a thread
-_LOOKUPS = 32  # requests whose titles may wait to be looked up
 
 
 @dataclass(eq=False)
@@ -38,7 +37,7 @@ class Service:
             self.load, self.settings, lambda number, seconds: self.metrics.on_call(number, seconds)
         )
         self.metrics = Metrics(lambda: self.holder.num_waiting, lambda: self.holder.num_loads)
-        self.titles = BoundedThread("titles", _LOOKUPS)
+        self.titles = BoundedThread("titles", self.settings.batch.queue)
         self.writing = BoundedThread("the language model", self.settings.limits.writings)
 
     async def ids(self, model: ServedModel, names: Sequence[str], what: str) -> tuple[str, ...]:
