@@ -1,5 +1,6 @@
 import json
 import shutil
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +17,7 @@ from llmrec.data.dataset_objects import (
 from llmrec.data.folder import load_data
 from llmrec.data.prepare import prepare
 from llmrec.data.readers import read_interactions, read_items
-from llmrec.errors import DataError
+from llmrec.errors import ConfigError, DataError
 from tests.apps.calling import call
 
 datasets = pytest.importorskip("datasets")
@@ -86,6 +87,13 @@ def test_labels_are_their_names_in_columns_and_in_lists(tmp_path):
     assert table["kind"].to_pylist() == ["War", None, None]
     assert table["genres"].to_pylist() == [["Drama", "War"], None, []]
     assert Catalog(table).item_ids == ["7", "8", "9"]
+
+
+def test_without_the_package_saved_folders_are_read_and_the_hub_is_refused_in_words(saved, monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)  # importing it fails
+    assert read_items(saved / "items").num_rows == 1682
+    with pytest.raises(ConfigError, match=r"pip install 'llmrec\[datasets\]'"):
+        read_items("hf:owner/name")
 
 
 def test_of_several_splits_one_has_to_be_named(saved, tmp_path):
