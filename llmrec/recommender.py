@@ -197,6 +197,12 @@ class Recommender:
         vectors = functools.partial(token_vectors, model)
         return cls(ranker, model.catalog, folder, item_vectors=vectors, device=device)
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether what reads the model still runs: a vLLM engine may have a process of its own, which can be killed."""
+        model = getattr(self.ranker, "model", None)
+        return not isinstance(model, LanguageModel) or model.engine.is_alive
+
     def close(self) -> None:
         """Ends a vLLM engine and gives its memory back; of other recommenders nothing has to be ended."""
         model = getattr(self.ranker, "model", None)

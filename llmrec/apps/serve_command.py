@@ -70,6 +70,7 @@ def serve(
       curl localhost:8000/v1/recommend -H 'Content-Type: application/json' -d '{"history": ["50", "Fargo"], "k": 5}'
     """
     import logging
+    import os
 
     from llmrec.config import load_config
     from llmrec.serving.settings import ServingSettings
@@ -93,6 +94,11 @@ def serve(
             f"Warning: everybody who reaches {printable(settings.host)} may ask: no API key is set (--api-key-file).",
             err=True,
         )
+    if engine == "vllm":
+        # A process of its own, on a CPU too: it leaves this one time for requests, two of them can stand side by side while one takes
+        # the other's place, and one that is killed can be replaced. Not by fork: this process has threads.
+        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
+        os.environ.setdefault("VLLM_WORKER_MULTIPROCESSING_METHOD", "spawn")
     listening = listen(settings.host, settings.port)
     address = f"http://{printable(settings.host)}:{listening.getsockname()[1]}"
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")

@@ -69,5 +69,9 @@ class Engine(Protocol):
     def item_log_probs(self, prompts: Sequence[np.ndarray], *, softmax_scope: SoftmaxScope) -> Tensor:
         """After each prompt the log-probability of every item embedding, where an answer is one of them: float32 (B, R) on the CPU."""
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether what reads the model still runs."""
+
     def close(self) -> None:
         """Gives back what it holds; it answers nothing more."""

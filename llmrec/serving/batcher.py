@@ -47,6 +47,7 @@ class Batcher:
         self._waiting: dict[asyncio.Future[Any], tuple[Request, float]] = {}  # in order of arrival
         self._arrived = asyncio.Event()
         self._batch_seconds = 0.0
+        self._in_call: list[asyncio.Future[Any]] = []
         self._open, self._busy_since = True, None
         self._task = asyncio.get_running_loop().create_task(self._work())
 
@@ -83,6 +84,14 @@ class Batcher:
         self._open = False
         self._arrived.set()
         await self._task
+
+    def abandon(self, error: Exception) -> None:
+        """Gives everybody who waits the error, whatever the thread that answers is doing, and takes nothing more."""
+        self._open = False
+        self._task.cancel()
+        for answer in [*self._waiting, *self._in_call]:
+            if not answer.done():
+                answer.set_exception(error)
 
     def _retry_after(self) -> int:
         batches = math.ceil(len(self._waiting) / self._settings.size)
@@ -126,6 +135,7 @@ class Batcher:
         if not call:
             return
         started, loop = time.monotonic(), asyncio.get_running_loop()
+        self._in_call = [answer for answer, _ in call]
         try:
             found = await loop.run_in_executor(self._executor, self._answers, [request for _, request in call])
         except Exception as error:

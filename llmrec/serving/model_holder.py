@@ -26,6 +26,7 @@ from llmrec.serving.settings import ServingSettings
 
 logger = logging.getLogger(__name__)
 _LONGEST_PAUSE = 60.0  # seconds between attempts to load a failed model again
+_LOOK_SECONDS = 0.5
 _IDLE = 2.0  # seconds without an answer after which readiness is a matter of asking
 _PROBE_SECONDS = 10.0
 
@@ -40,7 +41,7 @@ class ModelHolder:
         self._model: ServedModel | None = None
         self._changing = asyncio.Lock()
         self._retiring: set[asyncio.Task[None]] = set()
-        self._recovery: asyncio.Task[None] | None = None
+        self._watch: asyncio.Task[None] | None = None
         self._temporary: Path | None = None  # where runs with added items lie that nobody wants to keep
         self.num_loads = 0
 
@@ -48,6 +49,7 @@ class ModelHolder:
         """Loads the first model. Raises what loading raises."""
         async with self._changing:
             self._swap(await self._loaded(folder))
+        self._watch = asyncio.get_running_loop().create_task(self._watched())
 
     @property
     def model(self) -> ServedModel:
@@ -55,7 +57,6 @@ class ModelHolder:
         if self._model is None:
             raise NotReadyError("the model is still being loaded. Try again in a moment.")
         if self._model.failed:
-            self._recover(self._model)
             raise NotReadyError("the model has failed and is being loaded again. Try again in a moment.")
         return self._model
 
@@ -63,11 +64,7 @@ class ModelHolder:
     def in_use(self) -> Iterator[ServedModel]:
         """The model in service, which inside is not freed though another one may replace it."""
         with self.model.in_use() as model:
-            try:
-                yield model
-            finally:
-                if model.failed:
-                    self._recover(model)
+            yield model
 
     @property
     def num_waiting(self) -> int:
@@ -116,8 +113,8 @@ class ModelHolder:
 
     async def close(self) -> None:
         """Answers what was taken, then frees everything."""
-        if self._recovery is not None:
-            self._recovery.cancel()
+        if self._watch is not None:
+            self._watch.cancel()
         await asyncio.gather(*self._retiring, *([] if self._model is None else [self._model.close()]))
         if self._temporary is not None:
             shutil.rmtree(self._temporary, ignore_errors=True)
@@ -145,10 +142,17 @@ class ModelHolder:
         if self._temporary is not None and old.folder.is_relative_to(self._temporary) and not is_used:
             shutil.rmtree(old.folder, ignore_errors=True)
 
-    def _recover(self, failed: ServedModel) -> None:
-        """Begins to load a failed model again, where nobody has."""
-        if failed is self._model and (self._recovery is None or self._recovery.done()):
-            self._recovery = asyncio.get_running_loop().create_task(self._recovered(failed))
+    async def _watched(self) -> None:
+        """Looks whether the model still answers, and loads one that does not again."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            model = self._model
+            is_stuck = model.batcher.busy_seconds > self._settings.stuck_seconds
+            if not model.failed and (is_stuck or not model.recommender.is_alive):
+                logger.error("the model has %s", "been stuck in one call" if is_stuck else "lost its engine")
+                model.fail()
+            if model.failed:
+                await self._recovered(model)
 
     async def _recovered(self, failed: ServedModel) -> None:
         pause = self._settings.recovery_seconds

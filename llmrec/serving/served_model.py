@@ -7,7 +7,6 @@ import gc
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from llmrec.serving.errors import NotReadyError
 from llmrec.serving.item_names import ItemNames
 from llmrec.serving.requests import ScoreRequest, ServedRequest, answers
 from llmrec.serving.settings import BatchSettings
+from llmrec.serving.threads import OwnThread
 
 logger = logging.getLogger(__name__)
 Load = Callable[[Path], Recommender]
@@ -34,7 +34,7 @@ class ModelFailedError(NotReadyError):
 class ServedModel:
     """A recommender that is loaded, asked and freed by one thread of its own, which vLLM wants and torch does not mind."""
 
-    def __init__(self, recommender: Recommender, folder: Path, executor: ThreadPoolExecutor, batcher: Batcher) -> None:
+    def __init__(self, recommender: Recommender, folder: Path, executor: OwnThread, batcher: Batcher) -> None:
         self.recommender, self.folder = recommender, folder
         self.names = ItemNames(recommender.catalog)
         self.loaded_at, self.answered_at = time.time(), time.monotonic()  # the latter when an answer last came
@@ -46,11 +46,11 @@ class ServedModel:
     @classmethod
     async def loaded(cls, folder: Path, load: Load, settings: BatchSettings, on_call: OnCall) -> ServedModel:
         """The model of a run folder, loaded by the thread that will own it. Raises what `load` raises."""
-        executor = ThreadPoolExecutor(1, thread_name_prefix="model")
+        executor = OwnThread("model")
         try:
             recommender = await asyncio.get_running_loop().run_in_executor(executor, load, folder)
         except BaseException:
-            executor.shutdown(wait=False)
+            executor.shutdown()
             raise
         model: ServedModel
         batcher = Batcher(lambda requests: model._answers(requests), executor, settings, on_call)
@@ -75,12 +75,22 @@ class ServedModel:
             if not self._users:
                 self._unused.set()
 
+    def fail(self) -> None:
+        """The model answers nothing any more, and whoever waits for it is told."""
+        self.failed = True
+        self.batcher.abandon(ModelFailedError())
+
     async def close(self) -> None:
-        """Answers what it has taken, then frees the model."""
+        """Answers what it has taken, then frees the model. One that has failed is freed by its thread, if that ever comes to it."""
         await self._unused.wait()
-        await self.batcher.close()
-        self._executor.submit(self._free)
-        self._executor.shutdown(wait=False)
+        if self.failed:
+            self.batcher.abandon(ModelFailedError())
+        else:
+            await self.batcher.close()
+        freed = asyncio.wrap_future(self._executor.submit(self._free))
+        self._executor.shutdown()
+        if not self.failed:
+            await freed
 
     def probe(self) -> ScoreRequest:
         """The cheapest request there is: one item's score for a new user."""

@@ -32,7 +32,7 @@ class LimitSettings(Settings):
     request_seconds: Seconds = 30.0  # until a request has its answer, else 504
     load_seconds: Seconds = 900.0  # the same for a reload and for added items, which load a model
     keep_alive_seconds: Seconds = 5.0  # an idle connection is kept
-    connections: Count = 512  # open at once; further ones are answered 503, but for /healthz
+    connections: Count = 512  # open at once; beyond, the one idle longest makes room; where none is idle, 503
     max_k: Count = 100  # items of one list
     max_history: Count = 10_000  # entries of a history
     max_titles: Count = 100  # entries of one request that are no item ids and are looked up as titles
@@ -56,5 +56,7 @@ class ServingSettings(Settings):
     runs_folder: Path | None = None  # POST /admin/reload loads runs in it; null: the run in service anew, and no other
     # folder in which a new run folder is written whenever items are added; null: added items end with the server
     keep_items: Path | None = None
+    # a call of the model that takes longer counts as one that never ends: the model has failed, and is loaded again
+    stuck_seconds: Seconds = 120.0
     # after a failed model could not be loaded again, until the next attempt; twice as long each time, a minute at most
     recovery_seconds: Seconds = 2.0

@@ -41,8 +41,8 @@ class Answering:
         return [ValueError("seven") if request.number == 7 else 2 * request.number for request in requests]
 
 
-def run(scenario, **settings) -> Answering:
-    """The scenario, given a batcher and what answers for it."""
+def run(scenario, *, ends: bool = True, **settings) -> Answering:
+    """The scenario, given a batcher and what answers for it. ends: whether the batcher is closed afterwards."""
     answering = Answering()
 
     async def inside() -> None:
@@ -50,7 +50,8 @@ def run(scenario, **settings) -> Answering:
             batcher = Batcher(answering, executor, BatchSettings(**settings))
             await scenario(batcher, answering)
             answering.goes.set()
-            await batcher.close()
+            if ends:
+                await batcher.close()
 
     asyncio.run(inside())
     return answering
@@ -114,6 +115,21 @@ def test_a_full_queue_refuses_and_takes_again_when_there_is_room():
         assert await asyncio.gather(first, waiting[1], again) == [0, 8, 16]
 
     assert run(scenario, window_ms=0, queue=2).calls == [[0], [4, 8]]  # nobody computed what nobody waits for
+
+
+def test_who_waits_for_what_never_ends_can_be_told():
+    async def scenario(batcher, answering):
+        answering.goes.clear()
+        asked = [asyncio.create_task(batcher.ask(Double(n))) for n in (0, 2, 4)]
+        assert await asyncio.to_thread(answering.began.wait, 10)
+        assert len(batcher) == 1 and batcher.busy_seconds > 0
+        batcher.abandon(NotReadyError("it never ends"))
+        found = await asyncio.gather(*asked, return_exceptions=True)
+        assert [str(one) for one in found] == ["it never ends"] * 3
+        with pytest.raises(NotReadyError):
+            await batcher.ask(Double(6))
+
+    run(scenario, window_ms=0, size=2, ends=False)
 
 
 def test_closing_answers_what_waits_and_takes_nothing_more():

@@ -121,6 +121,11 @@ class TorchEngine:
         ids, mask, last = _padded(prompts, backbone.device)
         return backbone.hidden_states(ids, attention_mask=mask, read_at=last)[:, 0]
 
+    @property
+    def is_alive(self) -> bool:
+        """It is this process."""
+        return True
+
     def close(self) -> None:
         """Nothing to give back: the model goes with its last reference."""
 

@@ -231,6 +231,14 @@ class VllmEngine:
                 f'(they differ by {off:.2g}). Serve it with engine="torch".'
             )
 
+    @property
+    def is_alive(self) -> bool:
+        """See `Engine`."""
+        from vllm.v1.engine.core_client import MPClient
+
+        core = None if self._llm is None else self._llm.llm_engine.engine_core
+        return core is not None and not (isinstance(core, MPClient) and core.resources.engine_dead)
+
     def close(self) -> None:
         """Ends vLLM and gives its memory back."""
         if self._llm is None:

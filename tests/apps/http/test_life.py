@@ -138,6 +138,17 @@ def test_an_idle_model_that_has_failed_is_noticed_by_the_question_whether_it_is_
         wait_until(lambda: running.client.get("/readyz").status == 200)
 
 
+def test_a_call_that_never_ends_is_given_up_and_holds_no_stop_up(tiny_run):
+    with serving(tiny_run, "stuck_seconds=0.5", "batch.size=2") as running:
+        model, never = running.service.holder.model, threading.Event()
+        model.recommender.ranker.rank = lambda *arguments, **more: never.wait()
+        answers = running.client.together([{"history": [item_id]} for item_id in ("1", "2", "3", "4")])
+        assert {answer.status for answer in answers} == {503} and "loaded again" in answers[0].sentence
+        wait_until(lambda: running.client.get("/readyz").status == 200)
+        assert running.client.recommend(["50"]).status == 200
+    never.set()
+
+
 def test_a_model_that_cannot_be_loaded_again_is_tried_again(tiny_run, tmp_path):
     import shutil
 
