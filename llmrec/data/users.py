@@ -15,11 +15,13 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pyarrow.types as types
 
 from llmrec.data.columns import listed, match_columns
 from llmrec.data.folder import Data
 from llmrec.data.formats import check_start, kind_of, read_header
-from llmrec.data.ids import LOST
+from llmrec.data.ids import LOST, is_list
+from llmrec.data.item_columns import is_text
 from llmrec.data.json_rows import is_unicode
 from llmrec.data.quoting import encloses_fields
 from llmrec.data.reading import BLOCK, open_file, quoted, reading, shortened
@@ -136,11 +138,27 @@ class UserFile:
         opened = pq.ParquetFile(self.path, pre_buffer=False, buffer_size=1 << 20)
         with reading(self.path, "a parquet table of users"), opened as file:
             names = list(self.columns.values())
+            for name, column in self.columns.items():
+                self._check_type(name, file.schema_arrow.field(column).type)
             for batch in file.iter_batches(batch_size=_ROWS, columns=names):
                 batch.validate(full=True)  # else text that is no UTF-8 fails later, and somewhere else
                 lists = [batch[name].to_pylist() for name in names]
                 for values in zip(*lists, strict=True):
                     yield dict(zip(self.columns, values, strict=True))
+
+    def _check_type(self, name: str, kind: pa.DataType) -> None:
+        """Raises DataError for a column whose values are neither what is expected there nor null."""
+        if name in LISTS:
+            expected, is_right = "lists of item ids", is_list(kind) and _may_be_ids(kind.value_type)
+        elif name == "instruction":
+            expected, is_right = "text", is_text(kind)
+        else:
+            expected, is_right = "text or whole numbers", _may_be_ids(kind)
+        if is_right or types.is_null(kind):
+            return
+        raise DataError(
+            f"'{self.path}': {name} should be {expected} in every row, but the column holds {shortened(str(kind))}."
+        )
 
     def _csv(self) -> Iterator[dict]:
         csv.field_size_limit(BLOCK)  # a history of 100,000 ids is long, but no mistake
@@ -192,6 +210,11 @@ def users_of_data(data: Data) -> Iterator[User]:
     ids, histories = data.catalog.table["item_id"].combine_chunks(), data.interactions.histories
     for row, user_id in enumerate(data.user_ids):
         yield User(user_id, ids.take(pa.array(histories[row])).to_pylist())
+
+
+def _may_be_ids(kind: pa.DataType) -> bool:
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    return is_text(kind) or types.is_integer(kind) or types.is_floating(kind) or types.is_null(kind)
 
 
 def _is_plain_id(value: object) -> bool:

@@ -135,7 +135,7 @@ def _chosen(number: int, points: int | list[int] | None) -> list[int]:
 
 
 def _left(world: Path) -> list[str]:
-    hidden = [path for path in world.rglob(".*") if path.suffix in (".tmp", ".old")]
+    hidden = [path for path in world.rglob(".*") if path.suffix in (".tmp", ".old", ".job")]
     return [f"'{path.relative_to(world)}' is left behind" for path in hidden]
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from llmrec import files
 from llmrec.apps.cli import main as llmrec
@@ -220,6 +221,7 @@ def commands(server: str) -> list[Command]:
         Command("export", _nothing, _export, "exported", _read_exported, first=True),
         Command("eval, json", _nothing, evaluate("report.json", 6), "report.json", _read_report, values=_report_values),
         Command("eval, html", _nothing, evaluate("report.html", 6), "report.html", _nothing, first=True, values=_report_values),
+        Command("recommend", _recommend(2), _recommend(3), "lists.parquet", _read_lists),
         Command("train", _remove("run"), train, "run", _read_run, first=True, values=_run_values),
         Command("train --fresh", _nothing, _train_anew, "run", _read_run, values=_run_values),
     ]  # fmt: skip
@@ -228,6 +230,18 @@ def commands(server: str) -> list[Command]:
         Command(f"{c.name}, put back", c.begin, without_exchange(c.act), c.result, c.read, c.first, c.values)
         for c in twice
     ]
+
+
+def _recommend(k: int) -> Callable[[Path], None]:
+    """Lists for all users, in shards of eight."""
+    return lambda world: call(
+        "recommend", world / "run", "--data", world / "data", "--out", world / "lists.parquet", "-k", k, "--num-beams", 2,
+        "--shard-users", 8, "--force",
+    )  # fmt: skip
+
+
+def _read_lists(world: Path) -> None:
+    assert [len(row) for row in pq.read_table(world / "lists.parquet")["item_ids"].to_pylist()] in ([2] * 20, [3] * 20)
 
 
 def _prepare_elsewhere(world: Path) -> None:

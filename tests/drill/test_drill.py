@@ -5,7 +5,17 @@ import sys
 
 import pytest
 
-COMMANDS = ("prepare", "tokenize", "enrich", "add-items", "add-items, put back", "export", "eval, json", "train")
+COMMANDS = (
+    "prepare",
+    "tokenize",
+    "enrich",
+    "add-items",
+    "add-items, put back",
+    "export",
+    "eval, json",
+    "recommend",
+    "train",
+)
 
 
 @pytest.mark.slow
