@@ -191,12 +191,13 @@ class _KnownItems:
     def _kept(self, users: list[User]) -> list[User]:
         """The same users, with the items that there are."""
         ids = [id_ for user in users for ids in (user.history, user.candidates, user.exclude) for id_ in ids or ()]
-        known = self.catalog.contains(ids)
+        different = list(dict.fromkeys(ids))  # many users meet the same items
+        known = self.catalog.contains(different)
         first, self.num_users, self.num_ids = self.num_users, self.num_users + len(users), self.num_ids + len(ids)
         if known.all():
             return users
-        missing = {id_ for id_, there in zip(ids, known, strict=True) if not there}
-        self.num_unknown += int((~known).sum())
+        missing = {id_ for id_, there in zip(different, known, strict=True) if not there}
+        self.num_unknown += sum(id_ in missing for id_ in ids)
         found = []
         for row, user in enumerate(users, start=first + 1):
             lists = {}
