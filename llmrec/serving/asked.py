@@ -52,8 +52,12 @@ class Source:
 
         return Catalog.load(find_model(self.run) / "items.parquet")
 
-    def open(self) -> Recommender:
-        """The recommender itself: minutes for a large one. Raises what `Recommender.from_pretrained` does, or the baseline."""
+    def open(self, *, prompt_cache_mib: int = 256) -> Recommender:
+        """The recommender itself: minutes for a large one. Raises what `Recommender.from_pretrained` does, or the baseline.
+
+        prompt_cache_mib: 0 for many users, who come once each: then no score hangs, in its last digits, on who was asked about before,
+        and a job that was interrupted, or done by many machines, comes to the same bytes.
+        """
         from llmrec.recommender import Recommender
 
         if self.run is not None:
@@ -65,6 +69,7 @@ class Source:
                 engine_options=dict(map(_option, self.engine_options)) or None,
                 decoding=self.decoding,
                 softmax_scope=self.softmax_scope,
+                prompt_cache_mib=prompt_cache_mib,
             )
         from llmrec.baselines.by_name import make_baseline
         from llmrec.data.folder import load_data

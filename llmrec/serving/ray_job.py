@@ -101,7 +101,7 @@ class _Worker:
         if self.work.is_whole(shard):  # written by a worker that died before it could say so
             return
         if self.recommender is None:
-            self.recommender, self.users = self.source.open(), self.work.open_users()
+            self.recommender, self.users = self.source.open(prompt_cache_mib=0), self.work.open_users()
         self.work.write(shard, answer(self.recommender, self.work.users(self.users, shard), self.question))
 
 

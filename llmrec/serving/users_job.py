@@ -65,7 +65,7 @@ class Done:
 
 def answer_here(source: Source, question: Question, work: WorkFolder, shards: Sequence[int]) -> Iterator[int]:
     """Answers in this process, one shard after another."""
-    with contextlib.closing(source.open()) as recommender, work.open_users() as opened:
+    with contextlib.closing(source.open(prompt_cache_mib=0)) as recommender, work.open_users() as opened:
         for shard in shards:
             work.write(shard, answer(recommender, work.users(opened, shard), question))
             yield shard

@@ -80,7 +80,7 @@ def _watch(monitored: Path, log: int, kill_at: int | None) -> None:
             paths = [_absolute(arguments[at], None if base is None else arguments[base]) for at, base in places]
         else:
             return
-        if not any(path.startswith(root) and not path.startswith(by_age) for path in paths):
+        if not any(path.startswith(root) and not f"{path}{os.sep}".startswith(by_age) for path in paths):
             return
         if count == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
