@@ -59,6 +59,9 @@ def chosen_columns(table: pa.Table, features: object, choose: Choose | None, sou
             raise DataError(
                 f"'{source}': the column '{shortened(name)}' has a pickled type, and nothing here is unpickled. Cast it to a plain one."
             )
+    with reading(source, "columns of a dataset", advice=_AGAIN):
+        # `datasets` writes a thousand rows a piece, and ids are slow to number over thousands of pieces
+        table = table.select(wanted).combine_chunks()
     return pa.table({name: _plain(table[name], features.get(name), name, source) for name in wanted})
 
 
