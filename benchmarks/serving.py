@@ -12,7 +12,7 @@
 
 Outputs are compared first: torch, vllm and generate give the same items under the softmax scope `trie`. Every call asks for
 histories of its own, all of one length, and caches of prompts are off or emptied, so that nothing answers from memory. Seconds are
-the wall's.
+the wall's (median, p95); cpu_s are the process's, which other programs on the machine disturb less.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ def flags() -> argparse.ArgumentParser:
     result.add_argument(
         "--tokens", type=int, default=64, help="of a prompt, at most; 64 fills two blocks of vLLM's cache"
     )
-    result.add_argument("--without", nargs="*", default=[], help="peers to leave out")
+    result.add_argument(
+        "--generate-rows", type=int, default=200, help="requests times beams up to which generate is timed"
+    )
     result.add_argument("--gpu", dest="device", action="store_const", const="cuda", default="cpu", help="on one GPU")
     return result
 
@@ -138,22 +140,27 @@ class Peers:
 
 def measured(peers: Peers, beams: int, requests: int, options: argparse.Namespace) -> list[dict]:
     """A row for each peer: calls in turn, A B C A B C, each with histories of its own."""
-    functions = {name: each for name, each in peers.functions(beams).items() if name not in options.without}
+    functions = peers.functions(beams)
+    if beams * requests > options.generate_rows:  # every beam reads the prompt: minutes a call
+        del functions["generate"]
     seconds: dict[str, list[float]] = {name: [] for name in functions}
+    cpu_seconds: dict[str, list[float]] = {name: [] for name in functions}
     valid: dict[str, list[float]] = {name: [] for name in functions}
     finish = harness.finisher(options.device)
     for round_ in range(-1, options.rounds):
         for name, function in functions.items():
             prompts = peers.prompts(requests)
-            began = time.perf_counter()
+            began, cpu_began = time.perf_counter(), time.process_time()
             _, share = function(prompts)
             if finish is not None:
                 finish()
             if round_ >= 0:
                 seconds[name].append(time.perf_counter() - began)
+                cpu_seconds[name].append(time.process_time() - cpu_began)
                 valid[name].append(share)
     return [
         {"peer": name, "median_s": statistics.median(times), "p95_s": float(np.quantile(times, 0.95)),
+         "cpu_s": statistics.median(cpu_seconds[name]),
          "requests_per_s": requests / statistics.median(times), "valid": statistics.mean(valid[name])}
         for name, times in seconds.items()
     ]  # fmt: skip
