@@ -201,11 +201,8 @@ class PromptEncoder:
         candidate: int | None,
         whole: tuple[list[int], list[tuple[int, int]]],
     ) -> tuple[list[int], list[tuple[int, int]]]:
-        """The prompt with the most of the latest items that fills whole blocks; `whole`, that of all shown, where none does.
-
-        It looks at twice as many histories as a block has tokens: found by then, or there is none.
-        """
-        for start in range(1, min(len(shown), 2 * self.block_tokens) + 1):
+        """The prompt with the most of the latest items that fills whole blocks; `whole`, that of all shown, where none of them does."""
+        for start in range(1, len(shown)):
             fewer = self._render(shown[start:], instruction, candidate)
             if len(fewer[0]) % self.block_tokens == 0:
                 return fewer
