@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -37,7 +38,7 @@ def flags() -> argparse.ArgumentParser:
         "--tokens", type=int, default=64, help="of a prompt, at most; 64 fills two blocks of vLLM's cache"
     )
     result.add_argument(
-        "--generate-rows", type=int, default=200, help="requests times beams up to which generate is timed"
+        "--generate-rows", type=int, default=160, help="requests times beams up to which generate is timed"
     )
     result.add_argument("--gpu", dest="device", action="store_const", const="cuda", default="cpu", help="on one GPU")
     return result
@@ -57,13 +58,12 @@ def run(options: argparse.Namespace) -> dict:
     )
     peers = Peers(on_torch.ranker, on_vllm.ranker, options.tokens, options.device)
     table = []
-    for beams in options.beams:
-        for requests in options.requests:
+    for requests in options.requests:
+        for beams in options.beams:
             peers.require_alike(beams, requests)
-            table += [
-                {"beams": beams, "requests": requests, "prompt_tokens": peers.length, **row}
-                for row in measured(peers, beams, requests, options)
-            ]
+            for row in measured(peers, beams, requests, options):
+                table.append({"beams": beams, "requests": requests, "prompt_tokens": peers.length, **row})
+                print(table[-1], file=sys.stderr)  # the whole table takes many minutes
     on_vllm.close()
     return {"identical": True, "table": table, **({"goals": goals(table)} if options.device == "cuda" else {})}
 
