@@ -116,10 +116,10 @@ def _cluster(address: str) -> Iterator:
         raise ConfigError(f"--ray needs Ray ({error}). Install it: pip install 'llmrec[ray]'") from error
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
+    _check_address(address)
     if ray.is_initialized():  # by the program that this is called from
         yield ray
         return
-    _check_address(address)
     options = {"object_store_memory": _STORE, "include_dashboard": False} if address == LOCAL else {"address": address}
     try:
         ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
