@@ -10,7 +10,7 @@ A B, and while one is asked the other waits. Every client asks again as soon as 
 history, so that no cache knows the prompt. The load client is one process more on the same cores.
 
 `p99_bound_ms`: what a request has in front of it at most, in calls of the model: those of the clients that fill the queue, the one
-that is under way, and its own; times the mean seconds of a call (the server's /metrics), and the window.
+that is under way, and its own; times the longest call (an edge of the histogram in the server's /metrics), and the window.
 
 --soak: minutes at capacity (the most clients) on the server with batching: answers that are no 200, and resident memory over time.
 
@@ -162,6 +162,28 @@ async def load(port: int, bodies: Iterator[bytes], num_clients: int, seconds: fl
 # ------------------------------------------------------------------------------------------------------------- servers
 
 
+@dataclass
+class Calls:
+    """Calls of the model: how many, requests they answered, seconds they took; `within`: seconds -> calls that took no longer."""
+
+    number: float
+    requests: float
+    seconds: float
+    within: dict[float, float]
+
+    def since(self, before: Calls) -> Calls:
+        """Those that were not counted before."""
+        within = {edge: number - before.within[edge] for edge, number in self.within.items()}
+        return Calls(
+            self.number - before.number, self.requests - before.requests, self.seconds - before.seconds, within
+        )
+
+    @property
+    def longest(self) -> float:
+        """Seconds that no call took longer than, one of the edges that the server counts by."""
+        return min(edge for edge, number in self.within.items() if number == self.number)
+
+
 class Served:
     """`llmrec serve` in a process of its own, on a free port."""
 
@@ -188,13 +210,19 @@ class Served:
         )
         return int(line.split()[1]) / 1024
 
-    def calls(self) -> tuple[float, float, float]:
-        """Of the model since the start: calls, requests they answered, seconds they took."""
+    def calls(self) -> Calls:
+        """Of the model since the start."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=ANSWER_SECONDS) as answer:
             page = answer.read().decode()
-        names = ("llmrec_call_seconds_count", "llmrec_call_requests_sum", "llmrec_call_seconds_sum")
-        number, requests, seconds = (float(re.search(rf"^{name} (\S+)$", page, re.MULTILINE)[1]) for name in names)
-        return number, requests, seconds
+
+        def value(name: str) -> float:
+            return float(re.search(rf"^{name} (\S+)$", page, re.MULTILINE)[1])
+
+        edges = re.findall(r'^llmrec_call_seconds_bucket\{le="([^"]+)"\} (\S+)$', page, re.MULTILINE)
+        return Calls(
+            value("llmrec_call_seconds_count"), value("llmrec_call_requests_sum"), value("llmrec_call_seconds_sum"),
+            {float(edge): float(number) for edge, number in edges},
+        )  # fmt: skip
 
     def close(self) -> None:
         """Stops it, gently."""
@@ -264,14 +292,14 @@ def measured(server: Served, size: int, bodies: Iterator[bytes], num_clients: in
     """One round of one server: rate, percentiles, what calls of the model took, the bound that follows."""
     before = server.calls()
     found = asyncio.run(load(server.port, bodies, num_clients, options.seconds))
-    number, requests, seconds = (after - earlier for after, earlier in zip(server.calls(), before, strict=True))
-    call_ms = 1000 * seconds / max(1.0, number)
+    calls = server.calls().since(before)
     calls_ahead = math.ceil(num_clients / size) + 1
     p50, p95, p99 = np.percentile(found.milliseconds, [50, 95, 99]).tolist()
     return {
         "requests_per_s": found.rate, "p50_ms": p50, "p95_ms": p95, "p99_ms": p99,
-        "requests_a_call": requests / max(1.0, number), "call_ms": call_ms,
-        "p99_bound_ms": calls_ahead * call_ms + options.window_ms, "errors": found.errors,
+        "requests_a_call": calls.requests / calls.number, "call_ms": 1000 * calls.seconds / calls.number,
+        "longest_call_ms": 1000 * calls.longest, "calls_ahead": calls_ahead,
+        "p99_bound_ms": 1000 * calls_ahead * calls.longest + options.window_ms, "errors": found.errors,
     }  # fmt: skip
 
 
