@@ -10,9 +10,9 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -25,18 +25,16 @@ from llmrec.arguments import (
     checked_instruction,
     checked_path,
     checked_rows,
-    is_count,
 )
 from llmrec.artifacts.copies import copy_artifact, upload_artifact
 from llmrec.artifacts.item_sources import language_model_of, replace_image
-from llmrec.artifacts.run_folder import find_model, load_artifact, read_manifest
-from llmrec.artifacts.served_checkpoint import check_exportable, served_checkpoint
+from llmrec.artifacts.opening import Decoding, open_ranker
+from llmrec.artifacts.run_folder import find_model
 from llmrec.backbones.causal_lm import SoftmaxScope
-from llmrec.backbones.export import drop_layers
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Histories
 from llmrec.engines.engine import EngineName
-from llmrec.errors import ArtifactError, ConfigError, RequestError
+from llmrec.errors import ArtifactError, RequestError
 from llmrec.explain.evidence import Evidence, measure
 from llmrec.explain.words import (
     NOT_SUITING,
@@ -48,9 +46,7 @@ from llmrec.explain.words import (
 )
 from llmrec.recommenders.diversity import MMR, POOL, SSD, diversified, token_vectors
 from llmrec.recommenders.filters import Filter, ruled
-from llmrec.recommenders.generative import recommender_of
-from llmrec.recommenders.grounding import GroundedRecommender
-from llmrec.recommenders.language_model import LanguageModel, ready_to_serve
+from llmrec.recommenders.language_model import LanguageModel
 from llmrec.recommenders.requests import REQUESTS_AT_ONCE, Ranker, Ranking, Requests
 from llmrec.recommenders.rules import Condition, ItemRules
 from llmrec.text_models.open_model import check_text_model, open_text_model
@@ -61,8 +57,6 @@ SCORES_A_CALL = (
     1 << 26
 )  # a ranker of the whole catalogue holds a score of every item for every request of a call: 256 MB in float32
 LISTS_A_CALL = 32  # diversity compares every item of a list with every other
-# How a run of the text form answers: titles under the catalogue's trie, or free text and the nearest titles.
-Decoding = Literal["trie", "grounding"]
 
 
 @dataclass(frozen=True)
@@ -142,60 +136,13 @@ class Recommender:
             ConfigError: there is no such device, engine, decoding or softmax scope, num_beams is below 1, or vLLM is not installed or
                 cannot serve what this run is.
         """
-        folder = checked_path(folder, "the run folder")
-        if num_beams is not None and not is_count(num_beams):
-            raise ConfigError(f"num_beams should be 1 or more, a whole number, but it is {num_beams!r}.")
-        if not is_count(prompt_cache_mib, least=0):
-            raise ConfigError(f"prompt_cache_mib should be 0 or more, a whole number, but it is {prompt_cache_mib!r}.")
-        if dtype is not None and not isinstance(dtype, torch.dtype):
-            raise ConfigError(f"dtype should be one of torch's, such as torch.float32, or None, but it is {dtype!r}.")
-        if decoding not in get_args(Decoding):
-            raise ConfigError(f"decoding should be {' or '.join(get_args(Decoding))}, but it is '{decoding}'.")
-        if softmax_scope is not None and softmax_scope not in get_args(SoftmaxScope):
-            raise ConfigError(
-                f"softmax_scope should be {', '.join(get_args(SoftmaxScope))}, but it is '{softmax_scope}'."
-            )
-        if softmax_scope is not None and decoding == "grounding":
-            raise ConfigError("grounding writes free text and has no softmax scope; leave one of the two out.")
-        if engine not in get_args(EngineName):
-            raise ConfigError(f"engine should be {' or '.join(get_args(EngineName))}, but it is {engine!r:.60}.")
-        model_folder = find_model(folder)
-        if engine == "vllm":
-            if decoding != "trie":
-                raise ConfigError(
-                    'grounding reads hidden states, which vLLM keeps to itself. Serve it with engine="torch".'
-                )
-            model = _on_vllm(model_folder, dtype, device, softmax_scope, engine_options or {})
-            if checked_flag(align_prompts, "align_prompts"):
-                model.encoder.block_tokens = model.engine.block_size
-            return cls._of_model(model, recommender_of, num_beams, model_folder, None)
-        if engine_options or align_prompts:
-            raise ConfigError(
-                'engine_options and align_prompts are settings of vLLM, but the engine is torch. Leave them out, or say engine="vllm".'
-            )
-        device = _checked_device("cpu" if device is None else device)
-        # grounding reads titles with the untuned model, so its adapters have to stay apart
-        to_serve = decoding == "trie"
-        model = load_artifact(model_folder, dtype=dtype, device=device, to_serve=to_serve)
-        if softmax_scope is not None:
-            model = _scored_by(model, softmax_scope)
-        if to_serve:
-            model = ready_to_serve(model, prompt_cache_bytes=prompt_cache_mib << 20)
-        made = GroundedRecommender if decoding == "grounding" else recommender_of
-        return cls._of_model(model, made, num_beams, model_folder, device)
-
-    @classmethod
-    def _of_model(
-        cls,
-        model: LanguageModel,
-        made: Callable[..., Ranker],
-        num_beams: int | None,
-        folder: Path,
-        device: str | None,
-    ) -> Self:
-        ranker = made(model) if num_beams is None else made(model, num_beams=num_beams)
+        model_folder = find_model(checked_path(folder, "the run folder"))
+        ranker, model, device = open_ranker(
+            model_folder, dtype=dtype, device=device, num_beams=num_beams, engine=engine, engine_options=engine_options,
+            align_prompts=align_prompts, decoding=decoding, softmax_scope=softmax_scope, prompt_cache_mib=prompt_cache_mib,
+        )  # fmt: skip
         vectors = functools.partial(token_vectors, model)
-        return cls(ranker, model.catalog, folder, item_vectors=vectors, device=device)
+        return cls(ranker, model.catalog, model_folder, item_vectors=vectors, device=device)
 
     @property
     def is_alive(self) -> bool:
@@ -449,57 +396,6 @@ class Recommender:
         ]
         stops = np.cumsum(is_item.sum(axis=1)).tolist()
         return [listed[start:stop] for start, stop in zip([0, *stops[:-1]], stops, strict=True)]
-
-
-def _scored_by(model: LanguageModel, rule: SoftmaxScope) -> LanguageModel:
-    """The model with another softmax scope than it was trained with."""
-    if model.encoder.prompt.answers is not None:
-        raise ConfigError("this run answers its prompt with one of two words and has no softmax scope; leave it out.")
-    return replace(model, softmax_scope=rule)
-
-
-def _on_vllm(
-    folder: Path,
-    dtype: torch.dtype | None,
-    device: str | None,
-    softmax_scope: SoftmaxScope | None,
-    options: Mapping[str, Any],
-) -> LanguageModel:
-    """The model in a model folder, answered for by a vLLM engine on its export."""
-    from llmrec.engines.vllm.engine import VllmEngine, check_device
-
-    check_device(device)
-    manifest = read_manifest(folder)
-    check_exportable(manifest)
-    model = load_artifact(folder, dtype=torch.float32, quantized=False)  # merging in fewer bits would round
-    if model.encoder.prompt.answers is not None:
-        raise ConfigError(
-            'this run answers one prompt an item with one of two words, which engine="vllm" does not ask. Serve it with engine="torch".'
-        )
-    if softmax_scope is not None:
-        model = _scored_by(model, softmax_scope)
-    checkpoint = served_checkpoint(folder, model)
-    precision = dtype or getattr(torch, manifest["dtype"])
-    engine = VllmEngine(
-        checkpoint, model.backbone, dtype=precision, max_tokens=model.encoder.max_tokens, options=options
-    )
-    instructions = ["", ""] if "instruction" in model.encoder.prompt.variables else None
-    tried = Requests(
-        Histories.from_lists([[], list(range(min(4, model.catalog.num_items)))]), instructions=instructions
-    )
-    engine.check_agreement(model.prompts(tried))
-    drop_layers(model.backbone)
-    return replace(model, served_by=engine)
-
-
-def _checked_device(name: str) -> str:
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, TypeError) as error:  # torch asserts that it was built with CUDA
-        first = str(error).strip().splitlines()[0]
-        raise ConfigError(f"the device '{name}' cannot be used here ({first}). 'cpu' always can.") from error
-    return str(device)
 
 
 def _text_model_settings(named: object) -> TextModelSettings | None:
