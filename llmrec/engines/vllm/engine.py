@@ -35,9 +35,12 @@ NODES_A_CALL = 16_384  # nodes of beams, or prompts, that stand as lists of toke
 @contextlib.contextmanager
 def _or_refused() -> Iterator[None]:
     """What vLLM raises while it loads a checkpoint, or first computes with it, as a ModelError."""
+    from vllm.v1.engine.exceptions import EngineDeadError  # of an engine in a process of its own
+
+    expected = (OSError, ValueError, RuntimeError, TypeError, AssertionError, NotImplementedError, EngineDeadError)
     try:
         yield
-    except (OSError, ValueError, RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
+    except expected as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0][:300].rstrip(".")
         raise ModelError(f'vLLM cannot serve this run\'s checkpoint ({first}); engine="torch" can.') from error
 

@@ -1,17 +1,23 @@
 """A server's life: other runs and new items without losing a request, a model that fails, the end."""
 
+import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from llmrec.apps.http.server import is_this_computer
+from llmrec.recommender import Recommender
 from tests.apps.calling import assert_one_sentence, call, command
 from tests.apps.http.running import KEY, Client, serving, wait_until
+from tests.recipes.running import run_here
+from tests.recipes.running import settings as run_settings
 
 
 def test_a_reload_loses_no_request(tiny_run):
@@ -66,8 +72,6 @@ def test_added_items_are_recommended_at_once(growing_run):
 
 
 def test_kept_items_are_a_run_folder(growing_run, tmp_path):
-    from llmrec.recommender import Recommender
-
     new = {"item_id": "new 1", "title": "A Toy Story of Our Own", "genres": ["Comedy"]}
     with serving(growing_run, f"keep_items={tmp_path}", key=KEY) as running:
         answer = running.client.post("/v1/items", {"items": [new]})
@@ -150,8 +154,6 @@ def test_a_call_that_never_ends_is_given_up_and_holds_no_stop_up(tiny_run):
 
 
 def test_a_model_that_cannot_be_loaded_again_is_tried_again(tiny_run, tmp_path):
-    import shutil
-
     run = tmp_path / "run"
     shutil.copytree(tiny_run, run)
     with serving(run, "recovery_seconds=0.2") as running:
@@ -206,6 +208,40 @@ def test_a_stop_finishes_what_was_taken_and_ends_with_0(tiny_run):
             assert answer.result().status == 200
         assert process.wait(30) == 0
         assert process.stderr.read() == ""
+    finally:
+        process.kill()
+
+
+def engines_of(process: subprocess.Popen) -> list[int]:
+    """The vLLM processes that a server started."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            name, _, rest = stat.read_text().partition("(")[2].rpartition(")")  # pid (name) state parent ...
+            if name.startswith("VLLM") and rest.split()[0] != "Z" and int(rest.split()[1]) == process.pid:
+                found.append(int(stat.parent.name))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.vllm
+def test_a_killed_vllm_engine_is_said_and_replaced(few_users, tmp_path):
+    run = tmp_path / "run"  # of the real small model: vLLM has no attention for heads as narrow as a tiny one's
+    more = ("backbone.num_layers=2", "training.max_steps=1", "training.evaluate_every=1", "validation.max_users=4")
+    run_here(run_settings(few_users, "SmolLM2-135M-Instruct", run, *more))
+    process, client = started(run, "--engine", "vllm")
+    try:
+        ids = [item["item_id"] for item in client.recommend(["50", "181"], k=5).json["recommendations"]]
+        assert ids == [item.item_id for item in Recommender.from_pretrained(run).recommend(["50", "181"], 5)]
+        (engine,) = engines_of(process)
+        os.kill(engine, signal.SIGKILL)
+        wait_until(lambda: client.get("/readyz").status == 503)
+        assert client.recommend(["50"]).status == 503 and client.get("/healthz").status == 200
+        wait_until(lambda: client.get("/readyz").status == 200, 240)
+        again = [item["item_id"] for item in client.recommend(["50", "181"], k=5).json["recommendations"]]
+        assert again == ids and len(engines_of(process)) == 1
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0 and not engines_of(process)
     finally:
         process.kill()
 
