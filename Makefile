@@ -57,7 +57,8 @@ test-fast: setup  ## the tests without the slow ones (at most 3 minutes)
 	$(PYTEST) -m "not gpu and not vllm and not slow"
 
 test-vllm: setup-vllm  ## the tests on a real vLLM engine (at most 4 minutes on two cores)
-	$(PYTEST) --dist loadgroup -m "vllm"
+	@# in one process: two would start an engine of every form each
+	$(PYTEST) -n 0 -m "vllm"
 
 test-vllm-full: setup-vllm  ## both engines compared on 200 histories of each form: eval/reference/vllm_parity.json (half an hour)
 	LLMREC_PARITY_HISTORIES=200 LLMREC_PARITY_OUT=eval/reference/vllm_parity.json $(PYTEST) -n 0 -o timeout=7200 tests/engines/vllm/test_parity.py

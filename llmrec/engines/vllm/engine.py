@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -243,19 +244,21 @@ class VllmEngine:
         return core is not None and not (isinstance(core, MPClient) and core.resources.engine_dead)
 
     def close(self) -> None:
-        """Ends vLLM and gives its memory back."""
+        """Ends vLLM and gives its memory back. Other engines of this process go on."""
         if self._llm is None:
             return
-        from vllm.distributed import cleanup_dist_env_and_memory
+        from vllm import envs
 
-        self._llm.llm_engine.engine_core.shutdown()
-        self._llm = self.token_scores = None
-        gc.collect()
         _alive.discard(self)
-        if not _alive:
-            cleanup_dist_env_and_memory()
+        core = self._llm.llm_engine.engine_core
+        if envs.VLLM_ENABLE_V1_MULTIPROCESSING or not _alive:
+            core.shutdown()
+        else:  # in one process vLLM's engines share process groups, which the end of one would take from the others
+            core._finalizer.detach()
+            del core
+        self._llm = self.token_scores = None
+        gc.unfreeze()  # vLLM hides what it has made from the collector
+        gc.collect()
 
 
-_alive: set[VllmEngine] = (
-    set()
-)  # of this process: what vLLM's engines share, its process groups, goes with the last of them
+_alive: weakref.WeakSet[VllmEngine] = weakref.WeakSet()  # of this process

@@ -3,7 +3,8 @@
 | asked for | over | request |
 |---|---|---|
 | up to 128 tokens | everything | `logprob_token_ids` |
-| up to 128 tokens | up to 1,024 tokens | the same, and `allowed_token_ids` is what the softmax is over |
+| any of them | up to 128 tokens | all of these as `logprob_token_ids`, and their softmax is taken here |
+| up to 128 tokens | up to 1,024 tokens | `logprob_token_ids`, and `allowed_token_ids` is what the softmax is over |
 | more | any set | parts of the set as `allowed_token_ids`, `logprobs` of all of a part; one token in every part ties them |
 
 vLLM takes 128 `logprob_token_ids` at most, and on GPUs quietly heeds no more than 1,024 `allowed_token_ids`. Requests with `logprobs`
@@ -85,18 +86,27 @@ class TokenScores:
         vector = np.array(
             [self._num_tokens] if self._num_vectors else [], np.int64
         )  # one stands for all: their logits are equal
+        # A small set is asked for whole and its softmax taken here: a mask would cost vLLM a row of the vocabulary's length.
+        small = [among is not None and len(among) <= MOST_IDS for among in over]
         wanted = [
-            tokens if among is not None else np.append(tokens, vector)
-            for tokens, among in zip(asked, over, strict=True)
+            np.append(tokens, vector) if among is None else among if is_small else tokens
+            for tokens, among, is_small in zip(asked, over, small, strict=True)
         ]
         parameters = [
-            {"logprob_token_ids": tokens.tolist(), "allowed_token_ids": None if among is None else among.tolist()}
-            for tokens, among in zip(wanted, over, strict=True)
+            {
+                "logprob_token_ids": tokens.tolist(),
+                "allowed_token_ids": None if among is None or is_small else among.tolist(),
+            }
+            for tokens, among, is_small in zip(wanted, over, small, strict=True)
         ]
         found = []
-        for tokens, among, values in zip(wanted, over, self._ask(prompts, parameters, wanted), strict=True):
-            found.append(self._without_vectors(values) if among is None and len(vector) else values)
-            assert len(tokens) == len(values), (len(tokens), len(values))
+        for place, values in enumerate(self._ask(prompts, parameters, wanted)):
+            if small[place]:
+                values = (values - _logsumexp(values))[_places(over[place], asked[place])]
+            elif over[place] is None and len(vector):
+                values = self._without_vectors(values)
+            assert len(values) == len(asked[place]), (len(values), len(asked[place]))
+            found.append(values)
         return found
 
     def _without_vectors(self, values: np.ndarray) -> np.ndarray:

@@ -71,8 +71,7 @@ def parity_table():
         write_json(out, {**how, "rows": rows})
 
 
-# the tests of one form in one process of pytest-xdist, where processes divide them: each engine starts once
-@pytest.fixture(scope="session", params=[pytest.param(form, marks=pytest.mark.xdist_group(form)) for form in FORMS])
+@pytest.fixture(scope="session", params=FORMS)
 def served(request: pytest.FixtureRequest, served_data: Path, tmp_path_factory: pytest.TempPathFactory):
     """A run of each form; tests that share one stand together, so that each engine starts once."""
     run = tmp_path_factory.mktemp(request.param) / "run"

@@ -12,7 +12,7 @@ from llmrec.errors import ConfigError, ModelError
 from llmrec.recommender import Recommender
 from tests.apps.calling import assert_one_sentence, call, call_alone
 
-pytestmark = [pytest.mark.slow, pytest.mark.vllm, pytest.mark.xdist_group("soft")]
+pytestmark = [pytest.mark.slow, pytest.mark.vllm]
 
 
 def test_json_of_both_engines_is_the_same_and_alone_on_standard_output(tiny_served_run, capsys):
@@ -35,15 +35,20 @@ def test_what_vllm_does_not_serve_is_refused_before_anything_is_loaded(tiny_code
         Recommender.from_pretrained(tiny_code_run, engine="vllm", device="cuda:1")
 
 
-def test_a_model_that_vllm_computes_otherwise_is_refused(tiny_served_run, tmp_path):
+def test_a_model_that_vllm_computes_otherwise_is_refused_and_other_engines_go_on(tiny_served_run, tmp_path):
     """Of some makes of model vLLM ignores an untied head, for one."""
     folder = shutil.copytree(tiny_served_run / "model", tmp_path / "model")
     model = load_artifact(folder, dtype=torch.float32)
     checkpoint = served_checkpoint(folder, model)
-    engine = VllmEngine(checkpoint, model.backbone, dtype=torch.float32, max_tokens=model.encoder.max_tokens)
+    first, second = [
+        VllmEngine(checkpoint, model.backbone, dtype=torch.float32, max_tokens=model.encoder.max_tokens)
+        for _ in range(2)
+    ]
     prompts = [model.encoder.encode(history) for history in ([], [3, 5])]
-    engine.check_agreement(prompts)
     with torch.no_grad():
         model.backbone.item_table.weight[100:] += 0.1
-    with pytest.raises(ModelError, match=r'computes other scores of this run.*engine="torch"'):
-        engine.check_agreement(prompts)
+        with pytest.raises(ModelError, match=r'computes other scores of this run.*engine="torch"'):
+            second.check_agreement(prompts)
+        model.backbone.item_table.weight[100:] -= 0.1
+    first.check_agreement(prompts)  # the other one was closed
+    first.close()
