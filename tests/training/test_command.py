@@ -151,4 +151,4 @@ def test_a_mistake_with_a_hostile_text_in_it_reaches_the_terminal_harmless(monke
     with pytest.raises(SystemExit) as end:
         recipe_main(Recipe, main, None)
     assert end.value.code == 2
-    assert capsys.readouterr().err == "llmrec: there is no item 'Gone'.\n"
+    assert capsys.readouterr().err == "llmrec: there is no item '\\x1b[2JGone\\u202e'.\n"

@@ -48,7 +48,7 @@ class TorchEngine:
         lengths = np.array([len(prompt) for prompt in prompts])
         unread = lengths.copy()
         if self.prompt_cache is not None:
-            unread -= [self.prompt_cache.longest(prompt)[0] for prompt in prompts]
+            unread -= [self.prompt_cache.num_known(prompt) for prompt in prompts]
         order = np.lexsort((lengths, unread))
         start = 0
         while start < len(order):

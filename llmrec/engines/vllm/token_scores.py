@@ -136,11 +136,11 @@ class TokenScores:
         self, prompts: Sequence[list[int]], parameters: Sequence[dict[str, Any]], wanted: Sequence[np.ndarray]
     ) -> list[np.ndarray]:
         """What the engine says of the wanted tokens: float64 (N,) each. All requests are of one kind."""
+        if not prompts:
+            return []
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
-        if not prompts:
-            return []
         made = [
             SamplingParams(
                 max_tokens=1, temperature=0, detokenize=False, ignore_eos=True, flat_logprobs=True, skip_clone=True,
