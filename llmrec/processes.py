@@ -23,13 +23,26 @@ def with_parent() -> dict[str, str]:
     return {**os.environ, PARENT: str(os.getpid())}
 
 
+@contextlib.contextmanager
+def as_parent() -> Iterator[None]:
+    """Inside, a process that a library starts, and that calls `end_with_parent`, is to end with this one."""
+    before = os.environ.get(PARENT)
+    os.environ |= with_parent()
+    try:
+        yield
+    finally:
+        del os.environ[PARENT]
+        if before is not None:
+            os.environ[PARENT] = before
+
+
 def end_with_parent() -> None:
     """From here on this process ends when the one that $LLMREC_PARENT names has ended, whatever ended it.
 
     A signal to that one alone, SIGKILL among them, would else leave this one working unseen.
     """
     named = os.environ.get(PARENT, "")
-    if not named.isdecimal():
+    if not named.isdecimal() or int(named) == os.getpid():
         return
     parent = int(named)
     is_child = os.getppid() == parent  # else there is a launcher between the two

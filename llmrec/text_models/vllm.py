@@ -15,6 +15,7 @@ from llmrec.backbones.causal_lm import LayerCount
 from llmrec.backbones.load import Weights, load_tokenizer, resolve
 from llmrec.backbones.model_files import check_size, check_vocabulary, loading
 from llmrec.errors import ConfigError, ModelError
+from llmrec.processes import as_parent
 from llmrec.text_models.prompt_tokens import PromptTokens, max_positions
 from llmrec.text_models.protocol import Chat, Completion, PlainText, Request
 
@@ -100,7 +101,7 @@ class VllmModel:
         self._layers = LayerCount(num_layers, num_layers)
         self._prompts = PromptTokens(tokenizer, source.name, max_positions(config))
         try:
-            with uncompiled():
+            with uncompiled(), as_parent():
                 self._engine = vllm.LLM(
                     source.path, revision=source.loading.get("revision"), dtype=dtype, **engine_settings()
                 )

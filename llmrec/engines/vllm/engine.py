@@ -28,6 +28,7 @@ from llmrec.engines.trie import TokenTrie, node_range
 from llmrec.engines.vllm.token_scores import TokenScores
 from llmrec.errors import ConfigError, ModelError
 from llmrec.items.forms import ItemTokens
+from llmrec.processes import as_parent
 from llmrec.text_models.vllm import engine_settings, import_vllm, uncompiled
 
 NODES_A_CALL = 16_384  # nodes of beams, or prompts, that stand as lists of tokens at a time
@@ -89,7 +90,7 @@ class VllmEngine:
             "skip_tokenizer_init": True,
         }
         self._llm: Any = None
-        with _or_refused(), uncompiled():
+        with _or_refused(), uncompiled(), as_parent():
             self._llm = vllm.LLM(str(checkpoint), **settings | dict(options or {}))
         _alive.add(self)
         self.token_scores = TokenScores(self._llm, backbone.num_tokens, backbone.vector_tokens.num_tokens)

@@ -223,12 +223,29 @@ def engines_of(process: subprocess.Popen) -> list[int]:
     return found
 
 
-@pytest.mark.slow
-@pytest.mark.vllm
-def test_a_killed_vllm_engine_is_said_and_replaced(few_users, tmp_path):
-    run = tmp_path / "run"  # of the real small model: vLLM has no attention for heads as narrow as a tiny one's
+@pytest.fixture(scope="module")
+def small_run(few_users, tmp_path_factory):
+    """Of the real small model: vLLM has no attention for heads as narrow as a tiny one's."""
+    run = tmp_path_factory.mktemp("small_run") / "run"
     more = ("backbone.num_layers=2", "training.max_steps=1", "training.evaluate_every=1", "validation.max_users=4")
     run_here(run_settings(few_users, "SmolLM2-135M-Instruct", run, *more))
+    return run
+
+
+@pytest.mark.slow
+@pytest.mark.vllm
+def test_a_vllm_engine_ends_with_its_server_whatever_ended_it(small_run):
+    process, _ = started(small_run, "--engine", "vllm")
+    (engine,) = engines_of(process)
+    process.kill()
+    process.wait()
+    wait_until(lambda: not Path(f"/proc/{engine}").exists())
+
+
+@pytest.mark.slow
+@pytest.mark.vllm
+def test_a_killed_vllm_engine_is_said_and_replaced(small_run):
+    run = small_run
     process, client = started(run, "--engine", "vllm")
     try:
         ids = [item["item_id"] for item in client.recommend(["50", "181"], k=5).json["recommendations"]]
