@@ -8,7 +8,6 @@ from llmrec.text_models.protocol import Chat, Request
 from llmrec.text_models.transformers import TransformersModel
 from llmrec.text_models.vllm import VllmModel
 
-pytest.importorskip("vllm", reason="vLLM is not installed (docs/development.md)")
 pytestmark = [pytest.mark.slow, pytest.mark.vllm]
 NAME = "SmolLM2-135M-Instruct"
 
