@@ -44,11 +44,13 @@ from llmrec.explain.words import (
     own_language_model,
     without_language_model,
 )
-from llmrec.recommenders.diversity import MMR, POOL, SSD, diversified, token_vectors
+from llmrec.recommenders.diversity import MMR, SSD, token_vectors
 from llmrec.recommenders.filters import Filter, ruled
 from llmrec.recommenders.language_model import LanguageModel
 from llmrec.recommenders.requests import REQUESTS_AT_ONCE, Ranker, Ranking, Requests
+from llmrec.recommenders.reranking import reranked, without_disliked
 from llmrec.recommenders.rules import Condition, ItemRules
+from llmrec.recommenders.steering import Steering, steered_items
 from llmrec.text_models.open_model import check_text_model, open_text_model
 from llmrec.text_models.protocol import TextModel
 from llmrec.text_models.settings import TextModelSettings
@@ -56,7 +58,6 @@ from llmrec.text_models.settings import TextModelSettings
 SCORES_A_CALL = (
     1 << 26
 )  # a ranker of the whole catalogue holds a score of every item for every request of a call: 256 MB in float32
-LISTS_A_CALL = 32  # diversity compares every item of a list with every other
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,7 @@ class Recommender:
         in_stock: str | Collection[str] | None = None,
         exclude: Collection[str] = (),
         diversity: MMR | SSD | None = None,
+        steering: Steering | None = None,
         instruction: str | None = None,
     ) -> list[Recommendation]:
         """The best k items for one user, best first; fewer only where fewer may be recommended.
@@ -181,16 +183,18 @@ class Recommender:
             exclude: ids that must not come out.
             diversity: `MMR(0.3)` or `SSD(0.5)`: of a list five times as long, those that are unlike each other; the order is
                 then theirs, the scores remain the ranker's.
+            steering: `Steering(disliked=("53",), prefer=(Condition.parse("genres=Comedy"),))`: wishes that lean on the list and
+                rule out nothing but the disliked items (see `steering`). Diversity then works on what they made of it.
             instruction: a wish in words, for models trained with a prompt that takes one.
 
         Raises:
-            RequestError: an id, column or value is not in the catalogue (the nearest are named), k is below 1, or the
-                rules leave no item.
+            RequestError: an id, column or value is not in the catalogue (the nearest are named), k is below 1, the rules
+                leave no item, or diversity, disliked items or surprise are asked of a recommender without vectors of the items.
         """
         instructions = None if instruction is None else [instruction]
         return self.recommend_batch(
             [history], k, exclude_seen=exclude_seen, candidates=candidates, where=where, in_stock=in_stock,
-            exclude=exclude, diversity=diversity, instructions=instructions,
+            exclude=exclude, diversity=diversity, steering=[steering], instructions=instructions,
         )[0]  # fmt: skip
 
     def recommend_batch(
@@ -205,12 +209,13 @@ class Recommender:
         exclude: Collection[str] = (),
         filters: Sequence[Filter | None] | None = None,
         diversity: MMR | SSD | None = None,
+        steering: Sequence[Steering | None] | None = None,
         instructions: Sequence[str] | None = None,
     ) -> list[list[Recommendation]]:
-        """The same as `recommend` for many users at once, instructions one per user.
+        """The same as `recommend` for many users at once, steering and instructions one per user.
 
         where, in_stock, exclude, candidates hold for all users; filters, one per user or None, are added to these. Users
-        with different filters are answered together, and receive what each would alone.
+        with different filters and steering are answered together, and receive what each would alone.
         """
         k, exclude_seen = checked_count(k), checked_flag(exclude_seen, "exclude_seen")
         if diversity is not None and not isinstance(diversity, MMR | SSD):
@@ -218,16 +223,17 @@ class Recommender:
         requests, common = self._requests(histories, instructions), Filter(where, in_stock, exclude, candidates)
         with self._lock:
             requests, num_left = ruled(self.rules, requests, common, filters)
-        k, asked = min(k, num_left), min(k if diversity is None else POOL * k, num_left)
+            steered = steered_items(self.rules, steering, len(requests))
+        k, requests = min(k, num_left), without_disliked(requests, steered)
         found = []
         step = max(1, min(REQUESTS_AT_ONCE, SCORES_A_CALL // max(1, self.catalog.num_items)))
         for start in range(0, len(requests), step):
             rows = np.arange(start, min(start + step, len(requests)))
-            part = requests.take(rows)
             with self._lock:
-                ranking = self.ranker.rank(part, asked, exclude_seen=exclude_seen)
-            if diversity is not None:
-                ranking = self._diversified(ranking, diversity, k)
+                ranking = reranked(
+                    self.ranker, requests.take(rows), k, num_left, exclude_seen=exclude_seen, diversity=diversity,
+                    steering=steered[start : start + step], item_vectors=self.item_vectors,
+                )  # fmt: skip
             found += self._named(ranking)
         return found
 
@@ -369,19 +375,6 @@ class Recommender:
         if not ids:
             raise RequestError("the list of candidates is empty. Name at least one.")
         return self.catalog.index(ids)
-
-    def _diversified(self, listed: Ranking, method: MMR | SSD, k: int) -> Ranking:
-        if self.item_vectors is None:
-            raise RequestError(
-                "diversity needs vectors of the items, and this recommender was made in memory without any. "
-                "Give it some: Recommender(..., item_vectors=matrix.__getitem__)."
-            )
-        parts = []
-        for start in range(0, len(listed.items), LISTS_A_CALL):
-            rows = slice(start, start + LISTS_A_CALL)
-            part = Ranking(listed.items[rows], listed.scores[rows])
-            parts.append(diversified(part, self.item_vectors(part.items), method, k))
-        return Ranking(np.concatenate([part.items for part in parts]), np.concatenate([part.scores for part in parts]))
 
     def _named(self, ranking: Ranking) -> list[list[Recommendation]]:
         """The items of each row, padding left out."""

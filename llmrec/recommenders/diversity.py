@@ -79,24 +79,33 @@ def parse_diversity(text: str) -> MMR | SSD:
     )
 
 
-def diversified(listed: Ranking, vectors: np.ndarray, method: MMR | SSD, k: int) -> Ranking:
-    """The k items of each list that `method` chooses, in its order, with the ranker's own scores (no longer falling).
+def diverse_places(
+    listed: Ranking, relevance: np.ndarray, vectors: np.ndarray, method: MMR | SSD, k: int
+) -> np.ndarray:
+    """The k positions of each list that `method` chooses, in its order: int64 (U, k), -1 where none is left.
 
-    listed: items int32 (U, P), scores (U, P). vectors: float (U, P, D), any length; zeros for an item about which nothing is
-    known. Returns int32 and float (U, k), padded as a `Ranking` is.
+    listed: items int32 (U, P). relevance: float (U, P), `scaled_relevance` of the list, or what steering made of it. vectors: float
+    (U, P, D), any length; zeros for an item about which nothing is known.
     """
     allowed = listed.items >= 0  # (U, P)
-    relevance = _relevance(listed.scores, allowed)
     cosines = _cosines(vectors)  # (U, P, P)
     if isinstance(method, MMR):
-        places = mmr_order(relevance, cosines, allowed, k, method.weight)
-    else:
-        # With one more dimension that all share, opposite vectors are no longer parallel: likeness (1 + cosine) / 2.
-        places = ssd_order(relevance, (1 + cosines) / 2, allowed, k, method.gamma, method.window)
-    rows = np.arange(len(places))[:, None]
-    chosen = places >= 0
-    items = np.where(chosen, listed.items[rows, places], -1).astype(np.int32)
-    return Ranking(items, np.where(chosen, listed.scores[rows, places], -np.inf).astype(listed.scores.dtype))
+        return mmr_order(relevance, cosines, allowed, k, method.weight)
+    # With one more dimension that all share, opposite vectors are no longer parallel: likeness (1 + cosine) / 2.
+    return ssd_order(relevance, (1 + cosines) / 2, allowed, k, method.gamma, method.window)
+
+
+def scaled_relevance(listed: Ranking) -> np.ndarray:
+    """Scores scaled to 0 (the list's worst) .. 1 (its best): float64 (U, P). An item scored -inf is as the worst finite one."""
+    scores = listed.scores
+    real = (listed.items >= 0) & np.isfinite(scores)
+    best = np.where(real, scores, -np.inf).max(axis=1, keepdims=True, initial=-np.inf)
+    worst = np.where(real, scores, np.inf).min(axis=1, keepdims=True, initial=np.inf)
+    spread = np.where(best > worst, best - worst, 1.0)
+    return (
+        np.where(real, np.where(real, scores, 0.0).astype(np.float64) - np.where(np.isfinite(worst), worst, 0.0), 0.0)
+        / spread
+    )
 
 
 def mmr_order(relevance: np.ndarray, similarity: np.ndarray, allowed: np.ndarray, k: int, weight: float) -> np.ndarray:
@@ -203,15 +212,6 @@ def _cosines(vectors: np.ndarray) -> np.ndarray:
     cosines = unit @ unit.swapaxes(1, 2)
     np.einsum("upp->up", cosines)[...] = 1.0
     return cosines
-
-
-def _relevance(scores: np.ndarray, allowed: np.ndarray) -> np.ndarray:
-    """Scores scaled to 0 (the list's worst) .. 1 (its best); float64 (U, P). An item scored -inf is as the worst finite one."""
-    real = allowed & np.isfinite(scores)
-    best = np.where(real, scores, -np.inf).max(axis=1, keepdims=True, initial=-np.inf)
-    worst = np.where(real, scores, np.inf).min(axis=1, keepdims=True, initial=np.inf)
-    spread = np.where(best > worst, best - worst, 1.0)
-    return np.where(real, np.where(real, scores, 0.0) - np.where(np.isfinite(worst), worst, 0.0), 0.0) / spread
 
 
 def _best(values: np.ndarray, left: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -94,6 +94,14 @@ class Ranking:
     items: np.ndarray
     scores: np.ndarray
 
+    def at(self, places: np.ndarray) -> Ranking:
+        """What stands at these positions of each list, in their order, whose scores may then rise: int64 (U, P), -1 for none."""
+        rows, chosen = np.arange(len(places))[:, None], places >= 0
+        return Ranking(
+            np.where(chosen, self.items[rows, places], -1).astype(np.int32),
+            np.where(chosen, self.scores[rows, places], -np.inf).astype(self.scores.dtype),
+        )
+
 
 class Ranker(Protocol):
     """Anything that ranks items for requests: a generative model, a hybrid, a baseline."""

@@ -141,12 +141,12 @@ class ItemRules:
         items = self._filter(conditions, in_stock, () if few_excluded else exclude, None if few_listed else candidates)
         if few_listed:
             listed = self._short_list(candidates, "the candidates")
-            items = listed if items is None else _read_only(listed[_is_among(listed, items)])
+            items = listed if items is None else _read_only(listed[is_among(listed, items)])
         excluded = self._short_list(exclude if few_excluded else (), "the excluded items")
         if items is not None:
-            excluded = excluded[_is_among(excluded, items)]
+            excluded = excluded[is_among(excluded, items)]
         if few_listed:
-            items, excluded = _read_only(items[~_is_among(items, excluded)]), excluded[:0]
+            items, excluded = _read_only(items[~is_among(items, excluded)]), excluded[:0]
         num_left = (self.catalog.num_items if items is None else len(items)) - len(excluded)
         if not num_left:
             raise NothingLeft(_nothing_left(conditions, in_stock, exclude, candidates, self.catalog.num_items))
@@ -301,7 +301,7 @@ def conditions_of(where: str | Condition | Sequence[str | Condition]) -> list[Co
     return [Condition.parse(condition) if isinstance(condition, str) else condition for condition in asked]
 
 
-def _is_among(wanted: np.ndarray, items: np.ndarray) -> np.ndarray:
+def is_among(wanted: np.ndarray, items: np.ndarray) -> np.ndarray:
     """Which of the wanted items are among `items`, which ascend: int32 (S,), int32 (C,) -> bool (S,)."""
     return np.searchsorted(items, wanted, side="right") > np.searchsorted(items, wanted)
 

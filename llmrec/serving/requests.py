@@ -11,6 +11,7 @@ from llmrec.explain.evidence import Evidence, measure
 from llmrec.recommender import Recommendation, Recommender
 from llmrec.recommenders.diversity import MMR, SSD
 from llmrec.recommenders.filters import Filter
+from llmrec.recommenders.steering import Steering, steered_items
 
 EVERYTHING = Filter()
 
@@ -25,16 +26,18 @@ class ListRequest:
     filter: Filter = EVERYTHING
     diversity: MMR | SSD | None = None
     instruction: str | None = None
+    steering: Steering | None = None
 
     @property
     def sharing(self) -> Hashable:
-        """Lists of one length and one kind come out of one call; filters and instructions may differ."""
+        """Lists of one length and one kind come out of one call; filters, steering and instructions may differ."""
         return "list", self.k, self.exclude_seen, self.diversity, self.instruction is None
 
     def check(self, recommender: Recommender) -> None:
         """Raises RequestError for what is wrong with this request alone."""
         recommender.catalog.index(self.history)
         recommender.rules.choice(**vars(self.filter))
+        steered_items(recommender.rules, [self.steering], 1)
 
     @staticmethod
     def together(recommender: Recommender, requests: Sequence[ListRequest]) -> list[list[Recommendation]]:
@@ -46,6 +49,7 @@ class ListRequest:
             exclude_seen=first.exclude_seen,
             filters=[request.filter for request in requests],
             diversity=first.diversity,
+            steering=[request.steering for request in requests],
             instructions=_instructions(requests),
         )
 

@@ -5,20 +5,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmrec import recommender as recommender_module
 from llmrec.baselines.popularity import Popularity
 from llmrec.data.folder import load_data
 from llmrec.errors import ConfigError, RequestError
 from llmrec.recommender import Recommender
 from llmrec.recommenders import diversity as diversity_module
+from llmrec.recommenders import reranking
 from llmrec.recommenders.diversity import (
     MMR,
     SSD,
-    diversified,
+    diverse_places,
     intra_list_diversity,
     mmr_order,
     parse_diversity,
     residual_norms,
+    scaled_relevance,
     ssd_order,
     token_vectors,
 )
@@ -27,6 +28,10 @@ from llmrec.recommenders.requests import Ranking
 # Two directions: items 0 and 1 are the same, 2 stands across, 3 between.
 VECTORS = np.array([[[2.0, 0.0], [1.0, 0.0], [0.0, 3.0], [1.0, 1.0]]])
 LISTED = Ranking(np.array([[10, 11, 12, 13]], np.int32), np.array([[-1.0, -2.0, -3.0, -5.0]], np.float32))
+
+
+def diversified(listed, vectors, method, k):
+    return listed.at(diverse_places(listed, scaled_relevance(listed), vectors, method, k))
 
 
 def test_mmr_by_hand():
@@ -181,7 +186,7 @@ def test_many_lists_are_compared_a_few_at_a_time(tiny_run, monkeypatch):
     recommender = Recommender.from_pretrained(tiny_run)
     histories = [["50"], ["181"], [], ["7", "1"], ["2"]]
     whole = recommender.recommend_batch(histories, k=6, diversity=SSD(1.0))
-    monkeypatch.setattr(recommender_module, "LISTS_A_CALL", 2)
+    monkeypatch.setattr(reranking, "LISTS_A_CALL", 2)
     monkeypatch.setattr(diversity_module, "_ITEMS_AT_ONCE", 7)
     assert recommender.recommend_batch(histories, k=6, diversity=SSD(1.0)) == whole
 
