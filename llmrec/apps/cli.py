@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -29,14 +29,6 @@ from llmrec.errors import LlmrecError, sentence_of_place
 from llmrec.terminal import printable
 from llmrec.version import __version__
 
-app = typer.Typer(
-    name="llmrec",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
-
 
 def _print_version(wanted: bool) -> None:
     if wanted:
@@ -44,7 +36,6 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def llmrec(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
@@ -62,7 +53,6 @@ def llmrec(
     """
 
 
-@app.command()
 def demo(
     smoke: Annotated[bool, typer.Option("--smoke", help="The same code path cut to some three minutes.")] = False,
     out: Annotated[Path, typer.Option(help="Folder of data, runs and report.")] = Path("runs/demo"),
@@ -88,26 +78,45 @@ def demo(
     run_demo(out, seed=seed, smoke=smoke, posters=posters)
 
 
-app.add_typer(data_app, name="data")
-for command in (
-    features,
-    tokenize,
-    enrich,
-    train,
-    recommend,
-    score,
-    image,
-    explain,
-    chat,
-    serve,
-    add_items,
-    export,
-    recipes,
-    prompts,
-    tasks,
-):
-    app.command()(command)
-app.command("eval")(evaluate)
+COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
+    "demo": demo,
+    "data": data_app,
+    "features": features,
+    "tokenize": tokenize,
+    "enrich": enrich,
+    "train": train,
+    "recommend": recommend,
+    "score": score,
+    "image": image,
+    "explain": explain,
+    "chat": chat,
+    "serve": serve,
+    "add-items": add_items,
+    "export": export,
+    "recipes": recipes,
+    "prompts": prompts,
+    "tasks": tasks,
+    "eval": evaluate,
+}
+
+
+def make_app(names: Iterable[str] = COMMANDS) -> typer.Typer:
+    """The command line with these commands: the options of each take some milliseconds to build."""
+    app = typer.Typer(
+        name="llmrec",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(llmrec)
+    for name in names:
+        command = COMMANDS[name]
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name)(command)
+    return app
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -117,8 +126,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a title that the terminal's encoding lacks is no crash
+    asked = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        app(arguments, prog_name="llmrec")
+        if arguments is None and _needs_no_pandas(asked):
+            from llmrec.data.arrow import leave_pandas_out
+
+            leave_pandas_out()  # this process is nobody else's
+        make_app(asked[:1] if asked and asked[0] in COMMANDS else COMMANDS)(arguments, prog_name="llmrec")
     except LlmrecError as error:
         print(f"llmrec: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)
@@ -129,3 +143,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _needs_no_pandas(asked: Sequence[str]) -> bool:
+    """Whether a command answers one request soon: Ray's tables are pandas' sometimes, and help needs nothing at all."""
+    others = ("--help", "--ray")
+    return asked[:1] in (["recommend"], ["score"]) and not any(argument.startswith(others) for argument in asked)

@@ -3,7 +3,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from llmrec.apps.cli import app
+from llmrec.apps.cli import make_app
 from llmrec.data.catalog import Catalog
 from llmrec.data.check import check
 from llmrec.data.folder import load_data
@@ -67,7 +67,7 @@ def test_a_image_whose_name_no_file_can_have_is_no_image(folder):
         "--out",
         str(folder / "out"),
     ]
-    assert CliRunner().invoke(app, ["data", "prepare", *options]).exit_code == 0
+    assert CliRunner().invoke(make_app(), ["data", "prepare", *options]).exit_code == 0
     assert load_data(folder / "out").catalog.table["image"].to_pylist() == ["images/1.png", None]
 
 
@@ -80,7 +80,7 @@ def test_prepare_takes_markup_out_on_request_and_says_what_it_left_out(folder):
         "--out",
         str(folder / "out"),
     ]
-    result = CliRunner().invoke(app, ["data", "prepare", *options, "--unescape"])
+    result = CliRunner().invoke(make_app(), ["data", "prepare", *options, "--unescape"])
     assert result.exit_code == 0, result.output
     assert "columns without name                     1" in result.output
     assert "stay out of item texts unless they are named: link (addresses)" in result.output
