@@ -21,22 +21,20 @@ import re
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.types as types
 
 from llmrec.arguments import checked_collection, checked_ids
 from llmrec.data.catalog import Catalog, nearest_words
+from llmrec.data.column_values import NUMBER, ColumnValues
 from llmrec.errors import RequestError
 from llmrec.files import content_hash
 from llmrec.recommenders.requests import SHORT_LIST
 
 OPERATORS = ("!=", ">=", "<=", "=", ">", "<")
 _COMPARE = {">=": np.greater_equal, "<=": np.less_equal, ">": np.greater, "<": np.less}
-_NUMBER = r"^\s*[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?\s*$"  # one way to match: a long text that fails does so at once
 _TRUE = ("true", "yes", "1")
 _KEPT_FILTERS = 32  # each keeps 4 bytes per item that is left
 _KEPT_LISTS = 16  # each keeps 4 bytes per item, SHORT_LIST items at most
@@ -62,7 +60,7 @@ class Condition:
                 f"a condition takes a column, one of {' '.join(OPERATORS)}, and a tuple of texts, as in "
                 f"Condition('genres', '=', ('Comedy',)), but these are {self.column!r}, {self.operator!r}, {self.values!r}."
             )
-        if self.operator in _COMPARE and (len(self.values) > 1 or not re.match(_NUMBER, self.values[0])):
+        if self.operator in _COMPARE and (len(self.values) > 1 or not re.match(NUMBER, self.values[0])):
             raise RequestError(
                 f"'{self.operator}' compares with one number, but '{str(self)[:80]}' gives '{'|'.join(self.values)[:40]}'."
             )
@@ -107,7 +105,7 @@ class ItemRules:
         self.catalog = catalog
         self._filters: OrderedDict[str, np.ndarray] = OrderedDict()
         self._lists: OrderedDict[str, np.ndarray] = OrderedDict()
-        self._columns: OrderedDict[str, _Column] = OrderedDict()
+        self._columns: OrderedDict[str, ColumnValues] = OrderedDict()
         self._digests: OrderedDict[int, tuple[Collection[str], str]] = OrderedDict()
 
     def choice(
@@ -229,7 +227,7 @@ class ItemRules:
         known = pa.array(checked_ids(in_stock, "the items in stock"), pa.string())
         return pc.is_in(self.catalog.table["item_id"], known).to_numpy()
 
-    def _column(self, name: str) -> _Column:
+    def _column(self, name: str) -> ColumnValues:
         names = self.catalog.table.column_names
         if name not in names:
             folded = [known for known in names if known.lower() == name.lower()]
@@ -240,55 +238,9 @@ class ItemRules:
                 )
             (name,) = folded
         if name not in self._columns:
-            _keep(self._columns, name, _Column(name, self.catalog.table[name]), _KEPT_COLUMNS)
+            _keep(self._columns, name, ColumnValues(name, self.catalog.table[name]), _KEPT_COLUMNS)
         self._columns.move_to_end(name)
         return self._columns[name]
-
-
-class _Column:
-    """A column as numbers of its different values, made once: filters then compare V values, not N texts.
-
-    codes: int32 (E,), the value of each entry, V where there is none. rows: int64 (N + 1,), the entries of item n are
-    codes[rows[n]:rows[n + 1]], for a list column; None where entries are items.
-    """
-
-    def __init__(self, name: str, column: pa.ChunkedArray) -> None:
-        self.name = name
-        whole = column.combine_chunks()
-        if isinstance(whole, pa.ChunkedArray):  # no rows at all, or more than one buffer holds
-            whole = pa.concat_arrays(whole.chunks) if whole.num_chunks else pa.array([], column.type)
-        self.rows = None
-        if types.is_list(whole.type):
-            lengths = pc.fill_null(pc.list_value_length(whole), 0).to_numpy(zero_copy_only=False)
-            self.rows = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-            whole = whole.flatten()
-        coded = whole.dictionary_encode()
-        self.values: pa.StringArray = coded.dictionary  # (V,)
-        self.codes = pc.fill_null(coded.indices, len(self.values)).to_numpy(zero_copy_only=False)
-
-    @cached_property
-    def folded(self) -> pa.StringArray:
-        """The values without case and outer spaces: (V,)."""
-        return pc.utf8_trim_whitespace(pc.utf8_lower(self.values))
-
-    @cached_property
-    def numbers(self) -> np.ndarray:
-        """The values as numbers, NaN where they are none: float64 (V,). Raises RequestError where none is."""
-        is_number = pc.match_substring_regex(self.values, _NUMBER)
-        texts = pc.utf8_trim_whitespace(pc.if_else(is_number, self.values, None))
-        numbers = pc.cast(texts, pa.float64()).to_numpy(zero_copy_only=False)
-        if len(numbers) == 0 or np.isnan(numbers).all():
-            example = f", but words such as '{self.values[0].as_py()[:40]}'" if len(self.values) else ""
-            raise RequestError(f"the column '{self.name}' holds no numbers{example}; compare it with = or !=.")
-        return numbers
-
-    def any_of(self, matches: np.ndarray) -> np.ndarray:
-        """Whether an entry of each item has a value that matches. bool (V,) -> bool (N,)."""
-        hit = np.append(matches, False)[self.codes]  # (E,)
-        if self.rows is None:
-            return hit
-        before = np.concatenate([[0], np.cumsum(hit, dtype=np.int32)])  # (E + 1,)
-        return before[self.rows[1:]] > before[self.rows[:-1]]
 
 
 def conditions_of(where: str | Condition | Sequence[str | Condition]) -> list[Condition]:
