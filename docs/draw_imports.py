@@ -16,9 +16,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 IMAGE = ROOT / "docs" / "imports.svg"
 WIDTH, ROW, BOX_HEIGHT, MARGIN = 760, 62, 30, 12
-BASE = (
-    "config, files, errors and other single modules"  # one box for all that is no package, but the recommender and fit
-)
+BASE = "config, files, errors and other single modules"  # one box for all that is no package, but for ALONE
+ALONE = ("recommender", "conversing", "fit")
 ZIGZAG = (0, -150, 150)  # rows of one box step aside, so that arrows pass by
 STYLE = "font-family: system-ui, sans-serif; font-size: 13px"
 
@@ -34,7 +33,7 @@ def layers() -> list[list[str]]:
 
 def box_of(name: str) -> str:
     """The box that a package or module of llmrec stands in."""
-    return name if (ROOT / "llmrec" / name).is_dir() or name in ("recommender", "fit") else BASE
+    return name if (ROOT / "llmrec" / name).is_dir() or name in ALONE else BASE
 
 
 def imports() -> dict[str, set[str]]:

@@ -31,6 +31,8 @@ from llmrec.artifacts.item_sources import language_model_of, replace_image
 from llmrec.artifacts.opening import Decoding, open_ranker
 from llmrec.artifacts.run_folder import find_model
 from llmrec.backbones.causal_lm import SoftmaxScope
+from llmrec.conversation.session import Reply, Session
+from llmrec.conversing import Conversations
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Histories
 from llmrec.engines.engine import EngineName
@@ -96,6 +98,7 @@ class Recommender:
         self.rules = ItemRules(catalog)
         self.device = device
         self._text_models: dict[TextModelSettings, TextModel] = {}  # the latest one asked for
+        self._conversations = Conversations(catalog)
         self._lock = threading.Lock()  # a model answers one thread at a time; others wait
 
     @classmethod
@@ -315,10 +318,38 @@ class Recommender:
         model = language_model if isinstance(language_model, TextModel) else self.text_model(language_model)
         return explain(self.catalog, history, evidence, model)
 
-    def text_model(self, named: str | TextModelSettings | None = None) -> TextModel:
-        """The language model that writes explanations, loaded when first asked for and kept until another one is; see `explain`."""
+    def converse(
+        self,
+        session: Session,
+        text: str,
+        *,
+        language_model: str | TextModelSettings | TextModel | None = None,
+        on_text: Callable[[str], None] | None = None,
+        on_wait: Callable[[str], None] | None = None,
+    ) -> Reply:
+        """Answers one message of a conversation: titles that were liked, wishes in words, `why 3`, a question (`help` says more).
+
+        Args:
+            session: the conversation so far, `Session()` for a new one. It goes on with the message; where this raises, or is
+                interrupted, it stays as it was. Several threads may converse at once, each with a session of its own.
+            language_model: who writes explanations and answers, as in `explain`; loaded when first needed.
+            on_text: is given the beginning of the reply's text piece by piece, where a language model is writing it.
+            on_wait: is given a sentence before something that takes long: a language model being loaded.
+
+        What is wrong with a message stands in the reply; nothing of it is raised.
+        """
+        return self._conversations.reply(self, session, text, language_model, on_text, on_wait)
+
+    def text_model(
+        self, named: str | TextModelSettings | None = None, on_load: Callable[[], None] = lambda: None
+    ) -> TextModel:
+        """The language model that writes explanations, loaded when first asked for and kept until another one is; see `explain`.
+
+        on_load: is called before one is loaded.
+        """
         settings = _text_model_settings(named) or own_language_model(self.folder)
         if settings not in self._text_models:
+            on_load()
             device = settings.device or self.device
             self._text_models = {settings: open_text_model(settings.model_copy(update={"device": device}))}
         return self._text_models[settings]

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from llmrec.apps.explanation_output import model_label, show_explanation
 from llmrec.apps.options import (
     BaseUrl,
     Beams,
@@ -27,16 +26,12 @@ from llmrec.apps.options import (
     text_model_settings,
 )
 from llmrec.apps.output import screen
-from llmrec.errors import LlmrecError
 from llmrec.terminal import printable
 
 if TYPE_CHECKING:
-    from llmrec.conversation.messages import Step
     from llmrec.recommender import Recommender
     from llmrec.text_models.protocol import TextModel
     from llmrec.text_models.settings import TextModelSettings
-
-TOLD_OF = 10  # of the titles you liked and of those shown, the latest that a question's answer is given the facts of
 
 
 def chat(
@@ -96,99 +91,42 @@ class Chat:
 
         language_model: who explains and answers, as `Recommender.explain` takes it; loaded when first needed.
         """
-        from llmrec.conversation.messages import MessageReader
-        from llmrec.conversation.state import ChatState
+        from llmrec.conversation.session import Session
 
-        self.recommender, self.instruction, self.ask, self.say = recommender, instruction, ask, say
-        self.language_model, self.write = language_model, write
-        self.reader = MessageReader(recommender.catalog, recommender.rules)
-        self.state = ChatState()
+        self.recommender, self.ask, self.say, self.write = recommender, ask, say, write
+        self.language_model = language_model
+        self.session = Session(instruction=instruction)
+        self.written = ""  # of the reply, what was shown while it was written
 
     def talk(self) -> None:
         """Reads and answers lines until `quit` or the end of the input."""
-        from llmrec.conversation.messages import Leave
+        from llmrec.conversation.turn import greeting
 
-        self.say(f"{self.recommender.catalog.num_items:,} titles. Which did you like? (help says more)")
+        self.say(greeting(self.recommender.catalog.num_items))
         while True:
             try:
-                line = self.ask("> " if self.state.open is None else "number? ")
+                line = self.ask("> " if self.session.open is None else "number? ")
             except EOFError:
                 self.say("")
                 return
-            for step in self.reader.read(line, self.state):
-                if isinstance(step, Leave):
-                    return
-                self.take(step)
+            if self.answer(line):
+                return
 
-    def take(self, step: Step) -> None:
-        """Does what one step of a message asks for."""
-        from llmrec.conversation.messages import AnswerQuestion, Explain, Recommend, Say
-
+    def answer(self, line: str) -> bool:
+        """Answers one line; whether it ends the conversation."""
+        self.written = ""
         try:
-            match step:
-                case Say(text):
-                    self.say(text)
-                case Recommend():
-                    self.recommend()
-                case Explain(item_id):
-                    self.explain(item_id)
-                case AnswerQuestion(question):
-                    self.answer_question(question)
-        except LlmrecError as error:
-            self.say(printable(str(error)))
-
-    def recommend(self) -> None:
-        """The next titles that were not shown for this history yet."""
-        from llmrec.conversation.messages import TITLES
-
-        catalog, left = self.recommender.catalog, self.reader.left(self.state)
-        found = (
-            []
-            if left is None
-            else self.recommender.recommend(
-                [catalog.item_id(item) for item in self.state.liked],
-                TITLES,
-                where=left.where,
-                exclude=left.exclude,
-                instruction=self.instruction,
+            reply = self.recommender.converse(
+                self.session, line, language_model=self.language_model, on_text=self.write_piece, on_wait=self.say
             )
-        )
-        self.say(self.reader.list_shown(self.state, [item.item_id for item in found]))
-
-    def explain(self, item_id: str) -> None:
-        """Why one of the titles shown: what was measured, and a language model's words about it."""
-        from llmrec.explain.words import without_language_model
-
-        liked = [self.recommender.catalog.item_id(item) for item in self.state.liked]
-        has_writer = self.language_model is not None or not without_language_model(self.recommender.folder)
-        writer = self.writer() if has_writer else None
-        show_explanation(self.recommender.explain(liked, item_id, writer, instruction=self.instruction), self.say)
-
-    def answer_question(self, question: str) -> None:
-        """A language model's own words about the titles liked and shown, as they come."""
-        from llmrec.explain.words import answer
-
-        catalog = self.recommender.catalog
-        liked = [catalog.item_id(item) for item in self.state.liked[-TOLD_OF:]]
-        model = self.writer()
-        self.write(f"{model_label(model.card)} says, in its own words: ")
-        try:
-            found = answer(catalog, question, liked, self.state.shown[-TOLD_OF:], model, on_text=self.write_piece)
-        finally:
-            self.say("")
-        if found.hallucinated_titles:
-            names = ", ".join(f"'{printable(name)}'" for name in found.hallucinated_titles)
-            self.say(f"(It names {names}, which it was not told of: that is no recommendation.)")
-
-    def writer(self) -> TextModel:
-        """The language model, loaded the first time."""
-        from llmrec.text_models.settings import TextModelSettings
-
-        if self.language_model is None or isinstance(self.language_model, str | TextModelSettings):
-            self.say("Loading the language model that explains and answers, once ...")
-            self.language_model = self.recommender.text_model(self.language_model)
-        return self.language_model
+        except KeyboardInterrupt:
+            if self.written:
+                self.say("")
+            raise
+        self.say(reply.text.removeprefix(self.written))
+        return reply.ended
 
     def write_piece(self, text: str) -> None:
-        """A piece of a model's text on the line that is being written, without what steers a terminal."""
-        self.write("".join(" " if c.isspace() else printable(c) for c in text))
+        """A piece of a reply that is being written."""
+        self.written += text
+        self.write(text)

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from llmrec.apps.explanation_output import show_explanation
 from llmrec.apps.options import (
     AsJson,
     BaseUrl,
@@ -50,4 +49,6 @@ def explain(
     if as_json:
         print_json({"run": str(run), "history": history, "item": item, **dataclasses.asdict(found)})
         return
-    show_explanation(found, typer.echo)
+    from llmrec.explain.lines import explanation_lines
+
+    typer.echo("\n".join(explanation_lines(found)))

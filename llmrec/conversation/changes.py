@@ -22,6 +22,7 @@ from llmrec.conversation.edits import (
     Lean,
     Mark,
     Require,
+    SetWhere,
     Surprise,
     Without,
 )
@@ -40,6 +41,9 @@ def changed(state: ChatState, edits: Sequence[Edit], facets: Facets) -> tuple[Ch
     catalogue's.
     """
     after, notes = state, []
+    asked_for: set[str] = (
+        set()
+    )  # columns of which this message asks for a value: the values of before are gone, its own stand together
     for edit in edits:
         match edit:
             case Mark(mention, field):
@@ -47,7 +51,8 @@ def changed(state: ChatState, edits: Sequence[Edit], facets: Facets) -> tuple[Ch
             case Without(words):
                 after = replace(after, without=_with(after.without, words))
             case Require(column, values, also):
-                after = _required(after, column, values, also)
+                after = _required(after, column, values, also, replaces=column not in asked_for)
+                asked_for.add(column)
             case Exclude(column, values):
                 after = _excluded(after, column, values)
             case Bounds():
@@ -73,6 +78,8 @@ def changed(state: ChatState, edits: Sequence[Edit], facets: Facets) -> tuple[Ch
                 )
             case ForgetTitles(words):
                 after = _forgotten(after, words, facets)
+            case SetWhere(where):
+                after = replace(after, where=where)
             case Surprise(wanted):
                 after = replace(after, surprise=wanted)
             case Count(number):
@@ -94,18 +101,16 @@ def _with(texts: tuple[str, ...], text: str) -> tuple[str, ...]:
     return texts if text in texts else (*texts, text)
 
 
-def _required(state: ChatState, column: str, values: tuple[str, ...], also: bool) -> ChatState:
-    """Rule 4: replaces the column's other `=`, or joins the last one; the values leave `!=`.
-
-    Several `Require` of one message that name one column stand side by side, so a reader gives them `also` only for the old one.
-    """
+def _required(state: ChatState, column: str, values: tuple[str, ...], also: bool, *, replaces: bool) -> ChatState:
+    """Rule 4: joins the column's last `=`, or stands instead of (`replaces`) or beside the others; the values leave `!=`."""
     state = _without_values(state, column, values, "!=")
-    old = [one for one in state.where if one.column == column and one.operator == "="]
+    old = [one for one in state.where if (one.column, one.operator) == (column, "=")]
     if also and old:
         joined = replace(old[-1], values=tuple(dict.fromkeys((*old[-1].values, *values))))
         return replace(state, where=tuple(joined if one is old[-1] else one for one in state.where))
+    kept = tuple(one for one in state.where if not (replaces and one in old))
     condition = Condition(column, "=", values)
-    return state if condition in state.where else replace(state, where=(*state.where, condition))
+    return replace(state, where=kept if condition in kept else (*kept, condition))
 
 
 def _excluded(state: ChatState, column: str, values: tuple[str, ...]) -> ChatState:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from llmrec.recommenders.rules import Condition
+
 Action = Literal["recommend", "more", "explain", "question", "list", "undo", "reset", "help", "quit"]
 
 
@@ -116,6 +118,13 @@ class ForgetTitles:
 
 
 @dataclass(frozen=True)
+class SetWhere:
+    """These conditions, instead of all that there were."""
+
+    where: tuple[Condition, ...]
+
+
+@dataclass(frozen=True)
 class Surprise:
     """Whether the list should be unlike the usual one."""
 
@@ -130,7 +139,8 @@ class Count:
 
 
 Edit = (
-    Mark | Without | Require | Exclude | Bounds | Compare | Lean | Allow | Drop | ForgetColumn | ForgetTitles | Surprise | Count
+    Mark | Without | Require | Exclude | Bounds | Compare | Lean | Allow | Drop | ForgetColumn | ForgetTitles | SetWhere
+    | Surprise | Count
 )  # fmt: skip
 
 

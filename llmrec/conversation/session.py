@@ -31,12 +31,16 @@ class OpenQuestion:
 
 @dataclass
 class Session:
-    """One conversation. past: the states before the present one, latest last, which `undo` goes back to."""
+    """One conversation. past: the states before the present one, latest last, which `undo` goes back to.
+
+    instruction: a standing wish in words, for models trained with a prompt that takes one; `Recommender.recommend` has it, too.
+    """
 
     state: ChatState = field(default_factory=ChatState)
     past: list[ChatState] = field(default_factory=list)
     open: OpenQuestion | None = None
     turns: list[Turn] = field(default_factory=list)
+    instruction: str | None = None
 
 
 @dataclass(frozen=True)

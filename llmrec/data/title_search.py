@@ -73,6 +73,14 @@ class TitleSearch:
         undated = self._items_of.get(normalised(dated["title"]), []) if dated else []
         return list(dict.fromkeys([*same, *(item for item in undated if self.years[item] == dated["year"])]))
 
+    def with_words(self, words: str) -> list[int]:
+        """The items whose titles hold these words, side by side: "star trek" of "Star Trek: Generations"."""
+        wanted = normalised(words)
+        if not wanted:
+            return []
+        names = set.intersection(*(self._with_word.get(word, set()) for word in wanted.split()))
+        return self._items(sorted(name for name in names if f" {wanted} " in f" {name} "))
+
     def _find(self, query: str) -> Match:
         similarity = 1.0
         items = self._items_of.get(query) or self._containing(query)

@@ -10,7 +10,7 @@ import pytest
 
 from llmrec.apps.chat import Chat
 from llmrec.baselines.popularity import Popularity
-from llmrec.conversation.messages import HELP
+from llmrec.conversation.commands import HELP
 from llmrec.data.catalog import Catalog
 from llmrec.data.folder import load_data
 from llmrec.data.interactions import Interactions
@@ -61,7 +61,7 @@ def titles(said: list[str]) -> list[str]:
 
 def test_titles_are_answered_with_ten_others(popular):
     said = talk(popular, "star wars; the usual suspects")
-    assert "You liked: Star Wars (1977); The Usual Suspects (1995)" in said
+    assert "understood: you like Star Wars (1977) and The Usual Suspects (1995)" in said
     assert len(titles(said)) == 10 and titles(said)[0] == "Contact (1997)"
     assert not {"Star Wars (1977)", "The Usual Suspects (1995)"} & set(titles(said))
 
@@ -70,23 +70,23 @@ def test_an_unclear_title_is_asked_back_and_answered_by_numbers(popular):
     said = talk(popular, "Star Trek", "99", "3, 1")
     assert "Which 'Star Trek' do you mean?" in said and "  3) Star Trek: First Contact (1996)" in said
     assert "The choices are 1 to 8; Enter for none." in said
-    assert "You liked: Star Trek: First Contact (1996); Star Trek: Generations (1994)" in said
+    assert "understood: you like Star Trek: First Contact (1996) and Star Trek: Generations (1994)" in said
 
 
 def test_no_answer_adds_nothing_and_another_title_is_taken_instead(popular):
-    assert talk(popular, "Star Trek", "", "list")[-1] == "You liked: nothing yet"
-    said = talk(popular, "Star Trek; Fargo", "Toy Story", "list")
-    assert said[-1] == "You liked: Toy Story (1995)"
+    assert "You like: nothing yet" in talk(popular, "Star Trek", "", "list")
+    assert "You like: Toy Story (1995)" in talk(popular, "Star Trek; Fargo", "Toy Story", "list")
 
 
 def test_what_was_clear_before_an_unclear_title_is_kept(popular):
-    assert talk(popular, "Fargo; Star Trek", "quit")[-12].startswith("You liked: Fargo")
+    said = talk(popular, "Fargo; Star Trek", "list", "quit")
+    assert "understood: you like Fargo (1996)" in said and len(titles(said)) == 10 and said[-1] == "Goodbye."
 
 
 def test_an_unknown_title_brings_the_nearest_to_choose_from(popular):
     said = talk(popular, "star trk", "1", "???")
     assert "Nothing here is called 'star trk'. The nearest:" in said
-    assert "You liked: Star Trek: First Contact (1996)" in said
+    assert "understood: you like Star Trek: First Contact (1996)" in said
     assert said[-1] == "Nothing here is called '???'."
 
 
@@ -105,23 +105,31 @@ def test_filters_hold_until_they_are_lifted(popular):
     assert f"{len(westerns)} titles left." in said and len(westerns) > 0
     shown = titles(said)[10 : 10 + len(westerns)]
     assert sorted(shown) == sorted(f"{catalog.title(item)} ({catalog.text(item, 'year')})" for item in westerns)
-    assert "No more titles with genres=Western; year<1970." in said
-    assert "Only titles with genres=Western; year<1970. The catalogue tells of each: title, year, genres." in said
+    assert "No more titles with Western, year under 1970." in said
+    assert (
+        "Only: Western, year under 1970" in said and "The catalogue tells of each title: title, year, genres." in said
+    )
     assert "All titles again." in said and titles(said)[-10:] == titles(said)[:10]
 
 
 def test_a_filter_that_cannot_be_is_said_and_changes_nothing(popular):
     said = talk(popular, "/where genre=Western", "/where genres=Western", "/where year>2050", "Fargo")
-    assert said[0].startswith("the catalogue has no column 'genre'") and said[1] == "27 titles left."
-    assert said[2].startswith("none of the 1682 items is left by: year>2050")
+    assert said[0].startswith("the catalogue has no column 'genre'") and "27 titles left." in said
+    assert sum(line.startswith("none of the 1682 items is left by: year>2050") for line in said) == 1
     assert "Unforgiven (1992)" in titles(said)
 
 
 def test_undo_and_reset_take_back(popular):
-    said = talk(popular, "Fargo; Toy Story", "undo", "list", "undo", "undo", "reset", "list")
-    assert "Took back Toy Story (1995)." in said and "Took back Fargo (1996)." in said
+    said = talk(
+        popular, "Fargo", "Toy Story", "/where genres=Comedy", "undo", "undo", "list", "undo", "undo", "reset", "list"
+    )
+    assert [line.removeprefix("Took back: ").rstrip(".") for line in said if line.startswith("Took back: ")] == [
+        "Comedy",
+        "you like Toy Story (1995)",
+        "you like Fargo (1996)",
+    ]
     assert "There is nothing to take back." in said
-    assert said[-1] == "You liked: nothing yet"
+    assert "You like: nothing yet" in said[said.index("There is nothing to take back.") :]
 
 
 def test_a_title_is_taken_once(popular):
@@ -143,7 +151,7 @@ def test_a_word_in_quotes_is_a_title(popular):
 def test_titles_cannot_steer_the_terminal_and_equal_ones_show_their_ids():
     rows = [{"item_id": c, "title": "[red]\x1b[2JSoap\nbar"} for c in "ab"]
     said = talk(Recommender(popularity(2), Catalog.from_rows(rows)), "soap", "2")
-    assert "  2) [red]Soap bar [b]" in said and "You liked: [red]Soap bar" in said
+    assert "  2) [red]Soap bar [b]" in said and "understood: you like [red]Soap bar" in said
     assert not any("\x1b" in line for line in said)
 
 
@@ -174,7 +182,7 @@ def test_a_server_answers_questions_and_the_chat_goes_on_where_it_does_not(popul
     assert f"big-model (at {server.url}) says, in its own words: It is a crime film." in said
     assert any("gave no usable answer: status 400 'busy'" in line for line in said)
     assert sum(line.startswith("Loading the language model") for line in said) == 1
-    assert said[-1] == "You liked: Fargo (1996)"
+    assert "You like: Fargo (1996)" in said
 
 
 @pytest.mark.parametrize(
@@ -194,22 +202,20 @@ def test_what_cannot_be_explained_or_asked_is_said_and_the_chat_goes_on(popular,
     said = talk(
         popular, "why 1", "ask Is it good?", "Fargo", "why", "why 11", "why 0", "list", language_model=tiny_model
     )
-    assert said[0] == said[1] == "There are no titles yet: name some that you liked."
-    assert (
-        said[-4:-1] == ["why takes the number of a title shown, 1 to 10."] * 3 and said[-1] == "You liked: Fargo (1996)"
-    )
+    assert said[0] == said[1] == "There are no titles yet: name some that you like."
+    assert said.count("why takes the number of a title shown, 1 to 10.") == 3 and "You like: Fargo (1996)" in said
     said = talk(popular, "Fargo", "why 1", "ask Is it good?", "list")
     assert "Measured by the recommender:" in said
-    assert "this recommender was made in memory, so it has no language model of its own." in said[-2]
-    assert said[-1] == "You liked: Fargo (1996)"
+    assert any("this recommender was made in memory, so it has no language model of its own." in line for line in said)
+    assert "You like: Fargo (1996)" in said
     assert "500 characters" in talk(popular, "Fargo", "ask " + "x" * 501, language_model=tiny_model)[-1]
 
 
 def test_titles_that_begin_like_a_command_are_still_titles():
     names = ["Ask the Dust", "Why Worry?", "Why Me", "What Next"]
     few = Recommender(popularity(4), Catalog.from_rows([{"item_id": name, "title": name} for name in names]))
-    assert talk(few, "why worry?")[0] == "You liked: Why Worry?"
-    assert talk(few, '"ask the dust"')[0] == "You liked: Ask the Dust"
+    assert talk(few, "why worry?")[0] == "understood: you like Why Worry?"
+    assert talk(few, '"ask the dust"')[0] == "understood: you like Ask the Dust"
 
 
 @pytest.mark.slow
@@ -224,7 +230,7 @@ def test_an_answer_is_marked_as_the_models_own_words_and_its_titles_as_no_recomm
     model = open_text_model(TextModelSettings(model="SmolLM2-135M-Instruct"))
     question = "ask Which film did George Lucas make with Luke Skywalker?"
     said = talk(Recommender(popularity(3), films), "Fargo", "/where genres=Action", question, language_model=model)
-    assert "   1. Red Heat" in said and not any("\x1b" in line for line in said)
+    assert "   1. Red Heat [b]" in said and not any("\x1b" in line for line in said)
     (answer,) = [
         line for line in said if line.startswith("SmolLM2-135M-Instruct (30 of 30 layers) says, in its own words: ")
     ]
@@ -251,7 +257,7 @@ def test_ctrl_c_in_an_answer_ends_its_line_and_leaves(popular, tiny_model):
 def test_it_reads_a_pipe_whatever_its_bytes(tiny_run):
     called = call_alone("chat", tiny_run, stdin=b"Star Trek\n2\n\xff\xfe\n\nmore\nwhy 20\n? Is it a \xff comedy\n")
     assert called.status == 0 and "Traceback" not in called.err
-    assert "You liked: Star Trek IV: The Voyage Home (1986)" in called.out and "  20. " in called.out
+    assert "understood: you like Star Trek IV: The Voyage Home (1986)" in called.out and "  20. " in called.out
     assert (
         "without Star Trek IV: The Voyage Home" in called.out
         and "(2 of 2 layers) says, in its own words: " in called.out
@@ -276,7 +282,7 @@ def test_it_talks_in_a_terminal(tiny_run):
     os.write(ours, b"Star Trek\n")
     read_until("number? ")
     os.write(ours, b"1\n")
-    assert "You liked: Star Trek: Generations (1994)" in read_until("\n> ")
+    assert "understood: you like Star Trek: Generations (1994)" in read_until("\n> ")
     os.write(ours, b"\x04")  # Ctrl-D
     assert process.wait(timeout=60) == 0
     os.close(ours)

@@ -7,30 +7,29 @@ recommendations are items of the catalogue. What a language model writes is mark
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from llmrec.apps.explanation_output import model_label, show_explanation
 from llmrec.apps.http.chat_schemas import ChatBody, Completion
 from llmrec.apps.http.errors import error_response
 from llmrec.apps.http.routes import ERRORS, finite
 from llmrec.apps.http.service import Served, Service
 from llmrec.artifacts.item_sources import language_model_of
-from llmrec.conversation.messages import TITLES, AnswerQuestion, Explain, Leave, MessageReader, Recommend, Say, Step
-from llmrec.conversation.replay import Turn, state_after
-from llmrec.conversation.state import ChatState
-from llmrec.errors import ModelError, RequestError
-from llmrec.explain.words import answer
-from llmrec.recommenders.rules import ItemRules
+from llmrec.conversation.asks import AnswerQuestion, Ask, Explain, Rank, ReadByModel
+from llmrec.conversation.reader import Reader
+from llmrec.conversation.replay import replayed
+from llmrec.conversation.session import Reply, Turn
+from llmrec.conversation.turn import turn
+from llmrec.conversing import explained, question_answered
+from llmrec.errors import LlmrecError, ModelError, RequestError
 from llmrec.serving.requests import EvidenceRequest, ListRequest
 from llmrec.serving.served_model import ServedModel
 from llmrec.terminal import printable
 
-TOLD_OF = 10  # of the titles liked and of those shown, the latest that a question's answer is given the facts of
 router = APIRouter(prefix="/v1", responses=ERRORS)
 
 
@@ -38,8 +37,7 @@ class Listener:
     """Reads messages for one model. All its methods are called by the thread that looks titles up."""
 
     def __init__(self, model: ServedModel) -> None:
-        catalog = model.recommender.catalog
-        self.reader = MessageReader(catalog, ItemRules(catalog), model.names.search)
+        self.reader = Reader(model.recommender.catalog, search=model.names.search)
         # a copy: a tokenizer is no matter for two threads
         self._tokenizer = copy.deepcopy(language_model_of(model.recommender.ranker).encoder.tokenizer)
 
@@ -72,86 +70,70 @@ async def chat_completions(body: ChatBody, service: Served) -> Response:
 
 
 class Conversation:
-    """One request: the state is read from the messages, the last of which is answered."""
+    """One request: the session is read from the messages, the last of which is answered."""
 
     def __init__(self, service: Service, model: ServedModel, turns: list[Turn]) -> None:
         self.service, self.model, self.turns = service, model, turns
-        self.texts: list[str] = []
-        self.recommendations: list[dict[str, Any]] = []
 
     async def completion(self, name: str) -> Completion:
         """The answer. Raises what the model in service raises."""
-        listener, state, prompt_tokens = await self._in_thread(self._heard)
-        self.reader: MessageReader = listener.reader
-        steps = self.reader.read(self.turns[-1].text, state)
-        while (step := await self._in_thread(self._next, steps)) is not None:
+        listener = await self._in_thread(self._listener)
+        session = await self._driven(replayed(listener.reader, self.turns[:-1]))
+        reply: Reply = await self._driven(turn(listener.reader, session, self.turns[-1].text))
+        texts = "\n".join(said.text for said in self.turns)
+        prompt_tokens = await self._in_thread(listener.num_tokens, texts)
+        completion_tokens = await self._in_thread(listener.num_tokens, reply.text)
+        return Completion(name, reply, self._recommendations(reply), prompt_tokens, completion_tokens)
+
+    async def _driven(self, steps: Generator[Ask, Any, Any]) -> Any:
+        """What a generator of asks returns, each of them answered."""
+        given: Any = None
+        while True:
+            ended, found = await self._in_thread(_next, steps, given)
+            if ended:
+                return found
             try:
-                await self._take(step, state)
-            except (RequestError, ModelError) as error:  # of this step; the conversation goes on
-                self.texts.append(printable(str(error)))
-        if not self.texts:
-            number = self.model.recommender.catalog.num_items
-            self.texts.append(f"{number:,} titles. Which did you like? (help says more)")
-        text = "\n".join(self.texts)
-        completion_tokens = await self._in_thread(listener.num_tokens, text)
-        return Completion(name, text, self.recommendations, prompt_tokens, completion_tokens)
+                given = await self._answered(found)
+            except (RequestError, ModelError) as error:  # of this ask; the reply says it
+                given = error
+
+    async def _answered(self, ask: Ask) -> Any:
+        recommender, writing = self.model.recommender, self.service.writing
+        match ask:
+            case Rank():
+                request = ListRequest(ask.history, ask.k, filter=ask.filter, instruction=ask.instruction)
+                return await self.model.ask(request)
+            case Explain():
+                evidence = await self.model.ask(EvidenceRequest(ask.history, ask.item_id, ask.instruction))
+                return await writing.run(explained, recommender, ask, evidence, self.service.language_model)
+            case AnswerQuestion():
+                return await writing.run(question_answered, recommender, ask, self.service.language_model)
+            case ReadByModel():
+                raise RequestError("no language model reads messages here.")
 
     async def _in_thread(self, function: Any, *arguments: Any) -> Any:
         return await self.service.titles.run(function, *arguments)
 
-    def _heard(self) -> tuple[Listener, ChatState, int]:
+    def _listener(self) -> Listener:
         if self.model not in _listeners:
             _listeners[self.model] = Listener(self.model)
-        listener = _listeners[self.model]
-        prompt_tokens = listener.num_tokens("\n".join(turn.text for turn in self.turns))
-        return listener, state_after(listener.reader, self.turns[:-1]), prompt_tokens
+        return _listeners[self.model]
 
-    def _next(self, steps: Iterator[Step]) -> Step | None:
-        """The next step that is more than a text; texts are taken."""
-        for step in steps:
-            if not isinstance(step, Say):
-                return step
-            self.texts.append(step.text)
-        return None
-
-    async def _take(self, step: Step, state: ChatState) -> None:
+    def _recommendations(self, reply: Reply) -> list[dict[str, Any]]:
         catalog = self.model.recommender.catalog
-        liked = [catalog.item_id(item) for item in state.liked]
-        match step:
-            case Recommend():
-                left = await self._in_thread(self.reader.left, state)
-                request = None if left is None else ListRequest(tuple(liked), TITLES, filter=left)
-                found = [] if request is None else await self.model.ask(request)
-                self.texts.append(await self._in_thread(self._listed, state, [item.item_id for item in found]))
-                self.recommendations += [
-                    {"item_id": item.item_id, "title": item.title, "score": finite(item.score)} for item in found
-                ]
-            case Explain(item_id):
-                evidence = await self.model.ask(EvidenceRequest(tuple(liked), item_id))
-                explained = self.model.recommender.explain_evidence
-                found = await self.service.writing.run(explained, liked, evidence, self.service.language_model)
-                show_explanation(found, self.texts.append)
-            case AnswerQuestion(question):
-                self.texts += await self.service.writing.run(
-                    self._answered, question, liked[-TOLD_OF:], state.shown[-TOLD_OF:]
-                )
-            case Leave():
-                self.texts.append("Goodbye.")
+        items = catalog.index([one.item_id for one in reply.listed]).tolist()
+        return [
+            {"item_id": one.item_id, "title": catalog.title(item) or one.item_id, "score": finite(one.score)}
+            for one, item in zip(reply.listed, items, strict=True)
+        ]
 
-    def _listed(self, state: ChatState, item_ids: list[str]) -> str:
-        return self.reader.list_shown(state, item_ids, with_ids=True)
 
-    def _answered(self, question: str, liked: list[str], shown: list[str]) -> list[str]:
-        """A language model's own words, and what is to be said about them; by the thread of the one that writes."""
-        recommender = self.model.recommender
-        writer = recommender.text_model(self.service.language_model)
-        found = answer(recommender.catalog, question, liked, shown, writer)
-        words = " ".join(printable(found.text).split())
-        texts = [f"{model_label(found.language_model)} says, in its own words: {words}"]
-        if found.hallucinated_titles:
-            names = ", ".join(f"'{printable(name)}'" for name in found.hallucinated_titles)
-            texts.append(f"(It names {names}, which it was not told of: that is no recommendation.)")
-        return texts
+def _next(steps: Generator[Ask, Any, Any], given: Any) -> tuple[bool, Any]:
+    """Whether the generator has ended, and what it returns or asks next. given: the answer to what it asked last."""
+    try:
+        return False, steps.throw(given) if isinstance(given, LlmrecError) else steps.send(given)
+    except StopIteration as end:
+        return True, end.value
 
 
 def _turns(service: Service, body: ChatBody) -> list[Turn]:

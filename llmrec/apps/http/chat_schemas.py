@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, field_validator
 
 from llmrec.apps.http.schemas import Body, Texts
+from llmrec.conversation.session import Reply
 
 _WITHOUT_EFFECT = "Without effect: nothing is sampled, and answers are as long as they are."
 
@@ -105,7 +106,7 @@ class Completion:
     """An answer. prompt_tokens, completion_tokens: of the messages and the text, as the run's own tokenizer reads them."""
 
     model: str
-    text: str
+    reply: Reply
     recommendations: list[dict[str, Any]]
     prompt_tokens: int
     completion_tokens: int
@@ -124,13 +125,12 @@ class Completion:
 
     def whole(self) -> dict[str, Any]:
         """As one object."""
-        message = {"role": "assistant", "content": self.text, "refusal": None}
+        message = {"role": "assistant", "content": self.reply.text, "refusal": None}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
-        return {**self._head("chat.completion"), "choices": [choice], "usage": self.usage,
-                "recommendations": self.recommendations}  # fmt: skip
+        return {**self._head("chat.completion"), "choices": [choice], "usage": self.usage, **self._beside()}
 
     def events(self, include_usage: bool) -> Iterator[str]:
-        """As server-sent events, the text line by line; recommendations come with the event that ends the text."""
+        """As server-sent events, the text line by line; what stands beside it comes with the event that ends the text."""
         head = self._head("chat.completion.chunk")
 
         def event(delta: dict[str, str], finish: str | None = None, **more: Any) -> str:
@@ -138,12 +138,20 @@ class Completion:
             return _event({**head, "choices": [choice], **more})
 
         yield event({"role": "assistant", "content": ""})
-        for line in self.text.splitlines(keepends=True):
+        for line in self.reply.text.splitlines(keepends=True):
             yield event({"content": line})
-        yield event({}, "stop", recommendations=self.recommendations)
+        yield event({}, "stop", **self._beside())
         if include_usage:
             yield _event({**head, "choices": [], "usage": self.usage})
         yield "data: [DONE]\n\n"
+
+    def _beside(self) -> dict[str, Any]:
+        """What OpenAI's answers do not have."""
+        return {
+            "recommendations": self.recommendations,
+            "understood": self.reply.understood,
+            "state": self.reply.state.as_json(),
+        }
 
     def _head(self, kind: str) -> dict[str, Any]:
         return {"id": self.id, "object": kind, "created": self.created, "model": self.model}

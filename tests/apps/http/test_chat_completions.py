@@ -75,6 +75,11 @@ def test_recommendations_stand_beside_the_text_with_ids_and_scores(asked, model,
     assert [item["item_id"] for item in answer.recommendations] == [item.item_id for item in found]
     assert [item["score"] for item in answer.recommendations] == pytest.approx([item.score for item in found], abs=1e-4)
     assert all(item["title"] in answer.choices[0].message.content for item in answer.recommendations)
+    assert (
+        answer.understood == "you like Fargo (1996) and Toy Story (1995)"
+        and answer.understood in answer.choices[0].message.content
+    )
+    assert answer.state == {"liked": ["100", "1"], "shown": [item.item_id for item in found]}
     choice = answer.choices[0]
     assert (choice.finish_reason, choice.message.role, answer.object, answer.model) == (
         "stop", "assistant", "chat.completion", model
@@ -89,6 +94,7 @@ def test_a_stream_is_the_same_answer_in_pieces(asked, model):
     text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
     assert text == whole.choices[0].message.content
     assert chunks[-2].choices[0].finish_reason == "stop" and chunks[-2].recommendations == whole.recommendations
+    assert (chunks[-2].understood, chunks[-2].state) == (whole.understood, whole.state)
     assert chunks[-1].usage == whole.usage and chunks[-1].choices == []
     assert len({chunk.id for chunk in chunks}) == 1 and chunks[0].object == "chat.completion.chunk"
     assert all(chunk.usage is None for chunk in say(asked, model, "Fargo", stream=True))

@@ -1,0 +1,147 @@
+"""A state in words: what a message changed in it, and all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from llmrec.conversation.labels import Labels
+from llmrec.conversation.state import COUNT, ChatState, Preference
+from llmrec.data.catalog import Catalog
+from llmrec.recommenders.rules import Condition
+from llmrec.terminal import printable
+
+_FIELDS = {"liked": "you like", "disliked": "you do not like", "seen": "you know"}
+
+
+def told_change(before: ChatState, after: ChatState, labels: Labels) -> str:
+    """What is new in a state, and what is gone: "year 1990 to 1999, not Horror, lighter: Comedy". "" where nothing is."""
+    parts = []
+    for name, words in _FIELDS.items():
+        if new := [one for one in getattr(after, name) if one not in getattr(before, name)]:
+            parts.append(f"{words} {_listed(labels.of_ids(new))}")
+    kept = {one for name in _FIELDS for one in getattr(after, name)}
+    if gone := [one for name in _FIELDS for one in getattr(before, name) if one not in kept]:
+        parts.append(f"forgotten: {_listed(labels.of_ids(gone))}")
+    parts += [f"no title with '{printable(one)}'" for one in after.without if one not in before.without]
+    parts += [f"titles with '{printable(one)}' again" for one in before.without if one not in after.without]
+    parts += _changed_conditions(before.where, after.where)
+    parts += [_leaning(one) for one in after.prefer if one not in before.prefer]
+    leant = {(one.column, one.value) for one in after.prefer}
+    parts += [f"no longer {_leaning(one)}" for one in before.prefer if (one.column, one.value) not in leant]
+    if after.surprise != before.surprise:
+        parts.append("a surprise" if after.surprise else "no surprises")
+    if after.count != before.count:
+        parts.append(_count(after.count))
+    return ", ".join(parts)
+
+
+def told_state(state: ChatState, labels: Labels, catalog: Catalog) -> list[str]:
+    """All of a state, a line for each kind of wish, and how to correct it."""
+    lines = []
+    for name, words in _FIELDS.items():
+        if item_ids := getattr(state, name):
+            lines.append(f"{words[0].upper()}{words[1:]}: {'; '.join(labels.of_ids(item_ids))}")
+    if not state.liked:
+        lines.insert(0, "You like: nothing yet")
+    kept_out = [f"no title with '{printable(one)}'" for one in state.without]
+    if told := kept_out + told_where(state.where):
+        lines.append(f"Only: {', '.join(told)}")
+    if told := [_leaning(one) for one in state.prefer] + (["a surprise"] if state.surprise else []):
+        lines.append(f"Rather: {', '.join(told)}")
+    if state.count != COUNT:
+        lines.append(f"A list: {_count(state.count)}")
+    columns = ", ".join(printable(name) for name in catalog.fields)
+    how = 'To correct it: undo, reset, or say it otherwise, such as "forget Fargo", "any year", "horror is fine again".'
+    return [*lines, how, f"The catalogue tells of each title: {columns}."]
+
+
+def told_where(where: Sequence[Condition]) -> list[str]:
+    """Conditions in words, those of one column together: "year 1990 to 1999", "Comedy or Drama", "not Horror"."""
+    told = []
+    for column, of_column in groupby(sorted(where, key=lambda one: _first(where, one)), key=lambda one: one.column):
+        conditions = list(of_column)
+        bounds = [one for one in conditions if one.operator not in ("=", "!=")]
+        told += [_values(one) for one in conditions if one not in bounds]
+        told += [_bounds(column, bounds)] if bounds else []
+    return told
+
+
+def told_wishes(state: ChatState) -> str:
+    """The wishes without titles, for a prompt that has a place for them; "" where there are none."""
+    parts = [
+        *told_where(state.where),
+        *(_leaning(one) for one in state.prefer),
+        *(["a surprise"] if state.surprise else []),
+    ]
+    return ", ".join(parts)
+
+
+def _first(where: Sequence[Condition], condition: Condition) -> int:
+    """The place of the first condition on the same column."""
+    return next(place for place, one in enumerate(where) if one.column == condition.column)
+
+
+def _changed_conditions(before: Sequence[Condition], after: Sequence[Condition]) -> list[str]:
+    """Of each column what is new; where nothing is, what is gone."""
+    told = []
+    for column in dict.fromkeys(one.column for one in (*after, *before)):
+        old = [one for one in before if one.column == column]
+        new = [one for one in after if one.column == column]
+        fresh, left = told_where(_fresh(new, old)), told_where(_fresh(old, new))
+        if fresh:
+            told += fresh
+        elif left:
+            told += [f"any {printable(column)}"] if not new else [f"no longer {one}" for one in left]
+    return told
+
+
+def _fresh(conditions: Sequence[Condition], known: Sequence[Condition]) -> list[Condition]:
+    """The conditions that are not known. Of what excludes, the values that were not excluded; bounds of a column are one thing."""
+    excluded = {value for one in known if one.operator == "!=" for value in one.values}
+    bounds = [one for one in conditions if one.operator not in ("=", "!=")]
+    same_bounds = set(bounds) == {one for one in known if one.operator not in ("=", "!=")}
+    fresh = []
+    for one in conditions:
+        if one.operator == "!=":
+            values = tuple(value for value in one.values if value not in excluded)
+            fresh += [Condition(one.column, "!=", values)] if values else []
+        elif one in bounds:
+            fresh += [] if same_bounds else [one]
+        elif one not in known:
+            fresh.append(one)
+    return fresh
+
+
+def _values(condition: Condition) -> str:
+    values = [printable(value) for value in condition.values]
+    named = f"{printable(condition.column)} " if any(value.isdecimal() for value in values) else ""
+    return f"not {named}{' or '.join(values)}" if condition.operator == "!=" else f"{named}{' or '.join(values)}"
+
+
+_LIMITS = {">=": "from {}", ">": "over {}", "<=": "up to {}", "<": "under {}"}
+
+
+def _bounds(column: str, bounds: Sequence[Condition]) -> str:
+    name = printable(column)
+    found = {one.operator: one.values[0] for one in bounds}
+    if set(found) == {">=", "<="} and len(bounds) == 2:
+        low, high = found[">="], found["<="]
+        return f"{name} {low}" if low == high else f"{name} {low} to {high}"
+    return f"{name} {' and '.join(_LIMITS[one.operator].format(one.values[0]) for one in bounds)}"
+
+
+def _leaning(preference: Preference) -> str:
+    value = printable(preference.value)
+    if preference.word:
+        return f"{printable(preference.word)}: {'less ' if preference.less else ''}{value}"
+    return f"{'less' if preference.less else 'more'} {value}"
+
+
+def _count(count: int) -> str:
+    return "one title" if count == 1 else f"{count} titles"
+
+
+def _listed(labels: Sequence[str]) -> str:
+    """ "A", "A and B", "A, B and C"."""
+    return " and ".join([", ".join(labels[:-1]), labels[-1]] if len(labels) > 1 else labels)

@@ -1,0 +1,154 @@
+"""A recommender's conversations: what a turn asks (`conversation.asks`), answered by ranking, measuring and writing."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from llmrec.conversation.asks import AnswerQuestion, Ask, Explain, Rank, Ranked, ReadByModel
+from llmrec.conversation.edits import Wishes
+from llmrec.conversation.reader import Reader
+from llmrec.conversation.session import Reply, Session
+from llmrec.conversation.turn import turn
+from llmrec.data.catalog import Catalog
+from llmrec.errors import LlmrecError, RequestError
+from llmrec.explain.evidence import Evidence, measure
+from llmrec.explain.lines import RunningLine, answer_notes, answer_start, explanation_lines
+from llmrec.explain.words import Explanation, answer, without_language_model
+from llmrec.text_models.protocol import TextModel
+from llmrec.text_models.settings import TextModelSettings
+
+Writer = str | TextModelSettings | TextModel | None  # who explains and answers, as `Recommender.explain` takes it
+
+
+class Recommends(Protocol):
+    """Who answers: `llmrec.Recommender`, and anything that does as it does."""
+
+    catalog: Catalog
+    folder: Path | None
+
+    def recommend(
+        self, history: Sequence[str], k: int = ..., *, where: Sequence = ..., exclude: Collection[str] = ...,
+        instruction: str | None = ...,
+    ) -> Sequence[Ranked]: ...  # fmt: skip
+
+    def score_batch(
+        self, histories: Sequence[Sequence[str]], candidates: Sequence[Sequence[str]], *, instructions: Sequence[str] | None = ...
+    ) -> list[list[float]]: ...  # fmt: skip
+
+    def explain_evidence(
+        self, history: Sequence[str], evidence: Evidence, language_model: Writer = ...
+    ) -> Explanation: ...
+
+    def text_model(
+        self, named: str | TextModelSettings | None = ..., on_load: Callable[[], None] = ...
+    ) -> TextModel: ...
+
+
+class Conversations:
+    """Answers the messages of any number of conversations, each a `Session`; threads may talk with one each at a time.
+
+    The reader is made with the first of them: it looks at every title of the catalogue.
+    """
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._reader: Reader | None = None
+        self._reading, self._writing = threading.Lock(), threading.Lock()  # one thread at a time each
+
+    def reply(
+        self,
+        recommender: Recommends,
+        session: Session,
+        text: str,
+        language_model: Writer,
+        on_text: Callable[[str], None] | None,
+        on_wait: Callable[[str], None] | None,
+    ) -> Reply:
+        """See `Recommender.converse`."""
+        with self._reading:
+            if self._reader is None:
+                self._reader = Reader(self._catalog)
+        steps = turn(self._reader, session, text)
+        given: object = None
+        while True:
+            try:
+                with self._reading:
+                    ask = steps.throw(given) if isinstance(given, LlmrecError) else steps.send(given)
+            except StopIteration as end:
+                return end.value
+            try:
+                given = self._answered(recommender, ask, language_model, on_text, on_wait)
+            except LlmrecError as error:  # of this step: the reply says it
+                given = error
+
+    def _answered(
+        self,
+        recommender: Recommends,
+        ask: Ask,
+        language_model: Writer,
+        on_text: Callable[[str], None] | None,
+        on_wait: Callable[[str], None] | None,
+    ) -> Sequence[Ranked] | Wishes | str:
+        match ask:
+            case Rank():
+                return recommender.recommend(
+                    ask.history, ask.k, where=ask.filter.where, exclude=ask.filter.exclude, instruction=ask.instruction
+                )
+            case Explain():
+                evidence = measure(recommender, ask.history, ask.item_id, instruction=ask.instruction)
+                with self._writing:
+                    return explained(recommender, ask, evidence, language_model, on_wait)
+            case AnswerQuestion():
+                with self._writing:
+                    return question_answered(recommender, ask, language_model, on_text, on_wait)
+            case ReadByModel():
+                raise RequestError("no language model reads messages here.")
+
+
+def explained(
+    recommender: Recommends,
+    ask: Explain,
+    evidence: Evidence,
+    language_model: Writer,
+    on_wait: Callable[[str], None] | None = None,
+) -> str:
+    """The text of an explanation, of several lines."""
+    has_writer = language_model is not None or not without_language_model(recommender.folder)
+    if evidence.suits and has_writer:
+        language_model = _writer(recommender, language_model, on_wait)
+    return "\n".join(explanation_lines(recommender.explain_evidence(ask.history, evidence, language_model)))
+
+
+def question_answered(
+    recommender: Recommends,
+    ask: AnswerQuestion,
+    language_model: Writer,
+    on_text: Callable[[str], None] | None = None,
+    on_wait: Callable[[str], None] | None = None,
+) -> str:
+    """A language model's own words, and what is to be said about them. on_text: see `Recommender.converse`."""
+    model = _writer(recommender, language_model, on_wait)
+    line, start = RunningLine(), answer_start(model.card)
+    if on_text is not None:
+        on_text(ask.said + start)
+    found = answer(
+        recommender.catalog, ask.question, ask.liked, ask.shown, model,
+        on_text=None if on_text is None else lambda piece: on_text(line.add(piece)),
+    )  # fmt: skip
+    if on_text is None:
+        line.add(found.text)
+    return "\n".join([start + line.text, *answer_notes(found)])
+
+
+def _writer(recommender: Recommends, language_model: Writer, on_wait: Callable[[str], None] | None) -> TextModel:
+    if isinstance(language_model, TextModel):
+        return language_model
+
+    def on_load() -> None:
+        if on_wait is not None:
+            on_wait("Loading the language model that explains and answers, once ...")
+
+    return recommender.text_model(language_model, on_load)
