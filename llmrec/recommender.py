@@ -154,6 +154,11 @@ class Recommender:
         model = getattr(self.ranker, "model", None)
         return not isinstance(model, LanguageModel) or model.engine.is_alive
 
+    @property
+    def lock(self) -> threading.Lock:
+        """To be held by whoever asks `ranker` itself: a model answers one thread at a time."""
+        return self._lock
+
     def close(self) -> None:
         """Ends a vLLM engine and gives its memory back; of other recommenders nothing has to be ended."""
         model = getattr(self.ranker, "model", None)

@@ -25,6 +25,7 @@ from llmrec.apps.recommend_commands import recommend, score
 from llmrec.apps.serve_command import serve
 from llmrec.apps.tokenize_command import tokenize
 from llmrec.apps.train_command import train
+from llmrec.apps.web_command import web
 from llmrec.errors import LlmrecError, sentence_of_place
 from llmrec.terminal import printable
 from llmrec.version import __version__
@@ -91,6 +92,7 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "explain": explain,
     "chat": chat,
     "serve": serve,
+    "web": web,
     "add-items": add_items,
     "export": export,
     "recipes": recipes,

@@ -28,7 +28,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from llmrec.apps.semantic_ids import print_quality, write_semantic_ids
-from llmrec.apps.title_cards import items_with_images
+from llmrec.apps.title_cards import STAND_INS, items_with_images
 from llmrec.artifacts.run_folder import MANIFEST, MODEL_FOLDER, load_artifact
 from llmrec.data.added_parts import added_parts
 from llmrec.data.folder import Data, load_data
@@ -165,7 +165,7 @@ def _data(folder: Path, *, posters: Path | None, num_images: int | None) -> Data
 def _images_name(posters: Path | None, num_images: int | None) -> str:
     """What tells a data folder's images from others."""
     of = "" if num_images is None else f"-{num_images}"
-    return f"title_cards{of}" if posters is None else f"posters-{content_hash(str(posters.resolve()))[:8]}{of}"
+    return f"{STAND_INS}{of}" if posters is None else f"posters-{content_hash(str(posters.resolve()))[:8]}{of}"
 
 
 def _most_rated(interactions: Path, number: int) -> set[str]:

@@ -80,12 +80,14 @@ def serve(
     language_model = text_model_settings(model, provider, base_url)
     try:
         from llmrec.apps.http.keys import read_api_key
-        from llmrec.apps.http.server import Server, is_this_computer, listen
+        from llmrec.apps.http.server import Server
         from llmrec.apps.http.service import Service
     except ImportError as error:
         raise ConfigError(
             f"serving needs packages that are not installed ({error}): pip install 'llmrec[serve]'."
         ) from error
+    from llmrec.apps.listening import is_this_computer, listen
+
     api_key = read_api_key(api_key_file)
     if settings.runs_folder is not None and not settings.runs_folder.is_dir():
         raise ConfigError(f"the runs folder '{settings.runs_folder}' is no folder.")

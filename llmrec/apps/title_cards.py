@@ -22,6 +22,7 @@ SIZE = (150, 225)  # pixels, of a film poster's shape
 FONT_SIZES = (26, 21, 17, 14, 11)
 MARGIN, STROKE = 10, 2  # pixels
 POSTER_KINDS = (".jpg", ".jpeg", ".png")
+STAND_INS = "title_cards"  # what the names of the demo's folders of title cards begin with
 
 
 def title_card(title: str, genres: Sequence[str]) -> Image.Image:

@@ -47,7 +47,7 @@ def image_paths(catalog: Catalog, folder: Path) -> list[Path | None]:
     paths: list[Path | None] = []
     for item, name in enumerate(catalog.table["image"].to_pylist()):
         path = root / name if name else None
-        if path is not None and not _inside(path, root):
+        if path is not None and not is_inside(path, root):
             raise DataError(
                 f"the image of item '{catalog.item_id(item)}' is '{name}', which leads out of the data folder '{folder}'. "
                 "Images lie inside it; `llmrec data prepare` copies them there."
@@ -126,7 +126,7 @@ def _as_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _inside(path: Path, root: Path) -> bool:
+def is_inside(path: Path, root: Path) -> bool:
     try:
         return path.resolve().is_relative_to(root)
     except (OSError, ValueError):  # a loop of links, a null byte

@@ -54,6 +54,9 @@ class Beams:
         )
 
 
+Trace = list[tuple[Beams, Beams]]  # what a search saw, a pair a depth: see `grow_beams`
+
+
 class ChildScores(Protocol):
     """What an engine says of the children of beams."""
 
@@ -73,9 +76,17 @@ def beam_width(k: int, num_beams: int) -> int:
 
 
 def grow_beams(
-    trie: TokenTrie, num_requests: int, width: int, allowed_items: AllowedItems | None, child_scores: ChildScores
+    trie: TokenTrie,
+    num_requests: int,
+    width: int,
+    allowed_items: AllowedItems | None,
+    child_scores: ChildScores,
+    trace: Trace | None = None,
 ) -> Beams:
-    """The finished leaves of each request, best first: `width` at most. Raises ModelError where a score is NaN."""
+    """The finished leaves of each request, best first: `width` at most. Raises ModelError where a score is NaN.
+
+    trace: is given, of every depth, the best `width` candidates and the beams that go on.
+    """
     beams = _root(trie, num_requests)
     finished = Beams(*(values[:, :0] for values in vars(beams).values()))
     for depth in range(trie.depth):
@@ -87,6 +98,8 @@ def grow_beams(
         parents = torch.arange(states.shape[1], device=states.device)[:, None].expand_as(states)
         candidates = Beams(states.flatten(1), tokens.flatten(1), scores.flatten(1), parents.flatten(1))
         beams, finished = _select(trie, candidates, finished, width, depth + 1)
+        if trace is not None:
+            trace.append((candidates.best(candidates.scores, width), beams))
         if beams.states.shape[1] == 0:
             break
     return finished

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from llmrec.backbones.causal_lm import SoftmaxScope
 from llmrec.engines.allowed_items import AllowedItems
+from llmrec.engines.beams import Trace
 from llmrec.engines.trie import TokenTrie
 from llmrec.items.forms import ItemTokens
 
@@ -48,9 +49,10 @@ class Engine(Protocol):
         num_beams: int,
         allowed_items: AllowedItems | None,
         softmax_scope: SoftmaxScope,
+        trace: Trace | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The k best items of each prompt and their log-probabilities, on the CPU: int32 (B, k) padded with -1, float32 (B, k) padded
-        with -inf. See `llmrec.engines.beams`."""
+        with -inf. See `llmrec.engines.beams`; trace: see `grow_beams` there."""
 
     def score_candidates(
         self,

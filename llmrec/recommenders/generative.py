@@ -7,6 +7,7 @@ import torch
 
 from llmrec.data.interactions import Histories
 from llmrec.engines.allowed_items import AllowedItems, ItemBitmap
+from llmrec.engines.beams import Trace
 from llmrec.engines.torch.retrieval import best_of_chunks
 from llmrec.engines.trie import TokenTrie
 from llmrec.items.forms import ONE_TOKEN_FORMS
@@ -44,6 +45,17 @@ class GenerativeRecommender:
 
     def rank(self, requests: Requests, k: int, *, exclude_seen: bool, candidates: np.ndarray | None = None) -> Ranking:
         """The best k items of each request; scores are log-probabilities. See `Ranker.rank`."""
+        return self._searched(requests, k, exclude_seen, candidates)
+
+    def traced(self, requests: Requests, k: int, *, exclude_seen: bool) -> tuple[Ranking, Trace]:
+        """The ranking of one request, and what the search saw: see `grow_beams`."""
+        assert len(requests) == 1, len(requests)
+        trace: Trace = []
+        return self._searched(requests, k, exclude_seen, None, trace), trace
+
+    def _searched(
+        self, requests: Requests, k: int, exclude_seen: bool, candidates: np.ndarray | None, trace: Trace | None = None
+    ) -> Ranking:
         model = self.model
         prompts = model.prompts(requests)
         items = np.full((len(requests), k), -1, dtype=np.int32)
@@ -60,6 +72,7 @@ class GenerativeRecommender:
                     requests.take(rows), exclude_seen, [listed[row] for row in rows], bitmap, rows
                 ),
                 softmax_scope=model.softmax_scope,
+                trace=trace,
             )
         return Ranking(items, scores)
 

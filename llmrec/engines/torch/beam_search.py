@@ -5,6 +5,7 @@ Letters: B requests, K beams, W children, D width.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from llmrec.backbones.causal_lm import Backbone, SoftmaxScope
 from llmrec.engines.allowed_items import AllowedItems
-from llmrec.engines.beams import NEVER, Beams, beam_width, best_items, check_scores, grow_beams
+from llmrec.engines.beams import NEVER, Beams, Trace, beam_width, best_items, check_scores, grow_beams
 from llmrec.engines.scopes import rows_of_levels
 from llmrec.engines.torch.beam_reader import BeamReader
 from llmrec.engines.torch.likelihood import token_log_probs
@@ -33,14 +34,15 @@ def beam_search(
     allowed_items: AllowedItems | None = None,
     softmax_scope: SoftmaxScope = "vocabulary",
     prompt_cache: PromptCache | None = None,
+    trace: Trace | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The k best items for each prompt.
 
     prompts: B arrays of token ids, each ending where the answer begins. k: items per request. num_beams: K; never less than
     k are kept. allowed_items: what may come out; None for everything. It never changes an item's score. softmax_scope: see
-    `likelihood`. prompt_cache: beginnings of prompts read before. The trie, and allowed_items made with it, lie where the model
-    does. Memory: the cache of a pass holds about B * (T + K * (L - 1)) positions, T being the longest prompt and L the longest
-    answer, and up to half as many nodes more where answers are read ahead.
+    `likelihood`. prompt_cache: beginnings of prompts read before. trace: see `grow_beams`. The trie, and allowed_items made with
+    it, lie where the model does. Memory: the cache of a pass holds about B * (T + K * (L - 1)) positions, T being the longest
+    prompt and L the longest answer, and up to half as many nodes more where answers are read ahead.
 
     Returns, on the CPU and best first, items int32 (B, k), padded with -1 where fewer can be reached, and their scores
     float32 (B, k), log-probabilities of whole answers, padded with -inf. Items on one leaf (equal titles) have the same
@@ -63,8 +65,9 @@ def beam_search(
         )  # fmt: skip
         return log_probs.view(tokens.shape)
 
-    finished = grow_beams(trie, len(prompts), width, allowed_items, child_scores)
+    finished = grow_beams(trie, len(prompts), width, allowed_items, child_scores, trace)
     if softmax_scope == "vocabulary":
-        finished.scores -= reader.owed
+        for beams in (finished, *itertools.chain.from_iterable(trace or ())):
+            beams.scores -= reader.owed
         check_scores(finished.scores)
     return best_items(trie, allowed_items, finished, k)

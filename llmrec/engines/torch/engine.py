@@ -16,6 +16,7 @@ from torch import Tensor
 
 from llmrec.backbones.causal_lm import Backbone, SoftmaxScope
 from llmrec.engines.allowed_items import AllowedItems
+from llmrec.engines.beams import Trace
 from llmrec.engines.torch.beam_search import beam_search
 from llmrec.engines.torch.likelihood import score_candidates
 from llmrec.engines.torch.prompt_cache import PromptCache
@@ -73,11 +74,12 @@ class TorchEngine:
         num_beams: int,
         allowed_items: AllowedItems | None,
         softmax_scope: SoftmaxScope,
+        trace: Trace | None = None,
     ) -> tuple[Tensor, Tensor]:
         """See `beam_search`."""
         return beam_search(
             self.backbone.eval(), trie, prompts, k, num_beams=num_beams, allowed_items=allowed_items,
-            softmax_scope=softmax_scope, prompt_cache=self.prompt_cache,
+            softmax_scope=softmax_scope, prompt_cache=self.prompt_cache, trace=trace,
         )  # fmt: skip
 
     def score_candidates(

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from llmrec.backbones.causal_lm import Backbone, SoftmaxScope
 from llmrec.engines.allowed_items import AllowedItems
-from llmrec.engines.beams import NEVER, Beams, beam_width, best_items, grow_beams, is_uncertain
+from llmrec.engines.beams import NEVER, Beams, Trace, beam_width, best_items, grow_beams, is_uncertain
 from llmrec.engines.scopes import candidate_tokens, children_on_the_way, rows_of_levels
 from llmrec.engines.torch.engine import TorchEngine
 from llmrec.engines.trie import TokenTrie, node_range
@@ -120,6 +120,7 @@ class VllmEngine:
         num_beams: int,
         allowed_items: AllowedItems | None,
         softmax_scope: SoftmaxScope,
+        trace: Trace | None = None,
     ) -> tuple[Tensor, Tensor]:
         """See `Engine`."""
         width = beam_width(k, num_beams)
@@ -141,7 +142,7 @@ class VllmEngine:
             log_probs[request, beam] = torch.from_numpy(values)
             return log_probs
 
-        finished = grow_beams(trie, len(prompts), width, allowed_items, child_scores)
+        finished = grow_beams(trie, len(prompts), width, allowed_items, child_scores, trace)
         return best_items(trie, allowed_items, finished, k)
 
     def _compared(self, scope: SoftmaxScope, level: slice | None, children: np.ndarray) -> np.ndarray | None:

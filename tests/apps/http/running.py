@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llmrec.apps.http.server import Server, listen
+from llmrec.apps.http.server import Server
 from llmrec.apps.http.service import Service
+from llmrec.apps.listening import listen
 from llmrec.apps.options import open_run
 from llmrec.config import load_config
 from llmrec.serving.settings import ServingSettings

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from llmrec.apps.http.server import is_this_computer
+from llmrec.apps.listening import is_this_computer
 from llmrec.recommender import Recommender
 from tests.apps.calling import assert_one_sentence, call, command
 from tests.apps.http.running import KEY, Client, serving, wait_until
