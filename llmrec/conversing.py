@@ -58,6 +58,14 @@ class Conversations:
         self._reader: Reader | None = None
         self._reading, self._writing = threading.Lock(), threading.Lock()  # one thread at a time each
 
+    @property
+    def reader(self) -> Reader:
+        """What reads messages, with the index of titles and the columns; one thread at a time reads with it."""
+        with self._reading:
+            if self._reader is None:
+                self._reader = Reader(self._catalog)
+            return self._reader
+
     def reply(
         self,
         recommender: Recommends,
@@ -68,10 +76,7 @@ class Conversations:
         on_wait: Callable[[str], None] | None,
     ) -> Reply:
         """See `Recommender.converse`."""
-        with self._reading:
-            if self._reader is None:
-                self._reader = Reader(self._catalog)
-        steps = turn(self._reader, session, text)
+        steps = turn(self.reader, session, text)
         given: object = None
         while True:
             try:

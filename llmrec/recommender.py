@@ -31,6 +31,7 @@ from llmrec.artifacts.item_sources import language_model_of, replace_image
 from llmrec.artifacts.opening import Decoding, open_ranker
 from llmrec.artifacts.run_folder import find_model
 from llmrec.backbones.causal_lm import SoftmaxScope
+from llmrec.conversation.reader import Reader
 from llmrec.conversation.session import Reply, Session
 from llmrec.conversing import Conversations
 from llmrec.data.catalog import Catalog
@@ -344,6 +345,11 @@ class Recommender:
         What is wrong with a message stands in the reply; nothing of it is raised.
         """
         return self._conversations.reply(self, session, text, language_model, on_text, on_wait)
+
+    @property
+    def reader(self) -> Reader:
+        """What `converse` reads messages with: the index of titles, the columns to filter by, the labels of items."""
+        return self._conversations.reader
 
     def text_model(
         self, named: str | TextModelSettings | None = None, on_load: Callable[[], None] = lambda: None

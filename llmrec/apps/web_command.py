@@ -75,7 +75,7 @@ def web(
         )
     shelf = shelf_of(folders, opened, data)
     typer.echo(f"Indexing {shelf.catalog.num_items:,} titles ...", err=True)
-    _ = shelf.search, shelf.facets
+    _ = shelf.reader
     server = Server(shelf, host, listening)
     typer.echo(f"Open http://{printable(host)}:{listening.getsockname()[1]} in a browser. Ctrl-C ends it.", err=True)
     try:

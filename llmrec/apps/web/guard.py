@@ -7,6 +7,8 @@ loads nothing from elsewhere, which the browser then enforces.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -17,6 +19,8 @@ Message = MutableMapping[str, Any]
 Receive, Send = Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]
 
 BODY_BYTES = 64 << 10  # an action or a message is a few hundred
+_TOO_LONG = (413, f"a message may have {BODY_BYTES:,} bytes, and this one has more.")
+_DISCARD_SECONDS = 2.0
 _API = "/gradio_api"
 _GET = re.compile(
     rf"/|/config/?|/theme\.css|/favicon\.ico|/manifest\.json|/pwa_icon(/\d+)?|/picture/\d+|/(assets|static|svelte)/[\w./@+-]+"
@@ -49,12 +53,12 @@ class Guard:
             return
         headers = dict(scope["headers"])
         refused = self._refusal(scope["method"], scope["path"], headers)
-        if refused is not None:
-            await _answer(*refused)(scope, receive, send)
-            return
-        body = await _body(receive) if scope["method"] == "POST" else b""
+        body = await _body(receive) if refused is None and scope["method"] == "POST" else b""
         if body is None:
-            await _answer(413, f"a message may have {BODY_BYTES:,} bytes, and this one has more.")(scope, receive, send)
+            refused = _TOO_LONG
+        if refused is not None:
+            await _discard(receive)
+            await _answer(*refused)(scope, receive, send)
             return
 
         async def sent(message: Message) -> None:
@@ -77,7 +81,7 @@ class Guard:
         if method == "POST" and origin and origin.partition("://")[2] != host:
             return 403, "only this server's own page may send actions."
         if int(headers.get(b"content-length", b"0")[:20] or b"0") > BODY_BYTES:
-            return 413, f"a message may have {BODY_BYTES:,} bytes, and this one has more."
+            return _TOO_LONG
         return None
 
 
@@ -102,6 +106,14 @@ async def _body(receive: Receive) -> bytes | None:
             return None
         parts.append(part)
     return b"".join(parts)
+
+
+async def _discard(receive: Receive) -> None:
+    """Reads what is left of a body for a moment: who is cut off while sending often sees no answer."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_DISCARD_SECONDS):
+            while (message := await receive())["type"] == "http.request" and message.get("more_body", False):
+                pass
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:

@@ -9,6 +9,7 @@ import gradio as gr
 from llmrec.apps.web import panels
 from llmrec.apps.web.runs import Shelf
 from llmrec.apps.web.visit import Visit, act, rank
+from llmrec.conversation.turn import MAX_MESSAGE_CHARACTERS
 
 QUEUE = 64  # actions that wait; further ones are told to come again
 AT_ONCE = 4  # actions at a time: the model answers one after the other anyway
@@ -19,13 +20,13 @@ FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "DejaVu Sans", "san
 
 def make_page(shelf: Shelf) -> gr.Blocks:
     """The page of one or two runs."""
-    panel_js, search_js = ((panels.STATIC / name).read_text() for name in ("panel.js", "search.js"))
+    panel_js, search_js, say_js = ((panels.STATIC / name).read_text() for name in ("panel.js", "search.js", "say.js"))
 
     def find(typed: str) -> list[dict[str, str]]:
         return panels.found_titles(shelf, typed) if isinstance(typed, str) else []
 
     def shown(visit: Visit) -> tuple[str, ...]:
-        return tuple(panel(shelf, visit) for panel in (panels.wishes, panels.filters, panels.cards))
+        return tuple(panel(shelf, visit) for panel in (panels.wishes, panels.filters, panels.cards, panels.talk))
 
     def begin() -> tuple[Any, ...]:
         visit = Visit()
@@ -56,16 +57,24 @@ def make_page(shelf: Shelf) -> gr.Blocks:
                         server_functions=[find], apply_default_css=False,
                     )  # fmt: skip
                     wishes, filters = panel("wishes"), panel("filters")
+                with gr.Column(elem_id="right"):
+                    talk = panel("talk")
+                    said = gr.HTML(
+                        panels.rendered("say", most=MAX_MESSAGE_CHARACTERS),
+                        elem_id="say",
+                        js_on_load=say_js,
+                        apply_default_css=False,
+                    )
                 with gr.Column(elem_id="middle"):
                     cards = panel("cards")
             with gr.Tab("Inside the model") as inside_tab:
                 inside = panel("inside")
-        outputs = [visit, wishes, filters, cards]
+        outputs = [visit, wishes, filters, cards, talk]
         inside_tab.select(
             lambda visit: panels.inside(shelf, visit), visit, inside, show_progress="hidden", api_visibility="private"
         )
         page.load(begin, None, outputs, show_progress="hidden", api_visibility="private")
-        for source in (search, wishes, filters, cards):
+        for source in (search, wishes, filters, cards, talk, said):
             source.act(do, visit, outputs, show_progress="hidden", api_visibility="private").then(
                 None, js="() => document.body.classList.remove('busy')", api_visibility="private"
             )

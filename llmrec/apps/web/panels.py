@@ -12,9 +12,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from llmrec.apps.web.inside import look_inside
 from llmrec.apps.web.runs import Shelf
-from llmrec.apps.web.visit import DIVERSITIES, RunList, Visit, allowed
+from llmrec.apps.web.visit import DIVERSITIES, RunList, Visit
 from llmrec.conversation.session import Listed
 from llmrec.conversation.state import MAX_COUNT
+from llmrec.conversation.telling import told_state
 from llmrec.errors import LlmrecError
 from llmrec.recommenders.rules import Condition
 from llmrec.terminal import printable
@@ -132,6 +133,15 @@ def wishes(shelf: Shelf, visit: Visit) -> str:
     )
 
 
+def talk(shelf: Shelf, visit: Visit) -> str:
+    """What was said, and what is understood so far."""
+    examples = [] if visit.talk else [f"like {_title(shelf, 0)}", "older ones", "surprise me", "help"]
+    if visit.talk and visit.state.liked and visit.lists[0].listed:
+        examples = ["more", f"why {visit.lists[0].listed[0].rank}", "undo"]
+    understood = told_state(visit.state, shelf.reader.labels, shelf.catalog)[:-1]
+    return rendered("talk", talk=visit.talk, choices=visit.choices, examples=examples, understood=understood)
+
+
 def in_words(condition: Condition) -> str:
     """`genres=Comedy|Drama` as "genres: Comedy or Drama"."""
     return printable(f"{condition.column}: {_WORDS[condition.operator]}{' or '.join(condition.values)}")
@@ -209,7 +219,13 @@ def inside(shelf: Shelf, visit: Visit) -> str:
     views = []
     for run in shelf.runs:
         try:
-            views.append((run.name, look_inside(run, visit.state.liked, visit.state.count, allowed(visit.state)), ""))
+            views.append(
+                (
+                    run.name,
+                    look_inside(run, visit.state.liked, visit.state.count, shelf.reader.allowed(visit.state)),
+                    "",
+                )
+            )
         except LlmrecError as error:
             views.append((run.name, None, printable(str(error))))
     return rendered(

@@ -11,6 +11,7 @@ from llmrec.apps.title_cards import STAND_INS
 from llmrec.apps.web.pictures import Pictures
 from llmrec.artifacts.run_folder import find_model
 from llmrec.conversation.facets import Facets
+from llmrec.conversation.reader import Reader
 from llmrec.data.catalog import Catalog
 from llmrec.data.title_search import TitleSearch
 from llmrec.errors import ConfigError, DataError
@@ -56,15 +57,20 @@ class Shelf:
         """The catalogue of the first run."""
         return self.runs[0].recommender.catalog
 
-    @cached_property
+    @property
+    def reader(self) -> Reader:
+        """What reads messages over the catalogue; it has the index of titles and the columns."""
+        return self.runs[0].recommender.reader
+
+    @property
     def search(self) -> TitleSearch:
         """The index of titles."""
-        return TitleSearch(self.catalog)
+        return self.reader.search
 
-    @cached_property
+    @property
     def facets(self) -> Facets:
         """The columns that a list can be filtered by."""
-        return Facets(self.catalog)
+        return self.reader.facets
 
     @cached_property
     def pictures(self) -> Pictures:

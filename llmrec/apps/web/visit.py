@@ -24,14 +24,17 @@ from llmrec.conversation.edits import (
     Require,
     Surprise,
 )
-from llmrec.conversation.session import Listed, Session
+from llmrec.conversation.session import Listed, Reply, Session, Turn
 from llmrec.conversation.state import MAX_COUNT, ChatState
+from llmrec.conversation.turn import MAX_MESSAGE_CHARACTERS, MAX_PAST
 from llmrec.errors import LlmrecError, RequestError
 from llmrec.recommenders.diversity import parse_diversity
-from llmrec.recommenders.filters import Filter
+from llmrec.recommenders.rules import Condition
+from llmrec.recommenders.steering import Steering
+from llmrec.terminal import printable
 
 MAX_TITLES = 200  # liked, disliked and seen, each
-MAX_PAST = 50  # states that undo goes back to
+MAX_TURNS = 60  # messages and replies that are kept
 DIVERSITIES = {
     "": "as ranked",
     "mmr:0.3": "a little less alike",
@@ -42,21 +45,32 @@ DIVERSITIES = {
 
 @dataclass(frozen=True)
 class RunList:
-    """What one run recommends, or the sentence that says why it does not."""
+    """What one run recommends, or the sentence that says why it does not. before: item ids of the lists that "more" went on from."""
 
     run: ShownRun
     listed: tuple[Listed, ...] = ()
     problem: str = ""
+    before: tuple[str, ...] = ()
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The item ids of this list and those before it."""
+        return (*self.before, *(one.item_id for one in self.listed))
 
 
 @dataclass
 class Visit:
-    """What is kept of one browser session. problem: a sentence about the latest action, "" where it went well."""
+    """What is kept of one browser session. problem: a sentence about the latest action, "" where it went well.
+
+    talk: what was said, as the page shows it: without the lists, which are cards. choices: titles that are asked back.
+    """
 
     session: Session = field(default_factory=Session)
     diversity: str = ""
     lists: tuple[RunList, ...] = ()
     problem: str = ""
+    talk: list[Turn] = field(default_factory=list)
+    choices: tuple[str, ...] = ()
 
     @property
     def state(self) -> ChatState:
@@ -65,40 +79,84 @@ class Visit:
 
 
 def act(shelf: Shelf, visit: Visit, action: Mapping[str, Any]) -> None:
-    """Carries an action out; a sentence in `visit.problem` where it cannot be. The lists are made anew."""
+    """Carries an action out; a sentence in `visit.problem` where it cannot be. The lists follow."""
     visit.problem = ""
     try:
+        if action.get("do") == "say":
+            say(shelf, visit, _text(action, "text", MAX_MESSAGE_CHARACTERS + 1))
+            return
         _ACTIONS[_text(action, "do")](shelf, visit, action)
     except (KeyError, ValueError):
         visit.problem = "That action is not known here. Load the page again."
     except LlmrecError as error:
         visit.problem = str(error)
+    visit.session.open, visit.choices = None, ()  # what was asked back is answered by hand
     rank(shelf, visit)
+
+
+def say(shelf: Shelf, visit: Visit, message: str) -> None:
+    """One message of the conversation; the cards follow its list."""
+    before, session = visit.state, visit.session
+    reply = shelf.runs[0].recommender.converse(session, message)
+    session.turns = session.turns[-MAX_TURNS:]
+    visit.choices = reply.choices
+    spoken = without_list(reply)
+    visit.talk = [*visit.talk, Turn("user", printable(message[:MAX_MESSAGE_CHARACTERS])), Turn("assistant", spoken)][
+        -MAX_TURNS:
+    ]
+    if visit.diversity and replace(before, shown=()) != replace(visit.state, shown=()):
+        rank(shelf, visit)  # the conversation knows nothing of the page's variety
+    elif reply.listed:
+        goes_on = len(visit.state.shown) > len(reply.listed)  # "more"
+        others = (_list_of(old.run, shelf, visit, old.shown if goes_on else ()) for old in visit.lists[1:])
+        visit.lists = (RunList(shelf.runs[0], reply.listed), *others)
+    elif replace(before, shown=()) != replace(visit.state, shown=()):
+        rank(shelf, visit)
+
+
+def without_list(reply: Reply) -> str:
+    """What a reply says beside its list, and how many titles that has."""
+    listed = {f"{one.rank:>4}. {one.label}" for one in reply.listed}
+    lines, rows = [], reply.text.split("\n")
+    for place, row in enumerate(rows):
+        is_heading = place + 1 < len(rows) and rows[place + 1] in listed and row not in listed
+        if is_heading:
+            lines.append(f"{row} {len(reply.listed)} on the cards.")
+        elif row not in listed:
+            lines.append(row)
+    return "\n".join(lines)
 
 
 def rank(shelf: Shelf, visit: Visit) -> None:
     """Every run's list for the state as it is."""
     visit.lists = tuple(_list_of(run, shelf, visit) for run in shelf.runs)
-    if visit.lists and visit.lists[0].listed:
-        shown = tuple(one.item_id for one in visit.lists[0].listed)
-        visit.session.state = replace(visit.state, shown=shown)
+    visit.session.state = replace(visit.state, shown=tuple(one.item_id for one in visit.lists[0].listed))
 
 
-def allowed(state: ChatState) -> Filter:
-    """The titles that a state allows."""
-    return Filter(list(state.where), exclude=(*state.disliked, *state.seen))
+def steering(state: ChatState) -> Steering | None:
+    """What leans on a list without ruling out: dislikes, preferences, a surprise. None where nothing does."""
+    prefer, avoid = (
+        tuple(Condition(one.column, "=", (one.value,)) for one in state.prefer if one.less is less)
+        for less in (False, True)
+    )
+    return Steering(state.disliked, prefer, avoid, state.surprise) or None
 
 
-def _list_of(run: ShownRun, shelf: Shelf, visit: Visit) -> RunList:
+def _list_of(run: ShownRun, shelf: Shelf, visit: Visit, shown: tuple[str, ...] = ()) -> RunList:
+    """shown: item ids that do not come again."""
     state = visit.state
     try:
         found = run.recommender.recommend(
-            state.liked, state.count, **vars(allowed(state)),
-            diversity=parse_diversity(visit.diversity) if visit.diversity else None,
+            state.liked, state.count, **vars(shelf.reader.allowed(state, shown=shown)), steering=steering(state),
+            diversity=parse_diversity(visit.diversity) if visit.diversity else None, instruction=visit.session.instruction,
         )  # fmt: skip
     except LlmrecError as error:
         return RunList(run, problem=str(error))
-    return RunList(run, tuple(Listed(rank, one.item_id, one.title, one.score) for rank, one in enumerate(found, 1)))
+    labels = shelf.reader.labels.own([one.item_id for one in found])
+    places = enumerate(zip(found, labels, strict=True), len(shown) + 1)
+    return RunList(
+        run, tuple(Listed(rank, one.item_id, label, one.score) for rank, (one, label) in places), before=shown
+    )
 
 
 def _edit(shelf: Shelf, visit: Visit, *edits: Edit) -> None:
@@ -205,11 +263,11 @@ def _replace(visit: Visit, after: ChatState) -> None:
         visit.session.state = after
 
 
-def _text(action: Mapping[str, Any], name: str) -> str:
+def _text(action: Mapping[str, Any], name: str, most: int = 500) -> str:
     value = action[name]
-    if not isinstance(value, str) or len(value) > 500:
+    if not isinstance(value, str):
         raise ValueError(name)
-    return value
+    return value[:most]
 
 
 def _number(action: Mapping[str, Any], name: str) -> float | None:

@@ -1,5 +1,5 @@
 // Every panel: what is pressed or set is sent as an action; focus and open parts outlive the new content.
-const kept = { key: null, open: matchMedia('(max-width: 700px)').matches ? { filters: false } : {} };
+const kept = { key: null, open: matchMedia('(max-width: 700px)').matches ? { filters: false, 'so far': false } : {} };
 const act = (detail, from) => {
   kept.key = from ? from.dataset.key : null;
   document.body.classList.add('busy');
@@ -27,6 +27,8 @@ watch('value', () => {
   element.querySelectorAll('details[data-key]').forEach((part) => {
     if (part.dataset.key in kept.open) part.open = kept.open[part.dataset.key];
   });
+  const log = element.querySelector('.log');
+  if (log) log.scrollTop = log.scrollHeight;
   if (kept.key === null) return;
   const found = [...element.querySelectorAll('[data-key]')].find((one) => one.dataset.key === kept.key && !one.disabled)
     || element.querySelector('[tabindex="-1"]') || element.querySelector('button:not([disabled])');
