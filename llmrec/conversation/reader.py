@@ -18,6 +18,7 @@ from llmrec.conversation.edits import Mark, Mention, Wishes
 from llmrec.conversation.facets import Facets
 from llmrec.conversation.labels import Labels
 from llmrec.conversation.state import ChatState
+from llmrec.conversation.wish_rules.reader import RuleReader
 from llmrec.data.catalog import Catalog
 from llmrec.data.title_search import TitleSearch
 from llmrec.recommenders.filters import Filter
@@ -63,7 +64,7 @@ class Reader:
         self.search = TitleSearch(catalog) if search is None else search
         self.facets = Facets(catalog)
         self.labels = Labels(catalog, self.search)
-        self.by_rules = NoRules() if by_rules is None else by_rules
+        self.by_rules = RuleReader(catalog, self.facets, self.search) if by_rules is None else by_rules
         self.asks_model = asks_model
         self.find = lru_cache(_KEPT)(self.search.find)
         self._values = {value.casefold() for values in self.facets.choices.values() for value in values}

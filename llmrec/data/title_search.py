@@ -80,6 +80,10 @@ class TitleSearch:
         undated = self._items_of(normalised(dated["title"])) if dated else []
         return list(dict.fromkeys([*same, *(item for item in undated if self.years[item] == dated["year"])]))
 
+    def has_word(self, word: str) -> bool:
+        """Whether a title has this word."""
+        return normalised(word) in self._with_word
+
     def with_words(self, words: str) -> list[int]:
         """The items whose titles hold these words, side by side: "star trek" of "Star Trek: Generations"."""
         wanted = normalised(words)
