@@ -82,7 +82,7 @@ class TitleSearch:
 
     def has_word(self, word: str) -> bool:
         """Whether a title has this word."""
-        return normalised(word) in self._with_word
+        return len(self._index.with_word(normalised(word))) > 0
 
     def with_words(self, words: str) -> list[int]:
         """The items whose titles hold these words, side by side: "star trek" of "Star Trek: Generations"."""
