@@ -177,9 +177,14 @@ class Grammar:
                 runs[-1].append(one.meaning)
             else:
                 runs.append([one.meaning])
-        also = group.is_also or "fine" in group.flags
         for run in runs:
-            found.append(Require(run[0].column, tuple(dict.fromkeys(value.value for value in run)), also))
+            column = run[0].column
+            has_old = any((one.column, one.operator) == (column, "=") for one in state.where)
+            is_one = (
+                sum(other[0].column == column for other in runs) == 1
+            )  # "a western that is a comedy, too" has two of its own
+            also = has_old and is_one and (group.is_also or "fine" in group.flags)
+            found.append(Require(column, tuple(dict.fromkeys(value.value for value in run)), also))
         return found
 
     def _joins(self, last: Value, one: Object, rest: Sequence[Object]) -> bool:

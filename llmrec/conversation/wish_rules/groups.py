@@ -152,6 +152,8 @@ class Grouping:
             if text == ["too"]:
                 return "also"
             return "not" if text[0] in ("not", "nothing", "without") else name
+        if name == "more_list" and text[-1] == "more" and isinstance(after, Quality | Adjective | Value | Titles):
+            return "more"
         if (
             name == "not"
             and text in (["no"], ["not"])
@@ -220,7 +222,7 @@ class Grouping:
             self.awaits_than = False
             return
         self.awaits_than = False
-        if not self._fits(meaning):
+        if not self._fits(meaning, place):
             self._open("")
         self.now.objects.append(Object(meaning, self.joiner))
         self.joiner = ""
@@ -287,18 +289,27 @@ class Grouping:
             return Value(quality.column, quality.value)
         return quality
 
-    def _fits(self, meaning: Meaning) -> bool:
+    def _fits(self, meaning: Meaning, place: int) -> bool:
         """Whether an object stands under the cue of the group."""
         if not self.now.objects or self.now.mode not in _SCOPED:
             return True
         if self.joiner == "or":
             return not isinstance(meaning, Limits)
         last = self.now.objects[-1].meaning
+        if self.joiner == "comma" and self.now.mode in _NEGATIVE and self._is_begun_anew(place):
+            return False
         if self.joiner == "" and self.now.mode in ("not", "dislike", "drop", "allow", "forget"):
             return not isinstance(meaning, Limits | Comparative)
         if self.joiner == "" and self.now.mode in ("more", "less"):
             return False
         return isinstance(meaning, type(last)) and not isinstance(meaning, Limits | Comparative)
+
+    def _is_begun_anew(self, place: int) -> bool:
+        """ "not a drama, a comedy" against "not a drama, a comedy or a western"."""
+        start = self.terms[place].start
+        rest = self.terms[place:]
+        end = next((after for after, term in enumerate(rest) if term.meaning in (Cue("stop"), Cue("but"))), len(rest))
+        return self.texts[start - 1] in ("a", "an") and Cue("or") not in [term.meaning for term in rest[:end]]
 
     def _open(self, mode: str) -> None:
         self._close()

@@ -178,20 +178,24 @@ class Lexer:
         is_capital = is_capital and any(word.is_capital for word in title)
         rest = [text for text in (*texts[:first], *texts[end:]) if text not in _BREAKS]
         follows = self._follows_title_cue(texts, first, before)
+        is_alone = self._is_alone(texts, first, end, before)
         if len(title) > 1:
             if not all(is_known) or is_capital or len(title) >= 4:
                 return True
-            return not rest or (follows and len(title) > 1 and not self._is_value(texts[first:end]))
+            return not rest or is_alone or (follows and not self._is_value(texts[first:end]))
         if is_known[0]:
             return is_capital and follows and first > 0 and title[0].text not in self.book.value_words
         if title[0].is_capital and first > 0 and texts[first - 1] != ".":
             return True
-        if follows or all(self._is_ordinary(text) for text in rest):
-            return True
+        return follows or is_alone or all(self._is_ordinary(text) for text in rest)
+
+    def _is_alone(self, texts: list[str], start: int, end: int, before: Sequence[Term]) -> bool:
+        """Whether words are a clause of their own, or its subject: "Heat was great"."""
+        first = start - 1 if start and texts[start - 1] in ("the", "a", "an") else start
         is_first = (
             first == 0 or texts[first - 1] in (".", ",") or (bool(before) and _is_cue(before[-1], "but", "and", "or"))
         )
-        return is_first and (end == len(words) or texts[end] in _BREAKS or texts[end] in _ENDS_A_TITLE)
+        return is_first and (end == len(texts) or texts[end] in _BREAKS or texts[end] in _ENDS_A_TITLE)
 
     def _is_value(self, texts: list[str]) -> bool:
         found = self.book.phrases.longest(texts, 0, is_number)
@@ -230,8 +234,9 @@ class Lexer:
                 continue
             left -= 1
             slips = 1 if len(text) < 8 else 2
-            found = process.extractOne(text, self._long_words, scorer=OSA.distance, score_cutoff=slips)
-            mended.append(word if found is None or found[0][0] != text[0] else replace(word, text=found[0]))
+            found = process.extract(text, self._long_words, scorer=OSA.distance, score_cutoff=slips, limit=5)
+            alike = [(slip, other[-1] != text[-1], other) for other, slip, _ in found if other[0] == text[0]]
+            mended.append(replace(word, text=min(alike)[2]) if alike else word)
         return mended
 
 

@@ -76,6 +76,8 @@ class Numbers:
         word = words[start]
         if word[0].isdigit():
             return (1, _digits(word)) if _DIGITS.fullmatch(word) else None
+        if word == "single" and words[start + 1 : start + 2] and words[start + 1] in _COUNTED:
+            return 1, 1.0
         if word == "half" and words[start + 1 : start + 3] == ["a", "dozen"]:
             return 3, 6.0
         after = words[start + 1] if start + 1 < len(words) else ""

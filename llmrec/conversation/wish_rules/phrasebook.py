@@ -33,8 +33,8 @@ _COLUMN_WORDS = {
 }
 # Of cues that the same words could be, the ones that come first here count.
 _CUES = (
-    "undo", "reset", "list", "quit", "help", "more_list", "explain", "surprise_off", "surprise_on", "unneeded",
-    "drop", "forget", "allow", "ignore", "nomatter", "less", "more", "not", "dislike", "bad", "like", "seen",
+    "undo", "reset", "list", "quit", "help", "explain", "surprise_off", "surprise_on", "unneeded",
+    "drop", "forget", "allow", "ignore", "nomatter", "less", "more", "more_list", "not", "dislike", "bad", "like", "seen",
     "also", "fine", "good", "again", "any", "leave", "out", "but", "or", "and", "than", "start",
 )  # fmt: skip
 

@@ -62,13 +62,16 @@ def _asks(terms: list[Term], texts: Sequence[str]) -> bool:
     if word not in _AUXILIARIES | _MODALS or first.end - first.start > 1:
         return False
     subject = clause[1].meaning if len(clause) > 1 else None
-    if after == "there":
+    if after in ("there", "not"):
         return False
     if word == "did" and after not in ("you", "i"):
         return True
+    is_wished = any(isinstance(term.meaning, _WISHED) for term in clause)
+    if word in _AUXILIARIES and after in ("the", "this", "that", "these", "those") and not is_wished:
+        return True
     if not isinstance(subject, Titles) and after not in ("anyone", "anybody", "someone", "he", "she"):
         return False
-    return word in _AUXILIARIES or not any(isinstance(term.meaning, _WISHED) for term in clause)
+    return word in _AUXILIARIES or not is_wished
 
 
 def _told(clause: list[Term], texts: Sequence[str]) -> tuple[bool, list[Term]]:

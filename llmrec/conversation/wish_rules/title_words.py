@@ -52,7 +52,12 @@ class TitleWords:
         """The longest words from `start` on that titles hold ("star trek"), with how the catalogue spells them."""
         if words[start].text in _ARTICLES and start + 1 < len(words):
             start += 1
-        if not self._begins(words, start) or is_ordinary(words[start].text):
+        is_inside = start > 0 and words[start - 1].start == words[start].start
+        if not _is_word(words[start]) or is_inside or is_ordinary(words[start].text):
+            return None
+        if not any(
+            self._has_word(form) for form in (words[start].text, _singular(words[start].text), f"{words[start].text}s")
+        ):
             return None
         for end in range(min(start + _PART_WORDS, len(words)), start, -1):
             if not all(_is_word(word) for word in words[start:end]) or is_ordinary(words[end - 1].text):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 MAX_CHARACTERS = 2_000  # of a message that are read
 _TOKEN = re.compile(r"\d+(?:[.,]\d+)*(?:['’]?s|st|nd|rd|th)?(?!\w)|\w+(?:['’]\w+)*|[^\w\s]")
@@ -18,7 +18,7 @@ _SAME = {
     "im": "i am", "ive": "i have", "id": "i would", "youre": "you are", "youve": "you have", "weve": "we have", "theyre": "they are",
     "theyve": "they have", "whats": "what is", "thats": "that is", "lets": "let us", "let's": "let us", "theres": "there is",
     "whos": "who is", "hows": "how is", "wheres": "where is", "gonna": "going to", "wanna": "want to", "gotta": "have to",
-    "gimme": "give me", "lemme": "let me", "dunno": "do not know", "u": "you", "ya": "you", "ur": "your", "r": "are", "n": "and",
+    "gimme": "give me", "lemme": "let me", "dunno": "do not know", "teh": "the", "adn": "and", "u": "you", "ya": "you", "ur": "your", "r": "are", "n": "and",
     "tho": "though", "cuz": "because", "coz": "because", "smth": "something", "sth": "something", "sumthing": "something",
     "luv": "love", "fav": "favourite", "fave": "favourite", "nuthin": "nothing", "nothin": "nothing", "nowt": "nothing",
     "summat": "something", "thru": "through", "alot": "a lot", "outta": "out of", "woulda": "would have", "shoulda": "should have",
@@ -26,6 +26,7 @@ _SAME = {
     "everytime": "every time", "aswell": "as well", "abit": "a bit", "infact": "in fact", "color": "colour", "colors": "colours",
     "colored": "coloured", "gray": "grey", "favorite": "favourite", "favorites": "favourites", "theater": "theatre",
 }  # fmt: skip
+_PAIRS = {("rom", "com"): ("romantic", "comedy"), ("rom", "coms"): ("romantic", "comedies")}
 _WITH_IS = {"it", "that", "what", "who", "where", "how", "he", "she", "there", "here", "this", "why", "when"}
 _ENDINGS = {"re": "are", "ve": "have", "ll": "will", "d": "would", "m": "am"}
 
@@ -48,6 +49,11 @@ def words_of(message: str) -> list[Word]:
         text = token[0]
         for word in _written_out(text, tokens, place):
             found.append(Word(word, token.start(), token.end(), text[0].isupper()))
+    for place in range(1, len(found)):
+        if pair := _PAIRS.get((found[place - 1].text, found[place].text)):
+            found[place - 1 : place + 1] = [
+                replace(word, text=text) for word, text in zip(found[place - 1 :], pair, strict=False)
+            ]
     return found
 
 
