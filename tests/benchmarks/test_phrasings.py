@@ -35,7 +35,7 @@ def test_a_share_has_wilsons_interval():
     assert phrasings.wilson(0, 10)[0] == 0 and phrasings.wilson(10, 10)[1] == 1
 
 
-@pytest.mark.parametrize(("half", "least"), [("open", 0.9)])
+@pytest.mark.parametrize(("half", "least"), [("open", 0.9), ("closed", 0.8)])
 def test_the_rules_read_both_halves_of_the_phrasings(half, least, catalogs):
     found = phrasings.measured(half, "rules", catalogs)
     rows = {row["lines"]: row for row in phrasings.groups(found)}
