@@ -56,6 +56,7 @@ class EfficientNetLite0(nn.Module):
         self.device = device
 
     def forward(self, pixels: Tensor) -> Tensor:
+        """The mean of the last feature map: float32 (B, 3, H, W) -> (B, 1280)."""
         return self.network.extract_features(pixels).mean(dim=(2, 3))
 
     def class_logits(self, pooled: Tensor) -> Tensor:

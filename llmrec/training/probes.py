@@ -244,6 +244,7 @@ def left_as_it_was(model: nn.Module) -> Iterator[None]:
 
 
 def seconds_of(device: torch.device, work: Callable[[], object]) -> float:
+    """Seconds on the clock that the device takes for some work, begun and ended with nothing else under way."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     start = time.perf_counter()

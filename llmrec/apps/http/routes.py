@@ -137,4 +137,5 @@ async def models(service: Served) -> dict[str, Any]:
 
 
 def finite(score: float) -> float | None:
+    """The score, None where JSON has no number for it: an item that the model gives no probability."""
     return score if math.isfinite(score) else None
