@@ -50,7 +50,7 @@ class Recommends(Protocol):
 class Conversations:
     """Answers the messages of any number of conversations, each a `Session`; threads may talk with one each at a time.
 
-    The reader is made with the first of them: it looks at every title of the catalogue.
+    The reader is made when it is first needed: it looks at every title of the catalogue.
     """
 
     def __init__(self, catalog: Catalog) -> None:

@@ -156,3 +156,9 @@ class Wishes:
     number: int | None = None
     question: str = ""
     unread: str = ""
+
+    @property
+    def item_ids(self) -> list[str]:
+        """The items that its titles stand for, as far as they were looked up."""
+        mentions = [getattr(edit, name) for edit in self.edits for name in ("mention", "than") if hasattr(edit, name)]
+        return [item_id for mention in mentions if mention is not None for item_id in mention.item_ids]
