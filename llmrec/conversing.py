@@ -7,16 +7,22 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
 from llmrec.conversation.asks import AnswerQuestion, Ask, Explain, Rank, Ranked, ReadByModel
 from llmrec.conversation.edits import Wishes
 from llmrec.conversation.reader import Reader
 from llmrec.conversation.session import Reply, Session
 from llmrec.conversation.turn import turn
 from llmrec.data.catalog import Catalog
+from llmrec.data.title_search import TitleSearch
 from llmrec.errors import LlmrecError, RequestError
 from llmrec.explain.evidence import Evidence, measure
 from llmrec.explain.lines import RunningLine, answer_notes, answer_start, explanation_lines
 from llmrec.explain.words import Explanation, answer, without_language_model
+from llmrec.recommenders.language_model import LanguageModel
+from llmrec.recommenders.requests import Ranker
+from llmrec.recommenders.steering import Steering
 from llmrec.text_models.protocol import TextModel
 from llmrec.text_models.settings import TextModelSettings
 
@@ -28,10 +34,12 @@ class Recommends(Protocol):
 
     catalog: Catalog
     folder: Path | None
+    ranker: Ranker
+    item_vectors: Callable[[np.ndarray], np.ndarray] | None
 
     def recommend(
         self, history: Sequence[str], k: int = ..., *, where: Sequence = ..., exclude: Collection[str] = ...,
-        instruction: str | None = ...,
+        steering: Steering | None = ..., instruction: str | None = ...,
     ) -> Sequence[Ranked]: ...  # fmt: skip
 
     def score_batch(
@@ -53,17 +61,15 @@ class Conversations:
     The reader is made when it is first needed: it looks at every title of the catalogue.
     """
 
-    def __init__(self, catalog: Catalog) -> None:
-        self._catalog = catalog
+    def __init__(self) -> None:
         self._reader: Reader | None = None
         self._reading, self._writing = threading.Lock(), threading.Lock()  # one thread at a time each
 
-    @property
-    def reader(self) -> Reader:
+    def reader(self, recommender: Recommends) -> Reader:
         """What reads messages, with the index of titles and the columns; one thread at a time reads with it."""
         with self._reading:
             if self._reader is None:
-                self._reader = Reader(self._catalog)
+                self._reader = reader_of(recommender)
             return self._reader
 
     def reply(
@@ -76,7 +82,7 @@ class Conversations:
         on_wait: Callable[[str], None] | None,
     ) -> Reply:
         """See `Recommender.converse`."""
-        steps = turn(self.reader, session, text)
+        steps = turn(self.reader(recommender), session, text)
         given: object = None
         while True:
             try:
@@ -100,8 +106,9 @@ class Conversations:
         match ask:
             case Rank():
                 return recommender.recommend(
-                    ask.history, ask.k, where=ask.filter.where, exclude=ask.filter.exclude, instruction=ask.instruction
-                )
+                    ask.history, ask.k, where=ask.filter.where, exclude=ask.filter.exclude, steering=ask.steering,
+                    instruction=ask.instruction,
+                )  # fmt: skip
             case Explain():
                 evidence = measure(recommender, ask.history, ask.item_id, instruction=ask.instruction)
                 with self._writing:
@@ -111,6 +118,14 @@ class Conversations:
                     return question_answered(recommender, ask, language_model, on_text, on_wait)
             case ReadByModel():
                 raise RequestError("no language model reads messages here.")
+
+
+def reader_of(recommender: Recommends, search: TitleSearch | None = None) -> Reader:
+    """Reads messages to a recommender. search: the index of its titles, where there is one already."""
+    model = getattr(recommender.ranker, "model", None)
+    takes_instruction = isinstance(model, LanguageModel) and "instruction" in model.encoder.prompt.variables
+    has_vectors = recommender.item_vectors is not None
+    return Reader(recommender.catalog, search=search, has_vectors=has_vectors, takes_instruction=takes_instruction)
 
 
 def explained(

@@ -99,7 +99,7 @@ class Recommender:
         self.rules = ItemRules(catalog)
         self.device = device
         self._text_models: dict[TextModelSettings, TextModel] = {}  # the latest one asked for
-        self._conversations = Conversations(catalog)
+        self._conversations = Conversations()
         self._lock = threading.Lock()  # a model answers one thread at a time; others wait
 
     @classmethod
@@ -349,7 +349,7 @@ class Recommender:
     @property
     def reader(self) -> Reader:
         """What `converse` reads messages with: the index of titles, the columns to filter by, the labels of items."""
-        return self._conversations.reader
+        return self._conversations.reader(self)
 
     def text_model(
         self, named: str | TextModelSettings | None = None, on_load: Callable[[], None] = lambda: None

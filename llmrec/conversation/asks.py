@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from llmrec.conversation.state import ChatState
 from llmrec.recommenders.filters import Filter
+from llmrec.recommenders.steering import Steering
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,7 @@ class Rank:
     history: tuple[str, ...]
     k: int
     filter: Filter
+    steering: Steering | None = None
     instruction: str | None = None
 
 

@@ -10,7 +10,6 @@ import re
 from collections.abc import Generator, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Protocol
 
 from llmrec.conversation.asks import ReadByModel
 from llmrec.conversation.commands import command
@@ -22,50 +21,38 @@ from llmrec.conversation.wish_rules.reader import RuleReader
 from llmrec.data.catalog import Catalog
 from llmrec.data.title_search import TitleSearch
 from llmrec.recommenders.filters import Filter
-from llmrec.recommenders.rules import ItemRules
+from llmrec.recommenders.rules import Condition, ItemRules
+from llmrec.recommenders.steering import Steering
 
 _NOT = re.compile(r"(?P<not>/?not)\s+(?P<title>\S.*)$", re.IGNORECASE)
 _QUOTED = re.compile(r"[\"“”](?P<title>[^\"“”]*)[\"“”]$")
 _KEPT = 4096  # titles found and messages read by a language model: a conversation that is read again brings the same
 
 
-class ReadsWishes(Protocol):
-    """Who reads a message in words, such as the rules."""
-
-    def read(self, message: str, state: ChatState) -> Wishes: ...
-
-
-class NoRules:
-    """Reads nothing: every message is left unread."""
-
-    def read(self, message: str, state: ChatState) -> Wishes:
-        """All of it is unread."""
-        return Wishes(unread=message)
-
-
 class Reader:
     """What reading needs, made once for a catalogue. One thread at a time uses it.
 
-    rules, by_rules: None for new ones; search: the index of the catalogue's titles, where there is one already. asks_model: whether a
-    language model reads what the rules leave unread.
+    search: the index of the catalogue's titles, where there is one already. asks_model: whether a language model reads
+    what the rules leave unread. has_vectors, takes_instruction: whether the recommender can tell what is like a title, and
+    has a place for wishes in words in its prompt.
     """
 
     def __init__(
         self,
         catalog: Catalog,
-        rules: ItemRules | None = None,
-        search: TitleSearch | None = None,
         *,
-        by_rules: ReadsWishes | None = None,
+        search: TitleSearch | None = None,
         asks_model: bool = False,
+        has_vectors: bool = True,
+        takes_instruction: bool = False,
     ) -> None:
         self.catalog = catalog
-        self.rules = ItemRules(catalog) if rules is None else rules
+        self.rules = ItemRules(catalog)
         self.search = TitleSearch(catalog) if search is None else search
         self.facets = Facets(catalog)
         self.labels = Labels(catalog, self.search)
-        self.by_rules = RuleReader(catalog, self.facets, self.search) if by_rules is None else by_rules
-        self.asks_model = asks_model
+        self.by_rules = RuleReader(catalog, self.facets, self.search)
+        self.asks_model, self.has_vectors, self.takes_instruction = asks_model, has_vectors, takes_instruction
         self.find = lru_cache(_KEPT)(self.search.find)
         self._values = {value.casefold() for values in self.facets.choices.values() for value in values}
         self._read_by_model: dict[tuple[str, ChatState], Wishes] = {}
@@ -90,6 +77,15 @@ class Reader:
         with_words = [self.catalog.item_id(item) for words in state.without for item in self.search.with_words(words)]
         exclude = list(dict.fromkeys([*state.disliked, *state.seen, *with_words, *shown]))
         return Filter(where=list(state.where), exclude=exclude)
+
+    def steering(self, state: ChatState) -> Steering | None:
+        """What leans on a list without ruling anything out; None for nothing."""
+        more, less = (
+            tuple(Condition(one.column, "=", (one.value,)) for one in state.prefer if one.less is is_less)
+            for is_less in (False, True)
+        )
+        likeness = {"disliked": state.disliked, "surprise": state.surprise} if self.has_vectors else {}
+        return Steering(prefer=more, avoid=less, **likeness) or None
 
     def _part(self, text: str, state: ChatState) -> Generator[ReadByModel, Wishes, Wishes]:
         if (found := self._titles(text, state)) is not None:

@@ -24,7 +24,7 @@ from llmrec.conversation.nothing_left import nothing_left
 from llmrec.conversation.reader import Reader
 from llmrec.conversation.session import Listed, Reply, Session, Turn
 from llmrec.conversation.state import ChatState
-from llmrec.conversation.telling import told_change, told_state
+from llmrec.conversation.telling import told_change, told_state, told_wishes
 from llmrec.errors import LlmrecError
 from llmrec.recommenders.rules import NothingLeft
 from llmrec.terminal import printable
@@ -189,8 +189,10 @@ class _Turn:
         except NothingLeft:
             self.lines.append(nothing_left(reader, state))
             return
+        if state.surprise and not reader.has_vectors:
+            self.lines.append("(This recommender has no vectors of the items, so it cannot surprise: the usual list.)")
         try:
-            found = yield Rank(state.liked, state.count, allowed, self.session.instruction)
+            found = yield Rank(state.liked, state.count, allowed, reader.steering(state), self._instruction())
         except LlmrecError as error:
             self.lines.append(printable(str(error)))
             return
@@ -207,6 +209,13 @@ class _Turn:
         self.lines += [f"{one.rank:>4}. {one.label}" for one in self.listed]
         self.state = replace(state, shown=(*state.shown, *item_ids))
 
+    def _instruction(self) -> str | None:
+        """The standing wish, and for a prompt that has a place for them the others in words."""
+        standing = self.session.instruction
+        if not self.reader.takes_instruction:
+            return standing
+        return ", ".join(part for part in (standing, told_wishes(self.state)) if part)
+
     def _explain(self, number: int | None) -> Steps:
         """Why a title of the list that the user saw."""
         shown, liked = self.before.shown, self.state.liked
@@ -215,7 +224,7 @@ class _Turn:
         elif not liked:
             self.lines.append("There is nothing yet that it could suit: name titles you like.")
         else:
-            yield from self._ask(Explain(liked, shown[number - 1], self.session.instruction))
+            yield from self._ask(Explain(liked, shown[number - 1], self._instruction()))
 
     def _answer(self, question: str) -> Steps:
         """A language model's words about the titles liked and shown."""

@@ -20,11 +20,10 @@ from llmrec.apps.http.routes import ERRORS, finite
 from llmrec.apps.http.service import Served, Service
 from llmrec.artifacts.item_sources import language_model_of
 from llmrec.conversation.asks import AnswerQuestion, Ask, Explain, Rank, ReadByModel
-from llmrec.conversation.reader import Reader
 from llmrec.conversation.replay import replayed
 from llmrec.conversation.session import Reply, Turn
 from llmrec.conversation.turn import turn
-from llmrec.conversing import explained, question_answered
+from llmrec.conversing import explained, question_answered, reader_of
 from llmrec.errors import LlmrecError, ModelError, RequestError
 from llmrec.serving.requests import EvidenceRequest, ListRequest
 from llmrec.serving.served_model import ServedModel
@@ -37,7 +36,7 @@ class Listener:
     """Reads messages for one model. All its methods are called by the thread that looks titles up."""
 
     def __init__(self, model: ServedModel) -> None:
-        self.reader = Reader(model.recommender.catalog, search=model.names.search)
+        self.reader = reader_of(model.recommender, model.names.search)
         # a copy: a tokenizer is no matter for two threads
         self._tokenizer = copy.deepcopy(language_model_of(model.recommender.ranker).encoder.tokenizer)
 
@@ -101,7 +100,9 @@ class Conversation:
         recommender, writing = self.model.recommender, self.service.writing
         match ask:
             case Rank():
-                request = ListRequest(ask.history, ask.k, filter=ask.filter, instruction=ask.instruction)
+                request = ListRequest(
+                    ask.history, ask.k, filter=ask.filter, instruction=ask.instruction, steering=ask.steering
+                )
                 return await self.model.ask(request)
             case Explain():
                 evidence = await self.model.ask(EvidenceRequest(ask.history, ask.item_id, ask.instruction))
