@@ -10,6 +10,7 @@ import re
 from collections.abc import Generator, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from typing import Protocol
 
 from llmrec.conversation.asks import ReadByModel
 from llmrec.conversation.commands import command
@@ -29,12 +30,26 @@ _QUOTED = re.compile(r"[\"“”](?P<title>[^\"“”]*)[\"“”]$")
 _KEPT = 4096  # titles found and messages read by a language model: a conversation that is read again brings the same
 
 
+class ReadsWishes(Protocol):
+    """Who reads a message in words, such as the rules."""
+
+    def read(self, message: str, state: ChatState) -> Wishes: ...
+
+
+class NoRules:
+    """Reads nothing, so that a language model reads alone, where that is measured."""
+
+    def read(self, message: str, state: ChatState) -> Wishes:
+        """All of it is unread."""
+        return Wishes(unread=message)
+
+
 class Reader:
     """What reading needs, made once for a catalogue. One thread at a time uses it.
 
-    search: the index of the catalogue's titles, where there is one already. asks_model: whether a language model reads
-    what the rules leave unread. has_vectors, takes_instruction: whether the recommender can tell what is like a title, and
-    has a place for wishes in words in its prompt.
+    search: the index of the catalogue's titles, where there is one already; by_rules: who reads instead of the rules. asks_model:
+    whether a language model reads what they leave unread. has_vectors, takes_instruction: whether the recommender can tell what is like
+    a title, and has a place for wishes in words in its prompt.
     """
 
     def __init__(
@@ -42,6 +57,7 @@ class Reader:
         catalog: Catalog,
         *,
         search: TitleSearch | None = None,
+        by_rules: ReadsWishes | None = None,
         asks_model: bool = False,
         has_vectors: bool = True,
         takes_instruction: bool = False,
@@ -51,7 +67,7 @@ class Reader:
         self.search = TitleSearch(catalog) if search is None else search
         self.facets = Facets(catalog)
         self.labels = Labels(catalog, self.search)
-        self.by_rules = RuleReader(catalog, self.facets, self.search)
+        self.by_rules = RuleReader(catalog, self.facets, self.search) if by_rules is None else by_rules
         self.asks_model, self.has_vectors, self.takes_instruction = asks_model, has_vectors, takes_instruction
         self.find = lru_cache(_KEPT)(self.search.find)
         self._values = {value.casefold() for values in self.facets.choices.values() for value in values}

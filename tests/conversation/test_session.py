@@ -26,7 +26,7 @@ def talk(reader) -> Talk:
         "/where genres=Comedy|Drama; year>=1990",
         "not 2",
         "more",
-        "Babe; not Star Trek; not fargo",
+        "Babe; /not Star Trek; not fargo",
     ):
         talk.say(line)
     assert talk.session.open is not None and talk.session.open.place == 1
