@@ -23,9 +23,9 @@ from llmrec.errors import RequestError
 from llmrec.recommenders.requests import Ranking
 from llmrec.recommenders.rules import Condition, ItemRules, is_among
 
-DISLIKED = 0.5
+DISLIKED = 1.0
 LEAN = 0.5
-SURPRISE = 0.5
+SURPRISE = 1.0
 
 
 @dataclass(frozen=True)

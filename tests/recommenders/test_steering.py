@@ -89,20 +89,20 @@ def test_preferred_and_avoided_values_by_hand():
 def test_likeness_to_a_disliked_item_by_hand():
     vectors = np.array([[2.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0], [-1.0, 0.0], [0.0, 0.0]])
     recommender = falling("abcdef", vectors)
-    assert DISLIKED == 0.5
+    assert DISLIKED == 1
     # Without item 0 relevance is 1, .75, .5, .25, 0; the cosines with it are 1, .71, 0, -1 (which does not help), 0.
-    assert listed(recommender, 6, Steering(disliked=("i0",))) == [1, 3, 2, 4, 5]
+    assert listed(recommender, 6, Steering(disliked=("i0",))) == [3, 4, 2, 1, 5]
     # The larger of two likenesses counts: item 2 is as like 3 as 0, 1 is like 0 alone.
-    assert listed(recommender, 6, Steering(disliked=("i0", "i3"))) == [1, 2, 4, 5]
+    assert listed(recommender, 6, Steering(disliked=("i0", "i3"))) == [4, 2, 1, 5]
     assert likeness(vectors, vectors[:0]).tolist() == [0] * 6
 
 
 def test_surprise_leaves_the_usual_list_for_last_and_keeps_away_from_it():
     vectors = np.array([[1.0, 0.0], [1.0, 0.1], [1.0, 0.0], [0.0, 1.0], [0.2, 1.0], [-1.0, 0.0]])
     recommender = falling("abcdef", vectors)
-    assert SURPRISE == 0.5
+    assert SURPRISE == 1
     # k = 2: the usual list is 0, 1. Relevance of 2 to 5 is .6, .4, .2, 0; like the usual ones are 2 (1), 3 (.1), 4 (.29).
-    assert listed(recommender, 2, Steering(surprise=True)) == [3, 2]
+    assert listed(recommender, 2, Steering(surprise=True)) == [3, 5]
     assert listed(recommender, 6, Steering(surprise=True)) == listed(recommender, 6)  # where all are the usual list
     assert listed(recommender, 2, Steering(surprise=True), exclude=["i2", "i3", "i4"]) == [5, 0]
 
@@ -144,12 +144,12 @@ def test_each_user_of_a_batch_receives_what_they_would_alone_and_no_wish_changes
     histories = [["50", "181"], ["50", "181"], ["7"], [], ["2"]]
     filters = [None, None, Filter("year>=1990"), Filter("genres=Drama"), None]
     together = recommender.recommend_batch(histories, 5, steering=steering, filters=filters)
+    usual = recommender.recommend_batch(histories, 5, filters=filters)
     for row, (history, own, filter_) in enumerate(zip(histories, steering, filters, strict=True)):
         alone = recommender.recommend(history, 5, steering=own, **({} if filter_ is None else {"where": filter_.where}))
         assert [found.item_id for found in alone] == [found.item_id for found in together[row]]
         if not own:
-            usual = recommender.recommend_batch(histories, 5, filters=filters)[row]
-            assert [found.item_id for found in together[row]] == [found.item_id for found in usual]
+            assert [found.item_id for found in together[row]] == [found.item_id for found in usual[row]]
     assert [found.item_id for found in together[1]] != [found.item_id for found in together[0]]
 
 
