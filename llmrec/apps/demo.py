@@ -116,6 +116,7 @@ def run_demo(out: Path, *, seed: int = 0, smoke: bool = False, posters: Path | N
     _show(read_json(finished, what="the demo's results"))
     console.print(f"\nreport: {out / 'report.html'}   ({time.monotonic() - started:.0f} s)")
     console.print(f"go on with: llmrec chat {out / 'run'}")
+    console.print(f"or in the browser: llmrec web {out / 'run'} {out / 'soft'}", soft_wrap=True)
     console.print(f"another image of a film: llmrec {' '.join(image)}", soft_wrap=True)
 
 

@@ -124,9 +124,13 @@ def wishes(shelf: Shelf, visit: Visit) -> str:
         liked=_named(shelf, state.liked),
         kept_out=_named(shelf, (*state.disliked, *state.seen)),
         wishes=[
-            *((str(one), in_words(one)) for one in state.where),
-            *((str(one), f"{'less' if one.less else 'more'} {one.value}") for one in state.prefer),
-            *((text, f"no title with “{text}”") for text in state.without),
+            *(("release", str(one), in_words(one)) for one in state.where),
+            *(
+                ("release", str(one), printable(f"{'less' if one.less else 'more'} {one.value}"))
+                for one in state.prefer
+            ),
+            *(("release", text, printable(f"no title with “{text}”")) for text in state.without),
+            *([("surprise", "", "a surprise")] if state.surprise else []),
         ],
         can_undo=bool(visit.session.past),
         says_nothing=state.says_nothing,
