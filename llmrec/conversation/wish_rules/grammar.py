@@ -97,7 +97,7 @@ class Grammar:
             case Limits(bounds):
                 if is_lifted:
                     return [ForgetColumn(bounds.column)]
-                return [_flipped(bounds, self.facets) if is_refused else bounds]
+                return _refused(bounds, self.facets) if is_refused else [bounds]
             case Comparative(column, smaller):
                 if is_lifted:
                     return [ForgetColumn(column)]
@@ -112,7 +112,7 @@ class Grammar:
                 if mode in ("more", "less"):
                     return [Compare(column, small == (mode == "more"))]
                 if bounds is not None:
-                    return [_flipped(bounds, self.facets) if is_refused else bounds]
+                    return _refused(bounds, self.facets) if is_refused else [bounds]
                 return [Compare(column, not small)]
         return []
 
@@ -209,14 +209,25 @@ def _is_kept_out(value: Value, state: ChatState) -> bool:
     )
 
 
-def _flipped(bounds: Bounds, facets: Facets) -> Bounds:
-    """ "nothing before 1980", "not over 20": the other side, up to the number itself. A range has no other side."""
+def unspeakable(group: Group) -> list[Object]:
+    """Objects that a group refuses and no condition can: what is not between two numbers."""
+    is_refused = group.mode in ("not", "dislike") or "bad" in group.flags
+    ranges = [
+        one
+        for one in group.objects
+        if isinstance(one.meaning, Limits) and None not in (one.meaning.bounds.low, one.meaning.bounds.high)
+    ]
+    return ranges if is_refused else []
+
+
+def _refused(bounds: Bounds, facets: Facets) -> list[Edit]:
+    """ "nothing before 1980", "not over 20": the other side, up to the number itself. What is not between two numbers has no bounds."""
     if bounds.low is not None and bounds.high is not None:
-        return bounds
+        return []
     if facets.is_whole(bounds.column) and not bounds.open:  # "nothing old", 1969 at most: from 1970
         low, high = bounds.low, bounds.high
-        return Bounds(bounds.column, None if high is None else high + 1, None if low is None else low - 1)
-    return Bounds(bounds.column, bounds.high, bounds.low, open=not bounds.open)
+        return [Bounds(bounds.column, None if high is None else high + 1, None if low is None else low - 1)]
+    return [Bounds(bounds.column, bounds.high, bounds.low, open=not bounds.open)]
 
 
 def _named(edits: Sequence[Edit]) -> Mention | None:

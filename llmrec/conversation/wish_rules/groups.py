@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from llmrec.conversation.wish_rules.lexicon import word_list
 from llmrec.conversation.wish_rules.terms import (
     Adjective,
-    ColumnName,
     Comparative,
     Cue,
     Filler,
@@ -51,9 +50,13 @@ _NO_COUNT = word_list("no_count")
 
 @dataclass
 class Object:
-    """One title, value, quality or number; joiner: "or", "and", "comma" or "" before it; than: whether "than" stands before it."""
+    """One title, value, quality or number of a message.
+
+    term: its place among the terms; joiner: "or", "and", "comma" or "" before it; than: the titles that it is compared with.
+    """
 
     meaning: Meaning
+    term: int
     joiner: str = ""
     than: Titles | None = None
 
@@ -119,6 +122,10 @@ class Grouping:
 
     def _cue(self, name: str, place: int) -> None:
         name = self._as_meant(name, place)
+        last = self.now.objects[-1].meaning if self.now.objects else None
+        if self._text(place) == ["enough"] and isinstance(last, Quality | Adjective):
+            self.now.mode = "more" if self.now.mode in _NEGATIVE else self.now.mode  # "not funny enough"
+            return
         if name in ("comma", "and", "or"):
             self.joiner = "or" if "or" in (name, self.joiner) else name
         elif name == "than":
@@ -131,7 +138,11 @@ class Grouping:
         elif name in ACTIONS:
             self._named(name)
         elif name in ("fine", "good", "bad", "again", "also", "nomatter", "unneeded"):
-            self._flag(name)
+            self._flag(name, place)
+            if name == "fine" and self._text(place)[-1] in ("too", "also", "well"):
+                self._flag("also", place)
+        elif name == "refuse":
+            self._refuse()
         elif name == "out":
             self.now.mode = "not" if self.now.mode == "leave" else self.now.mode
         elif name == "any":
@@ -140,18 +151,26 @@ class Grouping:
         elif name == "start":
             if self.now.objects:
                 self._open("")
+            if "also" in self._text(place):
+                self.now.also_at.add(0)
         else:
             self._open(self._combined(name))
 
+    def _text(self, place: int) -> list[str]:
+        return list(self.texts[self.terms[place].start : self.terms[place].end])
+
     def _as_meant(self, name: str, place: int) -> str:
         """Cues that mean another where nothing follows that they could speak of."""
-        term = self.terms[place]
-        text = self.texts[term.start : term.end]
+        text = self._text(place)
         after = next((one.meaning for one in self.terms[place + 1 :] if not isinstance(one.meaning, Filler)), None)
         if name == "less" and not isinstance(after, Quality | Adjective | Value | Comparative):
             if text == ["too"]:
                 return "also"
             return "not" if text[0] in ("not", "nothing", "without") else name
+        if name == "more" and place and isinstance(self.terms[place - 1].meaning, Number):
+            return "more_list"  # "five more westerns"
+        if name == "seen" and text[-1] in ("got", "have", "had") and not isinstance(after, Titles):
+            return "start"  # "got any westerns"
         if name == "more_list" and text[-1] == "more" and isinstance(after, Quality | Adjective | Value | Titles):
             return "more"
         if (
@@ -182,12 +201,12 @@ class Grouping:
         if self.now.mode in _NEGATIVE and not self.now.objects:
             self.now.mode = ""
 
-    def _flag(self, name: str) -> None:
+    def _flag(self, name: str, place: int) -> None:
         """What is said of objects: of those of this group, else of those before it in the sentence."""
         target = self.now
         if not target.objects and name != "also":
             if self.weak is not None and name in ("good", "bad"):
-                target.objects.append(Object(self.weak))
+                target.objects.append(Object(self.weak, place))
             elif (
                 not target.mode
                 and self.groups
@@ -203,6 +222,12 @@ class Grouping:
             return
         else:
             target.flags.add(name)
+
+    def _refuse(self) -> None:
+        """ "Titanic? No thanks." """
+        before = self.now if self.now.objects else self.groups[-1] if self.groups else None
+        if before is not None and not before.mode and before.sentence >= self.sentence - 1:
+            before.flags.add("bad")
 
     # Objects
 
@@ -224,7 +249,7 @@ class Grouping:
         self.awaits_than = False
         if not self._fits(meaning, place):
             self._open("")
-        self.now.objects.append(Object(meaning, self.joiner))
+        self.now.objects.append(Object(meaning, place, self.joiner))
         self.joiner = ""
 
     def _takes(self, titles: Titles) -> bool:
@@ -293,9 +318,9 @@ class Grouping:
         """Whether an object stands under the cue of the group."""
         if not self.now.objects or self.now.mode not in _SCOPED:
             return True
-        if self.joiner == "or":
-            return not isinstance(meaning, Limits)
         last = self.now.objects[-1].meaning
+        if self.joiner == "or":
+            return not isinstance(meaning, Limits) or isinstance(last, Limits)
         if self.joiner == "comma" and self.now.mode in _NEGATIVE and self._is_begun_anew(place):
             return False
         if self.joiner == "" and self.now.mode in ("not", "dislike", "drop", "allow", "forget"):
@@ -336,8 +361,3 @@ class Grouping:
                 continue
             kept.append(group)
         return kept
-
-
-def columns_named(group: Group) -> list[str]:
-    """The columns that a group names."""
-    return [one.meaning.column for one in group.objects if isinstance(one.meaning, ColumnName)]

@@ -142,7 +142,7 @@ class Lexer:
                 return place + reference[0], reference[1]
         if (number := self.numbers.number_at(texts, place)) is not None and number[1] % 1 == 0:
             candidates.append((place + number[0], self._numbered(int(number[1]), before, state)))
-        if not any(isinstance(meaning, Titles | Value) for _, meaning in candidates) and _awaits_words(before):
+        if not any(isinstance(meaning, Value) for _, meaning in candidates) and _awaits_words(before):
             part = self.titles.part_at(message, words, place, self._is_ordinary)
             if part is not None:
                 candidates.append(part)
@@ -163,7 +163,8 @@ class Lexer:
         return Number(number)
 
     def _is_ordinary(self, word: str) -> bool:
-        return word in self.book.words
+        """Whether a word means something by itself, or is said of nothing: a title of this word only must be told apart."""
+        return word in self.book.alone
 
     def _is_meant(self, words: Sequence[Word], texts: list[str], start: int, end: int, before: Sequence[Term]) -> bool:
         """Whether words that are a title mean the title here, and not what they say."""
@@ -235,9 +236,15 @@ class Lexer:
             left -= 1
             slips = 1 if len(text) < 8 else 2
             found = process.extract(text, self._long_words, scorer=OSA.distance, score_cutoff=slips, limit=5)
-            alike = [(slip, other[-1] != text[-1], other) for other, slip, _ in found if other[0] == text[0]]
+            alike = [(slip, other[-1] != text[-1], other) for other, slip, _ in found if _is_slip(text, other)]
             mended.append(replace(word, text=min(alike)[2]) if alike else word)
         return mended
+
+
+def _is_slip(text: str, word: str) -> bool:
+    """Whether one word may be typed for another: the first letter is right, not only the ending differs ("gardener", "garden")."""
+    same = next((place for place, (one, other) in enumerate(zip(text, word, strict=False)) if one != other), len(word))
+    return same > 0 and (same < len(text) - 2 or len(text) < 8)
 
 
 def _is_cue(term: Term, *names: str) -> bool:

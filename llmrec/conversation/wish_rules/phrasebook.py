@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from llmrec.conversation.edits import Bounds
 from llmrec.conversation.facets import Facets
 from llmrec.conversation.wish_rules.lexicon import Phrases, degrees, plural, vocabulary
-from llmrec.conversation.wish_rules.numbers import Numbers
+from llmrec.conversation.wish_rules.numbers import Numbers, is_number
 from llmrec.conversation.wish_rules.terms import (
     Adjective,
     ColumnName,
@@ -34,7 +34,7 @@ _COLUMN_WORDS = {
 # Of cues that the same words could be, the ones that come first here count.
 _CUES = (
     "undo", "reset", "list", "quit", "help", "explain", "surprise_off", "surprise_on", "unneeded",
-    "drop", "forget", "allow", "ignore", "nomatter", "less", "more", "more_list", "not", "dislike", "bad", "like", "seen",
+    "drop", "forget", "allow", "refuse", "ignore", "nomatter", "less", "more", "more_list", "not", "dislike", "bad", "like", "seen",
     "also", "fine", "good", "again", "any", "leave", "out", "but", "or", "and", "than", "start",
 )  # fmt: skip
 
@@ -57,6 +57,7 @@ class Phrasebook:
         for pattern in (*fillers["phrases"], *fillers["words"]):
             self.phrases.add(pattern, Filler())
         self.words = self.phrases.words | numbers.words
+        self.alone = {word for word in self.words if self.phrases.longest([word], 0, is_number) is not None}
 
     def _values(self, facets: Facets) -> None:
         """Every value by its own name, and in the plural."""

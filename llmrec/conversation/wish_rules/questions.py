@@ -50,7 +50,10 @@ def _asks(terms: list[Term], texts: Sequence[str]) -> bool:
     first = clause[0]
     word = texts[first.start]
     after = texts[first.start + 1] if first.start + 1 < len(texts) else ""
-    has_titles = any(isinstance(term.meaning, Titles) for term in clause)
+    spoken = texts[first.start : clause[-1].end]
+    has_titles = any(isinstance(term.meaning, Titles) for term in clause) or bool(
+        {"these", "those", "them"} & set(spoken)
+    )
     if isinstance(first.meaning, Filler) and first.end - first.start > 1:
         return False
     if word in _WH:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from llmrec.conversation.edits import Action, Count, Edit, Surprise, Wishes
 from llmrec.conversation.facets import Facets
 from llmrec.conversation.state import ChatState
-from llmrec.conversation.wish_rules.grammar import Grammar
+from llmrec.conversation.wish_rules.grammar import Grammar, unspeakable
 from llmrec.conversation.wish_rules.groups import Grouping, Reading
 from llmrec.conversation.wish_rules.lexer import Lexer
 from llmrec.conversation.wish_rules.questions import is_question
@@ -52,7 +52,7 @@ class RuleReader:
             case "more":
                 return Wishes(tuple(count), "more")
             case "recommend":
-                return Wishes((*edits, *count), unread=_unread(message, terms, words))
+                return Wishes((*edits, *count), unread=_unread(message, terms, words, reading))
         return Wishes(action=action)
 
 
@@ -89,9 +89,10 @@ def _explained(terms: Sequence[Term], state: ChatState) -> int | None:
     return None
 
 
-def _unread(message: str, terms: Sequence[Term], words: Sequence[Word]) -> str:
-    """The words that no rule knows, as they were typed; all of a message without a word."""
-    unknown = [words[term.start] for term in terms if isinstance(term.meaning, Unknown)]
+def _unread(message: str, terms: Sequence[Term], words: Sequence[Word], reading: Reading) -> str:
+    """The words that no rule knows, or no condition can say, as they were typed; all of a message without a word."""
+    refused = {one.term for group in reading.groups for one in unspeakable(group)}
+    unread = [term for place, term in enumerate(terms) if isinstance(term.meaning, Unknown) or place in refused]
     if all(isinstance(term.meaning, Cue | Number) and term.meaning in _SILENT for term in terms):
         return message
-    return " ".join(dict.fromkeys(message[word.start : word.end] for word in unknown))
+    return " ".join(dict.fromkeys(message[words[term.start].start : words[term.end - 1].end] for term in unread))

@@ -152,6 +152,12 @@ def _pronoun_phrase(words: Sequence[str], start: int, state: ChatState) -> tuple
         ["those", "ones"],
     ):
         return 2, _shown(range(len(state.shown)), state, " ".join(two))
+    if two[:1] == ["everything"] and list(words[start + 1 : start + 4]) in (
+        ["on", "this", "list"],
+        ["on", "the", "list"],
+        ["in", "this", "list"],
+    ):
+        return 4, _shown(range(len(state.shown)), state, "the list")
     number = WRITTEN.get(two[1]) if len(two) == 2 else None
     if two[:1] in (["all"], ["those"], ["these"]) and number is not None and number == len(state.shown):
         return 2, _shown(range(number), state, " ".join(two))
