@@ -11,6 +11,7 @@ from rapidfuzz.distance import OSA
 from llmrec.conversation.facets import Facets
 from llmrec.conversation.state import ChatState
 from llmrec.conversation.wish_rules import references
+from llmrec.conversation.wish_rules.lexicon import vocabulary
 from llmrec.conversation.wish_rules.numbers import Numbers, is_number
 from llmrec.conversation.wish_rules.phrasebook import Phrasebook
 from llmrec.conversation.wish_rules.terms import (
@@ -97,6 +98,7 @@ class Lexer:
         self.book = Phrasebook(facets, self.numbers)
         self.titles = TitleWords(facets.catalog, search)
         self.search = search
+        self._spelled = frozenset(vocabulary("spelled"))
         self._long_words = sorted(word for word in self.book.words if len(word) >= 4)
 
     def terms(self, message: str, state: ChatState) -> tuple[list[Term], list[Word]]:
@@ -132,7 +134,7 @@ class Lexer:
                 break
         if (phrase := self.book.phrases.longest(texts, place, is_number)) is not None:
             candidates.append((place + phrase[0], phrase[1]))
-        if (bounds := self.numbers.bounds_at(texts, place)) is not None:
+        if (bounds := self.numbers.bounds_at(texts, place, _said(before, self.numbers))) is not None:
             candidates.append((place + bounds[0], bounds[1]))
         is_continued = bool(before) and _is_joined_reference(before)
         if (reference := references.reference_at(texts, place, state, is_continued)) is not None:
@@ -228,6 +230,7 @@ class Lexer:
                 or not text.isalpha()
                 or is_name
                 or text in self.book.words
+                or text in self._spelled
                 or self.search.has_word(text)
                 or not left
             ):
@@ -257,6 +260,12 @@ def _is_joined_reference(before: Sequence[Term]) -> bool:
         return False
     last = before[-2].meaning
     return isinstance(last, Titles) and last.is_reference and not last.is_weak
+
+
+def _said(before: Sequence[Term], numbers: Numbers) -> str | None:
+    """The column of numbers that was named just before: "a rating above 4"."""
+    last = next((one.meaning for one in reversed(before) if not isinstance(one.meaning, Filler)), None)
+    return last.column if isinstance(last, ColumnName) and last.column in numbers.facets.number_columns else None
 
 
 def _awaits_words(before: Sequence[Term]) -> bool:

@@ -112,7 +112,7 @@ def _reached(node: _Node[T]) -> list[_Node[T]]:
 
 @cache
 def vocabulary(name: str) -> Any:
-    """What one of the YAML files beside this module says: "cues", "fillers", "lists", "meanings", "numbers" or "roles"."""
+    """What one of the YAML files beside this module says: "cues", "fillers", "lists", "meanings", "numbers", "roles" or "spelled"."""
     return read_yaml(Path(__file__).parent / f"{name}.yaml", f"the reader's words '{name}'")
 
 

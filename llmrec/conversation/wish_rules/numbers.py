@@ -64,10 +64,15 @@ class Numbers:
         """The greatest year of the catalogue."""
         return None if "year" not in self.columns else float(np.nanmax(self.facets.numbers(self.columns["year"])))
 
-    def bounds_at(self, words: Sequence[str], start: int) -> tuple[int, Limits | Number | Unknown] | None:
-        """The bounds at `start`, or a number of titles said like them ("at most five films"): how many words, and which."""
+    def bounds_at(
+        self, words: Sequence[str], start: int, said: str | None = None
+    ) -> tuple[int, Limits | Number | Unknown] | None:
+        """The bounds at `start`, or a number of titles said like them ("at most five films"): how many words, and which.
+
+        said: the column of numbers that was named just before, if any.
+        """
         for read in (self._range, self._prefixed, self._bare):
-            if (found := read(words, start)) is not None:
+            if (found := read(words, start, said)) is not None:
                 return found
         return None
 
@@ -108,7 +113,13 @@ class Numbers:
         place, number = place + found[0], found[1]
         if place < len(words) and words[place] in self.units and not role:
             role, place = self.units[words[place]], place + 1
+            number *= self._minutes(words[place - 1])
         return place - start, Quantity(number, number, False, role)
+
+    def _minutes(self, unit: str) -> int:
+        """What a number of hours is multiplied by: lengths of more than a day's hours are minutes."""
+        is_long = "length" in self.columns and float(np.nanmax(self.facets.numbers(self.columns["length"]))) > 24
+        return 60 if unit in ("hour", "hours", "hrs") and is_long else 1
 
     def _decade(self, word: str) -> float | None:
         if "year" not in self.columns:
@@ -125,7 +136,9 @@ class Numbers:
         inside = [c + tens for c in (1900, 2000) if ((years >= c + tens) & (years <= c + tens + 9)).any()]
         return float(inside[0] if inside else (2000 if tens < 20 else 1900) + tens)
 
-    def _range(self, words: Sequence[str], start: int) -> tuple[int, Limits | Number | Unknown] | None:
+    def _range(
+        self, words: Sequence[str], start: int, said: str | None
+    ) -> tuple[int, Limits | Number | Unknown] | None:
         """between A and B, from A to B, A to B; decades joined ("the 70s and 80s")."""
         joiners = _BETWEEN.get(words[start])
         place = start + (joiners is not None)
@@ -144,12 +157,14 @@ class Numbers:
         if second is None or (joiners is None and words[place] in ("and", "or") and not second[1].is_decade):
             return None
         low, high = sorted((first[1], second[1]), key=lambda one: one.low)
-        column = self._column(Quantity(low.low, high.high, low.is_decade, low.role or high.role), "")
+        column = self._column(Quantity(low.low, high.high, low.is_decade, low.role or high.role), "", said)
         if column is None:
             return None
         return after + second[0] - start, Limits(Bounds(column, low.low, high.high, both=True))
 
-    def _prefixed(self, words: Sequence[str], start: int) -> tuple[int, Limits | Number | Unknown] | None:
+    def _prefixed(
+        self, words: Sequence[str], start: int, said: str | None
+    ) -> tuple[int, Limits | Number | Unknown] | None:
         """after 1990, under 20 euros, around 1980, in the nineties, from 20 up."""
         operator = self._operators.longest(words, start, lambda word: False)
         if operator is None:
@@ -162,9 +177,9 @@ class Numbers:
         ending = self._endings.longest(words, place, lambda word: False) if place < len(words) else None
         if ending is not None and sign.startswith("=") and (ending[1] != "~" or not read[1].is_decade):
             sign, place = ending[1].removesuffix("from"), place + ending[0]
-        return self._bounded(words, place, start, sign, read[1])
+        return self._bounded(words, place, start, sign, read[1], said)
 
-    def _bare(self, words: Sequence[str], start: int) -> tuple[int, Limits | Number | Unknown] | None:
+    def _bare(self, words: Sequence[str], start: int, said: str | None) -> tuple[int, Limits | Number | Unknown] | None:
         """1990 or later, 20 euros at most, the nineties, 1995."""
         read = self.quantity_at(words, start)
         if read is None:
@@ -172,18 +187,18 @@ class Numbers:
         place = start + read[0]
         ending = self._endings.longest(words, place, lambda word: False) if place < len(words) else None
         if ending is not None and not ending[1].endswith("from"):
-            return self._bounded(words, place + ending[0], start, ending[1], read[1])
+            return self._bounded(words, place + ending[0], start, ending[1], read[1], said)
         is_year = read[1].is_decade or (words[start][0].isdigit() and self._is_year(read[1].low))
         if not is_year or read[1].role not in ("", "year"):
             return None
-        return self._bounded(words, place, start, "=year", read[1])
+        return self._bounded(words, place, start, "=year", read[1], said)
 
     def _bounded(
-        self, words: Sequence[str], end: int, start: int, sign: str, read: Quantity
+        self, words: Sequence[str], end: int, start: int, sign: str, read: Quantity, said: str | None
     ) -> tuple[int, Limits | Number | Unknown] | None:
         operator = sign.rstrip("abcdefghijklmnopqrstuvwxyz")
         role = sign[len(operator) :]
-        column = self._column(read, role)
+        column = self._column(read, role, said)
         if operator == "=" and (column is None or column != self.columns.get("year")):
             return None
         is_counted = end < len(words) and words[end] in _COUNTED and not read.role and not self._is_year(read.low)
@@ -204,10 +219,12 @@ class Numbers:
             bounds = Bounds(column, high=low if operator == "<" else high, open=operator == "<")
         return end - start, Limits(bounds)
 
-    def _column(self, read: Quantity, role: str) -> str | None:
+    def _column(self, read: Quantity, role: str, said: str | None) -> str | None:
         """The column that a number is of: what its unit says, else what the words around it say where the number could be one."""
         if read.role:
             return self.columns.get(read.role)
+        if said is not None:
+            return said
         is_year = self._is_year(read.low) and self._is_year(read.high)
         price = self.columns.get("price")
         if role == "price":

@@ -272,3 +272,52 @@ def test_words_that_say_nothing_are_unread_in_their_order(films):
     wishes = films.reader.read("a Comedy with Zorblax, Quux and more zorblaxes", ChatState())
     assert wishes.unread == "Zorblax Quux zorblaxes"
     assert films.reader.read("hmm, could you please find me some funny films, then?", ChatState()).unread == ""
+
+
+def test_words_that_are_spelled_right_are_no_typing_errors(films, products):
+    """Each is one or two slips away from a word that asks for something: older, less, exit, blacks, garden."""
+    for word in ("order", "loss", "exist", "blocks", "gardener", "data", "brought"):
+        for reads in (films, products):
+            assert reads.reader.read(f"something {word}", ChatState()).edits == (), word
+
+
+def test_a_range_that_is_not_wanted_is_unread_since_no_condition_says_it(films):
+    wishes = films.reader.read("horror, but not from the nineties", ChatState())
+    assert [str(edit.values) for edit in wishes.edits] == ["('Horror',)"] and wishes.unread == "from the nineties"
+
+
+BOOKS = """
+sci-fi under 300 pages || || where=subjects=Science Fiction,pages<=299
+shorter, and in French || shown=Dune/Emma/Dracula || where=pages<=116,language=French
+longer than Emma || || where=pages>=118
+more of Jane Austen || || prefer=author+=Jane Austen
+anything by Stephen King but no horror || || where=author=Stephen King,subjects!=Horror
+poems || || where=subjects=Poetry
+a rating of at least 4 || || where=rating>=4
+better rated than Dune || || where=rating>3
+at least 4 stars || || where=rating>=4
+published before 1850 || || where=published<=1849
+I loved It || || liked=It
+any language || where=language=French ||
+the length doesn't matter || where=pages<=200 ||
+"""
+
+
+@pytest.fixture(scope="module")
+def books() -> Reads:
+    titles = ["Dune", "Emma", "Dracula", "It", "Ulysses"]
+    about = [["Science Fiction"], ["Romance"], ["Horror", "Poetry"]]
+    return Reads(Catalog.from_rows([
+        {"item_id": str(n), "title": titles[n] if n < 5 else f"Book {n}",
+         "author": ["Frank Herbert", "Jane Austen", "Stephen King"][n % 3],
+         "subjects": about[n % 3], "pages": str(100 + 17 * n), "rating": f"{3 + n % 20 / 10:.1f}", "published": str(1813 + 5 * n),
+         "language": ["English", "French"][n % 2]} for n in range(40)
+    ]))  # fmt: skip
+
+
+@pytest.mark.parametrize("line", BOOKS.split("\n")[1:-1])
+def test_another_catalogues_columns_are_read_by_the_same_rules(line, books):
+    message, before, after = line.split(" ||")
+    found, action = books.after(message, books.state(before)[0])
+    assert (compared(found), action) == (compared(books.state(after)[0]), "recommend")
+    assert books.reader.read(message, books.state(before)[0]).unread == ""
