@@ -6,6 +6,7 @@ import re
 from typing import get_args
 
 from llmrec.conversation.edits import Action, SetWhere, Wishes
+from llmrec.conversation.facets import Facets
 from llmrec.recommenders.rules import ItemRules, conditions_of
 
 _WORDS: dict[str, Action] = {
@@ -29,7 +30,7 @@ Where a title is not clear, answer with a number (or several), with Enter for no
 All of them may be typed with the slash. A title that reads like one of these goes in quotes: "more"."""
 
 
-def command(message: str, rules: ItemRules) -> Wishes | None:
+def command(message: str, rules: ItemRules, facets: Facets) -> Wishes | None:
     """What an exact command asks for, None where the message is none.
 
     Raises RequestError for conditions that cannot be, or that leave nothing.
@@ -45,5 +46,5 @@ def command(message: str, rules: ItemRules) -> Wishes | None:
         texts = [part.strip() for part in asked["conditions"].split(";") if part.strip()]
         conditions = [] if [text.casefold() for text in texts] == ["off"] else conditions_of(texts)
         rules.choice(where=conditions)
-        return Wishes((SetWhere(tuple(conditions)),))
+        return Wishes((SetWhere(tuple(map(facets.spelt, conditions))),))
     return None

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from llmrec.data.catalog import Catalog
 from llmrec.data.column_values import NUMBER, ColumnValues
+from llmrec.recommenders.rules import Condition
 
 MAX_VALUES = 5_000  # a column of more different values is no choice that people make by naming one
 MAX_VALUE_CHARACTERS = 60  # longer texts are descriptions
@@ -51,6 +52,13 @@ class Facets:
         """An item's number, None where it has none."""
         number = float(self._numbers[column][int(self.catalog.index([item_id])[0])])
         return None if np.isnan(number) else number
+
+    def spelt(self, condition: Condition) -> Condition:
+        """The condition with column and values as the catalogue writes them, where it has them but for upper and lower case."""
+        names = {name.casefold(): name for name in (*self.choices, *self._numbers)}
+        column = names.get(condition.column.casefold(), condition.column)
+        values = {value.casefold(): value for value in self.choices.get(column, ())}
+        return Condition(column, condition.operator, tuple(values.get(one.casefold(), one) for one in condition.values))
 
     @cached_property
     def _whole(self) -> frozenset[str]:

@@ -78,7 +78,7 @@ class Reader:
 
         Raises RequestError for a condition that cannot be.
         """
-        if (found := command(message, self.rules)) is not None:
+        if (found := command(message, self.rules, self.facets)) is not None:
             return found
         parts = [part.strip() for part in message.split(";") if part.strip()]
         if parts and (refused := _NOT.match(parts[0])) and not self.search.named(parts[0]):

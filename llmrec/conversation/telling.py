@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 
+import numpy as np
+
+from llmrec.conversation.facets import Facets
 from llmrec.conversation.labels import Labels
 from llmrec.conversation.state import COUNT, ChatState, Preference
-from llmrec.data.catalog import Catalog
 from llmrec.recommenders.rules import Condition
 from llmrec.terminal import printable
 
+_VALUES_TOLD = 5  # of a column
 _FIELDS = {"liked": "you like", "disliked": "you do not like", "seen": "you know"}
 
 
@@ -23,7 +27,7 @@ def told_change(before: ChatState, after: ChatState, labels: Labels) -> str:
     kept = {one for name in _FIELDS for one in getattr(after, name)}
     if gone := [one for name in _FIELDS for one in getattr(before, name) if one not in kept]:
         parts.append(f"forgotten: {_listed(labels.of_ids(gone))}")
-    parts += [f"no title with '{printable(one)}'" for one in after.without if one not in before.without]
+    parts += [_without(one) for one in after.without if one not in before.without]
     parts += [f"titles with '{printable(one)}' again" for one in before.without if one not in after.without]
     parts += _changed_conditions(before.where, after.where)
     parts += [_leaning(one) for one in after.prefer if one not in before.prefer]
@@ -36,7 +40,7 @@ def told_change(before: ChatState, after: ChatState, labels: Labels) -> str:
     return ", ".join(parts)
 
 
-def told_state(state: ChatState, labels: Labels, catalog: Catalog) -> list[str]:
+def told_state(state: ChatState, labels: Labels, facets: Facets) -> list[str]:
     """All of a state, a line for each kind of wish, and how to correct it."""
     lines = []
     for name, words in _FIELDS.items():
@@ -44,26 +48,48 @@ def told_state(state: ChatState, labels: Labels, catalog: Catalog) -> list[str]:
             lines.append(f"{words[0].upper()}{words[1:]}: {'; '.join(labels.of_ids(item_ids))}")
     if not state.liked:
         lines.insert(0, "You like: nothing yet")
-    kept_out = [f"no title with '{printable(one)}'" for one in state.without]
-    if told := kept_out + told_where(state.where):
+    if told := told_rules(state):
         lines.append(f"Only: {', '.join(told)}")
     if told := [_leaning(one) for one in state.prefer] + (["a surprise"] if state.surprise else []):
         lines.append(f"Rather: {', '.join(told)}")
     if state.count != COUNT:
         lines.append(f"A list: {_count(state.count)}")
-    columns = ", ".join(printable(name) for name in catalog.fields)
-    how = 'To correct it: undo, reset, or say it otherwise, such as "forget Fargo", "any year", "horror is fine again".'
-    return [*lines, how, f"The catalogue tells of each title: {columns}."]
+    lines.append(
+        'To correct it: undo, reset, or say it otherwise, such as "forget Fargo", "any year", "horror is fine again".'
+    )
+    if columns := _columns(facets):
+        lines.append(f"The catalogue tells of each title: {'; '.join(columns)}.")
+    return lines
+
+
+def told_rules(state: ChatState) -> list[str]:
+    """What rules titles out, in words, each a wish of its own."""
+    return [*(_without(one) for one in state.without), *told_where(state.where)]
+
+
+def looser_states(state: ChatState) -> list[tuple[str, ChatState]]:
+    """Each of the wishes of `told_rules`, and the state without it."""
+    looser = [
+        (_without(one), replace(state, without=tuple(kept for kept in state.without if kept != one)))
+        for one in state.without
+    ]
+    for told, conditions in _told_where(state.where):
+        looser.append((told, replace(state, where=tuple(kept for kept in state.where if kept not in conditions))))
+    return looser
 
 
 def told_where(where: Sequence[Condition]) -> list[str]:
     """Conditions in words, those of one column together: "year 1990 to 1999", "Comedy or Drama", "not Horror"."""
+    return [told for told, _ in _told_where(where)]
+
+
+def _told_where(where: Sequence[Condition]) -> list[tuple[str, list[Condition]]]:
     told = []
     for column, of_column in groupby(sorted(where, key=lambda one: _first(where, one)), key=lambda one: one.column):
         conditions = list(of_column)
         bounds = [one for one in conditions if one.operator not in ("=", "!=")]
-        told += [_values(one) for one in conditions if one not in bounds]
-        told += [_bounds(column, bounds)] if bounds else []
+        told += [(_values(one), [one]) for one in conditions if one not in bounds]
+        told += [(_bounds(column, bounds), bounds)] if bounds else []
     return told
 
 
@@ -136,6 +162,22 @@ def _leaning(preference: Preference) -> str:
     if preference.word:
         return f"{printable(preference.word)}: {'less ' if preference.less else ''}{value}"
     return f"{'less' if preference.less else 'more'} {value}"
+
+
+def _without(words: str) -> str:
+    return f"no title with '{printable(words)}'"
+
+
+def _columns(facets: Facets) -> list[str]:
+    """What wishes can be about: columns with their values, and with the ends of their numbers."""
+    told = []
+    for name, values in facets.choices.items():
+        shown = ", ".join(map(printable, values[:_VALUES_TOLD])) + (", ..." if len(values) > _VALUES_TOLD else "")
+        told.append(f"{printable(name)} ({shown})")
+    for name in facets.number_columns:
+        low, high = np.nanmin(facets.numbers(name)), np.nanmax(facets.numbers(name))
+        told.append(f"{printable(name)} ({low:.10g} to {high:.10g})")
+    return told
 
 
 def _count(count: int) -> str:

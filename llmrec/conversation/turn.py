@@ -148,7 +148,7 @@ class _Turn:
         ]
         self.lines += [f"You have {label} already." for label in self.reader.labels.of_ids(list(dict.fromkeys(had)))]
         self.lines += notes
-        if wishes.edits and not self.lines:
+        if wishes.edits and not self.understood and not had and not notes:
             self.lines.append("That was understood before: nothing changes.")
         elif after.where != self.before.where or after.without != self.before.without:
             self._tell_left()
@@ -171,7 +171,7 @@ class _Turn:
         elif wishes.action == "question":
             yield from self._answer(wishes.question)
         elif wishes.action == "list":
-            self.lines += told_state(self.state, self.reader.labels, self.reader.catalog)
+            self.lines += told_state(self.state, self.reader.labels, self.reader.facets)
         elif wishes.action == "help":
             self.lines.append(HELP)
         if is_asked_only:

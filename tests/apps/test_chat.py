@@ -106,8 +106,8 @@ def test_filters_hold_until_they_are_lifted(popular):
     shown = titles(said)[10 : 10 + len(westerns)]
     assert sorted(shown) == sorted(f"{catalog.title(item)} ({catalog.text(item, 'year')})" for item in westerns)
     assert "No more titles with Western, year under 1970." in said
-    assert (
-        "Only: Western, year under 1970" in said and "The catalogue tells of each title: title, year, genres." in said
+    assert "Only: Western, year under 1970" in said and any(
+        line.startswith("The catalogue tells of each title: genres (Drama,") for line in said
     )
     assert "All titles again." in said and titles(said)[-10:] == titles(said)[:10]
 

@@ -167,13 +167,18 @@ def test_a_list_goes_on_where_the_last_one_ended_until_nothing_is_left(reader):
 
 
 def test_conditions_that_leave_nothing_say_which_to_loosen(reader):
-    talk = Talk(reader, Session(ChatState.from_json({"where": ["genres=Western", "year<=1930"], "without": ["Star"]})))
+    where = ["genres!=Horror", "genres=Western", "year<=1930"]
+    talk = Talk(reader, Session(ChatState.from_json({"where": where, "without": ["Star"]})))
     (line,) = talk.lines("more")
     assert line == (
-        "No title is left with Western, year up to 1930, no title with 'Star': without Western there would be 3; "
-        "without year up to 1930 there would be 27."
+        "These wishes leave no title: no title with 'Star', not Horror, Western, year up to 1930. "
+        'There would be 2 without "Western", 27 without "year up to 1930".'
     )
     assert not talk.asked, "nobody ranks nothing"
+    talk = Talk(reader, Session(ChatState.from_json({"where": [*where, "genres=Sci-Fi"]})))
+    assert talk.lines("more")[0].endswith('Loosen several of these wishes, or say "reset".')
+    few = Talk(named("Up", "Down"), Session(ChatState(seen=("id 0",), disliked=("id 1",))))
+    assert few.lines("more") == ["No title is left: you know them all."]
 
 
 def test_titles_with_words_that_are_not_wanted_never_come(reader):
@@ -212,6 +217,7 @@ def test_changes_that_can_be_taken_back_are_bounded(reader):
 def test_a_title_is_taken_once(reader):
     talk = Talk(reader, Session(ChatState(liked=(FARGO,))))
     assert talk.lines("fargo") == ["You have Fargo (1996) already."] and not talk.asked
+    assert talk.lines("fargo and wombats")[:2] == ["not understood: wombats", "You have Fargo (1996) already."]
     talk.say("/not toy story")
     assert talk.lines("/not toy story") == ["That was understood before: nothing changes."]
 
@@ -230,7 +236,8 @@ def test_list_tells_all_that_is_understood_and_how_to_correct_it(reader):
         "Rather: lighter: Comedy, less War, a surprise",
         "A list: 5 titles",
     ]
-    assert "undo" in lines[-2] and lines[-1] == "The catalogue tells of each title: title, year, genres."
+    columns = "genres (Drama, Comedy, Action, Thriller, Romance, ...); year (1922 to 1998)"
+    assert "undo" in lines[-2] and lines[-1] == f"The catalogue tells of each title: {columns}."
     assert Talk(reader).lines("list")[0] == Talk(reader).lines("/where")[0] == "You like: nothing yet"
 
 
@@ -244,6 +251,11 @@ def test_a_condition_that_cannot_be_is_said_and_changes_nothing(reader):
         "10 titles left.",
     ]
     assert talk.lines("/where off")[:3] == ["understood: any genres, any year", "All titles again.", "You may like:"]
+
+
+def test_conditions_are_kept_as_the_catalogue_writes_them(reader):
+    state = Talk(reader).say("/where Genres=comedy|sci-fi; YEAR>1990").state
+    assert [str(one) for one in state.where] == ["genres=Comedy|Sci-Fi", "year>1990"]
 
 
 def test_a_message_of_a_megabyte_is_refused_in_a_sentence(reader):
