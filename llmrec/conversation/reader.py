@@ -18,6 +18,7 @@ from llmrec.conversation.edits import Mark, Mention, Wishes
 from llmrec.conversation.facets import Facets
 from llmrec.conversation.labels import Labels
 from llmrec.conversation.state import ChatState
+from llmrec.conversation.telling import told_wishes
 from llmrec.conversation.wish_rules.reader import RuleReader
 from llmrec.data.catalog import Catalog
 from llmrec.data.title_search import TitleSearch
@@ -102,6 +103,12 @@ class Reader:
         )
         likeness = {"disliked": state.disliked, "surprise": state.surprise} if self.has_vectors else {}
         return Steering(prefer=more, avoid=less, **likeness) or None
+
+    def instruction(self, state: ChatState, standing: str | None) -> str | None:
+        """The standing wish, and for a prompt that has a place for them the others in words."""
+        if not self.takes_instruction:
+            return standing
+        return ", ".join(part for part in (standing, told_wishes(state)) if part)
 
     def _part(self, text: str, state: ChatState) -> Generator[ReadByModel, Wishes, Wishes]:
         if (found := self._titles(text, state)) is not None:

@@ -24,7 +24,7 @@ from llmrec.conversation.nothing_left import nothing_left
 from llmrec.conversation.reader import Reader
 from llmrec.conversation.session import Listed, Reply, Session, Turn
 from llmrec.conversation.state import ChatState
-from llmrec.conversation.telling import told_change, told_state, told_wishes
+from llmrec.conversation.telling import told_change, told_state
 from llmrec.errors import LlmrecError
 from llmrec.recommenders.rules import NothingLeft
 from llmrec.terminal import printable
@@ -210,11 +210,7 @@ class _Turn:
         self.state = replace(state, shown=(*state.shown, *item_ids))
 
     def _instruction(self) -> str | None:
-        """The standing wish, and for a prompt that has a place for them the others in words."""
-        standing = self.session.instruction
-        if not self.reader.takes_instruction:
-            return standing
-        return ", ".join(part for part in (standing, told_wishes(self.state)) if part)
+        return self.reader.instruction(self.state, self.session.instruction)
 
     def _explain(self, number: int | None) -> Steps:
         """Why a title of the list that the user saw."""

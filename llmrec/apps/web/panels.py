@@ -220,16 +220,11 @@ def _about(ranker: Any) -> str:
 
 def inside(shelf: Shelf, visit: Visit) -> str:
     """What each run reads and searches for the state as it is."""
-    views = []
+    state, views = visit.state, []
     for run in shelf.runs:
         try:
-            views.append(
-                (
-                    run.name,
-                    look_inside(run, visit.state.liked, visit.state.count, shelf.reader.allowed(visit.state)),
-                    "",
-                )
-            )
+            allowed, instruction = run.reader.allowed(state), run.reader.instruction(state, visit.session.instruction)
+            views.append((run.name, look_inside(run, state.liked, state.count, allowed, instruction), ""))
         except LlmrecError as error:
             views.append((run.name, None, printable(str(error))))
     return rendered(

@@ -12,6 +12,7 @@ from llmrec.apps.web.pictures import Pictures
 from llmrec.artifacts.run_folder import find_model
 from llmrec.conversation.facets import Facets
 from llmrec.conversation.reader import Reader
+from llmrec.conversing import reader_of
 from llmrec.data.catalog import Catalog
 from llmrec.data.title_search import TitleSearch
 from llmrec.errors import ConfigError, DataError
@@ -23,10 +24,16 @@ from llmrec.yaml_text import read_yaml
 
 @dataclass(frozen=True)
 class ShownRun:
-    """One run of a page. name: what its column is headed by."""
+    """One run of a page. name: what its column is headed by; search: the index of titles, where another run has the same items."""
 
     name: str
     recommender: Recommender
+    search: TitleSearch | None = None
+
+    @cached_property
+    def reader(self) -> Reader:
+        """What wishes mean for this run."""
+        return self.recommender.reader if self.search is None else reader_of(self.recommender, self.search)
 
     @property
     def gives_probabilities(self) -> bool:
@@ -60,7 +67,7 @@ class Shelf:
     @property
     def reader(self) -> Reader:
         """What reads messages over the catalogue; it has the index of titles and the columns."""
-        return self.runs[0].recommender.reader
+        return self.runs[0].reader
 
     @property
     def search(self) -> TitleSearch:
@@ -87,8 +94,11 @@ def shelf_of(folders: Sequence[Path], recommenders: Sequence[Recommender], data:
         raise ConfigError(
             f"the data folder '{data}' is no folder. Name the one that the run was trained on, or leave --data out."
         )
-    runs = tuple(ShownRun(name, recommender) for name, recommender in zip(_names(folders), recommenders, strict=True))
-    return Shelf(runs, data or data_folder(folders[0]))
+    runs: list[ShownRun] = []
+    for name, recommender in zip(_names(folders), recommenders, strict=True):
+        is_same = bool(runs) and runs[0].recommender.catalog.item_ids == recommender.catalog.item_ids
+        runs.append(ShownRun(name, recommender, runs[0].reader.search if is_same else None))
+    return Shelf(tuple(runs), data or data_folder(folders[0]))
 
 
 def data_folder(run: Path) -> Path | None:

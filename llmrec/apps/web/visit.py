@@ -29,8 +29,6 @@ from llmrec.conversation.state import MAX_COUNT, ChatState
 from llmrec.conversation.turn import MAX_MESSAGE_CHARACTERS, MAX_PAST
 from llmrec.errors import LlmrecError, RequestError
 from llmrec.recommenders.diversity import parse_diversity
-from llmrec.recommenders.rules import Condition
-from llmrec.recommenders.steering import Steering
 from llmrec.terminal import printable
 
 MAX_TITLES = 200  # liked, disliked and seen, each
@@ -133,22 +131,14 @@ def rank(shelf: Shelf, visit: Visit) -> None:
     visit.session.state = replace(visit.state, shown=tuple(one.item_id for one in visit.lists[0].listed))
 
 
-def steering(state: ChatState) -> Steering | None:
-    """What leans on a list without ruling out: dislikes, preferences, a surprise. None where nothing does."""
-    prefer, avoid = (
-        tuple(Condition(one.column, "=", (one.value,)) for one in state.prefer if one.less is less)
-        for less in (False, True)
-    )
-    return Steering(state.disliked, prefer, avoid, state.surprise) or None
-
-
 def _list_of(run: ShownRun, shelf: Shelf, visit: Visit, shown: tuple[str, ...] = ()) -> RunList:
     """shown: item ids that do not come again."""
     state = visit.state
     try:
         found = run.recommender.recommend(
-            state.liked, state.count, **vars(shelf.reader.allowed(state, shown=shown)), steering=steering(state),
-            diversity=parse_diversity(visit.diversity) if visit.diversity else None, instruction=visit.session.instruction,
+            state.liked, state.count, **vars(run.reader.allowed(state, shown=shown)), steering=run.reader.steering(state),
+            diversity=parse_diversity(visit.diversity) if visit.diversity else None,
+            instruction=run.reader.instruction(state, visit.session.instruction),
         )  # fmt: skip
     except LlmrecError as error:
         return RunList(run, problem=str(error))

@@ -12,6 +12,7 @@ const send = () => {
     const wait = document.createElement('p');
     wait.className = 'assistant wait';
     wait.textContent = '…';
+    setTimeout(() => { wait.textContent = '… still at it: the first explanation loads a language model'; }, 2500);
     log.append(said, wait);
     log.scrollTop = log.scrollHeight;
   }
