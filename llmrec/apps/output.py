@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import re
-import shutil
 import sys
 import tempfile
-import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import typer
@@ -39,47 +36,6 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     with console.capture() as sampled:
         console.print(table)
     typer.echo("\n".join(line.rstrip() for line in sampled.get().splitlines()))
-
-
-class Screen:
-    """Shows texts, and a line that grows piece by piece, broken between words where the terminal ends."""
-
-    def __init__(self, put: Callable[[str], None], width: int) -> None:
-        """put: shows a text without a line break after it."""
-        self._put, self.width = put, width
-        self._column, self._word = 0, ""
-
-    def say(self, text: str) -> None:
-        """A text on lines of its own; "" ends the line that is being written."""
-        self._end_word()
-        for line in text.split("\n"):
-            indent = " " * (len(line) - len(line.lstrip()) + 2)
-            self._put(textwrap.fill(line, self.width, subsequent_indent=indent, break_on_hyphens=False) + "\n")
-        self._column = 0
-
-    def write(self, piece: str) -> None:
-        """A piece of the line; a word is shown once it is whole."""
-        for part in re.findall(r"\s+|\S+", piece):
-            if not part.isspace():
-                self._word += part
-                continue
-            self._end_word()
-            if 0 < self._column < self.width:
-                self._put(" ")
-                self._column += 1
-
-    def _end_word(self) -> None:
-        if self._column and self._column + len(self._word) > self.width:
-            self._put("\n")
-            self._column = 0
-        self._put(self._word)
-        self._column, self._word = self._column + len(self._word), ""
-
-
-def screen() -> Screen:
-    """The terminal as it is wide now; where there is none, lines of any length."""
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 1_000_000
-    return Screen(lambda text: typer.echo(text, nl=False), width)
 
 
 def check_writable(path: Path) -> None:

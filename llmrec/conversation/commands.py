@@ -17,13 +17,14 @@ _WHY = re.compile(r"/?why(?:\s+(?P<number>\d{1,6}))?\s*\??\s*$", re.IGNORECASE)
 _QUESTION = re.compile(r"(?:/?ask\s++|\?)(?P<question>.*\w.*)$", re.IGNORECASE)
 _WHERE = re.compile(r"/where\s+(?P<conditions>.*)$", re.IGNORECASE)
 HELP = """\
-Say which titles you like and what you wish for, the latest word counts. Several titles with ';' between them.
-Spelling, case and articles do not matter.
+Say what you would like in your own words, several wishes at once; the latest word counts:
+  something lighter, not horror, from the nineties     like Fargo but funnier     no more Star Trek
+  older ones     five films     surprise me     more like the third     forget Batman     any year
+Or name titles that you like, several with ';' between them. Spelling, case and articles do not matter.
 Where a title is not clear, answer with a number (or several), with Enter for none, or with another title.
   list    what is understood so far    undo    take the latest change back    reset   forget everything
   more    the next titles              help    this text                      quit    leave (also Ctrl-D)
-  not Fargo    never this title        not 3   nor the third of the list
-  why 3   why the third title of the list, measured and in words
+  not 3   never the third of the list, and less like it    why 3   why the third (or: why the second?)
   ask Is it a comedy?   or  ? Is it a comedy?   a language model's own words about these titles
   /where genres=Comedy|Drama; year>=1990    only titles of which the catalogue says so (also !=, <=, <, >)
   /where off    all titles again

@@ -46,6 +46,11 @@ def greeting(num_items: int) -> str:
     return f"{num_items:,} titles. Which do you like, or what do you wish for? (help says more)"
 
 
+def too_long(length: int) -> str:
+    """What is said of a message of more than MAX_MESSAGE_CHARACTERS."""
+    return f"A message may have {MAX_MESSAGE_CHARACTERS:,} characters, but this one has {length:,}. Say it in fewer."
+
+
 class _Turn:
     """The message on its way: lines of the reply are collected, the session is left alone until the end."""
 
@@ -62,9 +67,7 @@ class _Turn:
     def taken(self, message: str) -> Steps:
         """The whole turn."""
         if len(message) > MAX_MESSAGE_CHARACTERS:
-            self.lines.append(
-                f"A message may have {MAX_MESSAGE_CHARACTERS:,} characters, but this one has {len(message):,}. Say it in fewer."
-            )
+            self.lines.append(too_long(len(message)))
             return self._end(message[:MAX_MESSAGE_CHARACTERS])
         text = printable(message)
         try:

@@ -84,6 +84,16 @@ class TitleSearch:
         """Whether a title has this word."""
         return len(self._index.with_word(normalised(word))) > 0
 
+    def begun(self, begun: str, limit: int) -> list[int]:
+        """The items that `begun` may become: of titles with all its words, the last perhaps only begun; shortest titles first."""
+        *whole, last = normalised(begun[:MAX_QUERY_CHARACTERS]).split() or [""]
+        if len(last) + len(whole) < 2:  # one letter begins too much
+            return []
+        names = self._index.with_word_begun(last)
+        if whole:
+            names = common(names, self._with_all(whole))
+        return self._index.items(self._index.shortest(names, limit))[:limit]
+
     def with_words(self, words: str) -> list[int]:
         """The items whose titles hold these words, side by side: "star trek" of "Star Trek: Generations"."""
         wanted = normalised(words)

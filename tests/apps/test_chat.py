@@ -1,16 +1,18 @@
-"""The chat: in process with popularity for a model, through a pipe and in a terminal with a real one."""
+"""The chat in lines: in process with popularity for a model, through a pipe with a real one."""
 
-import os
-import pty
+import io
 import re
-import subprocess
 
 import numpy as np
 import pytest
+from rich.console import Console
 
-from llmrec.apps.chat import Chat
+from llmrec.apps.chat import FILES_HELP, Chat
+from llmrec.apps.chat_lines import Lines
+from llmrec.apps.screen import NO_END, Screen
 from llmrec.baselines.popularity import Popularity
 from llmrec.conversation.commands import HELP
+from llmrec.conversation.session import Session
 from llmrec.data.catalog import Catalog
 from llmrec.data.folder import load_data
 from llmrec.data.interactions import Interactions
@@ -18,7 +20,7 @@ from llmrec.recommender import Recommender
 from llmrec.text_models.open_model import open_text_model
 from llmrec.text_models.protocol import TextModel
 from llmrec.text_models.settings import TextModelSettings
-from tests.apps.calling import assert_one_sentence, call, call_alone, command
+from tests.apps.calling import assert_one_sentence, call, call_alone
 from tests.enrich.serving import ChatServer, Reply, question
 
 
@@ -30,23 +32,17 @@ def popular(movielens) -> Recommender:
 
 
 def talk(
-    recommender: Recommender, *lines: str, language_model: str | TextModelSettings | TextModel | None = None
+    recommender: Recommender,
+    *lines: str,
+    language_model: str | TextModelSettings | TextModel | None = None,
+    session: Session | None = None,
 ) -> list[str]:
     """What the chat says to these lines, the greeting left out."""
-    waiting, said, pieces = list(lines), [], []
-
-    def ask(prompt: str) -> str:
-        if not waiting:
-            raise EOFError
-        return waiting.pop(0)
-
-    def say(text: str) -> None:
-        said.append("".join(pieces) + text)
-        pieces.clear()
-
-    Chat(recommender, None, language_model, ask=ask, say=say, write=pieces.append).talk()
-    assert not waiting, "every line is read"
-    return [line for text in said[1:] for line in text.splitlines()]
+    shown, typed = io.StringIO(), io.StringIO("".join(f"{line}\n" for line in lines))
+    front = Lines(Screen(Console(file=shown, width=NO_END, highlight=False)), typed)
+    Chat(recommender, session or Session(), front, language_model).talk()
+    assert typed.read() == "", "every line is read"
+    return shown.getvalue().splitlines()[1:]
 
 
 def popularity(num_items: int) -> Popularity:
@@ -138,7 +134,7 @@ def test_a_title_is_taken_once(popular):
 
 
 def test_help_names_every_command(popular):
-    assert talk(popular, "help") == talk(popular, "/help") == HELP.splitlines()
+    assert talk(popular, "help") == talk(popular, "/help") == [*HELP.splitlines(), *FILES_HELP.splitlines(), Lines.help]
     assert talk(popular, "Fargo", "/reset", "/quit") == talk(popular, "Fargo", "reset", "quit")
     for word in ("undo", "list", "reset", "more", "quit", "why", "ask"):
         assert word in HELP
@@ -239,18 +235,24 @@ def test_an_answer_is_marked_as_the_models_own_words_and_its_titles_as_no_recomm
     assert len(titles(said)) == 3, "two lists of the recommender, and nothing of the model's"
 
 
-def test_ctrl_c_in_an_answer_ends_its_line_and_leaves(popular, tiny_model):
-    said = []
+def test_ctrl_c_in_a_pipe_ends_the_line_and_leaves(popular, tiny_model):
+    class Interrupted(Lines):
+        def write(self, piece: str) -> None:
+            if "says" not in piece:
+                raise KeyboardInterrupt
+            super().write(piece)
 
-    def interrupted(text: str) -> None:
-        if "says" not in text:
-            raise KeyboardInterrupt
-
-    waiting = ["Fargo", "ask Is it good?"]
-    chat = Chat(popular, None, tiny_model, ask=lambda prompt: waiting.pop(0), say=said.append, write=interrupted)
+    shown, typed = io.StringIO(), io.StringIO("Fargo\nask Is it good?\nlist\n")
+    front = Interrupted(Screen(Console(file=shown, width=NO_END)), typed)
     with pytest.raises(KeyboardInterrupt):  # the command line makes it exit status 130
-        chat.talk()
-    assert said[-1] == "" and not waiting
+        Chat(popular, Session(), front, tiny_model).talk()
+    assert shown.getvalue().endswith("says, in its own words: \n") and typed.read() == "list\n"
+
+
+def test_a_line_that_is_too_long_is_refused_and_the_next_one_answered(popular):
+    said = talk(popular, "x" * 1_000_000, "Fargo")
+    assert said[0] == "A message may have 2,000 characters, but this one has 1,000,000. Say it in fewer."
+    assert said[1] == "understood: you like Fargo (1996)"
 
 
 @pytest.mark.slow
@@ -262,27 +264,3 @@ def test_it_reads_a_pipe_whatever_its_bytes(tiny_run):
         "without Star Trek IV: The Voyage Home" in called.out
         and "(2 of 2 layers) says, in its own words: " in called.out
     )
-
-
-@pytest.mark.slow
-def test_it_talks_in_a_terminal(tiny_run):
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        command("chat", tiny_run), stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, start_new_session=True
-    )
-    os.close(theirs)
-
-    def read_until(words: str) -> str:
-        heard = ""
-        while words not in heard:
-            heard += os.read(ours, 4096).decode()
-        return heard
-
-    read_until("> ")
-    os.write(ours, b"Star Trek\n")
-    read_until("number? ")
-    os.write(ours, b"1\n")
-    assert "understood: you like Star Trek: Generations (1994)" in read_until("\n> ")
-    os.write(ours, b"\x04")  # Ctrl-D
-    assert process.wait(timeout=60) == 0
-    os.close(ours)
