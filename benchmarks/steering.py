@@ -4,7 +4,8 @@
 
 Users are drawn by seed; the history of each is all but the last event, which is the target of NDCG@10. "rank" is the mean rank of the
 ten in the run's own order of the whole catalogue, "kept" how many of the usual ten are among them. The disliked film is the first of
-the usual ten, which is left out of both lists that are compared. Steering that wishes nothing must give the usual lists.
+the usual ten, which is left out of both lists that are compared. Steering that wishes nothing must give the usual lists. Reasons for a
+list are timed beside the list itself, for users' first events.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ import harness
 import numpy as np
 
 from llmrec.data.folder import Data, load_data
+from llmrec.explain.reasons import reasons
 from llmrec.recommender import Recommendation, Recommender
 from llmrec.recommenders.rules import Condition
 from llmrec.recommenders.steering import Steering, likeness
 
 K = 10
+LENGTHS, TIMED = (1, 5, 20, 50), 20  # of histories whose lists get reasons, and lists of each length
 Lists = list[list[Recommendation]]
 
 
@@ -44,11 +47,29 @@ def run(options: argparse.Namespace) -> dict:
     rows = [
         [data.catalog.item_id(item) for item in events.items[slice(*events.indptr[user : user + 2])]] for user in users
     ]
-    return {"rows": _rows(options.run, data, rows)}
+    # every list is read anew, as a new user's
+    recommender = Recommender.from_pretrained(options.run, prompt_cache_mib=0)
+    return {
+        "rows": _rows(recommender, data, rows),
+        "reasons": [_reasons(recommender, rows, length) for length in LENGTHS],
+    }
 
 
-def _rows(folder: Path, data: Data, users: list[list[str]]) -> list[dict]:
-    recommender = Recommender.from_pretrained(folder, prompt_cache_mib=0)  # every list is read anew, as a new user's
+def _reasons(recommender: Recommender, users: list[list[str]], length: int) -> dict:
+    """Median CPU milliseconds of a list and of its reasons, and how many of these are because of a title."""
+    seconds, found = [], []
+    for history in [row[:length] for row in users if len(row) >= length][:TIMED]:
+        began = time.process_time()
+        listed = recommender.recommend(history, K)
+        has_list = time.process_time()
+        found += reasons(recommender, history, [one.item_id for one in listed])
+        seconds.append((has_list - began, time.process_time() - has_list))
+    list_ms, reasons_ms = (float(value) * 1000 for value in np.median(seconds, axis=0))
+    because = float(np.mean([one.influence is not None for one in found]))
+    return {"history": length, "list_ms": list_ms, "reasons_ms": reasons_ms, "because": because}
+
+
+def _rows(recommender: Recommender, data: Data, users: list[list[str]]) -> list[dict]:
     histories, targets = [row[:-1] for row in users], [row[-1] for row in users]
     ranks = [
         {found.item_id: rank for rank, found in enumerate(row, 1)}

@@ -143,8 +143,8 @@ def measure(
         )
     if item_id in history:
         raise RequestError(f"'{item_id}' is in the history itself. Name an item that was not chosen yet.")
-    left_out = list(dict.fromkeys(reversed(history)))[:LEFT_OUT]
-    histories = [history, *([other for other in history if other != dropped] for dropped in left_out)]
+    left_out, without = without_each(history, LEFT_OUT)
+    histories = [history, *without]
     scores = recommender.score_batch(
         histories,
         [[item_id]] * len(histories),
@@ -154,8 +154,8 @@ def measure(
     listed = recommender.recommend(history, RANKS, instruction=instruction)
     rank = next((place for place, found in enumerate(listed, 1) if found.item_id == item_id), None)
     influences = [
-        Influence(dropped, title_of(catalog, dropped), score - without)
-        for dropped, (without,) in zip(left_out, scores[1:], strict=True)
+        Influence(dropped, title_of(catalog, dropped), score - other)
+        for dropped, (other,) in zip(left_out, scores[1:], strict=True)
     ]
     return Evidence(
         item_id=item_id,
@@ -169,21 +169,35 @@ def measure(
     )
 
 
-def shared_values(catalog: Catalog, history: Sequence[str], item_id: str) -> list[SharedValue]:
-    """Short values of the catalogue's columns that the item and history items have in common, in the order of `Evidence`."""
+def without_each(history: Sequence[str], limit: int) -> tuple[list[str], list[list[str]]]:
+    """The latest `limit` different items of a history, the latest first, and the history without each of them, all its places."""
+    left_out = list(dict.fromkeys(reversed(history)))[:limit]
+    return left_out, [[other for other in history if other != dropped] for dropped in left_out]
+
+
+def shared_values(
+    catalog: Catalog, history: Sequence[str], item_id: str, shares: dict[tuple[str, str], float] | None = None
+) -> list[SharedValue]:
+    """Short values of the catalogue's columns that the item and history items have in common, in the order of `Evidence`.
+
+    shares: what was counted for earlier items, by column and value, to which new counts are added: each reads a column once.
+    """
+    shares = {} if shares is None else shares
     (item, *others) = catalog.index([item_id, *history]).tolist()
     found = []
     for column in catalog.fields:
         if column in ("title", "image"):
             continue
-        for value in _values(catalog, item, column):
+        for value in values_of(catalog, item, column, _VALUE_CHARACTERS):
             titles = tuple(
                 title_of(catalog, other_id)
                 for other_id, other in zip(history, others, strict=True)
-                if value in _values(catalog, other, column)
+                if value in values_of(catalog, other, column, _VALUE_CHARACTERS)
             )
             if titles:
-                found.append(SharedValue(column, value, titles, _share(catalog, column, value)))
+                if (column, value) not in shares:
+                    shares[column, value] = _share(catalog, column, value)
+                found.append(SharedValue(column, value, titles, shares[column, value]))
     return sorted(found, key=lambda value: (-len(value.titles), value.share))
 
 
@@ -193,10 +207,11 @@ def title_of(catalog: Catalog, item_id: str) -> str:
     return catalog.title(item) or item_id
 
 
-def _values(catalog: Catalog, item: int, column: str) -> list[str]:
+def values_of(catalog: Catalog, item: int, column: str, max_characters: int | None = None) -> list[str]:
+    """What a column says of an item, each value once; longer ones than max_characters are left out."""
     value = catalog.table[column][item].as_py()
     values = value if isinstance(value, list) else [value]
-    return [text for text in dict.fromkeys(values) if text and len(text) <= _VALUE_CHARACTERS]
+    return [text for text in dict.fromkeys(values) if text and (max_characters is None or len(text) <= max_characters)]
 
 
 def _share(catalog: Catalog, column: str, value: str) -> float:

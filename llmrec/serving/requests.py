@@ -8,6 +8,7 @@ from typing import Any
 
 from llmrec.errors import LlmrecError
 from llmrec.explain.evidence import Evidence, measure
+from llmrec.explain.reasons import Reason, reasons
 from llmrec.recommender import Recommendation, Recommender
 from llmrec.recommenders.diversity import MMR, SSD
 from llmrec.recommenders.filters import Filter
@@ -103,7 +104,34 @@ class EvidenceRequest:
         return [measure(recommender, asked.history, asked.item_id, instruction=asked.instruction)]
 
 
-ServedRequest = ListRequest | ScoreRequest | EvidenceRequest
+@dataclass(frozen=True, eq=False)
+class ReasonsRequest:
+    """A reason for each title of a list; see `explain.reasons.reasons`: up to two dozen histories, a call of its own."""
+
+    history: tuple[str, ...]
+    item_ids: tuple[str, ...]
+    steering: Steering | None = None
+    instruction: str | None = None
+
+    @property
+    def sharing(self) -> Hashable:
+        """Alone."""
+        return id(self)
+
+    def check(self, recommender: Recommender) -> None:
+        """`reasons` checks everything itself."""
+
+    @staticmethod
+    def together(recommender: Recommender, requests: Sequence[ReasonsRequest]) -> list[list[Reason]]:
+        """The reasons of one list."""
+        (asked,) = requests
+        found = reasons(
+            recommender, asked.history, asked.item_ids, steering=asked.steering, instruction=asked.instruction
+        )
+        return [found]
+
+
+ServedRequest = ListRequest | ScoreRequest | EvidenceRequest | ReasonsRequest
 
 
 def answers(recommender: Recommender, requests: Sequence[ServedRequest]) -> list[Any]:
