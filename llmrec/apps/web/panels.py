@@ -142,7 +142,7 @@ def talk(shelf: Shelf, visit: Visit) -> str:
     examples = [] if visit.talk else [f"like {_title(shelf, 0)}", "older ones", "surprise me", "help"]
     if visit.talk and visit.state.liked and visit.lists[0].listed:
         examples = ["more", f"why {visit.lists[0].listed[0].rank}", "undo"]
-    understood = told_state(visit.state, shelf.reader.labels, shelf.catalog)[:-1]
+    understood = told_state(visit.state, shelf.reader.labels, shelf.facets)
     return rendered("talk", talk=visit.talk, choices=visit.choices, examples=examples, understood=understood)
 
 

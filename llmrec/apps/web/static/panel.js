@@ -1,13 +1,15 @@
 // Every panel: what is pressed or set is sent as an action; focus and open parts outlive the new content.
 const kept = { key: null, open: matchMedia('(max-width: 700px)').matches ? { filters: false, 'so far': false } : {} };
-const act = (detail, from) => {
-  kept.key = from ? from.dataset.key : null;
+const act = (detail) => {
   document.body.classList.add('busy');
   trigger('act', detail);
 };
+document.addEventListener('focusin', (event) => {
+  kept.key = element.contains(event.target) ? event.target.dataset.key || null : null;
+});
 element.addEventListener('click', (event) => {
   const button = event.target.closest('[data-do]');
-  if (button && !button.disabled) act({ ...button.dataset }, button);
+  if (button && !button.disabled) act({ ...button.dataset });
 });
 element.addEventListener('input', (event) => {
   const shown = event.target.parentElement.querySelector('output');
@@ -15,11 +17,11 @@ element.addEventListener('input', (event) => {
 });
 element.addEventListener('change', (event) => {
   const field = event.target;
-  if (field.dataset.set) act({ do: field.dataset.set, value: field.value }, field);
+  if (field.dataset.set) act({ do: field.dataset.set, value: field.value });
   if (field.dataset.side) {
     const both = field.closest('[data-column]');
     const side = (name) => both.querySelector(`[data-side=${name}]`).value;
-    act({ do: 'bounds', column: both.dataset.column, low: side('low'), high: side('high') }, field);
+    act({ do: 'bounds', column: both.dataset.column, low: side('low'), high: side('high') });
   }
 });
 element.addEventListener('toggle', (event) => { kept.open[event.target.dataset.key] = event.target.open; }, true);
@@ -29,9 +31,8 @@ watch('value', () => {
   });
   const log = element.querySelector('.log');
   if (log) log.scrollTop = log.scrollHeight;
-  if (kept.key === null) return;
+  if (kept.key === null || document.activeElement !== document.body) return;
   const found = [...element.querySelectorAll('[data-key]')].find((one) => one.dataset.key === kept.key && !one.disabled)
     || element.querySelector('[tabindex="-1"]') || element.querySelector('button:not([disabled])');
-  kept.key = null;
   if (found) found.focus({ preventScroll: true });
 });
