@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from llmrec.conversation.asks import AnswerQuestion, Ask, Explain, Rank, Ranked, ReadByModel
+from llmrec.conversation.asks import AnswerQuestion, Ask, Explain, Rank, Ranked, ReadByModel, Reasons
 from llmrec.conversation.edits import Wishes
 from llmrec.conversation.reader import Reader
 from llmrec.conversation.session import Reply, Session
@@ -19,6 +19,7 @@ from llmrec.data.title_search import TitleSearch
 from llmrec.errors import LlmrecError, RequestError
 from llmrec.explain.evidence import Evidence, measure
 from llmrec.explain.lines import RunningLine, answer_notes, answer_start, explanation_lines
+from llmrec.explain.reasons import reasons
 from llmrec.explain.words import Explanation, answer, without_language_model
 from llmrec.recommenders.language_model import LanguageModel
 from llmrec.recommenders.requests import Ranker
@@ -102,13 +103,18 @@ class Conversations:
         language_model: Writer,
         on_text: Callable[[str], None] | None,
         on_wait: Callable[[str], None] | None,
-    ) -> Sequence[Ranked] | Wishes | str:
+    ) -> Sequence[Ranked] | Sequence[str] | Wishes | str:
         match ask:
             case Rank():
                 return recommender.recommend(
                     ask.history, ask.k, where=ask.filter.where, exclude=ask.filter.exclude, steering=ask.steering,
                     instruction=ask.instruction,
                 )  # fmt: skip
+            case Reasons():
+                found = reasons(
+                    recommender, ask.history, ask.item_ids, steering=ask.steering, instruction=ask.instruction
+                )
+                return [reason.text for reason in found]
             case Explain():
                 evidence = measure(recommender, ask.history, ask.item_id, instruction=ask.instruction)
                 with self._writing:

@@ -29,6 +29,16 @@ class Ranked:
 
 
 @dataclass(frozen=True)
+class Reasons:
+    """Why each title of a list (item_ids, best first) was listed. Answered with a sentence for each, from what was measured."""
+
+    history: tuple[str, ...]
+    item_ids: tuple[str, ...]
+    steering: Steering | None = None
+    instruction: str | None = None
+
+
+@dataclass(frozen=True)
 class Explain:
     """Why an item was recommended for a history, measured and in words. Answered with a text, of several lines."""
 
@@ -58,4 +68,4 @@ class ReadByModel:
     state: ChatState
 
 
-Ask = Rank | Explain | AnswerQuestion | ReadByModel
+Ask = Rank | Reasons | Explain | AnswerQuestion | ReadByModel

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 
-from llmrec.conversation.asks import Rank, Ranked, ReadByModel
+from llmrec.conversation.asks import Rank, Ranked, ReadByModel, Reasons
 from llmrec.conversation.edits import Wishes
 from llmrec.conversation.reader import Reader
 from llmrec.conversation.session import Session, Turn
@@ -40,5 +40,7 @@ def _again(reader: Reader, session: Session, message: str, replied: str) -> Gene
             excluded = frozenset(ask.filter.exclude)
             listed = [one for one in reader.labels.listed_in(replied) if one not in excluded]
             answer = [Ranked(one, 0.0) for one in listed[: ask.k]]
+        elif isinstance(ask, Reasons):
+            answer = [""] * len(ask.item_ids)
         else:
             answer = ""

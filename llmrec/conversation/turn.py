@@ -15,7 +15,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from llmrec.conversation.asks import AnswerQuestion, Ask, Explain, Rank, Ranked
+from llmrec.conversation.asks import AnswerQuestion, Ask, Explain, Rank, Ranked, Reasons
 from llmrec.conversation.changes import changed
 from llmrec.conversation.commands import HELP
 from llmrec.conversation.edits import Mark, Wishes
@@ -194,23 +194,34 @@ class _Turn:
             return
         if state.surprise and not reader.has_vectors:
             self.lines.append("(This recommender has no vectors of the items, so it cannot surprise: the usual list.)")
+        steering, instruction = reader.steering(state), self._instruction()
         try:
-            found = yield Rank(state.liked, state.count, allowed, reader.steering(state), self._instruction())
+            found = yield Rank(state.liked, state.count, allowed, steering, instruction)
         except LlmrecError as error:
             self.lines.append(printable(str(error)))
             return
         if not found:
             self.lines.append(nothing_left(reader, state))
             return
-        item_ids = [one.item_id for one in found]
-        labels, start = reader.labels.own(item_ids), len(state.shown) + 1
+        item_ids = tuple(one.item_id for one in found)
+        reasons: Sequence[str] = [""] * len(found)
+        try:
+            reasons = yield Reasons(state.liked, item_ids, steering, instruction)
+        except LlmrecError as error:  # the list stands
+            self.lines.append(printable(str(error)))
+        self._show(found, reader.labels.own(item_ids), [printable(reason) for reason in reasons])
+
+    def _show(self, found: Sequence[Ranked], labels: Sequence[str], reasons: Sequence[str]) -> None:
+        """The list, each title with its reason below it; they count as shown."""
+        shown = self.state.shown
         self.listed = tuple(
-            Listed(rank, one.item_id, label, one.score)
-            for rank, (one, label) in enumerate(zip(found, labels, strict=True), start)
+            Listed(rank, one.item_id, label, one.score, reason)
+            for rank, (one, label, reason) in enumerate(zip(found, labels, reasons, strict=True), len(shown) + 1)
         )
-        self.lines.append("More titles:" if state.shown else "You may like:")
-        self.lines += [f"{one.rank:>4}. {one.label}" for one in self.listed]
-        self.state = replace(state, shown=(*state.shown, *item_ids))
+        self.lines.append("More titles:" if shown else "You may like:")
+        for one in self.listed:
+            self.lines += [f"{one.rank:>4}. {one.label}", *([f"      {one.reason}"] if one.reason else [])]
+        self.state = replace(self.state, shown=(*shown, *(one.item_id for one in found)))
 
     def _instruction(self) -> str | None:
         return self.reader.instruction(self.state, self.session.instruction)

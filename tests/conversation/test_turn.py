@@ -2,7 +2,7 @@
 
 import pytest
 
-from llmrec.conversation.asks import AnswerQuestion, Explain, Rank, Ranked
+from llmrec.conversation.asks import AnswerQuestion, Explain, Rank, Ranked, Reasons
 from llmrec.conversation.reader import Reader
 from llmrec.conversation.session import Reply, Session
 from llmrec.conversation.state import ChatState
@@ -38,6 +38,9 @@ class Talk:
                 ask = steps.send(given)
             except StopIteration as end:
                 return end.value
+            if isinstance(ask, Reasons):
+                given = [f"Reason {place}." for place, _ in enumerate(ask.item_ids, 1)]
+                continue
             self.asked.append(ask)
             given = self.ranked(ask) if isinstance(ask, Rank) else f"answer to {ask}"
 
@@ -62,6 +65,10 @@ def test_clear_titles_are_taken_in_order_and_a_list_comes(reader):
     assert reply.text.splitlines()[:2] == [f"understood: {reply.understood}", "You may like:"]
     assert talk.titles("liked") == ["Star Wars", "The Usual Suspects"]
     assert [one.rank for one in reply.listed] == list(range(1, 11)) and reply.listed[0].label == "Toy Story (1995)"
+    assert (
+        reply.text.splitlines()[2:4] == ["   1. Toy Story (1995)", "      Reason 1."]
+        and reply.listed[1].reason == "Reason 2."
+    )
     assert reply.state.shown == tuple(one.item_id for one in reply.listed)
 
 

@@ -19,13 +19,13 @@ from llmrec.apps.http.errors import error_response
 from llmrec.apps.http.routes import ERRORS, finite
 from llmrec.apps.http.service import Served, Service
 from llmrec.artifacts.item_sources import language_model_of
-from llmrec.conversation.asks import AnswerQuestion, Ask, Explain, Rank, ReadByModel
+from llmrec.conversation.asks import AnswerQuestion, Ask, Explain, Rank, ReadByModel, Reasons
 from llmrec.conversation.replay import replayed
 from llmrec.conversation.session import Reply, Turn
 from llmrec.conversation.turn import turn
 from llmrec.conversing import explained, question_answered, reader_of
 from llmrec.errors import LlmrecError, ModelError, RequestError
-from llmrec.serving.requests import EvidenceRequest, ListRequest
+from llmrec.serving.requests import EvidenceRequest, ListRequest, ReasonsRequest
 from llmrec.serving.served_model import ServedModel
 from llmrec.terminal import printable
 
@@ -104,6 +104,9 @@ class Conversation:
                     ask.history, ask.k, filter=ask.filter, instruction=ask.instruction, steering=ask.steering
                 )
                 return await self.model.ask(request)
+            case Reasons():
+                asked = ReasonsRequest(ask.history, ask.item_ids, ask.steering, ask.instruction)
+                return [reason.text for reason in await self.model.ask(asked)]
             case Explain():
                 evidence = await self.model.ask(EvidenceRequest(ask.history, ask.item_id, ask.instruction))
                 return await writing.run(explained, recommender, ask, evidence, self.service.language_model)
@@ -124,7 +127,12 @@ class Conversation:
         catalog = self.model.recommender.catalog
         items = catalog.index([one.item_id for one in reply.listed]).tolist()
         return [
-            {"item_id": one.item_id, "title": catalog.title(item) or one.item_id, "score": finite(one.score)}
+            {
+                "item_id": one.item_id,
+                "title": catalog.title(item) or one.item_id,
+                "score": finite(one.score),
+                "reason": one.reason,
+            }
             for one, item in zip(reply.listed, items, strict=True)
         ]
 

@@ -80,6 +80,8 @@ def test_recommendations_stand_beside_the_text_with_ids_and_scores(asked, model,
         and answer.understood in answer.choices[0].message.content
     )
     assert answer.state == {"liked": ["100", "1"], "shown": [item.item_id for item in found]}
+    text = answer.choices[0].message.content
+    assert all(item["reason"] and f"      {item['reason']}\n" in f"{text}\n" for item in answer.recommendations)
     choice = answer.choices[0]
     assert (choice.finish_reason, choice.message.role, answer.object, answer.model) == (
         "stop", "assistant", "chat.completion", model
