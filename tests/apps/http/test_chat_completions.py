@@ -7,14 +7,14 @@ import openai
 import pyarrow.parquet
 import pytest
 
-from llmrec.apps.chat import Chat
+from llmrec.conversation.session import Session
 from llmrec.data.catalog import Catalog
-from llmrec.recommender import Recommender
 from tests.apps.http.malformed import ORDERS
 from tests.apps.http.running import KEY, Client, Running, serving
 
 LINES = ["Fargo; Toy Story", "more", "why 2?", "Star Trek", "9", "2", "not 1; star wars", "/where genres=Western", "/where",
-         "/where off", "undo", "list", "? Is it a comedy?", '"more"', "help", "reset", "more"]  # fmt: skip
+         "/where off", "undo", "no horror, and from the nineties", "why the second?", "list", "? Is it a comedy?", '"more"', "help",
+         "reset", "more"]  # fmt: skip
 
 
 def openai_client(running: Running) -> openai.OpenAI:
@@ -42,31 +42,12 @@ def say(asked: openai.OpenAI, model: str, *texts: str, system: str | None = None
     return asked.chat.completions.create(model=model, messages=messages, **more)
 
 
-def terminal(recommender: Recommender, lines: list[str]) -> list[str]:
-    """What `llmrec chat` says to each of the lines."""
-    said, pieces, waiting, answers = [], [], list(lines), []
-
-    def ask(prompt: str) -> str:
-        answers.append("\n".join(said))
-        said.clear()
-        if not waiting:
-            raise EOFError
-        return waiting.pop(0)
-
-    def show(text: str) -> None:
-        said.append("".join(pieces) + text)
-        pieces.clear()
-
-    Chat(recommender, None, None, ask=ask, say=show, write=pieces.append).talk()
-    return answers[1:]
-
-
-def test_a_conversation_is_that_of_the_terminal_though_the_server_keeps_nothing(asked, model, recommender):
+def test_a_conversation_is_that_of_converse_though_the_server_keeps_nothing(asked, model, recommender):
     texts: list[str] = []
-    for line, expected in zip(LINES, terminal(recommender, LINES), strict=True):
+    session = Session()
+    for line in LINES:
         texts += [line, say(asked, model, *texts, line).choices[0].message.content]
-        lines = [kept for kept in expected.splitlines() if not kept.startswith("Loading the language model")]
-        assert texts[-1].split() == " ".join(lines).split(), line
+        assert texts[-1] == recommender.converse(session, line).text, line
 
 
 def test_recommendations_stand_beside_the_text_with_ids_and_scores(asked, model, recommender):
