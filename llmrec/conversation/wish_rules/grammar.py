@@ -110,7 +110,7 @@ class Grammar:
                 if is_lifted:
                     return [ForgetColumn(column)]
                 if mode in ("more", "less"):
-                    return [Compare(column, small == (mode == "more"))]
+                    return [Compare(column, small == (mode == "more"), None if one.than is None else one.than.mention)]
                 if bounds is not None:
                     return _refused(bounds, self.facets) if is_refused else [bounds]
                 return [Compare(column, not small)]
@@ -118,7 +118,7 @@ class Grammar:
 
     def _titles(self, titles: Titles, group: Group) -> list[Edit]:
         mention, mode = titles.mention, group.mode
-        if mode in ("drop", "unseen"):
+        if mode in ("drop", "unseen") or "aside" in group.flags:
             return []
         if mode == "forget" or mode == "allow":
             names = (

@@ -101,6 +101,7 @@ class Grouping:
         self.sentence = 0
         self.joiner = ""
         self.awaits_than = False
+        self.compared: Titles | None = None
         self.weak: Titles | None = None
         self.count: int | None = None
         self.named: list[str] = []
@@ -141,6 +142,8 @@ class Grouping:
             self._flag(name, place)
             if name == "fine" and self._text(place)[-1] in ("too", "also", "well"):
                 self._flag("also", place)
+        elif name == "aside":
+            self._put_aside()
         elif name == "refuse":
             self._refuse()
         elif name == "out":
@@ -153,6 +156,10 @@ class Grouping:
                 self._open("")
             if "also" in self._text(place):
                 self.now.also_at.add(0)
+        elif name == "less" and "too" in self._text(place):
+            compared = self._put_aside()
+            self._open(self._combined(name))
+            self.compared = compared
         else:
             self._open(self._combined(name))
 
@@ -197,6 +204,8 @@ class Grouping:
     def _named(self, name: str) -> None:
         if name == "surprise_on" and self.now.mode in _NEGATIVE and not self.now.objects:
             name = "surprise_off"
+        elif name == "surprise_off" and self.now.mode in _NEGATIVE and not self.now.objects:
+            name = "surprise_on"
         self.named.append(name)
         if self.now.mode in _NEGATIVE and not self.now.objects:
             self.now.mode = ""
@@ -222,6 +231,17 @@ class Grouping:
             return
         else:
             target.flags.add(name)
+
+    def _put_aside(self) -> Titles | None:
+        """Titles of which something is said that is no wish for more of them: "the first is too expensive"."""
+        before = self.now if self.now.objects else self.groups[-1] if self.groups else None
+        if before is None or before.mode or before.sentence != self.sentence or not before.objects:
+            return None
+        last = before.objects[-1].meaning
+        if not isinstance(last, Titles):
+            return None
+        before.flags.add("aside")
+        return last
 
     def _refuse(self) -> None:
         """ "Titanic? No thanks." """
@@ -249,8 +269,9 @@ class Grouping:
         self.awaits_than = False
         if not self._fits(meaning, place):
             self._open("")
-        self.now.objects.append(Object(meaning, place, self.joiner))
-        self.joiner = ""
+        self.now.objects.append(Object(meaning, place, self.joiner, self.compared))
+        self.joiner, self.compared = "", None
+        self.awaits_than = isinstance(meaning, Comparative) and self._text(place) in (["before"], ["after"])
 
     def _takes(self, titles: Titles) -> bool:
         """Whether titles are meant: a pronoun only where something must be liked, known or compared with."""
@@ -308,7 +329,10 @@ class Grouping:
         after = self.terms[place + 1].meaning if place + 1 < len(self.terms) else None
         is_before = isinstance(after, Value | Quality) and after.column == quality.column
         is_before = is_before and (isinstance(after, Value) or after.before or after.also_names)
-        start = self.terms[place].start
+        first = place  # "a funny musical"
+        while first and isinstance(self.terms[first - 1].meaning, Quality | Adjective):
+            first -= 1
+        start = self.terms[first].start
         is_named = quality.also_names and (start == 0 or self.texts[start - 1] in _NAMES_BEHIND)
         if (quality.before or quality.also_names) and (is_before or is_named) and self.now.mode != "more":
             return Value(quality.column, quality.value)

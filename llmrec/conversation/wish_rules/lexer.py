@@ -86,6 +86,7 @@ _ENDS_A_TITLE = {
     "maybe",
     "perhaps",
 }
+_LOOKED_BACK = 12  # terms between a cue and what it speaks of
 _MENDED = 60  # words of one message that are compared with all the reader knows
 _RANK = (Titles, Value, Quality, Comparative, Adjective, Limits, ColumnName, Number, Cue, Filler, Unknown)
 
@@ -136,6 +137,8 @@ class Lexer:
             candidates.append((place + phrase[0], phrase[1]))
         if (bounds := self.numbers.bounds_at(texts, place, _said(before, self.numbers))) is not None:
             candidates.append((place + bounds[0], bounds[1]))
+        if texts[place] in ("before", "after") and self._names(message, words, texts, place + 1, before, state):
+            return place + 1, Comparative(self.numbers.columns["year"], texts[place] == "before")
         is_continued = bool(before) and _is_joined_reference(before)
         if (reference := references.reference_at(texts, place, state, is_continued)) is not None:
             if reference[1].is_weak:
@@ -152,9 +155,29 @@ class Lexer:
             return place + 1, Unknown()
         return max(candidates, key=lambda found: (found[0], -_RANK.index(type(found[1]))))
 
+    def _names(
+        self,
+        message: str,
+        words: Sequence[Word],
+        texts: list[str],
+        place: int,
+        before: Sequence[Term],
+        state: ChatState,
+    ) -> bool:
+        """Whether a title of the catalogue or of the list stands at `place`, and it may be compared with by its year."""
+        if place == len(words) or "year" not in self.numbers.columns:
+            return False
+        after = [*before, Term(place - 1, place, Cue("than"))]
+        if any(self._is_meant(words, texts, place, end, after) for end, _ in self.titles.at(message, words, place)):
+            return True
+        reference = references.reference_at(texts, place, state, False)
+        return reference is not None and not reference[1].is_weak
+
     def _numbered(self, number: int, before: Sequence[Term], state: ChatState) -> Meaning:
         """A bare number behind "like", "not" or "why" is a place in the list."""
-        cue = next((one.meaning for one in reversed(before) if not isinstance(one.meaning, Filler)), None)
+        cue = next(
+            (one.meaning for one in reversed(before[-_LOOKED_BACK:]) if not isinstance(one.meaning, Filler)), None
+        )
         is_place = (
             isinstance(cue, Cue)
             and cue.name in ("like", "not", "seen", "dislike", "explain")
@@ -206,7 +229,7 @@ class Lexer:
 
     def _follows_title_cue(self, texts: list[str], start: int, before: Sequence[Term]) -> bool:
         """Whether a title must follow here: "like Heat", "I have seen Heat", "Fargo and Heat"."""
-        for term in reversed(before):
+        for term in reversed(before[-_LOOKED_BACK:]):
             if _is_cue(term, *_TITLE_CUES):
                 return True
             if _is_cue(term, "and", "or", "comma"):
@@ -264,13 +287,13 @@ def _is_joined_reference(before: Sequence[Term]) -> bool:
 
 def _said(before: Sequence[Term], numbers: Numbers) -> str | None:
     """The column of numbers that was named just before: "a rating above 4"."""
-    last = next((one.meaning for one in reversed(before) if not isinstance(one.meaning, Filler)), None)
+    last = next((one.meaning for one in reversed(before[-_LOOKED_BACK:]) if not isinstance(one.meaning, Filler)), None)
     return last.column if isinstance(last, ColumnName) and last.column in numbers.facets.number_columns else None
 
 
 def _awaits_words(before: Sequence[Term]) -> bool:
     """Whether words of titles may follow: behind "not" or "forget", fillers and "or" between."""
-    for term in reversed(before):
+    for term in reversed(before[-_LOOKED_BACK:]):
         if _is_cue(term, "not", "forget", "allow"):
             return True
         is_between = isinstance(term.meaning, Filler | Unknown) or _is_cue(

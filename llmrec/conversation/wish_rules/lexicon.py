@@ -21,6 +21,7 @@ class _Node(Generic[T]):
     children: dict[str, list[_Node[T]]] = field(default_factory=dict)
     skips: list[_Node[T]] = field(default_factory=list)
     entry: tuple[int, T] | None = None
+    reached: list[_Node[T]] | None = None
 
 
 class Phrases(Generic[T]):
@@ -100,14 +101,16 @@ def _entered(node: _Node[T]) -> _Node[T]:
 
 
 def _reached(node: _Node[T]) -> list[_Node[T]]:
-    """The node and all that are reached from it without a word."""
-    found, seen = [node], {id(node)}
-    for one in found:
-        for after in one.skips:
-            if id(after) not in seen:
-                seen.add(id(after))
-                found.append(after)
-    return found
+    """The node and all that are reached from it without a word. Kept: the pattern must be whole."""
+    if node.reached is None:
+        found, seen = [node], {id(node)}
+        for one in found:
+            for after in one.skips:
+                if id(after) not in seen:
+                    seen.add(id(after))
+                    found.append(after)
+        node.reached = [one for one in found if one.children or one.entry is not None]
+    return node.reached
 
 
 @cache

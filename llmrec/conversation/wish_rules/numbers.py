@@ -21,6 +21,7 @@ _DECADES = {f"{word[:-1]}ies": 10 * n for n, word in enumerate(_TENS, 2)} | {
     "naughties": 0,
     "teens": 10,
 }
+_PASSED = 6  # words between "after" and its number
 _DECADE = re.compile(r"(?P<century>1[89]|20)?(?P<tens>\d)0s")
 _DIGITS = re.compile(r"\d{1,9}(?:[.,]\d{3})*(?:[.,]\d{1,2})?")
 _OPERATORS: dict[str, list[str]] = vocabulary("numbers")["operators"]
@@ -170,6 +171,12 @@ class Numbers:
         if operator is None:
             return None
         place = _after(words, start + operator[0], _BEFORE)
+        if (
+            operator[1].startswith("=")
+            and place < len(words)
+            and (found := self._range(words, place, said)) is not None
+        ):
+            return place + found[0] - start, found[1]  # "in the 70s or 80s"
         read = self.quantity_at(words, place) if place < len(words) else None
         if read is None:
             return None
@@ -255,7 +262,8 @@ def _column_of(role: str, names: Sequence[str], facets: Facets) -> str | None:
 
 
 def _after(words: Sequence[str], place: int, passed: frozenset[str]) -> int:
-    while place < len(words) - 1 and words[place] in passed:
+    stop = min(place + _PASSED, len(words) - 1)
+    while place < stop and words[place] in passed:
         place += 1
     return place
 

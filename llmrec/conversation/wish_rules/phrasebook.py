@@ -35,7 +35,7 @@ _COLUMN_WORDS = {
 _CUES = (
     "undo", "reset", "list", "quit", "help", "explain", "surprise_off", "surprise_on", "unneeded",
     "drop", "forget", "allow", "refuse", "ignore", "nomatter", "less", "more", "more_list", "not", "dislike", "bad", "like", "seen",
-    "also", "fine", "good", "again", "any", "leave", "out", "but", "or", "and", "than", "start",
+    "also", "fine", "good", "again", "any", "leave", "out", "aside", "but", "or", "and", "than", "start",
 )  # fmt: skip
 
 

@@ -54,6 +54,9 @@ def _asks(terms: list[Term], texts: Sequence[str]) -> bool:
     has_titles = any(isinstance(term.meaning, Titles) for term in clause) or bool(
         {"these", "those", "them"} & set(spoken)
     )
+    has_names = any(isinstance(term.meaning, Titles) and not term.meaning.is_weak for term in clause)
+    if word in ("is", "are") and after == "there":  # "is there a sequel to Jaws?", but "is there anything like Jaws?"
+        return has_names and not any(isinstance(term.meaning, Cue) for term in clause)
     if isinstance(first.meaning, Filler) and first.end - first.start > 1:
         return False
     if word in _WH:
@@ -65,8 +68,10 @@ def _asks(terms: list[Term], texts: Sequence[str]) -> bool:
     if word not in _AUXILIARIES | _MODALS or first.end - first.start > 1:
         return False
     subject = clause[1].meaning if len(clause) > 1 else None
-    if after in ("there", "not"):
+    if after == "not":
         return False
+    if word in _MODALS and after in ("my", "our", "the") and has_names:
+        return True
     if word == "did" and after not in ("you", "i"):
         return True
     is_wished = any(isinstance(term.meaning, _WISHED) for term in clause)

@@ -161,6 +161,10 @@ def _pronoun_phrase(words: Sequence[str], start: int, state: ChatState) -> tuple
     number = WRITTEN.get(two[1]) if len(two) == 2 else None
     if two[:1] in (["all"], ["those"], ["these"]) and number is not None and number == len(state.shown):
         return 2, _shown(range(number), state, " ".join(two))
+    is_rest = two[:1] in (["all"], ["everything"]) and two[1:] in (["but"], ["except"])
+    if is_rest and (left := _ordinal(words, start + 2, state, False)) is not None:
+        kept = [place for place, item_id in enumerate(state.shown) if item_id not in left[1].mention.item_ids]
+        return 2 + left[0], _shown(kept, state, f"all but {left[1].mention.text}")
     whole = ["the", "whole", "list"], ["the", "whole", "lot"], ["the", "entire", "list"]
     return (3, _shown(range(len(state.shown)), state, "the list")) if three in whole else None
 

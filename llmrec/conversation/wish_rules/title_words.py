@@ -26,6 +26,7 @@ class TitleWords:
         self.catalog, self.search = catalog, search
         self._named, self._has_word = lru_cache(_KEPT)(search.named), lru_cache(_KEPT)(search.has_word)
         self._with_words = lru_cache(_KEPT)(search.with_words)
+        self._spelled = lru_cache(_KEPT)(self._spelling)
 
     def at(self, message: str, words: Sequence[Word], start: int) -> list[tuple[int, Titles]]:
         """The titles that begin with word `start`, the longest first: where each ends, and which it is."""
@@ -70,8 +71,7 @@ class TitleWords:
 
     def shared(self, titles: Titles) -> str:
         """A title's words as the catalogue spells them where more than one title has them, "" otherwise."""
-        items = self._with_words(titles.mention.text)
-        return self._spelled(titles.mention.text, items) if len(items) > 1 else ""
+        return self._spelled(titles.mention.text) if len(self._with_words(titles.mention.text)) > 1 else ""
 
     def are_in_titles(self, words: str) -> bool:
         """Whether a title holds these words, side by side."""
@@ -90,13 +90,13 @@ class TitleWords:
     def _part(self, text: str, items: Sequence[int]) -> Titles:
         if len(items) == 1:
             return Titles(Mention(self.catalog.title(items[0]), (self.catalog.item_id(items[0]),)), part=True)
-        return Titles(Mention(text), shared=self._spelled(text, items), part=True)
+        return Titles(Mention(text), shared=self._spelled(text), part=True)
 
-    def _spelled(self, text: str, items: Sequence[int]) -> str:
+    def _spelling(self, text: str) -> str:
         """How most titles write these words."""
         wanted = len(normalised(text).split())
         spellings: Counter[str] = Counter()
-        for item in items[:_SPELLINGS]:
+        for item in self._with_words(text)[:_SPELLINGS]:
             title = self.catalog.title(item).split()
             for first in range(len(title)):
                 for last in range(first + 1, min(first + wanted + 3, len(title)) + 1):
