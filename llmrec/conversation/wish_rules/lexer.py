@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from rapidfuzz import process
 from rapidfuzz.distance import OSA
@@ -261,16 +262,28 @@ class Lexer:
                 continue
             left -= 1
             slips = 1 if len(text) < 8 else 2
-            found = process.extract(text, self._long_words, scorer=OSA.distance, score_cutoff=slips, limit=5)
-            alike = [(slip, other[-1] != text[-1], other) for other, slip, _ in found if _is_slip(text, other)]
-            mended.append(replace(word, text=min(alike)[2]) if alike else word)
+            found = process.extract(text, self._long_words, scorer=OSA.distance, score_cutoff=slips, limit=None)
+            alike = [other for other, slip, _ in found if _is_slip(text, other, slip)]
+            mended.append(replace(word, text=min(alike, key=partial(self._unlikeness, text))) if alike else word)
         return mended
 
+    def _unlikeness(self, text: str, word: str) -> tuple:
+        """How unlikely it is that a word was typed as `text`: turned letters come first, then lost and doubled ones, then others."""
+        is_turned, is_other = sorted(text) == sorted(word), len(text) == len(word)
+        return (
+            OSA.distance(text, word),
+            not is_turned,
+            is_other,
+            word not in self.book.telling,
+            text[-1] != word[-1],
+            word,
+        )
 
-def _is_slip(text: str, word: str) -> bool:
+
+def _is_slip(text: str, word: str, slips: int) -> bool:
     """Whether one word may be typed for another: the first letter is right, not only the ending differs ("gardener", "garden")."""
     same = next((place for place, (one, other) in enumerate(zip(text, word, strict=False)) if one != other), len(word))
-    return same > 0 and (same < len(text) - 2 or len(text) < 8)
+    return same > 0 and (slips == 1 or same < len(text) - 2)
 
 
 def _is_cue(term: Term, *names: str) -> bool:

@@ -131,9 +131,12 @@ def plural(word: str) -> str:
     return f"{word}es" if word.endswith(("s", "x", "ch", "sh")) else f"{word}s"
 
 
+_WITHOUT_DEGREES = ("s", "ing", "ed", "ful", "al", "ic", "ous", "er", "ive", "ish", "ent", "ant")
+
+
 def degrees(adjective: str) -> list[str]:
     """funny -> funny, funnier, funniest; sad -> sadder, saddest; of several words only the word itself."""
-    if " " in adjective or not 3 <= len(adjective) <= 9:
+    if " " in adjective or not 3 <= len(adjective) <= 9 or adjective.endswith(_WITHOUT_DEGREES):
         return [adjective]
     if adjective.endswith("y"):
         stem = f"{adjective[:-1]}i"

@@ -40,7 +40,11 @@ _CUES = (
 
 
 class Phrasebook:
-    """phrases: what words of a message may mean; words: all single words of it, which a typing error is compared with."""
+    """phrases: what words of a message may mean.
+
+    words: all single words of them, which a typing error is compared with; alone: those that are a phrase by themselves; telling: of
+    these the ones that are no fillers; value_words: those of names of values.
+    """
 
     def __init__(self, facets: Facets, numbers: Numbers) -> None:
         self.phrases: Phrases[Meaning] = Phrases()
@@ -57,7 +61,13 @@ class Phrasebook:
         for pattern in (*fillers["phrases"], *fillers["words"]):
             self.phrases.add(pattern, Filler())
         self.words = self.phrases.words | numbers.words
-        self.alone = {word for word in self.words if self.phrases.longest([word], 0, is_number) is not None}
+        alone = {
+            word: found[1] for word in self.words if (found := self.phrases.longest([word], 0, is_number)) is not None
+        }
+        self.alone, self.telling = (
+            set(alone),
+            {word for word, meaning in alone.items() if not isinstance(meaning, Filler)},
+        )
 
     def _values(self, facets: Facets) -> None:
         """Every value by its own name, and in the plural."""
