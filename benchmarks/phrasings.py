@@ -35,7 +35,7 @@ from llmrec.conversation.reader import NoRules, Reader
 from llmrec.conversation.state import ChatState
 from llmrec.data.catalog import Catalog
 from llmrec.data.folder import load_data
-from llmrec.files import write_json
+from llmrec.files import read_json, write_json
 from llmrec.recommenders.rules import Condition
 
 FOLDER = harness.ROOT / "eval" / "phrasings"
@@ -213,7 +213,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--half", choices=(*HALVES, "both"), default="open")
     parser.add_argument("--reader", choices=READERS, default="rules")
     parser.add_argument("--show", action="store_true", help="print the messages of the open half that are read wrong")
-    parser.add_argument("--write", type=Path, help="a JSON file for the result")
+    parser.add_argument("--write", type=Path, help="a JSON file for the result, beside those of other readers")
     options = parser.parse_args(arguments)
     if options.show and options.half != "open":
         parser.error("--show prints messages, and those of the closed half are never printed. Use --half open.")
@@ -228,10 +228,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _show([line for line, is_right in found if not is_right], catalogs, options.reader)
     _print(rows)
     if options.write is not None:
-        write_json(
-            options.write, {"command": "python benchmarks/phrasings.py", "machine": harness.machine(1), "rows": rows}
-        )
+        for half in HALVES:
+            if of_half := [row for row in rows if row["half"] == half]:
+                written(options.write, half, options.reader, of_half)
     return 0
+
+
+def written(path: Path, half: str, reader: str, rows: Sequence[dict]) -> None:
+    """Writes what one reader got right of one half, and leaves what the file has of others."""
+    machine = harness.machine(1)
+    origin = {name: machine[name] for name in ("commit", "date", "cpu", "cores")}
+    command = f"python benchmarks/phrasings.py --films DATA --half {half} --reader {reader}"
+    old = read_json(path)["results"] if path.is_file() else []
+    kept = [one for one in old if (one["half"], one["reader"]) != (half, reader)]
+    results = [*kept, {"half": half, "reader": reader, "command": command, **origin, "rows": list(rows)}]
+    results.sort(key=lambda one: (HALVES.index(one["half"]), READERS.index(one["reader"])))
+    write_json(path, {"results": results})
 
 
 def _show(wrong: Sequence[Line], catalogs: dict[str, Catalog], which: str) -> None:

@@ -1,5 +1,7 @@
 """How many of eval/phrasings the rules read exactly right, and that the comparison with a line's state is strict."""
 
+import json
+
 import phrasings
 import pytest
 
@@ -48,3 +50,19 @@ def test_messages_of_the_closed_half_are_never_printed(tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         phrasings.main(["--films", str(tmp_path), "--half", "closed", "--show"])
     assert stopped.value.code == 2 and "never printed" in capsys.readouterr().err
+
+
+def test_results_of_one_reader_and_half_are_written_beside_others(movielens, tmp_path, capsys):
+    path = tmp_path / "phrasings.json"
+    phrasings.written(path, "closed", "model", [{"lines": "all", "right": 1}])
+    for _ in range(2):
+        assert phrasings.main(["--films", str(movielens), "--write", str(path)]) == 0
+    found = json.loads(path.read_text())["results"]
+    assert [(one["half"], one["reader"]) for one in found] == [("open", "rules"), ("closed", "model")]
+    assert found[0]["commit"] and [row["lines"] for row in found[0]["rows"]] == [
+        "all",
+        "films",
+        "products",
+        *phrasings.MARKS,
+    ]
+    assert "0.9" in capsys.readouterr().out
