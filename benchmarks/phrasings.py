@@ -241,7 +241,8 @@ def written(path: Path, half: str, reader: str, rows: Sequence[dict]) -> None:
     command = f"python benchmarks/phrasings.py --films DATA --half {half} --reader {reader}"
     old = read_json(path)["results"] if path.is_file() else []
     kept = [one for one in old if (one["half"], one["reader"]) != (half, reader)]
-    results = [*kept, {"half": half, "reader": reader, "command": command, **origin, "rows": list(rows)}]
+    rows = [{name: value for name, value in row.items() if name not in ("half", "reader")} for row in rows]
+    results = [*kept, {"half": half, "reader": reader, "command": command, **origin, "rows": rows}]
     results.sort(key=lambda one: (HALVES.index(one["half"]), READERS.index(one["reader"])))
     write_json(path, {"results": results})
 
