@@ -57,6 +57,8 @@ def test_wishes_of_a_new_user_give_a_list(recommender, popular):
         assert reply.understood == "year 1990 to 1999, Comedy" and len(reply.listed) == 10 and not reply.state.liked
         items = one.catalog.index([listed.item_id for listed in reply.listed]).tolist()
         assert all("Comedy" in one.catalog.text(item, "genres") for item in items)
+        (reason,) = {listed.reason for listed in reply.listed}
+        assert reply.text.count(reason) == 1, "what is so of all is said once"
 
 
 def test_a_recommender_without_vectors_of_items_says_that_it_cannot_surprise(popular):

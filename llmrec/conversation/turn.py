@@ -212,15 +212,20 @@ class _Turn:
         self._show(found, reader.labels.own(item_ids), [printable(reason) for reason in reasons])
 
     def _show(self, found: Sequence[Ranked], labels: Sequence[str], reasons: Sequence[str]) -> None:
-        """The list, each title with its reason below it; they count as shown."""
+        """The list, each title with its reason below it, or above them all where it is one for all; they count as shown."""
         shown = self.state.shown
         self.listed = tuple(
             Listed(rank, one.item_id, label, one.score, reason)
             for rank, (one, label, reason) in enumerate(zip(found, labels, reasons, strict=True), len(shown) + 1)
         )
         self.lines.append("More titles:" if shown else "You may like:")
+        is_one_for_all = len(reasons) > 1 and len(set(reasons)) == 1
+        if is_one_for_all and reasons[0]:
+            self.lines.append(f"      {reasons[0]}")
         for one in self.listed:
-            self.lines += [f"{one.rank:>4}. {one.label}", *([f"      {one.reason}"] if one.reason else [])]
+            self.lines.append(f"{one.rank:>4}. {one.label}")
+            if one.reason and not is_one_for_all:
+                self.lines.append(f"      {one.reason}")
         self.state = replace(self.state, shown=(*shown, *(one.item_id for one in found)))
 
     def _instruction(self) -> str | None:
