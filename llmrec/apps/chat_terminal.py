@@ -122,11 +122,13 @@ Ctrl-C drops the line, or stops the answer that is being made; Ctrl-D leaves."""
 
 def coloured(reply: Reply) -> Text:
     """A reply's text, its parts in their colours."""
-    understood, reasons = reply.understood.split("\n"), {one.reason for one in reply.listed} - {""}
+    reasons = {one.reason for one in reply.listed} - {""}
     lines = []
     for line in reply.text.split("\n"):
-        if line and any(part and line.endswith(part) for part in understood):
+        if line.startswith("understood: "):
             lines.append(Text(line, "cyan"))
+        elif line.startswith("not understood: "):
+            lines.append(Text(line, "yellow"))
         elif line.strip() in reasons:
             lines.append(Text(line, "dim"))
         elif (reply.listed or reply.choices) and (numbered := _NUMBERED.fullmatch(line)):

@@ -143,6 +143,7 @@ def test_parts_have_colours_unless_there_are_none(popular):
     shown = chat_typing(popular, f"Fargo{ENTER}Star Trek{ENTER}")
     assert "\x1b[36munderstood: you like Fargo (1996)\x1b[0m" in shown
     assert re.search(r"\x1b\[32m   1\.\x1b\[0m \x1b\[1m[^\x1b]+ \(\d{4}\)\x1b\[0m", shown)
+    assert re.search(r"\n *\x1b\[2m *[A-Z]\w+ .+\x1b\[0m\n", shown), "reasons are dimmed"
     assert re.search(r"\x1b\[32m  3\)\x1b\[0m \x1b\[1mStar Trek: First Contact \(1996\)\x1b\[0m", shown)
     assert not re.search(r"\x1b\[[0-9;]*3\dm", chat_typing(popular, f"Fargo{ENTER}", colours=False))
 
