@@ -44,8 +44,8 @@ def test_a_list_that_was_not_asked_for_counts_for_nothing(reader):
 
 TYPED = (
     "like not no more without horror comedy funnier older the second first last from nineties 1990 before after between and or but ; , "
-    "why ? undo reset forget any year surprise me ten films seen loved except only instead too also star trek batman it all of that less "
-    'romantic 3 99999999 -1 /where /not genres=Comedy year>=1990 off " ( \x1b[2J \u202e is how show anything'
+    "why ? undo reset forget any year surprise me ten films seen loved except only instead too also star trek batman it all of that "
+    'less romantic 3 99999999 -1 /where /not genres=Comedy year>=1990 off " ( \x1b[2J \u202e is how show anything'
 )
 
 
