@@ -49,7 +49,7 @@ class TransformersModel:
         self.prompts = PromptTokens(tokenizer, source.name, self.max_tokens)
         arithmetic = str(dtype).removeprefix("torch.")
         self.identity = {"provider": "transformers", **source.card(), "dtype": arithmetic}
-        self._shares_beginnings = _only_full_attention(causal_lm.config.get_text_config(decoder=True))
+        self.keeps_beginnings = _only_full_attention(causal_lm.config.get_text_config(decoder=True))
         self._shared: tuple[list[int], DynamicCache] | None = None
 
     @classmethod
@@ -114,7 +114,7 @@ class TransformersModel:
     def _batch(
         self, prompts: list[list[int]], requests: list[Request], on_text: Callable[[str], None] | None
     ) -> list[Completion]:
-        beginning = _common_beginning(prompts) if self._shares_beginnings and len(prompts) > 1 else []
+        beginning = _common_beginning(prompts) if self.keeps_beginnings and len(prompts) > 1 else []
         beginning = beginning if len(beginning) >= SHARED_TOKENS else []
         # (B, T): the beginning, padding, then what is each prompt's own; positions count what is not padding.
         longest, num_shared = max(map(len, prompts)), len(beginning)
