@@ -35,6 +35,7 @@ from llmrec.conversation.reader import NoRules, Reader
 from llmrec.conversation.state import ChatState
 from llmrec.data.catalog import Catalog
 from llmrec.data.folder import load_data
+from llmrec.data.title_search import TitleSearch
 from llmrec.files import read_json, write_json
 from llmrec.recommenders.rules import Condition
 
@@ -47,7 +48,7 @@ _LISTS = ("liked", "disliked", "seen", "shown")
 class ReadsByModel(Protocol):
     """A language model that reads a message."""
 
-    def read(self, message: str, state: ChatState) -> Wishes: ...
+    def read(self, ask: ReadByModel) -> Wishes: ...
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ class Asked:
                 wishes: Wishes = done.value
                 break
             assert isinstance(ask, ReadByModel) and self.model is not None, ask
-            answer = self.model.read(ask.message, ask.state)
+            answer = self.model.read(ask)
         wishes, _, _ = looked_up(self.reader, wishes)
         action = f"explain {wishes.number}" if wishes.action == "explain" else wishes.action
         if wishes.action == "reset":
@@ -212,20 +213,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--films", type=Path, required=True, help="the data folder of MovieLens-100K")
     parser.add_argument("--half", choices=(*HALVES, "both"), default="open")
     parser.add_argument("--reader", choices=READERS, default="rules")
+    parser.add_argument(
+        "--model", default="SmolLM2-135M-Instruct", help="the language model of --reader model and both"
+    )
     parser.add_argument("--show", action="store_true", help="print the messages of the open half that are read wrong")
     parser.add_argument("--write", type=Path, help="a JSON file for the result, beside those of other readers")
     options = parser.parse_args(arguments)
     if options.show and options.half != "open":
         parser.error("--show prints messages, and those of the closed half are never printed. Use --half open.")
-    if options.reader != "rules":
-        parser.error("no language model reads messages yet. Use --reader rules.")
+    model = None if options.reader == "rules" else _model(options.reader, options.model)
     catalogs = {"films": load_data(options.films).catalog, "products": products()}
     rows = []
     for half in HALVES if options.half == "both" else (options.half,):
-        found = measured(half, options.reader, catalogs)
+        found = measured(half, options.reader, catalogs, model)
         rows += [{"half": half, "reader": options.reader, **row} for row in groups(found)]
         if options.show:
-            _show([line for line, is_right in found if not is_right], catalogs, options.reader)
+            _show([line for line, is_right in found if not is_right], catalogs, options.reader, model)
     _print(rows)
     if options.write is not None:
         for half in HALVES:
@@ -247,8 +250,27 @@ def written(path: Path, half: str, reader: str, rows: Sequence[dict]) -> None:
     write_json(path, {"results": results})
 
 
-def _show(wrong: Sequence[Line], catalogs: dict[str, Catalog], which: str) -> None:
-    asked = {name: Asked(catalog, which) for name, catalog in catalogs.items()}
+def _model(which: str, name: str) -> Callable[[Catalog], ReadsByModel]:
+    """A catalogue's reader by a language model, which is loaded once."""
+    from llmrec.conversation.wish_model import WishModel
+    from llmrec.conversation.wish_values import ValueModel
+    from llmrec.encoders.text import TextEncoder
+    from llmrec.text_models.transformers import TransformersModel
+
+    model = TransformersModel.load(name)
+    if which == "model":
+        return lambda catalog: WishModel(model, Facets(catalog), TitleSearch(catalog))
+    encoder = TextEncoder()
+    return lambda catalog: ValueModel(model, encoder, Facets(catalog))
+
+
+def _show(
+    wrong: Sequence[Line],
+    catalogs: dict[str, Catalog],
+    which: str,
+    model: Callable[[Catalog], ReadsByModel] | None,
+) -> None:
+    asked = {name: Asked(catalog, which, model(catalog) if model else None) for name, catalog in catalogs.items()}
     for line in wrong:
         state, action = asked[line.catalogue].after(line.message, line.before)
         facets = asked[line.catalogue].facets

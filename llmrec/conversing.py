@@ -11,12 +11,13 @@ import numpy as np
 
 from llmrec.conversation.asks import AnswerQuestion, Ask, Explain, Rank, Ranked, ReadByModel, Reasons
 from llmrec.conversation.edits import Wishes
-from llmrec.conversation.reader import Reader
+from llmrec.conversation.model_readers import ModelReaders, WishReading
+from llmrec.conversation.reader import NoRules, Reader
 from llmrec.conversation.session import Reply, Session
 from llmrec.conversation.turn import turn
 from llmrec.data.catalog import Catalog
 from llmrec.data.title_search import TitleSearch
-from llmrec.errors import LlmrecError, RequestError
+from llmrec.errors import LlmrecError
 from llmrec.explain.evidence import Evidence, measure
 from llmrec.explain.lines import RunningLine, answer_notes, answer_start, explanation_lines
 from llmrec.explain.reasons import reasons
@@ -36,6 +37,7 @@ class Recommends(Protocol):
     catalog: Catalog
     folder: Path | None
     ranker: Ranker
+    wishes: WishReading
     item_vectors: Callable[[np.ndarray], np.ndarray] | None
 
     def recommend(
@@ -64,14 +66,19 @@ class Conversations:
 
     def __init__(self) -> None:
         self._reader: Reader | None = None
+        self._by_model: ModelReaders | None = None
         self._reading, self._writing = threading.Lock(), threading.Lock()  # one thread at a time each
 
     def reader(self, recommender: Recommends) -> Reader:
         """What reads messages, with the index of titles and the columns; one thread at a time reads with it."""
         with self._reading:
-            if self._reader is None:
-                self._reader = reader_of(recommender)
-            return self._reader
+            return self._readers(recommender)[0]
+
+    def _readers(self, recommender: Recommends) -> tuple[Reader, ModelReaders]:
+        if self._reader is None or self._by_model is None or self._by_model.wishes != recommender.wishes:
+            self._reader = reader_of(recommender, None if self._reader is None else self._reader.search)
+            self._by_model = ModelReaders(recommender.wishes, self._reader)
+        return self._reader, self._by_model
 
     def reply(
         self,
@@ -83,7 +90,9 @@ class Conversations:
         on_wait: Callable[[str], None] | None,
     ) -> Reply:
         """See `Recommender.converse`."""
-        steps = turn(self.reader(recommender), session, text)
+        with self._reading:
+            reader, by_model = self._readers(recommender)
+        steps = turn(reader, session, text)
         given: object = None
         while True:
             try:
@@ -92,7 +101,7 @@ class Conversations:
             except StopIteration as end:
                 return end.value
             try:
-                given = self._answered(recommender, ask, language_model, on_text, on_wait)
+                given = self._answered(recommender, ask, by_model, language_model, on_text, on_wait)
             except LlmrecError as error:  # of this step: the reply says it
                 given = error
 
@@ -100,6 +109,7 @@ class Conversations:
         self,
         recommender: Recommends,
         ask: Ask,
+        by_model: ModelReaders,
         language_model: Writer,
         on_text: Callable[[str], None] | None,
         on_wait: Callable[[str], None] | None,
@@ -123,7 +133,8 @@ class Conversations:
                 with self._writing:
                     return question_answered(recommender, ask, language_model, on_text, on_wait)
             case ReadByModel():
-                raise RequestError("no language model reads messages here.")
+                with self._writing:
+                    return read_by_model(recommender, ask, by_model, language_model, on_wait)
 
 
 def reader_of(recommender: Recommends, search: TitleSearch | None = None) -> Reader:
@@ -131,7 +142,14 @@ def reader_of(recommender: Recommends, search: TitleSearch | None = None) -> Rea
     model = getattr(recommender.ranker, "model", None)
     takes_instruction = isinstance(model, LanguageModel) and "instruction" in model.encoder.prompt.variables
     has_vectors = recommender.item_vectors is not None
-    return Reader(recommender.catalog, search=search, has_vectors=has_vectors, takes_instruction=takes_instruction)
+    return Reader(
+        recommender.catalog,
+        search=search,
+        by_rules=NoRules() if recommender.wishes == "model" else None,
+        asks_model=recommender.wishes != "rules",
+        has_vectors=has_vectors,
+        takes_instruction=takes_instruction,
+    )
 
 
 def explained(
@@ -169,12 +187,23 @@ def question_answered(
     return "\n".join([start + line.text, *answer_notes(found)])
 
 
+def read_by_model(
+    recommender: Recommends,
+    ask: ReadByModel,
+    by_model: ModelReaders,
+    language_model: Writer,
+    on_wait: Callable[[str], None] | None = None,
+) -> Wishes:
+    """What a language model reads in a message."""
+    return by_model.read(ask, _writer(recommender, language_model, on_wait))
+
+
 def _writer(recommender: Recommends, language_model: Writer, on_wait: Callable[[str], None] | None) -> TextModel:
     if isinstance(language_model, TextModel):
         return language_model
 
     def on_load() -> None:
         if on_wait is not None:
-            on_wait("Loading the language model that explains and answers, once ...")
+            on_wait("Loading the language model that explains, answers and reads, once ...")
 
     return recommender.text_model(language_model, on_load)

@@ -31,6 +31,7 @@ from llmrec.artifacts.item_sources import language_model_of, replace_image
 from llmrec.artifacts.opening import Decoding, open_ranker
 from llmrec.artifacts.run_folder import find_model
 from llmrec.backbones.causal_lm import SoftmaxScope
+from llmrec.conversation.model_readers import WishReading, checked_wishes
 from llmrec.conversation.reader import Reader
 from llmrec.conversation.session import Reply, Session
 from llmrec.conversing import Conversations
@@ -100,6 +101,7 @@ class Recommender:
         self.device = device
         self._text_models: dict[TextModelSettings, TextModel] = {}  # the latest one asked for
         self._conversations = Conversations()
+        self._wishes: WishReading = "rules"
         self._lock = threading.Lock()  # a model answers one thread at a time; others wait
 
     @classmethod
@@ -345,6 +347,16 @@ class Recommender:
         What is wrong with a message stands in the reply; nothing of it is raised.
         """
         return self._conversations.reply(self, session, text, language_model, on_text, on_wait)
+
+    @property
+    def wishes(self) -> WishReading:
+        """Who reads the messages of `converse`: "rules" (the default), "both", where a language model and a sentence encoder say which
+        value words speak of that no rule knows, or "model", the language model alone. docs/chat.md has their figures."""
+        return self._wishes
+
+    @wishes.setter
+    def wishes(self, wishes: WishReading) -> None:  # raises ConfigError for another
+        self._wishes = checked_wishes(wishes)
 
     @property
     def reader(self) -> Reader:

@@ -96,7 +96,7 @@ def test_what_is_written_piece_by_piece_is_the_beginning_of_the_reply(recommende
         talk, "? is it good", language_model=tiny_model, on_text=pieces.append, on_wait=waits.append
     )
     assert len(pieces) > 1 and reply.text.startswith("".join(pieces)) and " says, in its own words: " in pieces[0]
-    assert waits == ["Loading the language model that explains and answers, once ..."]
+    assert waits == ["Loading the language model that explains, answers and reads, once ..."]
     assert recommender.converse(talk, "? is it good", language_model=tiny_model).text == reply.text
     assert talk.state == ChatState(liked=(FARGO,)) and len(talk.turns) == 4
 

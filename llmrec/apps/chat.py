@@ -27,6 +27,8 @@ from llmrec.apps.options import (
     Rule,
     Run,
     TextModelName,
+    Wishes,
+    check_wishes,
     open_run,
     text_model_settings,
 )
@@ -94,6 +96,7 @@ def chat(
     model: TextModelName = None,
     provider: Provider = "transformers",
     base_url: BaseUrl = None,
+    wishes: Wishes = "rules",
     engine: Engine = "torch",
     device: Device = None,
     old_model: OldTextModelName = None,
@@ -116,13 +119,20 @@ def chat(
     language_model = text_model_settings(model, provider, base_url)
     if language_model is not None:
         check_text_model(language_model)
+    check_wishes(wishes, language_model)
     if resume is not None:
         read_json(resume, "conversation", DataError)  # said before a model is loaded
     written = None if transcript is None else Transcript(transcript, printable(str(run)))
     front = _front(plain)
     front.say(f"Loading the recommender of {printable(str(run))} ...")
     recommender = open_run(
-        run, num_beams=num_beams, device=device, engine=engine, decoding=decoding, softmax_scope=softmax_scope
+        run,
+        num_beams=num_beams,
+        device=device,
+        engine=engine,
+        decoding=decoding,
+        softmax_scope=softmax_scope,
+        wishes=wishes,
     )
     session = Session() if resume is None else Session.load(resume, recommender.catalog)
     session.instruction = instruction or session.instruction

@@ -53,6 +53,12 @@ TextModelName = Annotated[
         "trained from, all layers, untuned.",
     ),
 ]
+Wishes = Annotated[
+    str,
+    typer.Option(
+        help="Who reads messages: rules; both (rules, and a language model for words they do not know); or model."
+    ),
+]
 Provider = Annotated[str, typer.Option(help="transformers, vllm, or openai: any compatible server.")]
 BaseUrl = Annotated[
     str | None, typer.Option(help="Of the server, such as http://localhost:8000/v1; its key: $OPENAI_API_KEY.")
@@ -76,11 +82,25 @@ def open_run(
     engine: str = "torch",
     decoding: str = "trie",
     softmax_scope: str | None = None,
+    wishes: str = "rules",
 ) -> Recommender:
     """The recommender of a run, on the accelerator where there is one and no device is named."""
     from llmrec.serving.asked import Source
 
-    return Source(run, device, num_beams, decoding, softmax_scope, engine=engine).open()
+    recommender = Source(run, device, num_beams, decoding, softmax_scope, engine=engine).open()
+    recommender.wishes = wishes
+    return recommender
+
+
+def check_wishes(wishes: str, language_model: TextModelSettings | None) -> None:
+    """Raises ConfigError where nobody reads messages in that way, or not with this language model."""
+    from llmrec.conversation.model_readers import checked_wishes
+
+    if checked_wishes(wishes) != "rules" and language_model is not None and language_model.provider != "transformers":
+        raise ConfigError(
+            f"--wishes {wishes} has a language model choose among the catalogue's own values, which only --provider transformers can; "
+            f"--provider {language_model.provider} was given. Leave out --wishes, and the rules read messages."
+        )
 
 
 def as_overrides(given: dict[str, str | int | None]) -> list[str]:

@@ -17,7 +17,9 @@ from llmrec.apps.options import (
     Rule,
     Run,
     TextModelName,
+    Wishes,
     as_overrides,
+    check_wishes,
     open_run,
     text_model_settings,
 )
@@ -59,6 +61,7 @@ def serve(
     model: TextModelName = None,
     provider: Provider = "transformers",
     base_url: BaseUrl = None,
+    wishes: Wishes = "rules",
 ) -> None:
     """Serve a run over HTTP: /v1/recommend, /v1/score, /v1/explain; /docs lists every route with examples.
 
@@ -78,6 +81,7 @@ def serve(
     given = {"host": host, "port": port, "runs_folder": _text(runs_folder), "keep_items": _text(keep_items)}
     settings = load_config(ServingSettings, config, [*(overrides or []), *as_overrides(given)])
     language_model = text_model_settings(model, provider, base_url)
+    check_wishes(wishes, language_model)
     try:
         from llmrec.apps.http.keys import read_api_key
         from llmrec.apps.http.server import Server
@@ -108,7 +112,7 @@ def serve(
     typer.echo(f"Loading the recommender of {printable(str(run))} ...", err=True)
     service = Service(
         lambda folder: open_run(
-            folder, num_beams=num_beams, device=device, engine=engine, decoding=decoding, softmax_scope=softmax_scope
+            folder, num_beams=num_beams, device=device, engine=engine, decoding=decoding, softmax_scope=softmax_scope, wishes=wishes
         ),
         settings, language_model, api_key,
     )  # fmt: skip

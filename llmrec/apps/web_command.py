@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from llmrec.apps.options import Beams, Decoding, Device, Engine, Rule, Run, open_run
+from llmrec.apps.options import Beams, Decoding, Device, Engine, Rule, Run, Wishes, check_wishes, open_run
 from llmrec.errors import ConfigError
 from llmrec.terminal import printable
 
@@ -31,6 +31,7 @@ def web(
     softmax_scope: Rule = None,
     engine: Engine = "torch",
     device: Device = None,
+    wishes: Wishes = "rules",
 ) -> None:
     """Open a page in the browser: pick titles, see what a run recommends and why, filter, talk to it, look inside the model.
 
@@ -42,6 +43,8 @@ def web(
       llmrec web runs/demo/run runs/demo/soft --port 8080
     """
     import os
+
+    check_wishes(wishes, None)
 
     # Read when gradio is imported: it is to ask nobody for newer versions, and to report to nobody.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -71,6 +74,7 @@ def web(
                 engine=engine,
                 decoding=decoding,
                 softmax_scope=softmax_scope,
+                wishes=wishes,
             )
         )
     shelf = shelf_of(folders, opened, data)

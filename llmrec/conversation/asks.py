@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from llmrec.conversation.edits import Wishes
 from llmrec.conversation.state import ChatState
 from llmrec.recommenders.filters import Filter
 from llmrec.recommenders.steering import Steering
@@ -62,10 +63,14 @@ class AnswerQuestion:
 
 @dataclass(frozen=True)
 class ReadByModel:
-    """A message that the rules did not understand, or not all of it. Answered with the `Wishes` that a language model reads in it."""
+    """A message that the rules did not understand, or not all of it. Answered with the `Wishes` that a language model reads in it.
+
+    wishes: what the rules read; an answer stands instead of it where it asks for anything.
+    """
 
     message: str
     state: ChatState
+    wishes: Wishes
 
 
 Ask = Rank | Reasons | Explain | AnswerQuestion | ReadByModel

@@ -121,7 +121,7 @@ class Reader:
         if not understood and self.find(title.mention.text).kind != "near":
             return Wishes((title,))
         if self.asks_model:
-            by_model = yield from self._by_model(text, state)
+            by_model = yield from self._by_model(text, state, wishes)
             if by_model.edits or by_model.action != "recommend":
                 return by_model
         return wishes if understood else Wishes((title,))
@@ -142,11 +142,11 @@ class Reader:
             return Wishes((Mark(Mention(quoted["title"] if quoted else title), "disliked"),))
         return None
 
-    def _by_model(self, text: str, state: ChatState) -> Generator[ReadByModel, Wishes, Wishes]:
+    def _by_model(self, text: str, state: ChatState, wishes: Wishes) -> Generator[ReadByModel, Wishes, Wishes]:
         """A message in one state is read once by the model."""
         key = (text, state)
         if key not in self._read_by_model:
-            self._read_by_model[key] = yield ReadByModel(text, state)
+            self._read_by_model[key] = yield ReadByModel(text, state, wishes)
             if len(self._read_by_model) > _KEPT:
                 del self._read_by_model[next(iter(self._read_by_model))]
         return self._read_by_model[key]

@@ -55,7 +55,7 @@ def encode_texts(texts: Sequence[str], model: str = DEFAULT_ENCODER, *, max_toke
     path = _cache_path(unique.tolist(), source, max_tokens)
     vectors = _cached(path, len(unique))
     if vectors is None:
-        vectors = _encode(unique.tolist(), source, model, max_tokens)
+        vectors = _encode(unique.tolist(), model, max_tokens)
         with atomic_file(path) as temporary:
             save_file({"vectors": vectors}, temporary)
     return vectors[positions.reshape(-1)]
@@ -84,45 +84,70 @@ def find_encoder(model: str) -> ModelSource:
     return encoder_source(model, "a text encoder", instead)
 
 
-def _encode(texts: list[str], source: ModelSource, name: str, max_tokens: int) -> np.ndarray:
-    """float32 (U, D). Longest texts first, so that a batch holds texts of one length and memory is known at once."""
-    from transformers import AutoConfig, AutoModel, AutoTokenizer  # here: most that import this module encode nothing
+class TextEncoder:
+    """A sentence encoder or language model in memory, for who encodes a text now and then; `encode_texts` is for many at once.
 
-    with loading(f"a text encoder in '{name}'"):
-        config = AutoConfig.from_pretrained(source.path, **source.loading)
-        check_size(AutoModel, config, source.path, name)
-        tokenizer = AutoTokenizer.from_pretrained(source.path, **source.loading)
-        encoder, found = AutoModel.from_pretrained(
-            source.path, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True, **source.loading
-        )
-        check_complete(found, name, unused="pooler")  # vectors are means of the last hidden states
-        check_vocabulary(tokenizer, encoder.get_input_embeddings().weight.shape[0], name)
-        encoder.eval()
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    tokenizer.padding_side = "right"
-    config = encoder.config.get_text_config()
-    positions = getattr(config, "max_position_embeddings", max_tokens)
-    max_tokens = min(max_tokens, tokenizer.model_max_length, positions)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    encoder.to(device)
+    max_tokens: that it reads of a text.
+    """
+
+    def __init__(self, model: str = DEFAULT_ENCODER, *, max_tokens: int = MAX_TOKENS) -> None:
+        """model: see `encode_texts`. Raises ModelError when it cannot be found or is no encoder."""
+        from transformers import (
+            AutoConfig,
+            AutoModel,
+            AutoTokenizer,
+        )  # here: most that import this module encode nothing
+
+        source = find_encoder(model)
+        with loading(f"a text encoder in '{model}'"):
+            config = AutoConfig.from_pretrained(source.path, **source.loading)
+            check_size(AutoModel, config, source.path, model)
+            tokenizer = AutoTokenizer.from_pretrained(source.path, **source.loading)
+            encoder, found = AutoModel.from_pretrained(
+                source.path,
+                dtype=torch.float32,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                **source.loading,
+            )
+            check_complete(found, model, unused="pooler")  # vectors are means of the last hidden states
+            check_vocabulary(tokenizer, encoder.get_input_embeddings().weight.shape[0], model)
+            encoder.eval()
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        tokenizer.padding_side = "right"
+        config = encoder.config.get_text_config()
+        positions = getattr(config, "max_position_embeddings", max_tokens)
+        self.max_tokens = min(max_tokens, tokenizer.model_max_length, positions)
+        self.width = config.hidden_size
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._encoder, self._tokenizer = encoder.to(self._device), tokenizer
+
+    @torch.inference_mode()
+    def vectors(self, texts: Sequence[str]) -> np.ndarray:
+        """Vectors of a batch of texts, each of length 1: float32 (B, D)."""
+        inputs = self._tokenizer(
+            [text or " " for text in texts],  # a language model's tokenizer makes no token of ""
+            padding=True,
+            truncation=True,
+            max_length=self.max_tokens,
+            split_special_tokens=True,
+            return_tensors="pt",
+        ).to(self._device)
+        hidden = self._encoder(**inputs).last_hidden_state  # (B, T, D)
+        mask = inputs["attention_mask"][..., None].to(hidden.dtype)  # (B, T, 1)
+        pooled = (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+        return torch.nn.functional.normalize(pooled, dim=-1).cpu().numpy()
+
+
+def _encode(texts: list[str], model: str, max_tokens: int) -> np.ndarray:
+    """float32 (U, D). Longest texts first, so that a batch holds texts of one length and memory is known at once."""
+    encoder = TextEncoder(model, max_tokens=max_tokens)
     order = sorted(range(len(texts)), key=lambda position: -len(texts[position]))
-    vectors = np.empty((len(texts), config.hidden_size), np.float32)
+    vectors = np.empty((len(texts), encoder.width), np.float32)
     batches = [order[start : start + BATCH_SIZE] for start in range(0, len(order), BATCH_SIZE)]
-    with torch.inference_mode():
-        for batch in track(batches, f"encoding {len(texts)} texts", console=Console(stderr=True), transient=True):
-            inputs = tokenizer(
-                [texts[position] or " " for position in batch],  # a language model's tokenizer makes no token of ""
-                padding=True,
-                truncation=True,
-                max_length=max_tokens,
-                split_special_tokens=True,
-                return_tensors="pt",
-            ).to(device)
-            hidden = encoder(**inputs).last_hidden_state  # (B, T, D)
-            mask = inputs["attention_mask"][..., None].to(hidden.dtype)  # (B, T, 1)
-            pooled = (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
-            vectors[batch] = torch.nn.functional.normalize(pooled, dim=-1).cpu().numpy()
+    for batch in track(batches, f"encoding {len(texts)} texts", console=Console(stderr=True), transient=True):
+        vectors[batch] = encoder.vectors([texts[position] for position in batch])
     return vectors
 
 

@@ -187,6 +187,11 @@ def test_a_server_answers_questions_and_the_chat_goes_on_where_it_does_not(popul
         (["--model", "no such model"], "got 'no such model'"),
         (["--model", "m", "--provider", "openai", "--base-url", "localhost:8000"], "is named by its URL"),
         (["--provider", "openai", "--base-url", "http://localhost:8000/v1"], "name the model, too: --model NAME"),
+        (
+            ["--wishes", "both", "--model", "m", "--provider", "openai", "--base-url", "http://localhost:8000/v1"],
+            "--provider transformers",
+        ),
+        (["--wishes", "stars"], "rules, both, model, but 'stars'"),
         (["--language-model", "m"], "--language-model is called --model now"),
     ],
 )

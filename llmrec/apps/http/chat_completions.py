@@ -20,10 +20,11 @@ from llmrec.apps.http.routes import ERRORS, finite
 from llmrec.apps.http.service import Served, Service
 from llmrec.artifacts.item_sources import language_model_of
 from llmrec.conversation.asks import AnswerQuestion, Ask, Explain, Rank, ReadByModel, Reasons
+from llmrec.conversation.model_readers import ModelReaders
 from llmrec.conversation.replay import replayed
 from llmrec.conversation.session import Reply, Turn
 from llmrec.conversation.turn import turn
-from llmrec.conversing import explained, question_answered, reader_of
+from llmrec.conversing import explained, question_answered, read_by_model, reader_of
 from llmrec.errors import LlmrecError, ModelError, RequestError
 from llmrec.serving.requests import EvidenceRequest, ListRequest, ReasonsRequest
 from llmrec.serving.served_model import ServedModel
@@ -37,6 +38,7 @@ class Listener:
 
     def __init__(self, model: ServedModel) -> None:
         self.reader = reader_of(model.recommender, model.names.search)
+        self.by_model = ModelReaders(model.recommender.wishes, self.reader)  # asked by the thread that writes
         # a copy: a tokenizer is no matter for two threads
         self._tokenizer = copy.deepcopy(language_model_of(model.recommender.ranker).encoder.tokenizer)
 
@@ -113,7 +115,8 @@ class Conversation:
             case AnswerQuestion():
                 return await writing.run(question_answered, recommender, ask, self.service.language_model)
             case ReadByModel():
-                raise RequestError("no language model reads messages here.")
+                by_model = (await self._in_thread(self._listener)).by_model
+                return await writing.run(read_by_model, recommender, ask, by_model, self.service.language_model)
 
     async def _in_thread(self, function: Any, *arguments: Any) -> Any:
         return await self.service.titles.run(function, *arguments)
