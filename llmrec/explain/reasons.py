@@ -5,7 +5,7 @@
 | the score falls without a title of the history, and without all | because you liked that title; of several the one that costs most |
 | it falls without all of the history only | that what you liked speaks for it together |
 | it falls without neither | that its score is no lower without what you liked |
-| the history is empty | that nothing you like is known yet |
+| the history is empty | that nothing you like is known yet, or the preferred values alone |
 
 With it come values that the item has in common with the title that is named, and the preferred values that it has. A fall is a
 property of the recommender, not a cause in the world.
@@ -130,7 +130,7 @@ def _sentence(
     if influence is not None:
         why = f"because you liked {_name(influence.title)}" + (f", with {common}" if common else "")
     elif not has_history:
-        why = "nothing you like is known yet, and this is what a new user gets"
+        why = "" if wished else "nothing you like is known yet"
     else:
         why = (
             "what you liked speaks for it together, no title alone"
@@ -139,7 +139,7 @@ def _sentence(
         )
         why += f"; it has {common} with {_name(shared[0].titles[0])}" if common else ""
     asked = f"{' and '.join(dict.fromkeys(_words(one) for one in wished))}, as you asked" if wished else ""
-    text = f"{asked}; {why}" if asked else why
+    text = "; ".join(part for part in (asked, why) if part)
     return f"{text[0].upper()}{text[1:]}."
 
 

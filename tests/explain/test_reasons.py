@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from llmrec.baselines.ease_r import EaseR
 from llmrec.data.catalog import Catalog
@@ -62,6 +64,20 @@ def test_where_the_score_does_not_fall_nothing_is_because_of_a_title():
     assert reason({2: 1e-6}, ["i2"]).influence is None
 
 
+@given(st.lists(st.floats(-1, 1), min_size=1, max_size=6), st.floats(-5, 5))
+@settings(max_examples=60, deadline=None)
+def test_a_ranker_that_scores_higher_without_the_history_is_never_said_to_like_it(added, start):
+    history = [f"i{item}" for item in range(len(added))]
+    recommender = Recommender(Weighed(dict(enumerate(added)), start), CATALOG)
+    for found in reasons(recommender, history, ["i6", "i7"]):
+        if sum(added) <= 0 or max(added) <= 0:
+            assert found.influence is None and "ecause you liked" not in found.text
+        elif found.influence is not None:
+            named = added[int(found.influence.item_id[1:])]
+            assert named == pytest.approx(max(added), abs=1e-5)
+            assert found.influence.drop == pytest.approx(named, abs=1e-5)
+
+
 def test_what_only_the_whole_history_does_is_said_of_all_of_it():
     class AnyOf(Weighed):
         def scores(self, requests):
@@ -75,13 +91,14 @@ def test_what_only_the_whole_history_does_is_said_of_all_of_it():
 
 
 def test_a_new_user_and_a_wish():
-    assert reason({}, []).text == "Nothing you like is known yet, and this is what a new user gets."
+    assert reason({}, []).text == "Nothing you like is known yet."
     steering = Steering(
         prefer=(Condition.parse("kind=even"), Condition.parse("kind=Odd"), Condition.parse("year=1991"))
     )
     found = reason({2: 1.0}, ["i2"], steering=steering)
     assert found.text == "Even and year 1991, as you asked; because you liked Film 2, with kind Even in common."
     assert [str(one) for one in found.wished] == ["kind=even", "year=1991"]
+    assert reason({}, [], steering=steering).text == "Even and year 1991, as you asked."
 
 
 def test_an_item_of_the_history_is_no_reason_for_itself():
