@@ -104,7 +104,7 @@ class Lexer:
         self._long_words = sorted(word for word in self.book.words if len(word) >= 4)
 
     def terms(self, message: str, state: ChatState) -> tuple[list[Term], list[Word]]:
-        """The terms of a message, and the words that they are of."""
+        """The terms of a message, and the words that they are of, mended."""
         words = self._mended(words_of(message))
         texts = [word.text for word in words]
         found: list[Term] = []
@@ -136,6 +136,8 @@ class Lexer:
                 break
         if (phrase := self.book.phrases.longest(texts, place, is_number)) is not None:
             candidates.append((place + phrase[0], phrase[1]))
+            if phrase[1] == Cue("less") and texts[place] == "not" and self._is_reference(texts, place + 1, state):
+                return place + 1, Cue("not")  # "not that one", against "not that scary"
         if (bounds := self.numbers.bounds_at(texts, place, _said(before, self.numbers))) is not None:
             candidates.append((place + bounds[0], bounds[1]))
         if texts[place] in ("before", "after") and self._names(message, words, texts, place + 1, before, state):
@@ -152,6 +154,9 @@ class Lexer:
             part = self.titles.part_at(message, words, place, self._is_ordinary)
             if part is not None:
                 candidates.append(part)
+        if not candidates and self._follows_title_cue(texts, place, before):
+            typed = self.titles.typed_at(message, words, place, self._is_ordinary)
+            return (place + 1, Unknown()) if typed is None else typed
         if not candidates:
             return place + 1, Unknown()
         return max(candidates, key=lambda found: (found[0], -_RANK.index(type(found[1]))))
@@ -171,6 +176,9 @@ class Lexer:
         after = [*before, Term(place - 1, place, Cue("than"))]
         if any(self._is_meant(words, texts, place, end, after) for end, _ in self.titles.at(message, words, place)):
             return True
+        return self._is_reference(texts, place, state)
+
+    def _is_reference(self, texts: list[str], place: int, state: ChatState) -> bool:
         reference = references.reference_at(texts, place, state, False)
         return reference is not None and not reference[1].is_weak
 

@@ -16,7 +16,7 @@ from llmrec.conversation.wish_rules.groups import Grouping, Reading
 from llmrec.conversation.wish_rules.lexer import Lexer
 from llmrec.conversation.wish_rules.questions import is_question
 from llmrec.conversation.wish_rules.terms import Cue, Number, Term, Titles, Unknown
-from llmrec.conversation.wish_rules.words import MAX_CHARACTERS, Word
+from llmrec.conversation.wish_rules.words import MAX_CHARACTERS, Word, words_of
 from llmrec.data.catalog import Catalog
 from llmrec.data.title_search import TitleSearch
 
@@ -52,6 +52,8 @@ class RuleReader:
             case "more":
                 return Wishes(tuple(count), "more")
             case "recommend":
+                if not edits and not count and [word.text for word in words_of(message)] != texts:
+                    return Wishes(unread=message)  # words that only make sense when they are mended: a title, perhaps
                 return Wishes((*edits, *count), unread=_unread(message, terms, words, reading))
         return Wishes(action=action)
 

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
+from rapidfuzz.distance import OSA
+
 from llmrec.conversation.edits import Mention
 from llmrec.conversation.wish_rules.terms import Titles
 from llmrec.conversation.wish_rules.words import Word
@@ -16,6 +18,7 @@ MAX_WORDS = 16  # of a title in a message
 _ARTICLES = ("the", "a", "an")
 _KEPT = 4096  # look-ups: the words of a message come again and again
 _PART_WORDS = 6  # of a part of a title that is not wanted
+_TRIED, _SLIPS = 3, 0.75  # beginnings that are looked up as titles with slips; the share of their letters that agrees
 _SPELLINGS = 50  # titles that are looked at for how words are spelled
 
 
@@ -68,6 +71,30 @@ class TitleWords:
                 if len(normalised(form)) > 2 and (items := self._with_words(form)):
                     return end, self._part(form, items)
         return None
+
+    def typed_at(
+        self, message: str, words: Sequence[Word], start: int, is_ordinary: Callable[[str], bool]
+    ) -> tuple[int, Titles] | None:
+        """A title with slips, or two or more of its words, where a title must stand. Where it is not clear it has no items yet."""
+        part = self.part_at(message, words, start, is_ordinary)
+        if part is not None and part[0] - start > 1:
+            return part[0], Titles(part[1].mention)
+        ends = [
+            end
+            for end in range(min(start + _PART_WORDS, len(words)), start, -1)
+            if not is_ordinary(words[end - 1].text)
+        ]
+        ends = [end for end in ends if all(_is_word(word) for word in words[start:end])]
+        for end in ends[:_TRIED]:
+            text = message[words[start].start : words[end - 1].end]
+            match = self.search.find(text)
+            if match.kind != "near" and self._likeness(text, match.items[0]) >= _SLIPS:
+                return end, self._titles(text, match.items) if match.kind == "sure" else Titles(Mention(text))
+        return None
+
+    def _likeness(self, text: str, item: int) -> float:
+        """The share of letters that agrees with a title, 0 to 1: what a search finds may only begin like the words."""
+        return OSA.normalized_similarity(normalised(text), normalised(self.catalog.title(item)))
 
     def shared(self, titles: Titles) -> str:
         """A title's words as the catalogue spells them where more than one title has them, "" otherwise."""

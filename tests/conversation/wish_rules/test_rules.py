@@ -321,3 +321,20 @@ def test_another_catalogues_columns_are_read_by_the_same_rules(line, books):
     found, action = books.after(message, books.state(before)[0])
     assert (compared(found), action) == (compared(books.state(after)[0]), "recommend")
     assert books.reader.read(message, books.state(before)[0]).unread == ""
+
+
+@pytest.mark.parametrize(("message", "named"), [
+    ("more like jurasic park but funnier", "Jurassic Park"), ("I loved Indiana Jones", "Indiana Jones and the Last Crusade"),
+    ("seen the godfahter, show me comedies", "The Godfather"),
+])  # fmt: skip
+def test_a_title_with_slips_is_found_where_a_title_must_stand(message, named, films):
+    (mark, *_), unread = films.reader.read(message, ChatState()).edits, films.reader.read(message, ChatState()).unread
+    assert mark.mention.item_ids == (films.ids[named],) and not unread
+
+
+def test_a_title_that_is_not_clear_is_left_to_be_asked_back(films):
+    (mark,) = films.reader.read("like Fargoo", ChatState()).edits
+    assert (mark.mention.text, mark.mention.item_ids) == ("Fargoo", ())
+    for message in ("I like trains", "I love Tom Hanks", "home alon"):  # Trainspotting is not meant
+        wishes = films.reader.read(message, ChatState())
+        assert wishes.edits == () and wishes.unread, message
