@@ -24,7 +24,7 @@ from llmrec.conversation.edits import (
 )
 from llmrec.conversation.facets import Facets
 from llmrec.conversation.state import ChatState
-from llmrec.conversation.wish_rules.groups import Group, Object
+from llmrec.conversation.wish_rules.objects import Group, Object
 from llmrec.conversation.wish_rules.terms import (
     Adjective,
     ColumnName,

@@ -7,9 +7,9 @@ it reaches any object, over "and" or a comma only one of the same kind.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from llmrec.conversation.wish_rules.lexicon import word_list
+from llmrec.conversation.wish_rules.objects import Group, Object, Reading
 from llmrec.conversation.wish_rules.terms import (
     Adjective,
     Comparative,
@@ -26,69 +26,10 @@ from llmrec.conversation.wish_rules.terms import (
 )
 
 ACTIONS = ("undo", "reset", "list", "quit", "help", "more_list", "explain", "surprise_on", "surprise_off")
-_MODES = ("forget", "allow", "drop", "ignore", "leave")
 _SCOPED = ("not", "dislike", "less", "more", "drop", "allow", "forget", "seen", "like", "unseen", "ignore")
 _NEGATIVE = ("not", "dislike", "less")
-_NAMES_BEHIND = {
-    "a",
-    "an",
-    "another",
-    "any",
-    "no",
-    "or",
-    "and",
-    "good",
-    "old",
-    "new",
-    "the",
-    "classic",
-    "not",
-    "without",
-}
+_NAMES_BEHIND = word_list("names_behind")
 _NO_COUNT = word_list("no_count")
-
-
-@dataclass
-class Object:
-    """One title, value, quality or number of a message.
-
-    term: its place among the terms; joiner: "or", "and", "comma" or "" before it; than: the titles that it is compared with.
-    """
-
-    meaning: Meaning
-    term: int
-    joiner: str = ""
-    than: Titles | None = None
-
-
-@dataclass
-class Group:
-    """Objects under one cue. mode: the cue, "" for none; flags: what is said of them; also: at which values "also" stood."""
-
-    mode: str
-    sentence: int
-    objects: list[Object] = field(default_factory=list)
-    flags: set[str] = field(default_factory=set)
-    also_at: set[int] = field(default_factory=set)
-
-    @property
-    def num_values(self) -> int:
-        return sum(isinstance(one.meaning, Value) for one in self.objects)
-
-    @property
-    def is_also(self) -> bool:
-        """Whether "also" stands before or behind all values, and not between them."""
-        return bool({0, self.num_values} & self.also_at)
-
-
-@dataclass
-class Reading:
-    """What was found in a message. named: cues of whole messages; count: None where no number of titles is said."""
-
-    groups: list[Group]
-    named: list[str]
-    count: int | None
-    has_more: bool
 
 
 class Grouping:

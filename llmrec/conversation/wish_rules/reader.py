@@ -12,8 +12,9 @@ from llmrec.conversation.edits import Action, Count, Edit, Surprise, Wishes
 from llmrec.conversation.facets import Facets
 from llmrec.conversation.state import ChatState
 from llmrec.conversation.wish_rules.grammar import Grammar, unspeakable
-from llmrec.conversation.wish_rules.groups import Grouping, Reading
+from llmrec.conversation.wish_rules.groups import Grouping
 from llmrec.conversation.wish_rules.lexer import Lexer
+from llmrec.conversation.wish_rules.objects import Reading
 from llmrec.conversation.wish_rules.questions import is_question
 from llmrec.conversation.wish_rules.terms import Cue, Number, Term, Titles, Unknown
 from llmrec.conversation.wish_rules.words import MAX_CHARACTERS, Word, words_of
