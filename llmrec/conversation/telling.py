@@ -15,6 +15,7 @@ from llmrec.recommenders.rules import Condition
 from llmrec.terminal import printable
 
 _VALUES_TOLD = 5  # of a column
+_NAMED = 10  # titles of one change
 _FIELDS = {"liked": "you like", "disliked": "you do not like", "seen": "you know"}
 
 
@@ -30,7 +31,8 @@ def told_change(before: ChatState, after: ChatState, labels: Labels) -> str:
     parts += [_without(one) for one in after.without if one not in before.without]
     parts += [f"titles with '{printable(one)}' again" for one in before.without if one not in after.without]
     parts += _changed_conditions(before.where, after.where)
-    parts += [_leaning(one) for one in after.prefer if one not in before.prefer]
+    said = {(one, one.word) for one in before.prefer}  # another word for the same value is said again
+    parts += [_leaning(one) for one in after.prefer if (one, one.word) not in said]
     leant = {(one.column, one.value) for one in after.prefer}
     parts += [f"no longer {_leaning(one)}" for one in before.prefer if (one.column, one.value) not in leant]
     if after.surprise != before.surprise:
@@ -109,17 +111,40 @@ def _first(where: Sequence[Condition], condition: Condition) -> int:
 
 
 def _changed_conditions(before: Sequence[Condition], after: Sequence[Condition]) -> list[str]:
-    """Of each column what is new; where nothing is, what is gone."""
+    """Of each column what is new, and what is gone without anything in its place."""
     told = []
     for column in dict.fromkeys(one.column for one in (*after, *before)):
         old = [one for one in before if one.column == column]
         new = [one for one in after if one.column == column]
-        fresh, left = told_where(_fresh(new, old)), told_where(_fresh(old, new))
-        if fresh:
-            told += fresh
-        elif left:
-            told += [f"any {printable(column)}"] if not new else [f"no longer {one}" for one in left]
+        fresh, gone = _fresh(new, old), _told_where(_gone(old, new))
+        told += told_where(fresh)
+        if len(gone) > 1 and not new:
+            told.append(f"any {printable(column)}")
+        else:
+            told += [_without_condition(column, conditions) for _, conditions in gone]
     return told
+
+
+def _gone(old: Sequence[Condition], new: Sequence[Condition]) -> list[Condition]:
+    """What held, and for which nothing else holds now: another value, another bound, or the contrary."""
+    gone, values = [], {value for one in new for value in one.values}
+    for one in _fresh(old, new):
+        is_bound = one.operator not in ("=", "!=")
+        if any(
+            other.operator == one.operator or (is_bound and other.operator not in ("=", "!=")) for other in new
+        ) and (one.operator != "!="):
+            continue
+        left = tuple(value for value in one.values if is_bound or value not in values)
+        gone += [replace(one, values=left)] if left else []
+    return gone
+
+
+def _without_condition(column: str, conditions: Sequence[Condition]) -> str:
+    """A condition that holds no more, in words."""
+    (first, *_) = conditions
+    if first.operator == "!=":
+        return f"{_values(replace(first, operator='='))} again"
+    return f"no longer {_values(first)}" if first.operator == "=" else f"any {printable(column)}"
 
 
 def _fresh(conditions: Sequence[Condition], known: Sequence[Condition]) -> list[Condition]:
@@ -185,5 +210,7 @@ def _count(count: int) -> str:
 
 
 def _listed(labels: Sequence[str]) -> str:
-    """ "A", "A and B", "A, B and C"."""
+    """ "A", "A and B", "A, B and C"; of many the first."""
+    if len(labels) > _NAMED:
+        labels = [*labels[:_NAMED], f"{len(labels) - _NAMED} more"]
     return " and ".join([", ".join(labels[:-1]), labels[-1]] if len(labels) > 1 else labels)

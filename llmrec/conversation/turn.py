@@ -127,8 +127,9 @@ class _Turn:
             self.lines.append("There is nothing to take back.")
         else:
             self.state = replace(self.past.pop(), shown=())
-            self.understood = told_change(self.before, self.state, self.reader.labels)
-            self.lines.append(f"Took back: {told_change(self.state, self.before, self.reader.labels)}.")
+            told = told_change(self.state, self.before, self.reader.labels)
+            self.understood = f"took back: {told}"
+            self.lines.append(f"Took back: {told}.")
             if not self.state.says_nothing:
                 yield from self._list()
 
@@ -168,7 +169,10 @@ class _Turn:
         self.lines.append("1 title left." if left.num_left == 1 else f"{left.num_left:,} titles left.")
 
     def _act(self, wishes: Wishes) -> Steps:
-        is_asked_only = wishes.action == "recommend" and not wishes.edits and not self.lines
+        is_new = _differ(self.state, self.before)
+        is_asked = wishes.edits == () and not self.lines
+        # what is only said in another word, or asked for without a wish, brings the same list again
+        is_again = wishes.action == "recommend" and not is_new and (is_asked or bool(self.understood))
         if wishes.action == "explain":
             yield from self._explain(wishes.number)
         elif wishes.action == "question":
@@ -177,9 +181,9 @@ class _Turn:
             self.lines += told_state(self.state, self.reader.labels, self.reader.facets)
         elif wishes.action == "help":
             self.lines.append(HELP)
-        if is_asked_only:
+        if is_again:
             self.state = replace(self.state, shown=())
-        if is_asked_only or wishes.action == "more" or _differ(self.state, self.before):
+        if is_again or is_new or wishes.action == "more":
             yield from self._list()
 
     def _list(self) -> Steps:

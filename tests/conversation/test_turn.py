@@ -257,12 +257,43 @@ def test_a_condition_that_cannot_be_is_said_and_changes_nothing(reader):
         "understood: Western, year under 1970",
         "10 titles left.",
     ]
-    assert talk.lines("/where off")[:3] == ["understood: any genres, any year", "All titles again.", "You may like:"]
+    assert talk.lines("/where off")[:3] == [
+        "understood: no longer Western, any year",
+        "All titles again.",
+        "You may like:",
+    ]
 
 
 def test_conditions_are_kept_as_the_catalogue_writes_them(reader):
     state = Talk(reader).say("/where Genres=comedy|sci-fi; YEAR>1990").state
     assert [str(one) for one in state.where] == ["genres=Comedy|Sci-Fi", "year>1990"]
+
+
+def test_what_is_understood_is_what_was_done(reader):
+    talk = Talk(reader)
+    for message, understood in [
+        (
+            "something lighter, not horror or war, from the nineties",
+            "not Horror or War, year 1990 to 1999, lighter: Comedy",
+        ),
+        ("like Fargo but funnier", "you like Fargo (1996), funnier: Comedy"),
+        ("funny, please", "funny: Comedy"),
+        ("a drama", "Drama"),
+        ("war is fine again", "War again"),
+        ("no dramas", "not Drama"),
+        ("after 1992", "year 1993 to 1999"),
+        ("any year", "any year"),
+        ("forget the genres", "Horror or Drama again, no longer funny: Comedy"),
+        ("a comedy", "Comedy"),
+        ("doesn't have to be a comedy", "no longer Comedy"),
+        ("five films", "5 titles"),
+        ("surprise me", "a surprise"),
+        ("forget fargo", "forgotten: Fargo (1996)"),
+        ("undo", "took back: forgotten: Fargo (1996)"),
+        ("reset", ""),
+    ]:
+        assert (message, talk.say(message).understood) == (message, understood)
+    assert talk.session.state == ChatState()
 
 
 def test_a_message_of_a_megabyte_is_refused_in_a_sentence(reader):
