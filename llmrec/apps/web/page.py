@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
 
 from llmrec.apps.web import panels
 from llmrec.apps.web.runs import Shelf
-from llmrec.apps.web.visit import Visit, act, rank
+from llmrec.apps.web.visit import Visit, act, give_reasons, needs_reasons, rank
 from llmrec.conversation.turn import MAX_MESSAGE_CHARACTERS
 
 QUEUE = 64  # actions that wait; further ones are told to come again
@@ -26,16 +27,19 @@ def make_page(shelf: Shelf) -> gr.Blocks:
         return panels.found_titles(shelf, typed) if isinstance(typed, str) else []
 
     def shown(visit: Visit) -> tuple[str, ...]:
-        return tuple(panel(shelf, visit) for panel in (panels.wishes, panels.filters, panels.cards, panels.talk))
+        return tuple(panel(shelf, visit) for panel in (panels.wishes, panels.filters, panels.talk, panels.cards))
 
     def begin() -> tuple[Any, ...]:
         visit = Visit()
         rank(shelf, visit)
         return visit, *shown(visit)
 
-    def do(visit: Visit, event: gr.EventData) -> tuple[Any, ...]:
+    def do(visit: Visit, event: gr.EventData) -> Iterator[tuple[Any, ...]]:
+        """The new list at once; its reasons, which take a score more for every title that was liked, when they are measured."""
         act(shelf, visit, event._data if isinstance(event._data, dict) else {})
-        return visit, *shown(visit)
+        yield visit, *shown(visit)
+        if needs_reasons(visit) and give_reasons(visit):
+            yield visit, gr.skip(), gr.skip(), gr.skip(), panels.cards(shelf, visit)
 
     def panel(name: str) -> gr.HTML:
         return gr.HTML("", elem_id=name, elem_classes="panel", js_on_load=panel_js, apply_default_css=False)
@@ -69,15 +73,16 @@ def make_page(shelf: Shelf) -> gr.Blocks:
                     cards = panel("cards")
             with gr.Tab("Inside the model") as inside_tab:
                 inside = panel("inside")
-        outputs = [visit, wishes, filters, cards, talk]
+        outputs = [visit, wishes, filters, talk, cards]
         inside_tab.select(
             lambda visit: panels.inside(shelf, visit), visit, inside, show_progress="hidden", api_visibility="private"
         )
         page.load(begin, None, outputs, show_progress="hidden", api_visibility="private")
         for source in (search, wishes, filters, cards, talk, said):
-            source.act(do, visit, outputs, show_progress="hidden", api_visibility="private").then(
-                None, js="() => document.body.classList.remove('busy')", api_visibility="private"
-            )
+            # "multiple": the next action need not wait for the reasons of the one before
+            source.act(
+                do, visit, outputs, show_progress="hidden", api_visibility="private", trigger_mode="multiple"
+            ).failure(None, js="() => document.body.classList.remove('busy')", api_visibility="private")
     return page.queue(max_size=QUEUE, default_concurrency_limit=AT_ONCE)
 
 

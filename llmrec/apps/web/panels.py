@@ -75,7 +75,7 @@ def cards(shelf: Shelf, visit: Visit) -> str:
             "problem": found.problem,
             "cards": [_card(shelf, found, one, other) for one in found.listed],
         })  # fmt: skip
-    return rendered("cards", lists=lists, problem=visit.problem)
+    return rendered("cards", lists=lists, problem=visit.problem, number=visit.number)
 
 
 def _note(found: RunList, other: dict[str, int], is_one_of_two: bool) -> str:

@@ -37,6 +37,7 @@ def make_app(shelf: Shelf, host: str) -> Guard:
     gr.mount_gradio_app(
         app, make_page(shelf), path="/", footer_links=[], run_history=False, allowed_paths=[], max_file_size=1, ssr_mode=False,
         show_error=False, enable_monitoring=False, pwa=False, mcp_server=False, theme=theme(), css=(STATIC / "page.css").read_text(),
+        js=(STATIC / "busy.js").read_text(),
     )  # fmt: skip
     return Guard(app, _OWN_NAMES | {host.strip("[]").lower()} if is_this_computer(host) else None)
 

@@ -28,6 +28,7 @@ from llmrec.conversation.session import Listed, Reply, Session, Turn
 from llmrec.conversation.state import MAX_COUNT, ChatState
 from llmrec.conversation.turn import MAX_MESSAGE_CHARACTERS, MAX_PAST
 from llmrec.errors import LlmrecError, RequestError
+from llmrec.explain.reasons import reasons
 from llmrec.recommenders.diversity import parse_diversity
 from llmrec.terminal import printable
 
@@ -60,13 +61,15 @@ class RunList:
 class Visit:
     """What is kept of one browser session. problem: a sentence about the latest action, "" where it went well.
 
-    talk: what was said, as the page shows it: without the lists, which are cards. choices: titles that are asked back.
+    number: the browser's own of the latest action. talk: what was said, as the page shows it, without the lists, which are cards.
+    choices: titles that are asked back.
     """
 
     session: Session = field(default_factory=Session)
     diversity: str = ""
     lists: tuple[RunList, ...] = ()
     problem: str = ""
+    number: int = 0
     talk: list[Turn] = field(default_factory=list)
     choices: tuple[str, ...] = ()
 
@@ -80,6 +83,7 @@ def act(shelf: Shelf, visit: Visit, action: Mapping[str, Any]) -> None:
     """Carries an action out; a sentence in `visit.problem` where it cannot be. The lists follow."""
     visit.problem = ""
     try:
+        visit.number = int(_text(action, "number", 12))
         if action.get("do") == "say":
             say(shelf, visit, _text(action, "text", MAX_MESSAGE_CHARACTERS + 1))
             return
@@ -147,6 +151,37 @@ def _list_of(run: ShownRun, shelf: Shelf, visit: Visit, shown: tuple[str, ...] =
     return RunList(
         run, tuple(Listed(rank, one.item_id, label, one.score) for rank, (one, label) in places), before=shown
     )
+
+
+def needs_reasons(visit: Visit) -> bool:
+    """Whether a list has titles without a reason; to somebody new there is none to give."""
+    return bool(visit.state.liked) and any(not one.reason for found in visit.lists for one in found.listed)
+
+
+def give_reasons(visit: Visit) -> bool:
+    """Measures a reason for every title of the lists. False where the lists have become others meanwhile, or cannot be measured."""
+    lists, state, found = visit.lists, visit.state, []
+    for one in lists:
+        steering, instruction = (
+            one.run.reader.steering(state),
+            one.run.reader.instruction(state, visit.session.instruction),
+        )
+        try:
+            texts = reasons(
+                one.run.recommender,
+                state.liked,
+                [title.item_id for title in one.listed],
+                steering=steering,
+                instruction=instruction,
+            )
+        except LlmrecError:  # the list stands without them
+            return False
+        listed = tuple(replace(title, reason=why.text) for title, why in zip(one.listed, texts, strict=True))
+        found.append(replace(one, listed=listed))
+    if visit.lists is not lists:
+        return False
+    visit.lists = tuple(found)
+    return True
 
 
 def _edit(shelf: Shelf, visit: Visit, *edits: Edit) -> None:

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from llmrec.data.catalog import Catalog
+from llmrec.explain.reasons import reasons
 from tests.apps.web.conftest import ODD_TITLES
 
 pytestmark = pytest.mark.slow
@@ -23,6 +24,12 @@ def test_what_is_picked_is_the_history_and_the_cards_are_the_recommender_s_own_l
     for place, run in enumerate(shelf.runs):
         assert visitor.titles(place) == titles(shelf.catalog, run.recommender.recommend(history, 10))
     assert visitor.page.locator(".chip.good span").all_inner_texts() == ["Star Wars", "Fargo"]
+
+    visitor.page.wait_for_function("document.querySelectorAll('.card .reason').length === 20")
+    for place, run in enumerate(shelf.runs):
+        listed = [one.item_id for one in run.recommender.recommend(history, 10)]
+        shown = visitor.page.locator("#cards section").nth(place).locator(".reason").all_inner_texts()
+        assert shown == [one.text for one in reasons(run.recommender, history, listed)]
 
     visitor.page.locator(".card .nope").first.click()
     visitor.settled()

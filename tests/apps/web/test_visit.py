@@ -5,10 +5,11 @@ import math
 import numpy as np
 import pytest
 
+from llmrec.apps.web import visit as visit_module
 from llmrec.apps.web.inside import look_inside
 from llmrec.apps.web.panels import found_titles
 from llmrec.apps.web.pictures import title_card
-from llmrec.apps.web.visit import MAX_TITLES, MAX_TURNS, Visit, act
+from llmrec.apps.web.visit import MAX_TITLES, MAX_TURNS, Visit, act, give_reasons, needs_reasons
 from llmrec.errors import ConfigError
 from llmrec.recommenders.filters import Filter
 
@@ -35,12 +36,13 @@ def leaves(node):
         {"do": "count", "value": "many"},
         {"do": "diversity", "value": "mmr:9"},
         {"do": "undo"},
+        {"do": "undo", "number": "one"},
     ],
     ids=str,
 )
 def test_an_action_that_cannot_be_is_one_sentence_and_changes_nothing(two_runs, action):
     visit = Visit()
-    act(two_runs, visit, action)
+    act(two_runs, visit, {"number": "1", **action})
     assert visit.problem.endswith((".", "?")) and visit.state.says_nothing
     assert len(visit.lists[0].listed) == 10  # the page has its list all the same
 
@@ -48,15 +50,30 @@ def test_an_action_that_cannot_be_is_one_sentence_and_changes_nothing(two_runs, 
 def test_what_is_kept_of_a_visit_is_bounded(two_runs):
     visit = Visit()
     for item_id in two_runs.catalog.item_ids[: MAX_TITLES + 1]:
-        act(two_runs, visit, {"do": "seen", "id": item_id}) if len(visit.state.seen) < 2 else None
+        act(two_runs, visit, {"number": "1", "do": "seen", "id": item_id}) if len(visit.state.seen) < 2 else None
     visit.session.state = type(visit.state)(seen=tuple(two_runs.catalog.item_ids[:MAX_TITLES]))
-    act(two_runs, visit, {"do": "seen", "id": two_runs.catalog.item_id(MAX_TITLES)})
+    act(two_runs, visit, {"number": "1", "do": "seen", "id": two_runs.catalog.item_id(MAX_TITLES)})
     assert len(visit.state.seen) == MAX_TITLES and "Remove some first" in visit.problem
     for _ in range(MAX_TURNS):
-        act(two_runs, visit, {"do": "say", "text": "help"})
+        act(two_runs, visit, {"number": "1", "do": "say", "text": "help"})
     assert len(visit.talk) == len(visit.session.turns) == MAX_TURNS
-    act(two_runs, visit, {"do": "say", "text": "x" * 5_000})
+    act(two_runs, visit, {"number": "1", "do": "say", "text": "x" * 5_000})
     assert "may have 2,000 characters" in visit.talk[-1].text
+
+
+def test_reasons_of_a_list_that_has_changed_meanwhile_are_dropped(two_runs, monkeypatch):
+    visit = Visit()
+    act(two_runs, visit, {"number": "1", "do": "like", "id": "50"})
+    measured = visit_module.reasons
+
+    def slow(*asked, **more):
+        act(two_runs, visit, {"number": "1", "do": "like", "id": "100"})
+        return measured(*asked, **more)
+
+    monkeypatch.setattr(visit_module, "reasons", slow)
+    assert not give_reasons(visit) and needs_reasons(visit) and visit.state.liked == ("50", "100")
+    monkeypatch.undo()
+    assert give_reasons(visit) and not needs_reasons(visit)
 
 
 @pytest.mark.parametrize("place", [0, 1], ids=["one token", "semantic ids"])

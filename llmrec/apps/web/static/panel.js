@@ -1,9 +1,6 @@
 // Every panel: what is pressed or set is sent as an action; focus and open parts outlive the new content.
 const kept = { key: null, open: matchMedia('(max-width: 700px)').matches ? { filters: false, 'so far': false } : {} };
-const act = (detail) => {
-  document.body.classList.add('busy');
-  trigger('act', detail);
-};
+const act = (detail) => trigger('act', window.llmrecSent(detail));
 document.addEventListener('focusin', (event) => {
   kept.key = element.contains(event.target) ? event.target.dataset.key || null : null;
 });
@@ -26,6 +23,8 @@ element.addEventListener('change', (event) => {
 });
 element.addEventListener('toggle', (event) => { kept.open[event.target.dataset.key] = event.target.open; }, true);
 watch('value', () => {
+  const done = element.querySelector('[data-done]');
+  if (done) window.llmrecDone(done.dataset.done);
   element.querySelectorAll('details[data-key]').forEach((part) => {
     if (part.dataset.key in kept.open) part.open = kept.open[part.dataset.key];
   });

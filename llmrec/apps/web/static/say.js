@@ -2,7 +2,7 @@
 const box = element.querySelector('textarea');
 const send = () => {
   const text = box.value.trim();
-  if (!text || document.body.classList.contains('busy')) return;
+  if (!text) return;
   box.value = '';
   const log = document.querySelector('#talk .log');
   if (log) {
@@ -16,8 +16,7 @@ const send = () => {
     log.append(said, wait);
     log.scrollTop = log.scrollHeight;
   }
-  document.body.classList.add('busy');
-  trigger('act', { do: 'say', text });
+  trigger('act', window.llmrecSent({ do: 'say', text }));
 };
 box.addEventListener('keydown', (event) => {
   if (event.key === 'Enter' && !event.shiftKey && !event.isComposing) { event.preventDefault(); send(); }

@@ -17,8 +17,7 @@ const pick = (place) => {
   box.value = '';
   asked += 1;
   close();
-  document.body.classList.add('busy');
-  trigger('act', { do: 'like', id: one.id });
+  trigger('act', window.llmrecSent({ do: 'like', id: one.id }));
 };
 const show = () => {
   list.replaceChildren(...found.map((one, place) => {
