@@ -69,11 +69,13 @@ def cards(shelf: Shelf, visit: Visit) -> str:
     lists = []
     for place, found in enumerate(visit.lists):
         other = ranks[1 - place] if len(ranks) > 1 else {}
+        same_reason = {one.reason for one in found.listed} if len(found.listed) > 1 else set()
+        reason = printable(same_reason.pop()) if len(same_reason) == 1 else ""  # one for all is said once
         lists.append({
             "heading": found.run.name if len(visit.lists) > 1 else "For you" if visit.state.liked else "To begin with",
-            "note": _note(found, other, len(visit.lists) > 1),
+            "note": _note(found, other, len(visit.lists) > 1), "reason": reason,
             "problem": found.problem,
-            "cards": [_card(shelf, found, one, other) for one in found.listed],
+            "cards": [_card(shelf, found, one, other, says_why=not reason) for one in found.listed],
         })  # fmt: skip
     return rendered("cards", lists=lists, problem=visit.problem, number=visit.number)
 
@@ -89,7 +91,7 @@ def _note(found: RunList, other: dict[str, int], is_one_of_two: bool) -> str:
     return f"{len(found.listed)} titles, {_percent(share)} of the probability"
 
 
-def _card(shelf: Shelf, found: RunList, one: Listed, other: dict[str, int]) -> dict[str, Any]:
+def _card(shelf: Shelf, found: RunList, one: Listed, other: dict[str, int], *, says_why: bool) -> dict[str, Any]:
     item = int(shelf.catalog.index([one.item_id])[0])
     worst, best = (edge(e.score for e in found.listed) for edge in (min, max))
     if found.run.gives_probabilities:
@@ -100,7 +102,7 @@ def _card(shelf: Shelf, found: RunList, one: Listed, other: dict[str, int]) -> d
         share = (one.score - worst) / (best - worst) if best > worst else 1.0
     return {
         "rank": one.rank, "item_id": one.item_id, "title": _title(shelf, item), "meta": meta(shelf, item),
-        "reason": printable(one.reason), "picture": picture_address(item), "score": score, "score_title": told,
+        "reason": printable(one.reason) if says_why else "", "picture": picture_address(item), "score": score, "score_title": told,
         "share": f"{100 * share:.0f}", "shared_rank": _ordinal(other[one.item_id]) if one.item_id in other else "",
     }  # fmt: skip
 

@@ -118,15 +118,17 @@ def say(shelf: Shelf, visit: Visit, message: str) -> None:
 
 def without_list(reply: Reply) -> str:
     """What a reply says beside its list, and how many titles that has."""
-    listed = {f"{one.rank:>4}. {one.label}" for one in reply.listed}
-    lines, rows = [], reply.text.split("\n")
-    for place, row in enumerate(rows):
-        is_heading = place + 1 < len(rows) and rows[place + 1] in listed and row not in listed
-        if is_heading:
-            lines.append(f"{row} {len(reply.listed)} on the cards.")
-        elif row not in listed:
-            lines.append(row)
-    return "\n".join(lines)
+    rows = reply.text.split("\n")
+    labels = {f"{one.rank:>4}. {one.label}" for one in reply.listed}
+    places = [place for place, row in enumerate(rows) if row in labels]
+    if not places:
+        return reply.text
+    start, after = places[0] - 1, places[-1] + 1
+    while start > 0 and rows[start].startswith(" "):  # one reason for all of them
+        start -= 1
+    while after < len(rows) and rows[after].startswith(" "):  # the last title's reason
+        after += 1
+    return "\n".join([*rows[:start], f"{rows[start]} {len(reply.listed)} on the cards.", *rows[after:]])
 
 
 def rank(shelf: Shelf, visit: Visit) -> None:

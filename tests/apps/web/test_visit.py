@@ -61,6 +61,14 @@ def test_what_is_kept_of_a_visit_is_bounded(two_runs):
     assert "may have 2,000 characters" in visit.talk[-1].text
 
 
+def test_what_is_said_beside_a_list_leaves_the_list_to_the_cards(two_runs):
+    visit = Visit()
+    act(two_runs, visit, {"number": "1", "do": "say", "text": "Fargo"})
+    assert visit.talk[-1].text == "understood: you like Fargo (1996)\nYou may like: 10 on the cards."
+    act(two_runs, visit, {"number": "2", "do": "say", "text": "more"})
+    assert visit.talk[-1].text == "More titles: 10 on the cards." and visit.lists[0].listed[0].rank == 11
+
+
 def test_reasons_of_a_list_that_has_changed_meanwhile_are_dropped(two_runs, monkeypatch):
     visit = Visit()
     act(two_runs, visit, {"number": "1", "do": "like", "id": "50"})
