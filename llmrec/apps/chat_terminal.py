@@ -11,6 +11,7 @@ from prompt_toolkit import PromptSession
 from prompt_toolkit.application import run_in_terminal
 from prompt_toolkit.buffer import CompletionState
 from prompt_toolkit.completion import CompleteEvent, Completer
+from prompt_toolkit.filters import Condition
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.keys import Keys
 from prompt_toolkit.styles import Style
@@ -110,6 +111,12 @@ Ctrl-C drops the line, or stops the answer that is being made; Ctrl-D leaves."""
             if not self._refuse_long(event.data):
                 lines = (line.strip() for line in event.data.splitlines())
                 event.current_buffer.insert_text("; ".join(line for line in lines if line))
+
+        @keys.add(Keys.Any, filter=Condition(lambda: len(self._line.default_buffer.text) >= MAX_MESSAGE_CHARACTERS))
+        def overflow(event: KeyPressEvent) -> None:
+            """No further key is taken; a book pasted in a terminal that does not say so would be minutes of them."""
+            event.key_processor.empty_queue()
+            event.app.output.bell()
 
         return keys
 

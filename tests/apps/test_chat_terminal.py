@@ -24,6 +24,7 @@ from llmrec.apps.chat_terminal import Terminal
 from llmrec.apps.screen import Screen
 from llmrec.baselines.popularity import Popularity
 from llmrec.conversation.session import Session
+from llmrec.conversation.turn import MAX_MESSAGE_CHARACTERS
 from llmrec.data.folder import load_data
 from llmrec.recommender import Recommender
 from tests.apps.at_terminal import CTRL_C, CTRL_D, HOME, LEFT, TAB, UP, at_terminal, visible
@@ -139,6 +140,23 @@ def test_a_pasted_list_is_one_line_and_a_pasted_book_is_refused(popular):
     assert "A message may have 2,000 characters, but this one has 1,000,000." in visible(shown)
 
 
+def test_a_line_that_is_full_takes_no_further_key(popular):
+    with create_pipe_input() as keyboard, create_app_session(input=keyboard, output=DummyOutput()):
+
+        def type_a_book() -> None:  # as a terminal does that does not say what is pasted
+            keyboard.send_text("x" * 30_000)
+            while not taken.wait(0.2):
+                keyboard.send_text(ENTER)
+
+        terminal = Terminal(Screen(Console(file=io.StringIO(), force_terminal=True)))
+        terminal.begin(popular.reader)
+        taken = threading.Event()
+        threading.Thread(target=type_a_book, daemon=True).start()
+        line = terminal.ask("> ")
+        taken.set()
+    assert line == "x" * MAX_MESSAGE_CHARACTERS
+
+
 def test_parts_have_colours_unless_there_are_none(popular):
     shown = chat_typing(popular, f"Fargo{ENTER}Star Trek{ENTER}")
     assert "\x1b[36munderstood: you like Fargo (1996)\x1b[0m" in shown
@@ -183,10 +201,12 @@ def test_it_talks_in_a_terminal(tiny_run, tmp_path):
             assert "1,682 titles. " in terminal.read_until("> ")
             terminal.type(f"the empire str{TAB}{ENTER}")
             assert "you like The Empire Strikes Back (1980)" in terminal.read_until(" 10. ")
+            terminal.read_until("> ")
             terminal.type(f"ask Is it good?{ENTER}")
             terminal.read_until("says, in its own words")
             terminal.type(CTRL_C)
             terminal.read_until("(stopped: ")
+            terminal.read_until("> ")
             terminal.type(f"{UP}{UP}{CTRL_C}star t")
             terminal.read_until("Star Trek: Generations")  # offered while typing
             terminal.type(f"rek{ENTER}")
