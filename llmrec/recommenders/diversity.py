@@ -95,17 +95,19 @@ def diverse_places(
     return ssd_order(relevance, (1 + cosines) / 2, allowed, k, method.gamma, method.window)
 
 
-def scaled_relevance(listed: Ranking) -> np.ndarray:
-    """Scores scaled to 0 (the list's worst) .. 1 (its best): float64 (U, P). An item scored -inf is as the worst finite one."""
-    scores = listed.scores
-    real = (listed.items >= 0) & np.isfinite(scores)
-    best = np.where(real, scores, -np.inf).max(axis=1, keepdims=True, initial=-np.inf)
-    worst = np.where(real, scores, np.inf).min(axis=1, keepdims=True, initial=np.inf)
+def scaled_relevance(listed: Ranking, num_scaled: int | None = None) -> np.ndarray:
+    """Scores scaled to 0 (the worst of the list) .. 1 (its best): float64 (U, P). An item scored -inf is as the worst finite one.
+
+    num_scaled: how many of the list's first items the scale is of, None for all; what stands below them is below 0.
+    """
+    real = (listed.items >= 0) & np.isfinite(listed.scores)  # (U, P)
+    scores = np.where(real, listed.scores, 0.0).astype(np.float64)
+    first = real & (np.arange(real.shape[1]) < (real.shape[1] if num_scaled is None else num_scaled))
+    best = np.where(first, scores, -np.inf).max(axis=1, keepdims=True, initial=-np.inf)
+    worst = np.where(first, scores, np.inf).min(axis=1, keepdims=True, initial=np.inf)
     spread = np.where(best > worst, best - worst, 1.0)
-    return (
-        np.where(real, np.where(real, scores, 0.0).astype(np.float64) - np.where(np.isfinite(worst), worst, 0.0), 0.0)
-        / spread
-    )
+    scaled = (scores - np.where(np.isfinite(worst), worst, 0.0)) / spread
+    return np.where(real, scaled, np.where(real, scaled, 0.0).min(axis=1, keepdims=True, initial=0.0))
 
 
 def mmr_order(relevance: np.ndarray, similarity: np.ndarray, allowed: np.ndarray, k: int, weight: float) -> np.ndarray:

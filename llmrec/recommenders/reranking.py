@@ -78,7 +78,7 @@ def _reordered(
 ) -> Ranking:
     is_compared = diversity is not None or any(own is not None and own.needs_vectors for own in steering)
     vectors = item_vectors(listed.items) if is_compared else None  # (U, P, D)
-    relevance = steered_relevance(scaled_relevance(listed), listed, k, steering, vectors, item_vectors)
+    relevance = steered_relevance(scaled_relevance(listed, POOL * k), listed, k, steering, vectors, item_vectors)
     if diversity is None:
         allowed = listed.items >= 0
         order = np.argsort(np.where(allowed, -relevance, np.inf), axis=1, kind="stable")[:, :k]

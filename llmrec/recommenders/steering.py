@@ -4,15 +4,17 @@
 |---|---|
 | `disliked` | - DISLIKED times its largest cosine, where positive, with a disliked item's vector; the disliked itself never comes |
 | `prefer`, `avoid` | + LEAN, - LEAN for each of these that the catalogue says of it |
+| `prefer`, rare | what lifts the best items that have it into the list until a quarter of it does, if LEAN alone does not |
 | `surprise` | - SURPRISE times its largest cosine, where positive, with one of the usual k items; these come after all others |
 
-Relevance is that of diversity (`diversity.scaled_relevance`), over the longer list of `reranking`.
+Relevance is that of diversity (`diversity.scaled_relevance`) over the longer list of `reranking`; what stands below is below 0.
 
 Letters: U requests, P items of the longer list, E disliked items, M items that have a value, D width of the items' vectors.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -26,6 +28,8 @@ from llmrec.recommenders.rules import Condition, ItemRules, is_among
 DISLIKED = 1.0
 LEAN = 0.5
 SURPRISE = 1.0
+LEAST = 0.25  # of a list: the share that a preferred value has at least, where there are as many items
+_ABOVE = 1e-6  # of relevance: enough to stand above an equal
 
 
 @dataclass(frozen=True)
@@ -126,7 +130,21 @@ def steered_relevance(
         if own.surprise:
             steered[row] -= SURPRISE * likeness(vectors[row], vectors[row, :k][items[:k] >= 0])
             steered[row, :k] -= 1 + np.ptp(steered[row])
+        _lift(steered[row], items, k, own.prefer)
     return steered
+
+
+def _lift(relevance: np.ndarray, items: np.ndarray, k: int, prefer: Sequence[np.ndarray]) -> None:
+    """Brings the best items of each preferred value into the first k, LEAST of these; relevance, float64 (P,), is changed."""
+    wanted, is_item = math.ceil(LEAST * k), items >= 0
+    for having in prefer * len(prefer):  # again, since one value's items may push out another's
+        among = is_item & is_among(items, having)
+        best = np.sort(relevance[among])[::-1][:wanted]
+        passed = np.sort(relevance[is_item & ~among])[::-1][k - len(best) :][
+            :1
+        ]  # what the last of these must stand above
+        if len(best) and len(passed) and best[-1] <= passed[0]:
+            relevance[among] += passed[0] - best[-1] + _ABOVE
 
 
 def likeness(vectors: np.ndarray, others: np.ndarray) -> np.ndarray:

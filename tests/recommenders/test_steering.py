@@ -13,7 +13,7 @@ from llmrec.recommenders.diversity import MMR
 from llmrec.recommenders.filters import Filter
 from llmrec.recommenders.requests import DenseRecommender
 from llmrec.recommenders.rules import Condition
-from llmrec.recommenders.steering import DISLIKED, LEAN, SURPRISE, Steering, likeness
+from llmrec.recommenders.steering import DISLIKED, LEAN, LEAST, SURPRISE, Steering, likeness
 
 COMEDY, WESTERN, DRAMA = (Condition.parse(f"genres={name}") for name in ("Comedy", "Western", "Drama"))
 
@@ -126,6 +126,18 @@ def test_a_disliked_item_never_comes_and_what_is_like_it_less(films):
     assert not {"1", *disliked[:1]} & {found.item_id for found in kept[0]}
 
 
+def test_a_preferred_value_has_a_quarter_of_the_list_however_rare_and_whatever_else_is_preferred(films):
+    recommender, histories, _ = films
+    assert LEAST == 0.25
+    for prefer in ((WESTERN,), (COMEDY, WESTERN)):
+        lists = recommender.recommend_batch(histories, 10, steering=[Steering(prefer=prefer)] * len(histories))
+        for row in lists:
+            assert all(share(recommender, [row], condition.values[0]) >= 0.3 for condition in prefer)
+    # By hand, k = 4: of relevance 1 to 0 over the first 20, item 22 has less than 0 and LEAN does not do.
+    rare = falling("a" * 22 + "bb")
+    assert listed(rare, 4, Steering(prefer=(Condition.parse("kind=b"),))) == [0, 1, 2, 22]
+
+
 def test_a_list_leans_towards_a_value_also_a_rare_one_and_away_from_one(films):
     recommender, histories, _ = films
     usual = recommender.recommend_batch(histories, 10)
@@ -193,7 +205,7 @@ def test_likeness_needs_vectors_and_values_do_not():
     ):
         with pytest.raises(RequestError, match=f"^{what} needs vectors of the items.*made in memory without any"):
             recommender.recommend([], steering=steering)
-    assert listed(recommender, 2, Steering(prefer=(Condition.parse("kind=b"),))) == [0, 1]
+    assert listed(recommender, 2, Steering(prefer=(Condition.parse("kind=b"),))) == [0, 2]
 
 
 @pytest.mark.parametrize(
