@@ -221,7 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.show and options.half != "open":
         parser.error("--show prints messages, and those of the closed half are never printed. Use --half open.")
-    model = None if options.reader == "rules" else _model(options.reader, options.model)
+    model = None if options.reader == "rules" else model_readers(options.reader, options.model)
     catalogs = {"films": load_data(options.films).catalog, "products": products()}
     rows = []
     for half in HALVES if options.half == "both" else (options.half,):
@@ -250,7 +250,7 @@ def written(path: Path, half: str, reader: str, rows: Sequence[dict]) -> None:
     write_json(path, {"results": results})
 
 
-def _model(which: str, name: str) -> Callable[[Catalog], ReadsByModel]:
+def model_readers(which: str, name: str) -> Callable[[Catalog], ReadsByModel]:
     """A catalogue's reader by a language model, which is loaded once."""
     from llmrec.conversation.wish_model import WishModel
     from llmrec.conversation.wish_values import ValueModel

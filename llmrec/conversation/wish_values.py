@@ -3,7 +3,7 @@
 A language model says how likely each value is to be written after the words, a sentence encoder how near each is to them; each is right
 where the other is not, and their sum is better than either (docs/chat.md). Where no value stands out, nothing is said.
 
-Letters: V values, D width of the encoder.
+Letters: V values, C candidates, D width of the encoder.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from llmrec.text_models.protocol import TextModel
 MAX_WORDS = 8  # more of them are no quality
 CANDIDATES = 48  # values, the nearest ones, that the language model is asked about
 # Chosen on every second line of eval/phrasings/words.jsonl, measured on the others.
-_NEARNESS = 20.0  # what a cosine counts beside a log-probability
-_STANDS_OUT = 6.0
+NEARNESS = 20.0  # what a cosine counts beside a log-probability
+STANDS_OUT = 6.0
 _LESS = re.compile(
     r"\b(?:not|no|less|nothing|without|never|isn['’]t|aren['’]t|don['’]t|doesn['’]t)\b(?:\W+\w+){0,2}\W*$",
     re.IGNORECASE,
@@ -62,15 +62,20 @@ class ValueModel:
         """The value that a few words speak of, None where none stands out."""
         if not self._leans or not 1 <= len(words.split()) <= MAX_WORDS:
             return None
+        candidates, log_probs, nearness = self.scores(words)
+        scores = log_probs + NEARNESS * nearness
+        best = int(scores.argmax())
+        return candidates[best] if scores[best] > STANDS_OUT else None
+
+    def scores(self, words: str) -> tuple[list[Lean], np.ndarray, np.ndarray]:
+        """The candidates, the nearest first; the log-probability of each among them and its cosine to the words: float (C,) each."""
         message = f"something {printable(words)}"
         nearness = self._vectors @ self.encoder.vectors([message])[0]  # (V,)
         nearest = np.argsort(-nearness, kind="stable")[:CANDIDATES]
         options = Options([self._leans[place].value for place in nearest], self.model.prompts.tokenizer)
         ids = prompt_ids(self.model, self._prompt, self._examples, message, MAX_OPTION_TOKENS)
         log_probs = options.log_probs(ids, self.next_token)
-        scores = log_probs + _NEARNESS * nearness[nearest]
-        best = int(scores.argmax())
-        return self._leans[nearest[best]] if scores[best] > _STANDS_OUT else None
+        return [self._leans[place] for place in nearest], log_probs, nearness[nearest]
 
     @cached_property
     def _vectors(self) -> np.ndarray:
