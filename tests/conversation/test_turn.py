@@ -296,6 +296,13 @@ def test_what_is_understood_is_what_was_done(reader):
     assert talk.session.state == ChatState()
 
 
+@pytest.mark.parametrize(
+    "message", ["nineties The Hunted usual all except", "all except", "all of them but", "not", "the", "the very"]
+)
+def test_a_message_that_ends_too_soon_is_answered(reader, message):
+    assert Talk(reader).say(message).text
+
+
 def test_a_message_of_a_megabyte_is_refused_in_a_sentence(reader):
     talk = Talk(reader)
     (line,) = talk.lines("fargo " * 200_000)

@@ -49,7 +49,7 @@ def shown_at(number: int, state: ChatState) -> Titles:
 
 def _ordinal(words: Sequence[str], start: int, state: ChatState, is_continued: bool) -> tuple[int, Titles] | None:
     place = start
-    has_article = words[place] in ("the", "your", "that")
+    has_article = words[place : place + 1] in (["the"], ["your"], ["that"])
     place += has_article
     if words[place : place + 1] == ["very"]:
         place += 1
