@@ -11,7 +11,7 @@ import numpy as np
 
 from llmrec.conversation.asks import AnswerQuestion, Ask, Explain, Rank, Ranked, ReadByModel, Reasons
 from llmrec.conversation.edits import Wishes
-from llmrec.conversation.model_readers import ModelReaders, WishReading
+from llmrec.conversation.model_readers import ModelReaders, WishReading, checked_wishes
 from llmrec.conversation.reader import NoRules, Reader
 from llmrec.conversation.session import Reply, Session
 from llmrec.conversation.turn import turn
@@ -22,13 +22,12 @@ from llmrec.explain.evidence import Evidence, measure
 from llmrec.explain.lines import RunningLine, answer_notes, answer_start, explanation_lines
 from llmrec.explain.reasons import reasons
 from llmrec.explain.words import Explanation, answer, without_language_model
+from llmrec.explain.writers import Writer
 from llmrec.recommenders.language_model import LanguageModel
 from llmrec.recommenders.requests import Ranker
 from llmrec.recommenders.steering import Steering
 from llmrec.text_models.protocol import TextModel
 from llmrec.text_models.settings import TextModelSettings
-
-Writer = str | TextModelSettings | TextModel | None  # who explains and answers, as `Recommender.explain` takes it
 
 
 class Recommends(Protocol):
@@ -37,7 +36,6 @@ class Recommends(Protocol):
     catalog: Catalog
     folder: Path | None
     ranker: Ranker
-    wishes: WishReading
     item_vectors: Callable[[np.ndarray], np.ndarray] | None
 
     def recommend(
@@ -64,25 +62,37 @@ class Conversations:
     The reader is made when it is first needed: it looks at every title of the catalogue.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, recommender: Recommends) -> None:
+        self._recommender = recommender
+        self._wishes: WishReading = "rules"
         self._reader: Reader | None = None
         self._by_model: ModelReaders | None = None
         self._reading, self._writing = threading.Lock(), threading.Lock()  # one thread at a time each
 
-    def reader(self, recommender: Recommends) -> Reader:
+    @property
+    def wishes(self) -> WishReading:
+        """Who reads messages; see `Recommender.wishes`."""
+        return self._wishes
+
+    @wishes.setter
+    def wishes(self, wishes: WishReading) -> None:  # raises ConfigError for nobody
+        self._wishes = checked_wishes(wishes)
+
+    @property
+    def reader(self) -> Reader:
         """What reads messages, with the index of titles and the columns; one thread at a time reads with it."""
         with self._reading:
-            return self._readers(recommender)[0]
+            return self._readers()[0]
 
-    def _readers(self, recommender: Recommends) -> tuple[Reader, ModelReaders]:
-        if self._reader is None or self._by_model is None or self._by_model.wishes != recommender.wishes:
-            self._reader = reader_of(recommender, None if self._reader is None else self._reader.search)
-            self._by_model = ModelReaders(recommender.wishes, self._reader)
+    def _readers(self) -> tuple[Reader, ModelReaders]:
+        if self._reader is None or self._by_model is None or self._by_model.wishes != self.wishes:
+            search = None if self._reader is None else self._reader.search
+            self._reader = reader_of(self._recommender, search, self.wishes)
+            self._by_model = ModelReaders(self.wishes, self._reader)
         return self._reader, self._by_model
 
     def reply(
         self,
-        recommender: Recommends,
         session: Session,
         text: str,
         language_model: Writer,
@@ -91,7 +101,7 @@ class Conversations:
     ) -> Reply:
         """See `Recommender.converse`."""
         with self._reading:
-            reader, by_model = self._readers(recommender)
+            reader, by_model = self._readers()
         steps = turn(reader, session, text)
         given: object = None
         while True:
@@ -101,19 +111,19 @@ class Conversations:
             except StopIteration as end:
                 return end.value
             try:
-                given = self._answered(recommender, ask, by_model, language_model, on_text, on_wait)
+                given = self._answered(ask, by_model, language_model, on_text, on_wait)
             except LlmrecError as error:  # of this step: the reply says it
                 given = error
 
     def _answered(
         self,
-        recommender: Recommends,
         ask: Ask,
         by_model: ModelReaders,
         language_model: Writer,
         on_text: Callable[[str], None] | None,
         on_wait: Callable[[str], None] | None,
     ) -> Sequence[Ranked] | Sequence[str] | Wishes | str:
+        recommender = self._recommender
         match ask:
             case Rank():
                 return recommender.recommend(
@@ -137,16 +147,16 @@ class Conversations:
                     return read_by_model(recommender, ask, by_model, language_model, on_wait)
 
 
-def reader_of(recommender: Recommends, search: TitleSearch | None = None) -> Reader:
-    """Reads messages to a recommender. search: the index of its titles, where there is one already."""
+def reader_of(recommender: Recommends, search: TitleSearch | None, wishes: WishReading) -> Reader:
+    """Reads messages to a recommender. search: the index of its titles, where there is one already; wishes: who reads them."""
     model = getattr(recommender.ranker, "model", None)
     takes_instruction = isinstance(model, LanguageModel) and "instruction" in model.encoder.prompt.variables
     has_vectors = recommender.item_vectors is not None
     return Reader(
         recommender.catalog,
         search=search,
-        by_rules=NoRules() if recommender.wishes == "model" else None,
-        asks_model=recommender.wishes != "rules",
+        by_rules=NoRules() if wishes == "model" else None,
+        asks_model=wishes != "rules",
         has_vectors=has_vectors,
         takes_instruction=takes_instruction,
     )

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -31,23 +31,13 @@ from llmrec.artifacts.item_sources import language_model_of, replace_image
 from llmrec.artifacts.opening import Decoding, open_ranker
 from llmrec.artifacts.run_folder import find_model
 from llmrec.backbones.causal_lm import SoftmaxScope
-from llmrec.conversation.model_readers import WishReading, checked_wishes
-from llmrec.conversation.reader import Reader
-from llmrec.conversation.session import Reply, Session
-from llmrec.conversing import Conversations
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Histories
 from llmrec.engines.engine import EngineName
 from llmrec.errors import ArtifactError, RequestError
 from llmrec.explain.evidence import Evidence, measure
-from llmrec.explain.words import (
-    NOT_SUITING,
-    Explanation,
-    explain,
-    measured_alone,
-    own_language_model,
-    without_language_model,
-)
+from llmrec.explain.words import Explanation
+from llmrec.explain.writers import Writer, Writers
 from llmrec.recommenders.diversity import MMR, SSD, token_vectors
 from llmrec.recommenders.filters import Filter, ruled
 from llmrec.recommenders.language_model import LanguageModel
@@ -55,9 +45,14 @@ from llmrec.recommenders.requests import REQUESTS_AT_ONCE, Ranker, Ranking, Requ
 from llmrec.recommenders.reranking import reranked, without_disliked
 from llmrec.recommenders.rules import Condition, ItemRules
 from llmrec.recommenders.steering import Steering, steered_items
-from llmrec.text_models.open_model import check_text_model, open_text_model
 from llmrec.text_models.protocol import TextModel
 from llmrec.text_models.settings import TextModelSettings
+
+if TYPE_CHECKING:
+    from llmrec.conversation.model_readers import WishReading
+    from llmrec.conversation.reader import Reader
+    from llmrec.conversation.session import Reply, Session
+    from llmrec.conversing import Conversations
 
 SCORES_A_CALL = (
     1 << 26
@@ -99,9 +94,7 @@ class Recommender:
         self.item_vectors = item_vectors
         self.rules = ItemRules(catalog)
         self.device = device
-        self._text_models: dict[TextModelSettings, TextModel] = {}  # the latest one asked for
-        self._conversations = Conversations()
-        self._wishes: WishReading = "rules"
+        self._writers = Writers(folder, device)
         self._lock = threading.Lock()  # a model answers one thread at a time; others wait
 
     @classmethod
@@ -285,7 +278,7 @@ class Recommender:
         self,
         history: Sequence[str],
         item_id: str,
-        language_model: str | TextModelSettings | TextModel | None = None,
+        language_model: Writer = None,
         *,
         instruction: str | None = None,
     ) -> Explanation:
@@ -312,26 +305,17 @@ class Recommender:
         self,
         history: Sequence[str],
         evidence: Evidence,
-        language_model: str | TextModelSettings | TextModel | None = None,
+        language_model: Writer = None,
     ) -> Explanation:
         """The words of `explain` about what was measured before, for the same history; it raises the same errors."""
-        if not isinstance(language_model, TextModel):
-            settings = _text_model_settings(language_model)
-            if settings is not None:
-                check_text_model(settings)  # a wrong name is said whether or not the model is asked
-        if not evidence.suits:
-            return measured_alone(evidence, NOT_SUITING)
-        if language_model is None and (why := without_language_model(self.folder)):
-            return measured_alone(evidence, why[0].upper() + why[1:])
-        model = language_model if isinstance(language_model, TextModel) else self.text_model(language_model)
-        return explain(self.catalog, history, evidence, model)
+        return self._writers.explain(self.catalog, history, evidence, language_model)
 
     def converse(
         self,
         session: Session,
         text: str,
         *,
-        language_model: str | TextModelSettings | TextModel | None = None,
+        language_model: Writer = None,
         on_text: Callable[[str], None] | None = None,
         on_wait: Callable[[str], None] | None = None,
     ) -> Reply:
@@ -346,22 +330,28 @@ class Recommender:
 
         What is wrong with a message stands in the reply; nothing of it is raised.
         """
-        return self._conversations.reply(self, session, text, language_model, on_text, on_wait)
+        return self._conversations.reply(session, text, language_model, on_text, on_wait)
 
     @property
     def wishes(self) -> WishReading:
         """Who reads the messages of `converse`: "rules" (the default), "both", where a language model and a sentence encoder say which
         value words speak of that no rule knows, or "model", the language model alone. docs/chat.md has their figures."""
-        return self._wishes
+        return self._conversations.wishes
 
     @wishes.setter
     def wishes(self, wishes: WishReading) -> None:  # raises ConfigError for another
-        self._wishes = checked_wishes(wishes)
+        self._conversations.wishes = wishes
 
     @property
     def reader(self) -> Reader:
         """What `converse` reads messages with: the index of titles, the columns to filter by, the labels of items."""
-        return self._conversations.reader(self)
+        return self._conversations.reader
+
+    @functools.cached_property
+    def _conversations(self) -> Conversations:
+        from llmrec.conversing import Conversations  # here: lists and scores need none of it
+
+        return Conversations(self)
 
     def text_model(
         self, named: str | TextModelSettings | None = None, on_load: Callable[[], None] = lambda: None
@@ -370,12 +360,7 @@ class Recommender:
 
         on_load: is called before one is loaded.
         """
-        settings = _text_model_settings(named) or own_language_model(self.folder)
-        if settings not in self._text_models:
-            on_load()
-            device = settings.device or self.device
-            self._text_models = {settings: open_text_model(settings.model_copy(update={"device": device}))}
-        return self._text_models[settings]
+        return self._writers.model(named, on_load)
 
     def replace_image(self, item_id: str, image: str | Path) -> None:
         """Gives an item another image, in memory; the run folder stays. See `item_sources.replace_image`.
@@ -443,12 +428,3 @@ class Recommender:
         ]
         stops = np.cumsum(is_item.sum(axis=1)).tolist()
         return [listed[start:stop] for start, stop in zip([0, *stops[:-1]], stops, strict=True)]
-
-
-def _text_model_settings(named: object) -> TextModelSettings | None:
-    """Of what `explain` is given; None for the run's own model."""
-    if named is None or isinstance(named, TextModelSettings):
-        return named
-    if not isinstance(named, str):
-        raise RequestError(f"a language model is named by a text, or None for the run's own, but it is {named!r:.60}.")
-    return TextModelSettings(model=named)

@@ -95,14 +95,21 @@ class Evidence:
     def suits(self) -> bool:
         """Whether the measurement lets anybody say so: a title of the history speaks for the item, and its rank is among the first
         RANKS and in the better half of the catalogue."""
-        is_high = self.rank is not None and 2 * self.rank <= self.num_items
-        return is_high and any(influence.drop > 0 for influence in self.influences)
+        return self._is_high and any(influence.drop > 0 for influence in self.influences)
+
+    @property
+    def _is_high(self) -> bool:
+        return self.rank is not None and 2 * self.rank <= self.num_items
 
     @property
     def sentences(self) -> str:
         """The measured facts as plain sentences, for readers without a language model."""
         if self.suits:
             return f'"{self.title}" has {self.place} for this history. {self.reasons}'
+        if self._is_high:  # for the history as a whole, or for any history
+            return (
+                f'"{self.title}" has {self.place} for this history, but owes it to no title of it alone. {self.reasons}'
+            )
         at = "" if self.rank is None else "at "
         return f'"{self.title}" may not suit this history: it is {at}{self.place}. {self.reasons}'
 

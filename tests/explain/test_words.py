@@ -46,7 +46,7 @@ def test_a_model_that_writes_rubbish_is_replaced_by_the_measured_facts_and_said_
 def test_a_model_is_loaded_once_and_only_after_the_request_was_found_right(films, tiny_model, monkeypatch):
     first = films.text_model(tiny_model)
     assert films.text_model(tiny_model) is first
-    monkeypatch.setattr("llmrec.recommender.open_text_model", None)  # would be called
+    monkeypatch.setattr("llmrec.explain.writers.open_text_model", None)  # would be called
     with pytest.raises(RequestError, match="is in the history itself"):
         films.explain(["50"], "50", "another model")
     films.explain(["50"], "172", tiny_model)

@@ -37,7 +37,7 @@ class Listener:
     """Reads messages for one model. All its methods are called by the thread that looks titles up."""
 
     def __init__(self, model: ServedModel) -> None:
-        self.reader = reader_of(model.recommender, model.names.search)
+        self.reader = reader_of(model.recommender, model.names.search, model.recommender.wishes)
         self.by_model = ModelReaders(model.recommender.wishes, self.reader)  # asked by the thread that writes
         # a copy: a tokenizer is no matter for two threads
         self._tokenizer = copy.deepcopy(language_model_of(model.recommender.ranker).encoder.tokenizer)

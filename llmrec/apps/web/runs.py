@@ -33,7 +33,11 @@ class ShownRun:
     @cached_property
     def reader(self) -> Reader:
         """What wishes mean for this run."""
-        return self.recommender.reader if self.search is None else reader_of(self.recommender, self.search)
+        return (
+            self.recommender.reader
+            if self.search is None
+            else reader_of(self.recommender, self.search, self.recommender.wishes)
+        )
 
     @property
     def gives_probabilities(self) -> bool:
