@@ -26,6 +26,7 @@ from llmrec.recommenders.filters import Filter
 from llmrec.recommenders.rules import Condition, ItemRules
 from llmrec.recommenders.steering import Steering
 
+_NO_TITLE = re.compile(r"(?:some|any)thing\b", re.IGNORECASE)  # what follows is a wish, and no title with slips
 _NOT = re.compile(r"(?P<not>/?not)\s+(?P<title>\S.*)$", re.IGNORECASE)
 _QUOTED = re.compile(r"[\"“”](?P<title>[^\"“”]*)[\"“”]$")
 _KEPT = 4096  # titles found and messages read by a language model: a conversation that is read again brings the same
@@ -124,7 +125,7 @@ class Reader:
             by_model = yield from self._by_model(text, state, wishes)
             if by_model.edits or by_model.action != "recommend":
                 return by_model
-        return wishes if understood else Wishes((title,))
+        return wishes if understood or _NO_TITLE.match(text) else Wishes((title,))
 
     def _titles(self, text: str, state: ChatState) -> Wishes | None:
         """Titles that can be nothing else: in quotes, by number, after "/not", or just as the catalogue writes them."""

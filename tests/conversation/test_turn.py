@@ -229,6 +229,13 @@ def test_a_title_is_taken_once(reader):
     assert talk.lines("/not toy story") == ["That was understood before: nothing changes."]
 
 
+def test_something_that_nobody_understands_is_said_and_no_title_is_guessed(reader):
+    talk = Talk(reader)
+    assert talk.lines("something darker") == ["not understood: darker"]
+    assert talk.session.open is None and not talk.asked
+    assert talk.lines("Something to Talk About")[0] == "understood: you like Something to Talk About (1995)"
+
+
 def test_list_tells_all_that_is_understood_and_how_to_correct_it(reader):
     state = {
         "liked": [FARGO], "disliked": [GODFATHER], "seen": [STAR_WARS], "without": ["Star Trek"], "count": 5, "surprise": True,
