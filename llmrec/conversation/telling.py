@@ -56,12 +56,24 @@ def told_state(state: ChatState, labels: Labels, facets: Facets) -> list[str]:
         lines.append(f"Rather: {', '.join(told)}")
     if state.count != COUNT:
         lines.append(f"A list: {_count(state.count)}")
-    lines.append(
-        'To correct it: undo, reset, or say it otherwise, such as "forget Fargo", "any year", "horror is fine again".'
-    )
+    said = "".join(f' or "{example}"' for example in _corrections(state, facets))
+    lines.append(f"To correct it: undo, reset{said}.")
     if columns := _columns(facets):
         lines.append(f"The catalogue tells of each title: {'; '.join(columns)}.")
     return lines
+
+
+def _corrections(state: ChatState, facets: Facets) -> list[str]:
+    """What could be said to take parts of the state back, an example of each kind that it has."""
+    examples = []
+    if state.liked:
+        (item,) = facets.catalog.index(state.liked[-1:]).tolist()
+        examples.append(f"forget {printable(facets.catalog.title(item))}")
+    for operator, form in (("!=", "{} is fine again"), ("=", "doesn't have to be {}")):
+        values = [one.values[0] for one in state.where if one.operator == operator]
+        examples += [form.format(printable(value)) for value in values[:1]]
+    bounded = [one.column for one in state.where if one.operator not in ("=", "!=")]
+    return [*examples, *(f"any {printable(column)}" for column in bounded[:1])]
 
 
 def told_rules(state: ChatState) -> list[str]:

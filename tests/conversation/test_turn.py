@@ -1,5 +1,7 @@
 """What messages do to a conversation, over the real titles of MovieLens-100K, ranked by the order of the catalogue."""
 
+import re
+
 import pytest
 
 from llmrec.conversation.asks import AnswerQuestion, Explain, Rank, Ranked, Reasons
@@ -234,6 +236,17 @@ def test_something_that_nobody_understands_is_said_and_no_title_is_guessed(reade
     assert talk.lines("something darker") == ["not understood: darker"]
     assert talk.session.open is None and not talk.asked
     assert talk.lines("Something to Talk About")[0] == "understood: you like Something to Talk About (1995)"
+
+
+def test_each_way_to_correct_a_state_that_is_told_takes_that_part_back(reader):
+    talk = Talk(reader)
+    talk.say("like Fargo; no horror; a comedy; from the nineties")
+    (told,) = [line for line in talk.lines("list") if line.startswith("To correct it")]
+    examples = re.findall(r'"([^"]+)"', told)
+    assert examples == ["forget Fargo", "Horror is fine again", "doesn't have to be Comedy", "any year"]
+    for example in examples:
+        talk.say(example)
+    assert talk.session.state.says_nothing
 
 
 def test_list_tells_all_that_is_understood_and_how_to_correct_it(reader):
