@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from fastapi.responses import JSONResponse
 
+from llmrec.apps.asgi import Message, Receive, Send, replayed
 from llmrec.apps.http.errors import error_response
 from llmrec.apps.http.keys import refusal
 from llmrec.serving.settings import LimitSettings
 
-Message = MutableMapping[str, Any]
-Receive, Send = Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]
 _DISCARD_SECONDS = 2.0
 LOADING = ("/admin/reload", "/v1/items")  # routes that load a model
 
@@ -34,7 +32,7 @@ class Guard:
         if body is None:  # the client has gone
             return
         if refused is None and isinstance(body, bytes):
-            await self._answered(scope, _replayed(body, receive), send)
+            await self._answered(scope, replayed(body, receive), send)
             return
         answer = refused or body
         answer.headers["Connection"] = "close"  # some of the body may be unread
@@ -91,17 +89,3 @@ class Guard:
                 return  # uvicorn closes a connection whose answer is not finished
             message = f"there was no answer within {seconds:g} seconds. Ask for less, or when fewer others ask."
             await error_response(504, "too_slow", message)(scope, receive, send)
-
-
-def _replayed(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives the body that was read, then what comes: the client's going."""
-    first = True
-
-    async def replay() -> Message:
-        nonlocal first
-        if first:
-            first = False
-            return {"type": "http.request", "body": body, "more_body": False}
-        return await receive()
-
-    return replay

@@ -10,13 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from starlette.responses import JSONResponse
 
-Message = MutableMapping[str, Any]
-Receive, Send = Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]
+from llmrec.apps.asgi import Message, Receive, Send, replayed
 
 BODY_BYTES = 64 << 10  # an action or a message is a few hundred
 _TOO_LONG = (413, f"a message may have {BODY_BYTES:,} bytes, and this one has more.")
@@ -66,7 +64,7 @@ class Guard:
                 message["headers"] = [*message["headers"], *_HEADERS]
             await send(message)
 
-        await self.app(scope, _replayed(body, receive), sent)
+        await self.app(scope, replayed(body, receive), sent)
 
     def _refusal(self, method: str, path: str, headers: dict[bytes, bytes]) -> tuple[int, str] | None:
         """Status and sentence, None for a request that may pass."""
@@ -114,17 +112,3 @@ async def _discard(receive: Receive) -> None:
         async with asyncio.timeout(_DISCARD_SECONDS):
             while (message := await receive())["type"] == "http.request" and message.get("more_body", False):
                 pass
-
-
-def _replayed(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives the body that was read, then what comes."""
-    first = True
-
-    async def replay() -> Message:
-        nonlocal first
-        if first:
-            first = False
-            return {"type": "http.request", "body": body, "more_body": False}
-        return await receive()
-
-    return replay
