@@ -112,9 +112,12 @@ def odd_page(odd_shelf) -> Iterator[Page]:
     yield from served(odd_shelf)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium():
-    """A real browser; in CI its absence is a failure, elsewhere a skip."""
+    """A real browser; in CI its absence is a failure, elsewhere a skip.
+
+    For a module only: as long as playwright runs, this thread has a running event loop, and nobody else can begin one.
+    """
     from playwright.sync_api import sync_playwright
 
     found = shutil.which("chromium")
