@@ -21,12 +21,11 @@ from llmrec.conversation.state import ChatState
 from llmrec.conversation.telling import told_wishes
 from llmrec.conversation.wish_rules.reader import RuleReader
 from llmrec.data.catalog import Catalog
-from llmrec.data.title_search import TitleSearch
+from llmrec.data.title_search import TitleSearch, normalised
 from llmrec.recommenders.filters import Filter
 from llmrec.recommenders.rules import Condition, ItemRules
 from llmrec.recommenders.steering import Steering
 
-_NO_TITLE = re.compile(r"(?:some|any)thing\b", re.IGNORECASE)  # what follows is a wish, and no title with slips
 _NOT = re.compile(r"(?P<not>/?not)\s+(?P<title>\S.*)$", re.IGNORECASE)
 _QUOTED = re.compile(r"[\"“”](?P<title>[^\"“”]*)[\"“”]$")
 _KEPT = 4096  # titles found and messages read by a language model: a conversation that is read again brings the same
@@ -121,11 +120,14 @@ class Reader:
         title = _as_title(text)
         if not understood and self.find(title.mention.text).kind != "near":
             return Wishes((title,))
+        is_title = normalised(wishes.unread) == normalised(text)  # else some of its words are no title's
+        if not understood and not is_title and self.find(wishes.unread).kind == "sure":
+            return Wishes((replace(title, mention=Mention(wishes.unread)),))  # "teh godfathr"
         if self.asks_model:
             by_model = yield from self._by_model(text, state, wishes)
             if by_model.edits or by_model.action != "recommend":
                 return by_model
-        return wishes if understood or _NO_TITLE.match(text) else Wishes((title,))
+        return Wishes((title,)) if is_title and not understood else wishes
 
     def _titles(self, text: str, state: ChatState) -> Wishes | None:
         """Titles that can be nothing else: in quotes, by number, after "/not", or just as the catalogue writes them."""

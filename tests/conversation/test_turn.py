@@ -234,7 +234,9 @@ def test_a_title_is_taken_once(reader):
 def test_something_that_nobody_understands_is_said_and_no_title_is_guessed(reader):
     talk = Talk(reader)
     assert talk.lines("something darker") == ["not understood: darker"]
-    assert talk.session.open is None and not talk.asked
+    assert talk.lines("films with Tom Hanks") == ["not understood: Tom Hanks"]
+    assert talk.lines("teh godfathr")[0] == "understood: you like The Godfather (1972)"
+    assert talk.session.open is None
     assert talk.lines("Something to Talk About")[0] == "understood: you like Something to Talk About (1995)"
 
 

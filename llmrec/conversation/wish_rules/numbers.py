@@ -140,7 +140,10 @@ class Numbers:
     def _range(
         self, words: Sequence[str], start: int, said: str | None
     ) -> tuple[int, Limits | Number | Unknown] | None:
-        """between A and B, from A to B, A to B; decades joined ("the 70s and 80s")."""
+        """between A and B, from A to B, A to B; years or decades side by side ("the 70s and 80s", "1994 or 1995").
+
+        Those that leave a gap are no range, and are not understood.
+        """
         joiners = _BETWEEN.get(words[start])
         place = start + (joiners is not None)
         place = _after(words, place, _BEFORE)
@@ -150,14 +153,17 @@ class Numbers:
         place += first[0]
         if place >= len(words):
             return None
-        links = joiners or ("to", "through", "until", *(("and", "or") if first[1].is_decade else ()))
+        links = joiners or ("to", "through", "until", *(("and", "or") if self._is_time(first[1]) else ()))
         if words[place] not in links:
             return None
         after = _after(words, place + 1, _BEFORE | {"from"})
         second = self.quantity_at(words, after) if after < len(words) else None
-        if second is None or (joiners is None and words[place] in ("and", "or") and not second[1].is_decade):
+        is_listed = joiners is None and words[place] in ("and", "or")
+        if second is None or (is_listed and not self._is_time(second[1])):
             return None
         low, high = sorted((first[1], second[1]), key=lambda one: one.low)
+        if is_listed and high.low > low.high + 1:
+            return after + second[0] - start, Unknown()
         column = self._column(Quantity(low.low, high.high, low.is_decade, low.role or high.role), "", said)
         if column is None:
             return None
@@ -242,6 +248,10 @@ class Numbers:
             return price
         others = [name for name in self.facets.number_columns if name != self.columns.get("year")]
         return others[0] if len(others) == 1 and not is_year else None
+
+    def _is_time(self, read: Quantity) -> bool:
+        """Whether a quantity is a year or a decade."""
+        return read.is_decade or (read.role in ("", "year") and self._is_year(read.low))
 
     def _is_year(self, number: float) -> bool:
         return "year" in self.columns and 1800 <= number <= 2100 and number % 1 == 0

@@ -69,6 +69,9 @@ no later than 1980 || || where=year<=1980
 up to 1980 || || where=year<=1980
 before the eighties || || where=year<=1979
 nothing older than 1980 || || where=year>=1980
+films from 1994 or 1995 || || where=year>=1994,year<=1995
+the 70s and 80s || || where=year>=1970,year<=1989
+films of 1990 and 1996 || || 
 between 1950 and 1965 || || where=year>=1950,year<=1965
 from 1950 to 1965 || || where=year>=1950,year<=1965
 around 1980 || where=year>=1990 || where=year>=1978,year<=1982
