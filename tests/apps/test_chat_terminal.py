@@ -6,6 +6,7 @@ import re
 import signal
 import stat
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -225,6 +226,7 @@ def test_plain_lines_have_no_escape_codes(tiny_run, tmp_path):
         terminal.type("Fargo\n")
         assert "understood: you like Fargo (1996)" in terminal.read_until(" 10. ")
         terminal.read_until("> ")
+        time.sleep(0.5)  # the prompt is written a moment before the line is waited for, and no person is quicker
         terminal.type(f"Toy St{CTRL_C}")
         terminal.read_until("^C")
         terminal.read_until("> ")

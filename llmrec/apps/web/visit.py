@@ -5,6 +5,7 @@ An action is a small dict that the page's script sends: `do` says what, the rest
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -57,6 +58,22 @@ class RunList:
         return (*self.before, *(one.item_id for one in self.listed))
 
 
+class OneAtATime:
+    """A lock. Gradio copies the first visit for each new session, and a copy has a lock of its own."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> OneAtATime:
+        return OneAtATime()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
+
+
 @dataclass
 class Visit:
     """What is kept of one browser session. problem: a sentence about the latest action, "" where it went well.
@@ -72,6 +89,7 @@ class Visit:
     number: int = 0
     talk: list[Turn] = field(default_factory=list)
     choices: tuple[str, ...] = ()
+    lock: OneAtATime = field(default_factory=OneAtATime, repr=False, compare=False)
 
     @property
     def state(self) -> ChatState:
@@ -80,20 +98,26 @@ class Visit:
 
 
 def act(shelf: Shelf, visit: Visit, action: Mapping[str, Any]) -> None:
-    """Carries an action out; a sentence in `visit.problem` where it cannot be. The lists follow."""
-    visit.problem = ""
-    try:
-        visit.number = int(_text(action, "number", 12))
-        if action.get("do") == "say":
-            say(shelf, visit, _text(action, "text", MAX_MESSAGE_CHARACTERS + 1))
-            return
-        _ACTIONS[_text(action, "do")](shelf, visit, action)
-    except (KeyError, ValueError):
-        visit.problem = "That action is not known here. Load the page again."
-    except LlmrecError as error:
-        visit.problem = str(error)
-    visit.session.open, visit.choices = None, ()  # what was asked back is answered by hand
-    rank(shelf, visit)
+    """Carries an action out; a sentence in `visit.problem` where it cannot be. The lists follow, and then the action's number."""
+    with visit.lock:
+        number, visit.problem = visit.number, ""
+        is_message = action.get("do") == "say"
+        try:
+            number = int(_text(action, "number", 12))
+            if is_message:
+                say(shelf, visit, _text(action, "text", MAX_MESSAGE_CHARACTERS + 1))
+            else:
+                _ACTIONS[_text(action, "do")](shelf, visit, action)
+        except (KeyError, ValueError):
+            visit.problem = "That action is not known here. Load the page again."
+        except LlmrecError as error:
+            visit.problem = str(error)
+        if not is_message:
+            visit.session.open, visit.choices = None, ()  # what was asked back is answered by hand
+            rank(shelf, visit)
+        visit.number = (
+            number  # last: what shows the lists before meanwhile, with their reasons, does not answer this action
+        )
 
 
 def say(shelf: Shelf, visit: Visit, message: str) -> None:
@@ -180,9 +204,10 @@ def give_reasons(visit: Visit) -> bool:
             return False
         listed = tuple(replace(title, reason=why.text) for title, why in zip(one.listed, texts, strict=True))
         found.append(replace(one, listed=listed))
-    if visit.lists is not lists:
-        return False
-    visit.lists = tuple(found)
+    with visit.lock:
+        if visit.lists is not lists:
+            return False
+        visit.lists = tuple(found)
     return True
 
 
