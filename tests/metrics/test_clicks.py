@@ -82,7 +82,7 @@ def click_examples(num_users=60, seed=0):
 def test_each_redrawn_auc_is_the_auc_of_the_redrawn_rows():
     labels, scores, users = click_examples(num_users=8)
     values = metrics.auc_resamples(labels, scores, users, resamples=20, seed=4)
-    for value, times in zip(values, metrics._resampled_counts(8, 20, 4), strict=True):
+    for value, times in zip(values, metrics.resampled_counts(8, 20, 4), strict=True):
         rows = np.concatenate([np.tile(np.flatnonzero(users == user), number) for user, number in enumerate(times)])
         assert value == pytest.approx(metrics.auc(labels[rows], scores[rows]))
 
