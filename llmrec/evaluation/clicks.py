@@ -12,6 +12,7 @@ from llmrec import metrics
 from llmrec.baselines.click_means import CLICK_MEANS, mean_scores
 from llmrec.data.click_examples import ClickExamples, ClickSplit
 from llmrec.data.folder import Data
+from llmrec.evaluation.cost import Cost
 from llmrec.evaluation.names import name_in_words
 from llmrec.evaluation.significance import Difference, verdict_of
 from llmrec.evaluation.tasks import ClicksTask
@@ -27,16 +28,19 @@ class ClickEvaluation:
     """The result of one scorer on the click examples of one task.
 
     protocol: JSON values, all that the numbers depend on; metrics: name -> value, low, high (None for the log loss's interval, and for
-    a figure that does not exist); resamples: "auc", "gauc" -> float64 (R,) over resampled users, for paired differences.
+    a figure that does not exist); resamples: "auc", "gauc" -> float64 (R,) over resampled users, for paired differences; cost: where
+    it was measured (`cost.measure_cost`), never part of the protocol.
     """
 
     protocol: dict
     metrics: dict[str, dict]
     resamples: dict[str, np.ndarray]
+    cost: Cost | None = None
 
     def to_json(self) -> dict:
-        """Protocol and metrics; floats in full."""
-        return {"protocol": self.protocol, "metrics": self.metrics}
+        """Protocol and metrics, and cost where it was measured; floats in full."""
+        value = {"protocol": self.protocol, "metrics": self.metrics}
+        return value if self.cost is None else {**value, "cost": self.cost.to_json()}
 
 
 def evaluate_clicks(

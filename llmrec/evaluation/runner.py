@@ -18,6 +18,7 @@ from llmrec.data.folder import Data
 from llmrec.data.splits import Instances, Split
 from llmrec.errors import ConfigError, ModelError
 from llmrec.evaluation.candidates import sampled_candidates
+from llmrec.evaluation.cost import Cost
 from llmrec.evaluation.progress import batches
 from llmrec.evaluation.tasks import CandidatesTask, Interval, NextItemTask
 from llmrec.recommenders.hybrid import Hybrid
@@ -38,7 +39,8 @@ class Evaluation:
     per_user: name -> float64 (U,), for paired differences. Slices are of the users whose target has no training event
     ("cold_target"), lies in the user's own history ("repeated_target"), or does not ("new_target"); masks: bool (U,) of each.
     of_seeds: where this is the mean of runs that differ in their seed, the evaluation of each (`seeds.over_seeds`).
-    given_name: what tables call it instead of its model's name (`significance.renamed`).
+    given_name: what tables call it instead of its model's name (`significance.renamed`). cost: where it was measured
+    (`cost.measure_cost`); never part of the protocol.
     """
 
     protocol: dict
@@ -50,6 +52,7 @@ class Evaluation:
     masks: dict[str, np.ndarray] = field(default_factory=dict)
     of_seeds: tuple[Evaluation, ...] = ()
     given_name: str = ""
+    cost: Cost | None = None
 
     @property
     def num_unreachable(self) -> int:
@@ -57,8 +60,9 @@ class Evaluation:
         return self.slices["repeated_target"]["num_users"] if self.protocol["exclude_seen"] else 0
 
     def to_json(self) -> dict:
-        """What `--json` prints and reports store: protocol, metrics, slices; floats in full."""
-        return {"protocol": self.protocol, "metrics": self.metrics, "slices": self.slices}
+        """What `--json` prints and reports store: protocol, metrics, slices, and cost where it was measured; floats in full."""
+        value = {"protocol": self.protocol, "metrics": self.metrics, "slices": self.slices}
+        return value if self.cost is None else {**value, "cost": self.cost.to_json()}
 
 
 def fit_baseline(name: str, split: Split, fit: str, overrides: Sequence[str] = ()) -> Baseline:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from llmrec.evaluation.cost import mean_cost
 from llmrec.evaluation.runner import Evaluation, means, slices_of
 from llmrec.evaluation.significance import check_same_questions
 from llmrec.evaluation.tasks import Interval
@@ -40,6 +41,7 @@ def over_seeds(evaluations: Sequence[Evaluation], seeds: Sequence[int]) -> Evalu
         slices=slices_of(first.masks, per_user, interval),
         per_user=per_user,
         of_seeds=tuple(evaluations),
+        cost=mean_cost([each.cost for each in evaluations]),
     )
 
 
