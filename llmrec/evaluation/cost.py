@@ -49,7 +49,7 @@ class Cost:
 
 
 def mean_cost(costs: Sequence[Cost | None]) -> Cost | None:
-    """Of runs that differ in their seed: the mean of every number all of them have, and what they say alike; None where nobody measured."""
+    """Of runs that differ in their seed: the mean of every number all have, and what they say alike; None where one has none."""
     if not costs or None in costs:
         return None
     means: dict[str, Any] = {}
