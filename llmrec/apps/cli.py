@@ -15,7 +15,7 @@ from llmrec.apps.add_items_command import add_items
 from llmrec.apps.chat import chat
 from llmrec.apps.data_commands import data_app
 from llmrec.apps.enrich_command import enrich
-from llmrec.apps.eval_command import evaluate
+from llmrec.apps.eval.command import evaluate
 from llmrec.apps.explain_command import explain
 from llmrec.apps.export_command import export
 from llmrec.apps.features_command import features

@@ -162,5 +162,5 @@ def test_provenance_names_no_folder_of_this_machine():
 
 
 def test_tables_and_json_load_no_plotting():
-    code = "import sys, llmrec.apps.eval_output; sys.exit('matplotlib' in sys.modules)"
+    code = "import sys, llmrec.apps.eval.output; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from llmrec.apps.eval.asked import Asked
 from llmrec.apps.output import print_json
 from llmrec.artifacts.run_folder import read_manifest
 from llmrec.ctr.model import CARD, CtrModel
@@ -18,30 +18,29 @@ from llmrec.errors import ConfigError
 from llmrec.evaluation.clicks import ClickEvaluation, click_differences, click_means, click_protocol, evaluate_clicks
 from llmrec.evaluation.names import name_in_words
 from llmrec.evaluation.runs import trained_on
-from llmrec.evaluation.tasks import ClicksTask
+from llmrec.evaluation.tasks import load_any_task
 from llmrec.evaluation.verdicts import label, sentence
 from llmrec.files import write_json
 from llmrec.recommenders.pointwise import PointwiseRecommender
-from llmrec.recommenders.requests import Ranker
 
 # What a task and a run must agree on, so that no asked row was trained on.
 _PROTOCOL = ("split", "shares", "labels", "train_until", "valid_until")
 
 
-def evaluate_run_of_clicks(
-    run: Path,
-    task: ClicksTask,
-    *,
-    data: Path | None,
-    subset: str,
-    opened: Callable[[Path], Ranker],
-    as_json: bool,
-    out: Path | None,
-) -> None:
+def evaluate_clicks_of(asked: Asked) -> None:
     """Scores every click example of the subset once; prints a table or one JSON object, and writes that to `out`.
 
     Raises ConfigError where the run answers no clicks, or was trained on other examples than the task's.
     """
+    if (
+        len(asked.runs) != 1 or asked.against or asked.with_baselines or asked.max_users or asked.exclude_seen is not None
+        or asked.fit or asked.both_ties
+    ):  # fmt: skip
+        raise ConfigError(
+            f"the task '{asked.task}' asks one run about clicks, always next to means of items and users: leave out --baseline, "
+            "--against, --both-ties, --with-baselines, --max-users, --fit, --exclude-seen and --include-seen, and name one RUN."
+        )
+    run, task, subset, out = asked.runs[0], load_any_task(asked.task), asked.subset, asked.out
     if subset not in ("valid", "test"):
         raise ConfigError(f"subset should be 'valid' or 'test', but it is '{subset}'.")
     if out is not None and out.suffix != ".json":
@@ -49,7 +48,7 @@ def evaluate_run_of_clicks(
     is_ctr_model = (run / CARD).is_file()
     if is_ctr_model:
         model, card = CtrModel.load(run)
-        folder = data or Path(card["data"])
+        folder = asked.data or Path(card["data"])
     else:
         trained = read_manifest(run)["protocol"]
         if trained.get("objective") != "pointwise":
@@ -57,27 +56,27 @@ def evaluate_run_of_clicks(
                 f"'{run}' ranks items and says of none whether it is liked, so the task '{task.name}' has nothing to ask it. Name a "
                 "CTR model, a run of soft_tokens with objective=pointwise, or a task of another kind."
             )
-        card, folder = trained, data or trained_on(run)
+        card, folder = trained, asked.data or trained_on(run)
     loaded = load_data(folder)
     split = task.make(loaded.interactions)
     _check_rows(run, card.get("split") or {}, split)
     if is_ctr_model:
-        asked = getattr(split, subset)
-        name, scores = card["model"], model.score(asked)
+        rows = getattr(split, subset)
+        name, scores = card["model"], model.score(rows)
         if model.inputs.num_items != loaded.catalog.num_items:
             raise ConfigError(
                 f"'{run}' knows {model.inputs.num_items} items, but '{folder}' has {loaded.catalog.num_items}. Name its own folder."
             )
     else:
-        ranker = opened(run)
+        ranker = asked.decoder.open(run)
         assert isinstance(ranker, PointwiseRecommender), type(ranker)
-        asked = getattr(split, subset)
-        name, card, scores = ranker.name, ranker.card, ranker.score_rows(asked)
-    protocol = click_protocol(loaded, task, split, subset, asked)
-    evaluation = evaluate_clicks(name, card, scores, asked, protocol, task)
-    means = click_means(split, asked, protocol, task, loaded.catalog.num_items)
+        rows = getattr(split, subset)
+        name, card, scores = ranker.name, ranker.card, ranker.score_rows(rows)
+    protocol = click_protocol(loaded, task, split, subset, rows)
+    evaluation = evaluate_clicks(name, card, scores, rows, protocol, task)
+    means = click_means(split, rows, protocol, task, loaded.catalog.num_items)
     value = _as_json(evaluation, means)
-    if as_json:
+    if asked.as_json:
         print_json(value)
     else:
         _print_table(evaluation, means)

@@ -1,0 +1,139 @@
+"""`llmrec eval` of the next item: runs, or a baseline, ranked against the catalogue or among sampled candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+
+from llmrec.apps.eval import output
+from llmrec.apps.eval.asked import Asked
+from llmrec.apps.output import print_json
+from llmrec.artifacts.run_folder import read_manifest
+from llmrec.baselines.by_name import make_baseline
+from llmrec.data.folder import load_data
+from llmrec.errors import ConfigError
+from llmrec.evaluation.compare import Comparison
+from llmrec.evaluation.runner import Evaluation
+from llmrec.evaluation.runs import check_belongs, check_pair, seeds_of, trained_on
+from llmrec.evaluation.seeds import over_seeds
+from llmrec.evaluation.significance import renamed
+from llmrec.evaluation.tasks import load_any_task
+from llmrec.recommenders.requests import Ranker
+
+
+def evaluate_next_item(asked: Asked) -> None:
+    """Measures what is asked for, prints a table or one JSON object, and writes the report."""
+    if asked.baseline is not None:
+        comparison = _with_baseline_alone(asked)
+        found = _baseline_measured(asked, comparison)
+    else:
+        comparison = _with_runs(asked)
+        found = _measured(asked, comparison)
+    if asked.both_ties:
+        pair = (found.evaluations[0], found.evaluations[1])
+        print_json(output.ties_as_json(pair)) if asked.as_json else output.print_ties(pair)
+    elif asked.as_json:
+        print_json(output.as_json(found.evaluations, found.against))
+    else:
+        output.print_tables(found.evaluations, found.against)
+    if asked.out is not None:
+        shown = comparison.examples(found.first, range(min(output.NUM_EXAMPLES, len(comparison.instances))))
+        everything = found.evaluations + ([found.against] if found.against else [])
+        log = asked.runs[0] / "training_log.jsonl" if asked.runs else None
+        output.save_report(asked.out, everything, log, shown)
+        typer.echo(f"Wrote {asked.out}.", err=True)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """evaluations: what was asked for, then the baselines and the hybrid; first: who gave the first; against: the other side of a
+    paired test."""
+
+    evaluations: list[Evaluation]
+    first: Ranker
+    against: Evaluation | None = None
+
+
+def _with_baseline_alone(asked: Asked) -> Comparison:
+    if asked.data is None:
+        raise ConfigError("a baseline needs the data to learn from: --data DIR.")
+    if asked.with_baselines:
+        raise ConfigError("--with-baselines puts baselines next to a run, but there is none. Leave it out.")
+    if asked.against:
+        raise ConfigError(
+            "--against is a paired test of two runs, but there is no run. Use: llmrec eval RUN --against OTHER"
+        )
+    return _comparison(asked, asked.data, asked.fit, bool(asked.exclude_seen))
+
+
+def _baseline_measured(asked: Asked, comparison: Comparison) -> _Found:
+    if asked.decoder.given:
+        names = " and ".join(asked.decoder.given)
+        typer.echo(f"warning: {names} changes nothing here: a baseline has no language model.", err=True)
+    chosen, again = (make_baseline(asked.baseline, asked.baseline_settings) for _ in range(2))
+    first = chosen.fit(comparison.split.fitted(comparison.task.fit))
+    found = _Found([comparison.ask(first)], first)
+    if asked.both_ties:
+        shuffled = comparison.with_shuffled_ties()
+        found.evaluations.append(shuffled.ask(again.fit(shuffled.split.fitted(shuffled.task.fit))))
+    return found
+
+
+def _with_runs(asked: Asked) -> Comparison:
+    """What is wrong is said before a model is loaded."""
+    first = asked.runs[0]
+    manifest = read_manifest(first)
+    trained_fit = manifest["protocol"].get("fit")
+    if asked.fit not in (None, trained_fit):
+        raise ConfigError(f"this run was trained on '{trained_fit}', and --fit cannot change that. Leave it out.")
+    for group in (asked.runs, asked.against):
+        if len(group) > 1:
+            seeds_of(group)
+    for other in (*asked.runs[1:], *asked.against):
+        check_pair(first, other)
+    comparison = _comparison(asked, asked.data or trained_on(first), trained_fit, asked.exclude_seen)
+    for run in (*asked.runs, *asked.against):
+        check_belongs(read_manifest(run), comparison.data, comparison.split)
+    return comparison
+
+
+def _comparison(asked: Asked, folder: Path, fit: str | None, exclude_seen: bool | None) -> Comparison:
+    overrides = [] if fit is None else [f"fit={fit}"]
+    if (
+        exclude_seen is not None and load_any_task(asked.task).kind == "ranking"
+    ):  # sampled candidates have not been seen
+        overrides.append(f"exclude_seen={'true' if exclude_seen else 'false'}")
+    task = load_any_task(asked.task, overrides)
+    data = load_data(folder)
+    return Comparison(data, task, task.split.make(data.interactions), asked.subset, asked.max_users)
+
+
+def _measured(asked: Asked, comparison: Comparison) -> _Found:
+    """The runs, one after another so that one model is in memory at a time but for the first; seeds as their mean."""
+    baselines = []
+    if asked.with_baselines:
+        typer.echo("fitting the baselines ...", err=True)
+        baselines = comparison.baselines()
+    first, of_runs, of_hybrids = None, [], []
+    for run in asked.runs:
+        ranker = asked.decoder.open(run)
+        first = first or ranker
+        of_runs.append(comparison.ask(ranker))
+        if (hybrid := comparison.hybrid(ranker, baselines)) is not None:
+            of_hybrids.append(comparison.ask(hybrid))
+    seeds = seeds_of(asked.runs) if len(asked.runs) > 1 else [0]
+    measured = over_seeds(of_runs, seeds)
+    hybrids = [over_seeds(of_hybrids, seeds)] if of_hybrids else []
+    against = None
+    if asked.against:
+        others = [comparison.ask(asked.decoder.open(run)) for run in asked.against]
+        against = over_seeds(others, seeds_of(asked.against) if len(others) > 1 else [0])
+        measured, against = renamed(measured, _named(asked.runs)), renamed(against, _named(asked.against))
+    return _Found([measured, *map(comparison.ask, baselines), *hybrids], first, against)
+
+
+def _named(runs: Sequence[Path]) -> str:
+    return str(runs[0]) if len(runs) == 1 else f"{runs[0]} ({len(runs)} seeds)"
