@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from llmrec.baselines.baseline import Baseline, DoesNotFit
 from llmrec.baselines.ease_r import EaseR, LowRankEaseR
+from llmrec.baselines.ials import Ials
+from llmrec.baselines.item_knn import ItemKnn
 from llmrec.baselines.markov import Markov
-from llmrec.baselines.matrix_factorisation import MatrixFactorisation
 from llmrec.baselines.popularity import Popularity
 from llmrec.config import load_config
 from llmrec.data.interactions import Interactions
@@ -16,7 +17,8 @@ from llmrec.errors import ConfigError
 
 # Those without a training loop, which a table compares with a run.
 STANDARD: tuple[type[Baseline], ...] = (Popularity, Markov, EaseR, LowRankEaseR)
-NAMES = (*(kind.name for kind in STANDARD), MatrixFactorisation.name, "sasrec")
+WITHOUT_TORCH: tuple[type[Baseline], ...] = (*STANDARD, ItemKnn, Ials)
+NAMES = (*(kind.name for kind in WITHOUT_TORCH), "sasrec")
 
 
 def baseline_type(name: str) -> type[Baseline]:
@@ -25,7 +27,7 @@ def baseline_type(name: str) -> type[Baseline]:
         from llmrec.baselines.sasrec import SasRecRecommender  # brings torch with it
 
         return SasRecRecommender
-    for kind in (*STANDARD, MatrixFactorisation):
+    for kind in WITHOUT_TORCH:
         if kind.name == name:
             return kind
     raise ConfigError(f"there is no baseline '{name}' (there are: {', '.join(NAMES)}).")

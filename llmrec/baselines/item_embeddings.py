@@ -8,7 +8,7 @@ import numpy as np
 
 from llmrec.baselines.ease_r import LowRankEaseR
 from llmrec.baselines.embedding_cache import kept_embeddings
-from llmrec.baselines.matrix_factorisation import MatrixFactorisation
+from llmrec.baselines.ials import Ials
 from llmrec.baselines.sasrec import SasRecRecommender, SasRecSettings
 from llmrec.data.interactions import Interactions
 from llmrec.errors import ConfigError
@@ -44,7 +44,7 @@ def collaborative_embeddings(
     elif kind == "sasrec":
         model = SasRecRecommender(**{**dict(sasrec or SasRecSettings()), "dim": dim, "seed": seed})
     elif kind == "matrix_factorisation":
-        model = MatrixFactorisation(dim=dim, seed=seed)
+        model = Ials(dim=dim, alpha=10.0, seed=seed)
     else:
         raise ConfigError(
             f"collaborative embeddings are of the kind {', '.join(get_args(CollaborativeKind))}, not '{kind}'."

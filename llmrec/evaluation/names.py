@@ -10,7 +10,9 @@ _BASELINES = {
     "markov": "first-order Markov chain",
     "ease_r": "EASE-R",
     "low_rank_ease_r": "low-rank EASE-R embeddings",
-    "matrix_factorisation": "matrix factorisation",
+    "item_knn": "item-kNN",
+    "ials": "iALS",
+    "matrix_factorisation": "matrix factorisation",  # until December 2026, what is iALS now
     "sasrec": "SASRec",
     "item_mean": "item mean",
     "user_item_mean": "user and item mean",

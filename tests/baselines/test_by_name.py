@@ -197,7 +197,8 @@ def test_every_baseline_is_made_by_its_name_of_settings_and_says_them():
         ("ease_r", ["lamda=7"], "unknown setting 'lamda'"),
         ("ease_r", ["seed=1"], "unknown setting 'seed'"),  # nothing of it is random
         ("popularity", ["dim=7"], "unknown setting 'dim'"),
-        ("matrix_factorisation", ["dim=0"], "'dim'"),
+        ("ials", ["dim=0"], "'dim'"),
+        ("item_knn", ["weights=tfidf"], "'weights'"),
         ("sasrec", ["dim=10", "num_heads=4"], "multiple of num_heads"),
         ("ease", [], "no baseline 'ease'"),
     ],

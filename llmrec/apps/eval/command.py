@@ -23,7 +23,7 @@ def evaluate(
     baseline: Annotated[
         str | None,
         typer.Option(
-            help="Instead of a run: popularity, markov (first-order chain), ease_r, low_rank_ease_r, matrix_factorisation or sasrec."
+            help="Instead of a run: popularity, markov (first-order chain), ease_r, low_rank_ease_r, item_knn, ials or sasrec."
         ),
     ] = None,
     baseline_setting: Annotated[
