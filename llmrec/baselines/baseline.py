@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
@@ -31,6 +32,7 @@ class Baseline(DenseRecommender):
 
     name: ClassVar[str]
     Settings: ClassVar[type[Settings]] = NoSettings
+    fit_cpu_minutes: float | None = None  # process time of `fitted`, over all threads
 
     def __init__(self, **settings: object) -> None:
         self.settings: Any = self.checked(settings)
@@ -60,3 +62,10 @@ class Baseline(DenseRecommender):
     @abstractmethod
     def fit(self, interactions: Interactions) -> Self:
         """Learn from these events; returns itself."""
+
+    def fitted(self, interactions: Interactions) -> Self:
+        """`fit`, and how long it took: see fit_cpu_minutes."""
+        began = time.process_time()
+        self.fit(interactions)
+        self.fit_cpu_minutes = (time.process_time() - began) / 60
+        return self

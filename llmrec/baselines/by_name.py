@@ -47,7 +47,7 @@ def fit_baselines(interactions: Interactions) -> list[Baseline]:
     fitted = []
     for kind in STANDARD:
         try:
-            fitted.append(kind().fit(interactions))
+            fitted.append(kind().fitted(interactions))
         except DoesNotFit as problem:
             print(f"{kind.name} is left out: {problem}", file=sys.stderr)
     return fitted

@@ -67,7 +67,7 @@ class Evaluation:
 
 def fit_baseline(name: str, split: Split, fit: str, overrides: Sequence[str] = ()) -> Baseline:
     """A fitted baseline by its name, with settings such as "dim=64" in place of defaults; see `make_baseline`."""
-    return make_baseline(name, overrides).fit(split.fitted(fit))
+    return make_baseline(name, overrides).fitted(split.fitted(fit))
 
 
 def evaluate(

@@ -106,7 +106,7 @@ class FindsBest(TrainerCallback):
 
 
 class ContinuesLoss(TrainerCallback):
-    """Mean losses of a resumed training are those of an unbroken one: the Trainer begins to add up anew."""
+    """Mean losses and the process time of a resumed training are those of an unbroken one: the Trainer begins to add up anew."""
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
@@ -115,11 +115,13 @@ class ContinuesLoss(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
         """Called once the Trainer has read the checkpoint and has forgotten its losses."""
+        self.trainer.start_clock(0.0)
         if state.global_step:
             found = read_json(Path(args.output_dir) / f"checkpoint-{state.global_step}" / LOSSES, "losses so far")
             self.trainer._total_loss_scalar = found["total"]
             self.trainer._tr_loss += found["unlogged"]
             self.trainer._globalstep_last_logged = found["logged_at"]
+            self.trainer.start_clock(found.get("cpu_seconds"))  # checkpoints before December 2026 do not say
 
 
 class LogLines(TrainerCallback):

@@ -109,18 +109,20 @@ def say(expected: Estimate | None) -> None:
 def measured(trainer: RankingTrainer, expected: Estimate | None, folder: Path, *, done: int = 0) -> Iterator[None]:
     """Around the training: prints, and writes to folder/estimate.json, what it took next to what was expected.
 
-    done: steps that a resumed training did before.
+    done: steps that a resumed training did before; cpu_seconds are of those, too.
     """
     peak, start = Peak(trainer.args.device), time.perf_counter()
     yield
-    seconds, highest = time.perf_counter() - start, peak.bytes()
+    seconds, highest, cpu_seconds = time.perf_counter() - start, peak.bytes(), trainer.cpu_seconds()
     if expected is None or not trainer.is_world_process_zero():
         return
     steps = trainer.state.global_step - done
     monitored = f"eval_{trainer.args.metric_for_best_model}"
     validated = [log for log in trainer.state.log_history if monitored in log and log["step"] > done]
     foreseen = expected.seconds_of(steps, len(validated))  # early stopping may have left some out
-    found = {"seconds": seconds, "peak": highest, "num_steps": steps, "num_validations": len(validated)}
+    found = {
+        "seconds": seconds, "cpu_seconds": cpu_seconds, "peak": highest, "num_steps": steps, "num_validations": len(validated),
+    }  # fmt: skip
     write_json(
         folder / FILE, {"estimate": expected.to_json(), "measured": found, "estimated_seconds_of_measured": foreseen}
     )

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-from pathlib import Path
-
 import torch
 
-from llmrec.memory import free_machine_bytes, kilobytes
-
-PROCESS = Path("/proc/self")
+from llmrec.memory import free_machine_bytes, peak_bytes, resident_bytes, restart_peak
 
 
 class Peak:
@@ -23,22 +18,21 @@ class Peak:
         """Forgets what was used before."""
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
-            return
-        with contextlib.suppress(OSError):  # where the kernel forbids it, the mark stays that of the whole process
-            (PROCESS / "clear_refs").write_text("5")  # sets it to what is used now
+        else:
+            restart_peak()
 
     def bytes(self) -> int | None:
         """Bytes at the highest."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device)
-        return kilobytes(PROCESS / "status", "VmHWM")
+        return peak_bytes()
 
 
 def used_bytes(device: torch.device) -> int | None:
     """What this process uses now: on the accelerator by tensors, else its resident memory; None where the system does not say."""
     if device.type == "cuda":
         return torch.cuda.memory_allocated(device)
-    return kilobytes(PROCESS / "status", "VmRSS")
+    return resident_bytes()
 
 
 def free_bytes(device: torch.device) -> int | None:

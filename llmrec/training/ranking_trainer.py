@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -61,9 +62,20 @@ class RankingTrainer(Trainer):
         self.rank_validation = rank_validation
         self.by_user = by_user
         self.estimate: Estimate | None = None
+        self.start_clock(0.0)
         super().__init__(*args, **kwargs)
         self.remove_callback(PrinterCallback)  # raw dicts; ProgressLines says it in words
         self.add_callback(ContinuesLoss(self))
+
+    def start_clock(self, before: float | None) -> None:
+        """What `cpu_seconds` counts begins now. before: what an earlier process had taken, None where it did not say."""
+        self._cpu_before, self._cpu_began = before, time.process_time()
+
+    def cpu_seconds(self) -> float | None:
+        """Process time of the training so far, over all threads and processes, validations too; all processes call it together."""
+        own = torch.tensor([time.process_time() - self._cpu_began], device=self.args.device)
+        spent = self.accelerator.gather(own).sum().item()
+        return None if self._cpu_before is None else self._cpu_before + spent
 
     def _get_train_sampler(self, train_dataset: TrainingExamples | None = None) -> EpochSampler:
         rows = self.train_dataset if train_dataset is None else train_dataset
@@ -100,6 +112,7 @@ class RankingTrainer(Trainer):
             "total": self._total_loss_scalar,
             "unlogged": self.accelerator.gather(self._tr_loss.reshape(1)).mean().item(),
             "logged_at": self._globalstep_last_logged,
+            "cpu_seconds": self.cpu_seconds(),
         }
         super()._save_checkpoint(*args, **kwargs)
         if self.is_world_process_zero():

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from llmrec import memory as machine_memory
-from llmrec.training import memory
 from llmrec.training.memory import Peak, free_bytes, used_bytes
 
 PROCESSOR = torch.device("cpu")
@@ -52,8 +51,7 @@ def test_processes_of_a_machine_share_its_memory(machine, monkeypatch):
 
 
 def test_a_system_that_does_not_say_is_no_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(memory, "PROCESS", tmp_path / "none")
-    for name in ("MACHINE", "CONTROL_GROUP"):
+    for name in ("PROCESS", "MACHINE", "CONTROL_GROUP"):
         monkeypatch.setattr(machine_memory, name, tmp_path / "none")
     assert free_bytes(PROCESSOR) is used_bytes(PROCESSOR) is Peak(PROCESSOR).bytes() is None
 
