@@ -37,10 +37,10 @@ class Cost:
     """Never part of a protocol: the same model on another machine is the same result. None: not measured, or there is none.
 
     latency_ms_single_*: wall time of one request asked by itself, of `num_single` of them; latency_ms_batched: wall time of batches of
-    `batch_size` over their requests; tokens_per_prompt: mean; peak_memory_mib: highest resident memory of the process while it answered, peak_gpu_memory_mib:
-    of the accelerator's; trained_parameters: those that training changed, of all_parameters that answering uses;
-    cpu_seconds_per_1000_requests: process time of the batches, over all threads; training_cpu_minutes: process time of training or
-    fitting, over all threads; device: where it ran, such as "cpu".
+    `batch_size` over their requests; tokens_per_prompt: mean; peak_memory_mib: highest resident memory of the process while it
+    answered, peak_gpu_memory_mib: of the accelerator's; trained_parameters: those that training changed, of all_parameters that
+    answering uses; cpu_seconds_per_1000_requests: process time of the batches, over all threads; training_cpu_minutes: process time of
+    training or fitting, over all threads; device: where it ran, such as "cpu".
     """
 
     latency_ms_single_median: float | None = None
@@ -117,7 +117,7 @@ def measure_cost(
     asked: requests of a ranker, which lists k of all items or, with candidates, int (U, C) of each request, scores those; or rows of a
     click scorer. known: what need not be measured, such as `training_cost(run)`, taken as it is. single, batch: how many requests by
     themselves, and in a batch; fewer where the time is up or there are not so many. The first request is asked before anything is
-    timed. Call it before the evaluation: an engine that remembers prompts would have read them (what llmrec's own remembers is cleared).
+    timed. Call it before the evaluation: vLLM would remember the prompts (what llmrec's own engine remembers is cleared).
     """
     ask = _asker(model, asked, k, exclude_seen, candidates)
     language_model, networks = _language_model(model), _networks(model)
@@ -144,7 +144,7 @@ def measure_cost(
         peak_gpu_memory_mib=sys.modules["torch"].cuda.max_memory_allocated(device) / _MIB if on_gpu else None,
         cpu_seconds_per_1000_requests=1000 * cpu,
         device=device,
-        **_counts(networks),
+        **({} if language_model is not None else _counts(networks)),  # packed to serve, a language model no longer says
         training_cpu_minutes=model.fit_cpu_minutes if isinstance(model, Baseline) else None,
     )
     measured = replace(measured, **({} if known is None else known.to_json()))

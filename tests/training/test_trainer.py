@@ -1,5 +1,6 @@
 """What a checkpoint may hold, and when a training ends: an interrupted one at the step of an unbroken one."""
 
+import json
 import re
 import shutil
 import sys
@@ -16,7 +17,7 @@ from llmrec.errors import ArtifactError
 from llmrec.prompting.collators import Collator
 from llmrec.prompting.generated_text_examples import GeneratedTextExamples
 from llmrec.training import trainer as module
-from llmrec.training.checkpoints import COMPLETE, LOG, LogLines, last_complete_checkpoint, read_log, step_of
+from llmrec.training.checkpoints import COMPLETE, LOG, LOSSES, LogLines, last_complete_checkpoint, read_log, step_of
 from llmrec.training.cost import FILE
 from llmrec.training.objectives import Objective
 from llmrec.training.ranking_trainer import RankingTrainer
@@ -111,6 +112,17 @@ def test_losses_are_means_over_all_steps_between_two_log_lines_even_where_a_kill
         for each in (whole, killed)
     ]
     assert logs[0] == logs[1] and len(logs[0]) == 3
+
+
+def test_the_process_time_of_a_resumed_training_is_that_of_all_its_parts(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, interrupted=5)  # goes on from step 4
+    losses = tmp_path / "checkpoints" / "checkpoint-4" / LOSSES
+    # as long a file, for a checkpoint knows the sizes of its own: 0.1234 seconds become 991234
+    losses.write_text(re.sub(r'(?<="cpu_seconds": )\d\.', "99", losses.read_text()))
+    before = json.loads(losses.read_text())["cpu_seconds"]
+    run(tmp_path)
+    assert before > 9900 and 0 < json.loads((tmp_path / FILE).read_text())["measured"]["cpu_seconds"] - before < 600
 
 
 def test_the_screen_shows_a_line_a_log_step_and_no_bar_where_nobody_looks(tmp_path, capsys):
