@@ -218,7 +218,7 @@ def main(config: NextItem, *, fresh: bool, dry_run: bool = False) -> Estimate | 
     if dry_run:
         return trainer.estimate
     if trainer.is_world_process_zero():
-        num_placed = place_unseen(model, data, split.train) if config.items.place_unseen else 0
+        num_placed = place_unseen(model, data, split.train.counts() > 0) if config.items.place_unseen else 0
         protocol = protocol_card(config, data, split, trainer.state) | {"unseen_items_placed": num_placed}
         titles = {"max_title_tokens": config.items.max_title_tokens}
         save_artifact(output / MODEL_FOLDER, model, semantic_ids=codes, **titles, protocol=protocol)

@@ -37,7 +37,6 @@ from llmrec.evaluation.clicks import click_results, click_validation
 from llmrec.evaluation.tasks import load_task
 from llmrec.evaluation.validation import Validation, ValidationSettings, ranking_validation
 from llmrec.files import write_json
-from llmrec.nn.losses import token_loss
 from llmrec.nn.soft_tokens import SoftItemTable
 from llmrec.prompting.click_examples import ClickPromptExamples
 from llmrec.prompting.collators import LastItemExamples
@@ -45,14 +44,13 @@ from llmrec.prompting.packing import make_collator
 from llmrec.recommenders.generative import recommender_of
 from llmrec.recommenders.item_tokens import SOFT, item_tokens_for
 from llmrec.recommenders.language_model import LanguageModel
-from llmrec.recommenders.pointwise import liked_logits
 from llmrec.training.backbones import BackboneSettings, check_can_be_saved, settle_backbone, settle_packing, usual_parts
 from llmrec.training.command import begin_run, data_facts, recipe_main, refuse_sharded, settle_run_folder
 from llmrec.training.cost import Estimate, Estimates
 from llmrec.training.curriculum import Curriculum, CurriculumSettings
 from llmrec.training.inputs import training_inputs
 from llmrec.training.item_features import AdapterSettings, SoftTokenSettings, add_soft_tokens
-from llmrec.training.objectives import Batch, ComputeLoss, Objective, ScopeSettings, item_loss_of
+from llmrec.training.objectives import Batch, ComputeLoss, Objective, ScopeSettings, click_loss_of, item_loss_of
 from llmrec.training.prompts import PromptSettings, TitleSettings, check_prompt, prompt_encoder
 from llmrec.training.ranking_trainer import AUC, NDCG, TrainingExamples
 from llmrec.training.settings import TrainingSettings
@@ -143,15 +141,12 @@ def in_words(model: LanguageModel, config: SoftTokensRecipe) -> LanguageModel:
 def objective(model: LanguageModel, curriculum: Curriculum | None) -> ComputeLoss:
     """-log p(answer): of the right one of two words, or of the next item; summed over the examples of a batch."""
     words = model.encoder.answer_words
-    item_loss = item_loss_of(model)
+    loss = item_loss_of(model) if words is None else click_loss_of(words)
 
     def compute_loss(backbone: Backbone, batch: Batch) -> tuple[torch.Tensor, int]:
         batch = batch if curriculum is None else curriculum(batch)
         hidden, targets = backbone.labelled_states(batch)  # (N, D), (N,)
-        if words is not None:  # the softmax over two words is a sigmoid, so this is binary cross-entropy
-            logits = liked_logits(backbone, hidden, words)
-            return token_loss(logits, (targets != words.liked).long()), len(targets)
-        return item_loss(backbone, hidden, targets), len(targets)
+        return loss(backbone, hidden, targets), len(targets)
 
     return compute_loss
 

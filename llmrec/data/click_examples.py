@@ -5,6 +5,7 @@ Letters: E events, N examples, H history items.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -122,6 +123,16 @@ def click_examples(
         "parts": _counts(parts, interactions.num_items),
     }
     return ClickSplit(**parts, card=card)
+
+
+def concatenated(parts: Sequence[ClickExamples]) -> ClickExamples:
+    """The examples of several parts of one split, one part after another."""
+    columns = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in ("users", "items", "labels", "histories", "answered", "liked")
+    }
+    is_timed = all(part.times is not None for part in parts)
+    return ClickExamples(**columns, times=np.concatenate([part.times for part in parts]) if is_timed else None)
 
 
 def liked_events(rows: ClickExamples, num_items: int) -> Interactions:

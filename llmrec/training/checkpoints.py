@@ -84,6 +84,24 @@ class EndsOnce(EarlyStoppingCallback):
             control.should_training_stop = True
 
 
+class EndsAt(TrainerCallback):
+    """A training that ends after so many steps, whatever its schedule has planned, with a checkpoint of the last."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
+        """Called once the Trainer has read the checkpoint."""
+        control.should_training_stop = state.global_step >= self.step
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+        """Called after each optimiser step."""
+        if state.global_step >= self.step:
+            control.should_training_stop = control.should_save = True
+
+
 class FindsBest(TrainerCallback):
     """The best checkpoint is the one in this run's folder, wherever the folder lay when it was written.
 

@@ -153,10 +153,13 @@ def refuse_sharded(recipe: str) -> None:
         )
 
 
-def data_facts(data: Data, split_card: dict[str, Any], *, seed: int) -> dict[str, Any]:
-    """What every number of a model depends on, whatever recipe made it: JSON values for its protocol card."""
+def data_facts(data: Data, split_card: dict[str, Any], *, seed: int, fit: str = "train") -> dict[str, Any]:
+    """What every number of a model depends on, whatever recipe made it: JSON values for its protocol card.
+
+    fit: the parts of the split that it learned from, "train" or "train+valid".
+    """
     known = {name: data.card.get(name) for name in ("content_hash", "ties")}
-    return {"data": data.card.get("name"), **known, "split": split_card, "fit": "train", "seed": seed}
+    return {"data": data.card.get("name"), **known, "split": split_card, "fit": fit, "seed": seed}
 
 
 def _check_same(now: Settings, then: Settings, folder: Path) -> None:

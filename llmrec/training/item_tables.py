@@ -50,9 +50,11 @@ def _start_features(settings: ItemTableSettings, data: Data, train: Interactions
     return collaborative_embeddings("ease_r", train, dim)[0]
 
 
-def place_unseen(model: LanguageModel, data: Data, train: Interactions) -> int:
-    """After training: embeddings of items without training events, from trained ones of items with similar texts. Returns how many."""
-    seen = train.counts() > 0
+def place_unseen(model: LanguageModel, data: Data, seen: np.ndarray) -> int:
+    """After training: embeddings of items that were not trained on, from trained ones of items with similar texts. Returns how many.
+
+    seen: bool (num_items,), the items that stood in training examples. Unique ids alone: codes are shared by items.
+    """
     if model.item_tokens.form != "unique_id" or seen.all():
         return 0
     unseen, neighbours = nearest_seen(encode_texts(data.catalog.texts(["title"])), seen)

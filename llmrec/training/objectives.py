@@ -16,7 +16,10 @@ from llmrec.engines.torch.trie_loss import TrieLoss
 from llmrec.engines.trie import TokenTrie
 from llmrec.errors import ArtifactError
 from llmrec.items.forms import ONE_TOKEN_FORMS
+from llmrec.nn.losses import token_loss
+from llmrec.prompting.answer_words import AnswerWords
 from llmrec.recommenders.language_model import LanguageModel
+from llmrec.recommenders.pointwise import liked_logits
 
 Batch = dict[str, torch.Tensor]
 ComputeLoss = Callable[[Backbone, Batch], tuple[torch.Tensor, int]]
@@ -88,3 +91,15 @@ def item_loss_of(model: LanguageModel, *, label_smoothing: float = 0.0) -> ItemL
     return lambda backbone, hidden, targets: backbone.loss(
         hidden, targets, scope=scope, label_smoothing=label_smoothing
     )
+
+
+def click_loss_of(words: AnswerWords) -> ItemLoss:
+    """(backbone, hidden (N, D), targets (N,)) -> -log p of the right one of the two answer words, summed.
+
+    The softmax over two words is a sigmoid of the difference of their logits, so this is binary cross-entropy on P(liked).
+    """
+
+    def loss(backbone: Backbone, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return token_loss(liked_logits(backbone, hidden, words), (targets != words.liked).long())
+
+    return loss

@@ -5,18 +5,19 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainerCallback, TrainingArguments
+from transformers import TrainerCallback, TrainerState, TrainingArguments
 
 from llmrec.backbones.adapters import trainable_parts
 from llmrec.backbones.frozen_linear import frozen_weights_packed
 from llmrec.training.checkpoints import (
     CHECKPOINTS,
     LOG,
+    EndsAt,
     EndsOnce,
     FindsBest,
     LogLines,
@@ -37,6 +38,8 @@ from llmrec.training.ranking_trainer import (
 )
 from llmrec.training.settings import TrainingSettings
 from llmrec.training.sharded import make_plain, make_shardable
+
+REFIT = "refit"  # the folder, in a run's, of the training on train+valid
 
 
 def train(
@@ -66,38 +69,12 @@ def train(
     Returns: the trainer; its `state.best_metric` is the criterion's best value, its `estimate` what was expected,
     None where nothing was left to train.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    backbone = objective.backbone
-    rates = settings.model_dump(include={"adapter_lr", "embedding_lr", "weight_decay"})
-    parts = trainable_parts(backbone, **rates)
-    print_parts(backbone, parts, num_rows=len(rows))
     arguments = training_arguments(settings, folder, num_rows=len(rows), seed=seed, criterion=criterion)
-    trainer = RankingTrainer(
-        model=objective,
-        args=arguments,
-        train_dataset=rows,
-        eval_dataset=rows,  # the Trainer asks for one; `evaluate` ranks the validation instances instead
-        data_collator=collate,
-        parts=parts,
-        rank_validation=rank_validation,
-        by_user=settings.packing == "branches",
-        callbacks=[
-            EndsOnce(settings.patience),
-            FindsBest(),
-            LogLines(folder / LOG),
-            ProgressLines(criterion.metric),
-            MarkComplete(),
-            *callbacks,
-        ],
-    )
-    if trainer.is_world_process_zero():
-        sweep_training(folder)
+    own = [EndsOnce(settings.patience), FindsBest(), ProgressLines(criterion.metric), *callbacks]
+    trainer = _trainer(objective, rows, collate, rank_validation, settings, folder, arguments, own)
     checkpoint = last_complete_checkpoint(folder / CHECKPOINTS)
     done = step_of(checkpoint) if checkpoint else 0
-    # sharded weights must stay sharded
-    is_sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
-    faster = nullcontext() if is_sharded else frozen_weights_packed(backbone)
-    with faster:
+    with _faster(trainer):
         if checkpoint and was_over(checkpoint):
             trainer.accelerator.print(
                 f"the training was over at step {done}: its best weights are read, nothing is tried"
@@ -114,10 +91,82 @@ def train(
     return trainer
 
 
+def refit(
+    objective: Objective,
+    rows: TrainingExamples,
+    collate: Callable[[list[Any]], Batch],
+    settings: TrainingSettings,
+    folder: Path,
+    *,
+    seed: int,
+    chosen: TrainerState,
+) -> None:
+    """Trains a fresh model on more rows for exactly the steps that a validation found best, or goes on doing so.
+
+    Nothing is validated: the rows it would be validated on are among those learned from. The learning rate goes as it went in the
+    training that found the steps, so that the last step here is what the best one was there.
+
+    Args:
+        objective: the model as it was before the training that found the steps.
+        chosen: the state that training ended with: its `best_global_step` of `max_steps` planned.
+    """
+    planned = settings.model_copy(update={"max_steps": chosen.max_steps})
+    arguments = training_arguments(planned, folder, num_rows=len(rows), seed=seed, validates=False)
+    steps = chosen.best_global_step
+    trainer = _trainer(objective, rows, collate, dict, settings, folder, arguments, [EndsAt(steps), ProgressLines("")])
+    trainer.accelerator.print(f"refit: {steps:,} steps on {len(rows):,} examples, those of validation among them")
+    checkpoint = last_complete_checkpoint(folder / CHECKPOINTS)
+    with _faster(trainer):
+        scalars = make_shardable(objective, trainer.accelerator)
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        make_plain(objective, scalars)
+
+
+def _trainer(
+    objective: Objective, rows: TrainingExamples, collate: Callable[[list[Any]], Batch],
+    rank_validation: Callable[..., dict[str, float]], settings: TrainingSettings, folder: Path,
+    arguments: TrainingArguments, callbacks: Sequence[TrainerCallback],
+) -> RankingTrainer:  # fmt: skip
+    """Says what is trained, and leaves nothing half-written of an earlier try."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rates = settings.model_dump(include={"adapter_lr", "embedding_lr", "weight_decay"})
+    parts = trainable_parts(objective.backbone, **rates)
+    print_parts(objective.backbone, parts, num_rows=len(rows))
+    trainer = RankingTrainer(
+        model=objective,
+        args=arguments,
+        train_dataset=rows,
+        eval_dataset=rows,  # the Trainer asks for one; `evaluate` ranks the validation instances instead
+        data_collator=collate,
+        parts=parts,
+        rank_validation=rank_validation,
+        by_user=settings.packing == "branches",
+        callbacks=[*callbacks, LogLines(folder / LOG), MarkComplete()],
+    )
+    if trainer.is_world_process_zero():
+        sweep_training(folder)
+    return trainer
+
+
+def _faster(trainer: RankingTrainer) -> AbstractContextManager[object]:
+    """Frozen weights packed, but where they are sharded and must stay so."""
+    is_sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+    return nullcontext() if is_sharded else frozen_weights_packed(trainer.model.backbone)
+
+
 def training_arguments(
-    settings: TrainingSettings, folder: Path, *, num_rows: int, seed: int, criterion: Criterion = NDCG
+    settings: TrainingSettings,
+    folder: Path,
+    *,
+    num_rows: int,
+    seed: int,
+    criterion: Criterion = NDCG,
+    validates: bool = True,
 ) -> TrainingArguments:
-    """What transformers' Trainer is told; mixed precision is the backbone's own business, so none is asked for here."""
+    """What transformers' Trainer is told; mixed precision is the backbone's own business, so none is asked for here.
+
+    validates: whether there is a validation at every checkpoint, whose best is read at the end.
+    """
     num_processes = int(os.environ.get("WORLD_SIZE", "1"))  # set by accelerate launch
     steps_an_epoch = math.ceil(num_rows / (settings.batch_size * settings.gradient_accumulation * num_processes))
     every = settings.evaluate_every or max(1, steps_an_epoch)
@@ -132,14 +181,14 @@ def training_arguments(
         lr_scheduler_type="cosine",
         warmup_steps=int(settings.warmup_ratio * total),
         max_grad_norm=settings.max_grad_norm,
-        eval_strategy="steps",
+        eval_strategy="steps" if validates else "no",
         eval_steps=every,
         save_strategy="steps",
         save_steps=every,
         save_total_limit=None,  # MarkComplete removes old ones, once the new one is marked
         restore_callback_states_from_checkpoint=True,  # how long there has been no better validation
-        load_best_model_at_end=True,
-        metric_for_best_model=criterion.metric,
+        load_best_model_at_end=validates,
+        metric_for_best_model=criterion.metric if validates else None,
         greater_is_better=criterion.greater_is_better,
         logging_steps=settings.log_every,
         report_to=list(settings.trackers) or "none",
