@@ -69,6 +69,14 @@ def _rising(ks: tuple[int, ...]) -> tuple[int, ...]:
 
 
 Cutoffs = Annotated[tuple[int, ...], Field(min_length=1), AfterValidator(_rising)]
+AccuracyMetric = Literal["recall", "ndcg", "mrr", "hit", "precision", "f1"]
+# Of lists, however right: diversity is that of the catalogue's words (evaluation/item_words.py) or of vectors that the caller gives.
+ListMetric = Literal["coverage", "gini", "novelty", "popularity_bias", "diversity"]
+RankingMetric = AccuracyMetric | ListMetric
+ClickMetric = Literal[
+    "auc", "gauc", "logloss", "brier", "ece", "ece_equal_mass", "accuracy", "f1",
+    "ndcg@1", "ndcg@5", "mrr", "map", "recall@1", "recall@5",  # of each user's own rows
+]  # fmt: skip
 NextItemSplit = Annotated[LeaveOneOut | Temporal | ByUser, Field(discriminator="policy")]
 
 
@@ -82,7 +90,7 @@ class RankingTask(Settings):
     fit: Literal["train", "train+valid"] = "train"
     candidates: Literal["all"] = "all"
     exclude_seen: bool = True
-    metrics: tuple[Literal["recall", "ndcg", "mrr", "hit", "coverage", "popularity_bias"], ...] = Field(min_length=1)
+    metrics: tuple[RankingMetric, ...] = Field(min_length=1)
     ks: Cutoffs
     interval: Interval = Interval()
 
@@ -111,7 +119,7 @@ class CandidatesTask(Settings):
     fit: Literal["train", "train+valid"] = "train"
     num_candidates: int = Field(20, ge=2)
     seed: Seed = 0
-    metrics: tuple[Literal["recall", "ndcg", "mrr", "hit"], ...] = Field(min_length=1)
+    metrics: tuple[AccuracyMetric, ...] = Field(min_length=1)
     ks: Cutoffs
     interval: Interval = Interval()
 
@@ -152,7 +160,7 @@ class ClicksTask(Settings):
     positive_from: float = 4.0
     negative_below: float = 3.0
     seed: Seed = 0  # of the negatives, for data without ratings
-    metrics: tuple[Literal["auc", "gauc", "logloss"], ...] = Field(("auc", "gauc", "logloss"), min_length=1)
+    metrics: tuple[ClickMetric, ...] = Field(("auc", "gauc", "logloss"), min_length=1)
     interval: Interval = Interval()
 
     def make(self, interactions: Interactions) -> ClickSplit:

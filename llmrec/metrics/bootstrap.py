@@ -79,8 +79,18 @@ def gauc_resamples(
     if not len(of_users.users):
         return np.full(resamples, np.nan)
     weighted = np.stack([of_users.values * of_users.rows, of_users.rows], axis=1)
-    sums = bootstrap_means(weighted, resamples, seed)
-    return sums[:, 0] / sums[:, 1]
+    return ratio_resamples(weighted, resamples=resamples, seed=seed)
+
+
+def ratio_resamples(sums: np.ndarray, *, resamples: int = 1000, seed: int = 0) -> np.ndarray:
+    """A ratio of two sums over users, of users sampled with replacement: sums float (M, 2), each user's parts -> float64 (resamples,).
+
+    Means over examples (log loss: sum of losses, number of examples) and F1 are such ratios; NaN where the lower sum is 0.
+    """
+    if not len(sums):
+        return np.full(resamples, np.nan)
+    means = bootstrap_means(sums, resamples, seed)
+    return np.divide(means[:, 0], means[:, 1], out=np.full(resamples, np.nan), where=means[:, 1] > 0)
 
 
 def resampled_counts(num_users: int, resamples: int, seed: int) -> Iterator[np.ndarray]:

@@ -67,8 +67,34 @@ def gauc(labels: np.ndarray, scores: np.ndarray, users: np.ndarray) -> float:
 
 def logloss(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Mean of -log p(label), in nats: labels bool (N,), probabilities float (N,) in [0, 1], kept 1e-7 away from both ends."""
+    return float(row_logloss(labels, probabilities).mean())
+
+
+def row_logloss(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """-log p(label) of each example: float64 (N,)."""
     p = np.clip(np.asarray(probabilities, dtype=np.float64), 1e-7, 1 - 1e-7)
-    return float(-np.log(np.where(labels, p, 1 - p)).mean())
+    return -np.log(np.where(labels, p, 1 - p))
+
+
+def said_liked(scores: np.ndarray, threshold: float = 0.5) -> np.ndarray:
+    """1 above the threshold, 0 below it, and 1/2 on it, where a coin decides: float64 (N,)."""
+    return np.sign(np.asarray(scores, dtype=np.float64) - threshold) / 2 + 0.5
+
+
+def binary_accuracy(labels: np.ndarray, scores: np.ndarray, threshold: float = 0.5) -> float:
+    """The share of examples whose score lies on the right side of the threshold, half of one on it: in [0, 1]."""
+    said = said_liked(scores, threshold)
+    return float(np.where(labels, said, 1 - said).mean())
+
+
+def binary_f1(labels: np.ndarray, scores: np.ndarray, threshold: float = 0.5) -> float:
+    """2 TP / (2 TP + FP + FN) of "liked is above the threshold", in [0, 1]; NaN where nothing is liked nor said to be.
+
+    An example on the threshold is half said to be liked. van Rijsbergen, "Information retrieval", 1979, chapter 7.
+    """
+    said = said_liked(scores, threshold)
+    total = said.sum() + labels.sum()
+    return float(2 * (said @ labels) / total) if total else float("nan")
 
 
 def ctr_metrics(labels: np.ndarray, scores: np.ndarray, users: np.ndarray) -> dict[str, float]:

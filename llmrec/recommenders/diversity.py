@@ -196,17 +196,6 @@ def token_vectors(model: LanguageModel, items: np.ndarray) -> np.ndarray:
     return vectors.reshape(*items.shape, -1)
 
 
-def intra_list_diversity(vectors: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """Mean of 1 - cosine over the pairs of each list: float64 (U,), 0 (all alike) to 2; NaN for lists of under two items.
-
-    vectors: float (U, k, D); present: bool (U, k). Ziegler et al., WWW 2005 (intra-list similarity), turned round.
-    """
-    pairs = present[:, :, None] & present[:, None, :] & ~np.eye(present.shape[1], dtype=bool)  # (U, k, k)
-    count = pairs.sum(axis=(1, 2))
-    total = ((1 - _cosines(vectors)) * pairs).sum(axis=(1, 2))
-    return np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
-
-
 def _cosines(vectors: np.ndarray) -> np.ndarray:
     """(U, P, D) -> float64 (U, P, P); a zero vector is like nothing but itself."""
     unit = vectors.astype(np.float64)

@@ -114,3 +114,26 @@ def test_a_monotone_change_of_the_scores_changes_no_resample():
     labels, scores, users = click_examples()
     a, b = (metrics.auc_resamples(labels, s, users, resamples=50) for s in (scores, np.exp(scores)))
     assert np.array_equal(a, b)
+
+
+def test_accuracy_and_f1_at_one_half_by_hand_and_a_coin_on_the_threshold():
+    labels = np.array([True, True, False, False])
+    scores = np.array([0.9, 0.4, 0.6, 0.1])  # one of each: hit, miss, false alarm, rightly not
+    assert metrics.binary_accuracy(labels, scores) == 0.5
+    assert metrics.binary_f1(labels, scores) == pytest.approx(2 * 1 / (2 * 1 + 1 + 1))
+    assert metrics.binary_accuracy(labels, np.array([0.9, 0.5, 0.1, 0.1])) == 3.5 / 4
+    # Every score on the threshold: half of all are said to be liked, TP 1, FP 1, FN 1.
+    assert metrics.binary_accuracy(labels, np.full(4, 0.5)) == 0.5
+    assert metrics.binary_f1(labels, np.full(4, 0.5)) == pytest.approx(2 / 4)
+    assert np.isnan(metrics.binary_f1(np.zeros(2, bool), np.array([0.1, 0.2])))
+
+
+def test_each_redrawn_ratio_is_that_of_the_redrawn_users():
+    labels, scores, users = click_examples(num_users=9)
+    losses = (scores - labels) ** 2
+    sums = np.stack([np.bincount(users, losses), np.bincount(users)], axis=1)
+    values = metrics.ratio_resamples(sums, resamples=6, seed=3)
+    for value, sampled in zip(values, np.random.default_rng(3).integers(9, size=(6, 9)), strict=True):
+        rows = np.concatenate([np.flatnonzero(users == user) for user in sampled])
+        assert value == pytest.approx(losses[rows].mean())
+    assert np.isnan(metrics.ratio_resamples(np.zeros((0, 2)), resamples=4)).all()

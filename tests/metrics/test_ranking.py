@@ -129,3 +129,51 @@ def test_every_metric_column_sees_the_same_resampled_users():
     values = np.random.default_rng(1).normal(size=(100, 1))
     means = metrics.bootstrap_means(np.hstack([values, 2 * values]), resamples=50, seed=0)
     assert means[:, 1] == pytest.approx(2 * means[:, 0])
+
+
+def test_precision_and_f1_at_k_by_hand():
+    greater, equal = np.array([1.0, 4.0, 9.0]), np.array([0.0, 0.0, 0.0])  # ranks 2, 5, 10
+    assert metrics.precision(greater, equal, 5) == pytest.approx([1 / 5, 1 / 5, 0])
+    # Precision 1/5 and recall 1: 2 (1/5) / (1/5 + 1).
+    assert metrics.f1(greater, equal, 5) == pytest.approx([2 * (1 / 5) / (6 / 5)] * 2 + [0])
+    # Ranks 5 and 6 with a half each.
+    assert metrics.precision(np.array([4.0]), np.array([1.0]), 5) == pytest.approx([0.5 / 5])
+    assert metrics.f1(np.array([4.0]), np.array([1.0]), 5) == pytest.approx([0.5 * 2 / 6])
+
+
+def test_gini_by_hand_and_at_both_ends():
+    # Recommended 0, 1, 3 times: (2 j - 4) n_j summed is 0 (-2) + 1 (0) + 3 (2), over 3 x 4.
+    assert metrics.gini(np.array([[1, 2], [2, -1], [2, -1]]), 3) == pytest.approx(6 / 12)
+    assert metrics.gini(np.array([[0, 1], [2, 3]]), 4) == pytest.approx(0)
+    assert metrics.gini(np.array([[7], [7]]), 10) == pytest.approx(1 - 1 / 10)
+    assert np.isnan(metrics.gini(np.array([[-1]]), 3))
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=40))
+def test_gini_equals_the_mean_difference_of_all_pairs_of_items(recommended):
+    counts = np.bincount(recommended, minlength=10)
+    expected = np.abs(counts[:, None] - counts[None]).mean() / (2 * counts.mean())
+    assert metrics.gini(np.array(recommended)[:, None], 10) == pytest.approx(expected)
+
+
+def test_novelty_is_the_mean_self_information_with_one_event_added_to_each_item():
+    information = metrics.self_information(np.array([7, 3, 1, 0]))  # of 11 + 4 events: 8/15, 4/15, 2/15, 1/15
+    assert information == pytest.approx(np.log2([15 / 8, 15 / 4, 15 / 2, 15]))
+    found = metrics.novelty(np.array([[0, 3], [2, -1], [-1, -1]]), information)
+    assert found == pytest.approx([(np.log2(15 / 8) + np.log2(15)) / 2, np.log2(7.5), information.mean()])
+
+
+def test_intra_list_diversity_by_hand():
+    vectors = np.array(
+        [[2.0, 0.0], [1.0, 0.0], [0.0, 3.0], [-4.0, 0.0], [0.0, 0.0]]
+    )  # 0 and 1 alike, 3 opposite, 4 has none
+    found = metrics.intra_list_diversity(np.array([[0, 1, 2], [0, 3, -1], [0, 1, -1], [0, 4, 2], [0, -1, -1]]), vectors)
+    assert found == pytest.approx([(0 + 1 + 1) / 3, 2, 0, 1, 0])
+
+
+def test_intra_list_diversity_equals_the_pairs_counted_one_by_one():
+    rng = np.random.default_rng(0)
+    vectors, items = rng.normal(size=(50, 8)), np.array([rng.permutation(50)[:6] for _ in range(30)])
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    expected = [np.mean([1 - unit[a] @ unit[b] for a in row for b in row if a != b]) for row in items]
+    assert metrics.intra_list_diversity(items, vectors) == pytest.approx(expected)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from llmrec.baselines.popularity import Popularity
 from llmrec.data.folder import load_data
 from llmrec.errors import ConfigError, RequestError
+from llmrec.metrics import intra_list_diversity
 from llmrec.recommender import Recommender
 from llmrec.recommenders import diversity as diversity_module
 from llmrec.recommenders import reranking
@@ -15,7 +16,6 @@ from llmrec.recommenders.diversity import (
     MMR,
     SSD,
     diverse_places,
-    intra_list_diversity,
     mmr_order,
     parse_diversity,
     residual_norms,
@@ -149,12 +149,6 @@ def test_settings_are_read_and_refused_in_words():
             parse_diversity(text)
 
 
-def test_intra_list_diversity_by_hand():
-    present = np.array([[True, True, True, False]])
-    assert intra_list_diversity(VECTORS, present) == pytest.approx([(0 + 1 + 1) / 3])
-    assert np.isnan(intra_list_diversity(VECTORS, np.array([[True, False, False, False]]))).all()
-
-
 def test_lists_become_more_diverse_as_the_weight_grows(movielens):
     data = load_data(movielens)
     genres = sorted({genre for row in data.catalog.table["genres"].to_pylist() for genre in row})
@@ -165,7 +159,7 @@ def test_lists_become_more_diverse_as_the_weight_grows(movielens):
         for method in methods:
             found = recommender.recommend([], k=10, diversity=method)
             items = recommender.catalog.index([item.item_id for item in found])
-            values.append(intra_list_diversity(matrix[items][None], np.ones((1, 10), bool))[0])
+            values.append(intra_list_diversity(items[None], matrix)[0])
         assert values == sorted(values) and values[0] < values[-1]
 
 
