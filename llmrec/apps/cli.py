@@ -21,6 +21,7 @@ from llmrec.apps.export_command import export
 from llmrec.apps.features_command import features
 from llmrec.apps.image_command import image
 from llmrec.apps.listing_commands import prompts, recipes, tasks
+from llmrec.apps.published_command import published
 from llmrec.apps.recommend_commands import recommend, score
 from llmrec.apps.serve_command import serve
 from llmrec.apps.tokenize_command import tokenize
@@ -100,6 +101,7 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "tasks": tasks,
     "eval": evaluate,
 }
+data_app.command("published")(published)
 
 
 def make_app(names: Iterable[str] = COMMANDS) -> typer.Typer:

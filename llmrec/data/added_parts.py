@@ -6,12 +6,13 @@
 | semantic_ids/NAME | a catalogue (`catalog_hash` of its card) | the same catalogue |
 | generated_texts/NAME about items | a catalogue | the same catalogue, or one with more items after them |
 | generated_texts/NAME about users | all the data (`content_hash` of its card) | the same data |
+| splits/NAME | all the data (`content_hash` of its card) | the same data |
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,29 +22,34 @@ from llmrec.data.folder import Data
 from llmrec.errors import DataError
 from llmrec.files import put_all_back, put_back, read_json, unfinished
 
-_CARDS = {"semantic_ids": "semantic_ids.json", "generated_texts": "card.json"}
+_CARDS = {"semantic_ids": "semantic_ids.json", "generated_texts": "card.json", "splits": "split.json"}
+_WORDS = {
+    "features": "features",
+    "semantic_ids": "semantic ids",
+    "generated_texts": "generated texts",
+    "splits": "the split",
+}
 
 
 @dataclass(frozen=True)
 class AddedPart:
     """files: those of the part, below the data folder; str() is what a sentence calls it."""
 
-    kind: Literal["features", "semantic_ids", "generated_texts"]
+    kind: Literal["features", "semantic_ids", "generated_texts", "splits"]
     name: str
     files: tuple[Path, ...]
 
     def __str__(self) -> str:
-        what = {"features": "features", "semantic_ids": "semantic ids", "generated_texts": "generated texts"}[self.kind]
-        return f"{what} '{self.name}'"
+        return f"{_WORDS[self.kind]} '{self.name}'"
 
 
 def added_parts(folder: Path) -> list[AddedPart]:
-    """All that `llmrec features`, `tokenize` and `enrich` put into a data folder, and whatever else lies where they write."""
+    """All that `llmrec features`, `tokenize`, `enrich` and `data published` put into a data folder, and what else lies there."""
     return list(_added(folder))
 
 
 def _added(folder: Path) -> Iterator[AddedPart]:
-    for kind in ("features", "semantic_ids", "generated_texts"):
+    for kind in ("features", "semantic_ids", "generated_texts", "splits"):
         place = put_all_back(folder / kind)
         left = set(unfinished(place))
         entries = sorted(place.iterdir()) if place.is_dir() else []
@@ -56,12 +62,12 @@ def _added(folder: Path) -> Iterator[AddedPart]:
             yield AddedPart(kind, name, tuple(files))
 
 
-def keep_added(old: Path, new: Path, data: Data, *, force: bool) -> None:
-    """Copies what was added to the data folder `old` and fits `data` into `new`.
+def keep_added(old: Path, new: Path, data: Data, *, force: bool, made_here: Collection[str] = ()) -> None:
+    """Copies what was added to the data folder `old` and fits `data` into `new`. made_here: splits that `new` has of its own already.
 
     Raises DataError, and copies nothing, where something does not fit; with `force` that is left behind.
     """
-    parts = added_parts(put_back(old))
+    parts = [part for part in added_parts(put_back(old)) if part.kind != "splits" or part.name not in made_here]
     before = _catalog(old) if parts else None
     fitting = [part for part in parts if _fits(part, old, before, data)]
     lost = [part for part in parts if part not in fitting]
@@ -105,6 +111,8 @@ def _fits(part: AddedPart, folder: Path, before: Catalog | None, data: Data) -> 
         return False
     if part.kind == "generated_texts":
         return texts_fit(card, data) != "none"
+    if part.kind == "splits":
+        return card.get("content_hash") == data.content_hash()
     inner = card.get("card")
     made_for = inner.get("catalog_hash") if isinstance(inner, dict) else None
     # codes that were made by hand do not say what they are for: they are for the catalogue in the same folder

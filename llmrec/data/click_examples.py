@@ -23,7 +23,8 @@ class ClickExamples:
 
     users: int32 (N,); items: int32 (N,) the candidates; labels: bool (N,); histories: int32 (N, H) the user's last H liked items
     strictly before the example, oldest first, PADDING in front; answered, liked: int32 (N,) how many labelled events the user had
-    strictly before the example, and how many of them were positive; times: int64 (N,), or None where only the order is known.
+    strictly before the example, and how many of them were positive; times: int64 (N,), or None where only the order is known;
+    disliked: int32 (N, Hd) as `histories`, what the user had disliked, where the examples come with it, or None.
     """
 
     users: np.ndarray
@@ -33,6 +34,7 @@ class ClickExamples:
     answered: np.ndarray
     liked: np.ndarray
     times: np.ndarray | None
+    disliked: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.items)
@@ -48,17 +50,20 @@ class ClickExamples:
             self.answered[rows],
             self.liked[rows],
             times,
+            None if self.disliked is None else self.disliked[rows],
         )
 
 
 @dataclass(frozen=True, eq=False)
 class ClickSplit:
-    """What to train on, choose on and report on. `card`: the protocol and the counts, JSON values."""
+    """What to train on, choose on and report on. `card`: the protocol and the counts, JSON values; `events`: the likes that lie before
+    what is asked, one row a user, for what learns from events (popularity, embeddings)."""
 
     train: ClickExamples
     valid: ClickExamples
     test: ClickExamples
     card: dict
+    events: Interactions
 
 
 def click_examples(
@@ -103,6 +108,7 @@ def click_examples(
         part, cuts = _cut_in_time(rows, valid, test)
     else:
         part, cuts = _cut_each_user(interactions, labelled, events, before, valid, test), {}
+    learned = liked_events(rows.take(part == 0), interactions.num_items, interactions.num_users)
     labels = f"rating >= {positive_from:g} liked, < {negative_below:g} disliked, between dropped"
     if ratings is None:
         rows, part = _with_negatives(interactions, rows, part, seed)
@@ -122,7 +128,7 @@ def click_examples(
         "rows_without_history": int((~kept).sum()),
         "parts": _counts(parts, interactions.num_items),
     }
-    return ClickSplit(**parts, card=card)
+    return ClickSplit(**parts, card=card, events=learned)
 
 
 def concatenated(parts: Sequence[ClickExamples]) -> ClickExamples:
@@ -131,16 +137,27 @@ def concatenated(parts: Sequence[ClickExamples]) -> ClickExamples:
         name: np.concatenate([getattr(part, name) for part in parts])
         for name in ("users", "items", "labels", "histories", "answered", "liked")
     }
-    is_timed = all(part.times is not None for part in parts)
-    return ClickExamples(**columns, times=np.concatenate([part.times for part in parts]) if is_timed else None)
+    for name in ("times", "disliked"):
+        values = [getattr(part, name) for part in parts]
+        columns[name] = None if any(value is None for value in values) else np.concatenate(values)
+    return ClickExamples(**columns)
 
 
-def liked_events(rows: ClickExamples, num_items: int) -> Interactions:
-    """The liked examples as events, a user's oldest first."""
+def padded(histories: Sequence[Sequence[int]]) -> np.ndarray:
+    """N lists of items as one array, PADDING in front: int32 (N, H), H of the longest list, at least 1."""
+    rows = np.full((len(histories), max(1, *map(len, histories))), PADDING, np.int32)
+    for row, history in zip(rows, histories, strict=True):
+        if len(history):
+            row[-len(history) :] = history
+    return rows
+
+
+def liked_events(rows: ClickExamples, num_items: int, num_users: int = 0) -> Interactions:
+    """The liked examples as events, a user's oldest first. num_users: at least so many rows, for users who are in other examples."""
     liked = rows.take(np.flatnonzero(rows.labels))
     order = np.lexsort((np.zeros(len(liked)) if liked.times is None else liked.times, liked.users))
     liked = liked.take(order)
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(liked.users))])
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(liked.users, minlength=num_users))])
     return Interactions(indptr, liked.items, num_items, liked.times)
 
 

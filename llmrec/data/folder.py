@@ -9,6 +9,7 @@ features/            NAME.safetensors: vectors float32 (num_items, D), present b
 images/              images that the catalog's `image` column points to
 semantic_ids/        NAME/: codes that `llmrec tokenize` gave the items
 generated_texts/     NAME/: texts that `llmrec enrich` had written about items or users
+splits/              NAME/: tables of a split that is given (`llmrec data published`); see `llmrec.data.given_splits`
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ from llmrec.errors import DataError
 from llmrec.files import content_hash, put_back, read_json, write_arrow, write_json
 
 FORMAT_VERSION = 1
-SEMANTIC_IDS, GENERATED_TEXTS = "semantic_ids", "generated_texts"  # folders inside a data folder
+SEMANTIC_IDS, GENERATED_TEXTS, SPLITS = "semantic_ids", "generated_texts", "splits"  # folders inside a data folder
 PARTS = ("data.json", "items.parquet", "interactions.parquet", "users.parquet", "features", "images", SEMANTIC_IDS,
-         GENERATED_TEXTS)  # fmt: skip
+         GENERATED_TEXTS, SPLITS)  # fmt: skip
 
 
 @dataclass

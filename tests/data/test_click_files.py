@@ -6,7 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from llmrec.data.click_examples import PADDING, ClickExamples, liked_events, sampled_rows
-from llmrec.data.click_files import PARTS, read_click_split, write_click_examples
+from llmrec.data.click_files import read_click_split, write_click_examples
+from llmrec.data.given_splits import PARTS
 from llmrec.errors import DataError
 
 
