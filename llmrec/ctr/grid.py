@@ -29,7 +29,7 @@ from llmrec.errors import ConfigError
 from llmrec.files import atomic_file, content_hash, write_text
 from llmrec.metrics import ctr_metrics
 from llmrec.nn.ctr import ModelKind
-from llmrec.nn.item_inputs import ItemMatrices
+from llmrec.nn.item_inputs import ItemMatrices, ItemPieces
 
 CELLS = "cells.jsonl"
 COUNTS = "counts"  # stands where a trained variant names its model
@@ -38,14 +38,16 @@ VERSION = 2  # rises whenever a cell would come to other numbers
 
 @dataclass(frozen=True, eq=False)
 class Variant:
-    """What an item is to the model: its trained embedding, frozen matrices, or both."""
+    """What an item is to the model: its trained embedding, its word pieces, frozen matrices, or any of them together."""
 
     use_ids: bool
     item_inputs: ItemMatrices = field(default_factory=dict)
+    pieces: ItemPieces | None = None
 
     def digest(self) -> str:
         """16 characters that depend on everything in it."""
         parts = [part for name, pair in self.item_inputs.items() for part in (name, *pair)]
+        parts += [] if self.pieces is None else [self.pieces.rows]
         return content_hash(str(self.use_ids), *parts)
 
 
@@ -126,11 +128,12 @@ def _run_cell(
             num_items,
             variants[variant].item_inputs,
             use_ids=variants[variant].use_ids,
+            pieces=variants[variant].pieces,
             settings=settings.model_copy(update={"model": model}),
             seed=seed,
             folder=folder / f"training-{key}",
         )
-        valid, test = trained.score(split.valid), trained.score(split.test)
+        valid, test = trained.score_rows(split.valid), trained.score_rows(split.test)
         if kept is not None and is_main_process:
             trained.save(kept, card)
         line |= {"validations": len(history), "parameters": sum(p.numel() for p in trained.parameters())}

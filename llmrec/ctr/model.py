@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from llmrec.data.click_examples import PADDING, ClickExamples
 from llmrec.errors import ArtifactError, DataError, LlmrecError, ModelError
 from llmrec.files import atomic_folder, read_json, write_json
 from llmrec.nn.ctr import ModelKind, make_ctr_net
-from llmrec.nn.item_inputs import IDS, ItemInputs, ItemMatrices
+from llmrec.nn.item_inputs import IDS, PIECES, ItemInputs, ItemMatrices, ItemPieces
 
 FORMAT_VERSION = 1
 CARD, WEIGHTS = "click_model.json", "click_model.safetensors"
@@ -30,13 +30,13 @@ SCORED_AT_ONCE = 4096  # rows
 
 
 class CtrSettings(Settings):
-    """One CTR model and its training. The defaults are those of all four models on MovieLens-100K with ids alone: on
+    """One CTR model and its training. The defaults are those of all but gdcn on MovieLens-100K with ids alone: on
     validation no other width, depth, dropout, decay or lr that was tried is more than .001 of AUC better."""
 
     model: ModelKind = "din"
     dim: int = Field(16, ge=2, multiple_of=2)  # E, the width of a field (autoint has two heads)
     hidden: tuple[int, ...] = Field((32,), min_length=1)
-    num_layers: int = Field(2, ge=1)  # cross layers of dcn_v2, attention layers of autoint
+    num_layers: int = Field(2, ge=1)  # cross layers of dcn_v2 and gdcn, attention layers of autoint
     dropout: float = Field(0.2, ge=0, lt=1)
     id_dropout: float = Field(0.05, ge=0, lt=1)  # share of items whose id is hidden in training
     # Length that feature vectors are scaled to. Validation AUC of 1, 3, 8 and about 20 on MovieLens-100K, text vectors, dnn:
@@ -44,8 +44,8 @@ class CtrSettings(Settings):
     feature_length: float = Field(3.0, gt=0)
     context: bool = True  # read how many items the user rated before, and what share of them was liked
     lr: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0.0, ge=0)  # AdamW's, of everything but the item embeddings
-    embedding_decay: float = Field(0.0, ge=0)  # AdamW's, of the item embeddings
+    weight_decay: float = Field(0.0, ge=0)  # AdamW's, of everything but the embeddings
+    embedding_decay: float = Field(0.0, ge=0)  # AdamW's, of the embeddings of items and word pieces
     batch_size: int = Field(1024, ge=1)
     epochs: int = Field(40, ge=1)
     evaluations: int = Field(2, ge=1)  # validations per epoch
@@ -54,17 +54,30 @@ class CtrSettings(Settings):
 
 
 class CtrModel(nn.Module):
-    """Item inputs, a network over them, and the context of a row."""
+    """Item inputs, a network over them, and the context of a row: a `ClickScorer`.
 
-    def __init__(self, num_items: int, widths: Mapping[str, int], use_ids: bool, settings: CtrSettings) -> None:
-        """widths: D_f of each matrix by name. Weights are initialised from torch's global random generator."""
+    card: what its numbers depend on, JSON values; training fills it in, `save` keeps it.
+    """
+
+    def __init__(
+        self,
+        num_items: int,
+        widths: Mapping[str, int],
+        use_ids: bool,
+        settings: CtrSettings,
+        pieces: tuple[int, int] | None = None,
+    ) -> None:
+        """widths: D_f of each matrix by name; pieces: how many different word pieces there are, and the most of an item. Weights are
+        initialised from torch's global random generator."""
         super().__init__()
         self.settings = settings
+        self.card: dict[str, Any] = {}
         self.inputs = ItemInputs(
             num_items,
             settings.dim,
             widths,
             use_ids=use_ids,
+            pieces=pieces,
             id_dropout=settings.id_dropout,
             feature_length=settings.feature_length,
         )
@@ -79,16 +92,35 @@ class CtrModel(nn.Module):
         )
 
     @classmethod
-    def make(cls, num_items: int, item_inputs: ItemMatrices, use_ids: bool, settings: CtrSettings) -> CtrModel:
-        """A model with its matrices. Raises DataError for matrices that are not of these items, or for no input at all."""
-        if not use_ids and not item_inputs:
-            raise DataError("a CTR model needs item ids or at least one matrix of item features, got neither.")
+    def make(
+        cls,
+        num_items: int,
+        item_inputs: ItemMatrices,
+        use_ids: bool,
+        settings: CtrSettings,
+        pieces: ItemPieces | None = None,
+    ) -> CtrModel:
+        """A model with its matrices. Raises DataError for inputs that are not of these items, or for no input at all."""
+        if not use_ids and not item_inputs and pieces is None:
+            raise DataError(
+                "a CTR model needs item ids, word pieces or at least one matrix of item features, got none of them."
+            )
         for name, (matrix, present) in item_inputs.items():
             _check_matrix(name, matrix, present, num_items)
-        model = cls(num_items, {name: matrix.shape[1] for name, (matrix, _) in item_inputs.items()}, use_ids, settings)
+        _check_pieces(pieces, num_items)
+        widths = {name: matrix.shape[1] for name, (matrix, _) in item_inputs.items()}
+        sizes = None if pieces is None else (pieces.num_pieces, pieces.rows.shape[1])
+        model = cls(num_items, widths, use_ids, settings, sizes)
         for name, (matrix, present) in item_inputs.items():
             model.inputs.frozen(name).fit(matrix, present)
+        if pieces is not None:
+            model.inputs.pieces.fit(pieces)
         return model
+
+    @property
+    def name(self) -> str:
+        """What JSON calls it."""
+        return self.settings.model
 
     def replace_features(self, name: str, matrix: np.ndarray, present: np.ndarray) -> None:
         """Serve other vectors instead of those it was trained on: float32 (N, D_f), bool (N,)."""
@@ -113,8 +145,8 @@ class CtrModel(nn.Module):
         )
 
     @torch.inference_mode()
-    def score(self, rows: ClickExamples) -> np.ndarray:
-        """P(liked) of each row: float32 (N,). Raises ModelError where one is NaN."""
+    def score_rows(self, rows: ClickExamples) -> np.ndarray:
+        """P(liked) of each row: float32 (N,) in [0, 1]. Labels are not read. Raises ModelError where one is NaN."""
         was_training = self.training
         self.eval()
         tensors = self.tensors(rows)
@@ -131,19 +163,21 @@ class CtrModel(nn.Module):
             )
         return scores
 
-    def save(self, folder: str | Path, card: dict) -> None:
-        """Write the folder, replacing an older model there. card: JSON facts that every number of this model depends on."""
+    def save(self, folder: str | Path, facts: Mapping[str, Any]) -> None:
+        """Write the folder, replacing an older model there. facts: JSON values that stand on its card beside those of its training."""
         with atomic_folder(folder, known_by=CARD) as temporary:
             save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, temporary / WEIGHTS)
-            facts = {
+            pieces = self.inputs.pieces
+            described = {
                 "format_version": FORMAT_VERSION,
                 "settings": self.settings.model_dump(mode="json"),
                 "num_items": self.inputs.num_items,
                 "use_ids": self.inputs.use_ids,
                 "features": self.inputs.features,
-                "card": card,
+                "pieces": None if pieces is None else [len(pieces.rows) - 1, pieces.pieces.shape[1]],
+                "card": {**self.card, **facts},
             }
-            write_json(temporary / CARD, facts)
+            write_json(temporary / CARD, described)
 
     @classmethod
     def load(cls, folder: str | Path) -> tuple[CtrModel, dict]:
@@ -156,7 +190,8 @@ class CtrModel(nn.Module):
         try:
             settings = CtrSettings.model_validate(facts["settings"])
             with torch.random.fork_rng(devices=[]):  # the random weights are overwritten at once
-                model = cls(facts["num_items"], facts["features"], facts["use_ids"], settings)
+                pieces = facts.get("pieces")  # a model of before December 2026 has none
+                model = cls(facts["num_items"], facts["features"], facts["use_ids"], settings, pieces and tuple(pieces))
             model.load_state_dict(load_file(Path(folder) / WEIGHTS))
         except LlmrecError:
             raise
@@ -165,6 +200,7 @@ class CtrModel(nn.Module):
             raise ArtifactError(
                 f"the CTR model in '{folder}' is damaged or was changed by hand ({first}); train it again."
             ) from error
+        model.card = facts["card"]
         return model.eval(), facts["card"]
 
 
@@ -178,16 +214,21 @@ def context_of(rows: ClickExamples) -> np.ndarray:
     return np.stack([np.log1p(rows.answered) / 4 - 1, 4 * (share - 0.75)], axis=1).astype(np.float32)
 
 
+def _check_pieces(pieces: ItemPieces | None, num_items: int) -> None:
+    if pieces is not None and (pieces.rows.ndim != 2 or len(pieces.rows) != num_items or not pieces.rows.shape[1]):
+        raise DataError(f"the word pieces of a CTR model should be ({num_items}, pieces), but are {pieces.rows.shape}.")
+
+
 def _check_matrix(name: str, matrix: np.ndarray, present: np.ndarray, num_items: int) -> None:
     if (
-        name == IDS
+        name in (IDS, PIECES)
         or matrix.ndim != 2
         or len(matrix) != num_items
         or present.shape != (num_items,)
         or present.dtype != bool
     ):
         raise DataError(
-            f"item features of a CTR model should have a name other than '{IDS}', numbers ({num_items}, width) and "
+            f"item features of a CTR model should have a name other than '{IDS}' and '{PIECES}', numbers ({num_items}, width) and "
             f"presence bool ({num_items},), but '{name}' has {matrix.shape} and {present.dtype} {present.shape}."
         )
     if not np.isfinite(matrix[present]).all():

@@ -10,10 +10,10 @@ from torch.nn import functional as F
 
 from llmrec import metrics
 from llmrec.ctr.model import CtrModel, CtrSettings
-from llmrec.data.click_examples import ClickExamples, ClickSplit
+from llmrec.data.click_examples import PADDING, ClickExamples, ClickSplit
 from llmrec.errors import DataError
 from llmrec.fit import Criterion, Schedule, fit, steps_an_epoch
-from llmrec.nn.item_inputs import ItemMatrices
+from llmrec.nn.item_inputs import ItemMatrices, ItemPieces
 
 
 def train_ctr_model(
@@ -22,6 +22,7 @@ def train_ctr_model(
     item_inputs: ItemMatrices,
     *,
     use_ids: bool,
+    pieces: ItemPieces | None = None,
     settings: CtrSettings,
     seed: int,
     folder: Path | None = None,
@@ -38,7 +39,7 @@ def train_ctr_model(
     _check_monitored(split.valid, settings.monitor)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = CtrModel.make(num_items, item_inputs, use_ids, settings)
+        model = CtrModel.make(num_items, item_inputs, use_ids, settings, pieces)
     _mark_known_items(model, split.train)
     items, histories, context = model.tensors(split.train)
     labels = torch.from_numpy(split.train.labels.astype(np.float32))
@@ -56,7 +57,7 @@ def train_ctr_model(
         Schedule(
             settings.batch_size, settings.epochs, settings.patience, validate_after=lambda step: step % every == 0
         ),
-        validate=lambda: metrics.ctr_metrics(split.valid.labels, model.score(split.valid), split.valid.users),
+        validate=lambda: metrics.ctr_metrics(split.valid.labels, model.score_rows(split.valid), split.valid.users),
         criterion=Criterion(settings.monitor, greater_is_better=True),
         seed=seed,
         name=f"the CTR model {settings.model}",
@@ -66,11 +67,14 @@ def train_ctr_model(
 
 
 def _mark_known_items(model: CtrModel, train: ClickExamples) -> None:
-    """Items without a training example read the embedding of unknown items."""
+    """Items without a training example read the embedding of unknown items; word pieces that no example shows are not read at all."""
+    asked, shown = (torch.zeros(model.inputs.num_items, dtype=torch.bool) for _ in range(2))
+    asked[torch.from_numpy(train.items.astype(np.int64))] = True
     if model.inputs.use_ids:
-        known = torch.zeros(model.inputs.num_items, dtype=torch.bool)
-        known[torch.from_numpy(train.items.astype(np.int64))] = True
-        model.inputs.fields[0].known.copy_(known)
+        model.inputs.fields[0].known.copy_(asked)
+    if model.inputs.pieces is not None:
+        shown[torch.from_numpy(train.histories[train.histories != PADDING].astype(np.int64))] = True
+        model.inputs.pieces.forget_unless(asked | shown)
 
 
 def _check_monitored(valid: ClickExamples, monitor: str) -> None:
@@ -81,7 +85,9 @@ def _check_monitored(valid: ClickExamples, monitor: str) -> None:
 
 
 def _optimizer(model: CtrModel, settings: CtrSettings) -> torch.optim.Optimizer:
-    rows = list(model.inputs.fields[0].parameters()) if model.inputs.use_ids else []
+    embedded = [model.inputs.fields[0]] if model.inputs.use_ids else []
+    embedded += [model.inputs.pieces] if model.inputs.pieces is not None else []
+    rows = [parameter for field in embedded for parameter in field.parameters()]
     of_rows = {id(parameter) for parameter in rows}
     others = [parameter for parameter in model.parameters() if id(parameter) not in of_rows]
     groups = [{"params": others, "weight_decay": settings.weight_decay}]

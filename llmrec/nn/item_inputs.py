@@ -1,18 +1,28 @@
-"""Items as vectors for small models: one embedding per item, frozen matrices through linear projections, or both side by side.
+"""Items as vectors for small models: one embedding per item, the mean of its word pieces' embeddings, frozen matrices through linear
+projections, or any of them side by side.
 
-Letters: N items, F fields (the ids and each matrix are one field), E width of a field, D_f width of matrix f.
+Letters: N items, F fields (ids, word pieces and each matrix are one field), E width of a field, D_f width of matrix f, P word pieces.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
 
 ItemMatrices = Mapping[str, tuple[np.ndarray, np.ndarray]]  # name -> float32 (N, D_f), present bool (N,)
-IDS = "id"  # the name of the field of embeddings
+IDS, PIECES = "id", "word_pieces"  # the names of the fields of embeddings
+
+
+@dataclass(frozen=True, eq=False)
+class ItemPieces:
+    """What items are called, in pieces of words. rows: int32 (N, P), each in [0, num_pieces], 0 behind the last piece of an item."""
+
+    rows: np.ndarray
+    num_pieces: int
 
 
 class FrozenField(nn.Module):
@@ -75,8 +85,42 @@ class IdField(nn.Module):
         return torch.where(shown[:, None], self.rows[items], self.unknown)
 
 
+class PiecesField(nn.Module):
+    """The mean of trained embeddings of an item's word pieces; an item without one reads a learned vector.
+
+    A piece counts as often as it stands there. The pieces are saved with the weights.
+    """
+
+    def __init__(self, num_items: int, num_pieces: int, most: int, dim: int, *, std: float) -> None:
+        """most: P, the pieces of the longest item."""
+        super().__init__()
+        self.register_buffer("pieces", torch.zeros(num_items, most, dtype=torch.int32))  # (N, P)
+        self.rows = nn.Parameter(torch.randn(num_pieces + 1, dim) * std)  # that of 0 is never read
+        self.absent = nn.Parameter(torch.zeros(dim))
+
+    def fit(self, pieces: ItemPieces) -> None:
+        """Take the pieces; the embeddings grow so that means of them spread as embeddings of ids do."""
+        self.pieces.copy_(torch.from_numpy(pieces.rows))
+        lengths = torch.count_nonzero(self.pieces, dim=1)
+        if lengths.any():
+            with torch.no_grad():
+                self.rows.mul_(lengths[lengths > 0].float().mean().sqrt())
+
+    def forget_unless(self, is_known: torch.Tensor) -> None:
+        """Pieces of no known item are read no more, for nobody learns them: bool (N,)."""
+        learned = torch.zeros(len(self.rows), dtype=torch.bool)
+        learned[self.pieces[is_known].flatten().long()] = True
+        self.pieces.masked_fill_(~learned[self.pieces.long()], 0)
+
+    def forward(self, items: torch.Tensor) -> torch.Tensor:
+        """items int64 (M,) -> float32 (M, E)."""
+        pieces = self.pieces[items]  # (M, P)
+        means = nn.functional.embedding_bag(pieces, self.rows, mode="mean", padding_idx=0)
+        return torch.where((pieces != 0).any(dim=1, keepdim=True), means, self.absent)
+
+
 class ItemInputs(nn.Module):
-    """The fields of an item: items int64 (...) -> float32 (..., F, E), ids first, then the matrices in the order given."""
+    """The fields of an item: items int64 (...) -> float32 (..., F, E): ids, word pieces, then the matrices in the order given."""
 
     def __init__(
         self,
@@ -85,16 +129,19 @@ class ItemInputs(nn.Module):
         widths: Mapping[str, int],
         *,
         use_ids: bool,
+        pieces: tuple[int, int] | None = None,
         id_dropout: float = 0.0,
         std: float = 0.05,
         feature_length: float = 3.0,
     ) -> None:
-        """widths: D_f of each matrix by name; `fit` brings the matrices themselves."""
+        """widths: D_f of each matrix by name; pieces: how many different word pieces there are, and P. `fit` brings what they are."""
         super().__init__()
-        assert use_ids or widths, "an item needs an id or features"
+        assert use_ids or widths or pieces, "an item needs an id, word pieces or features"
         self.num_items, self.dim = num_items, dim
-        self.names = [*([IDS] if use_ids else []), *widths]
+        self.names = [*([IDS] if use_ids else []), *([PIECES] if pieces else []), *widths]
         fields: list[nn.Module] = [IdField(num_items, dim, dropout=id_dropout, std=std)] if use_ids else []
+        if pieces:
+            fields.append(PiecesField(num_items, *pieces, dim, std=std))
         self.fields = nn.ModuleList(
             [
                 *fields,
@@ -110,12 +157,21 @@ class ItemInputs(nn.Module):
     @property
     def features(self) -> dict[str, int]:
         """D_f of each matrix by name."""
-        return {name: field.matrix.shape[1] for name, field in zip(self.names, self.fields, strict=True) if name != IDS}
+        return {
+            name: field.matrix.shape[1]
+            for name, field in zip(self.names, self.fields, strict=True)
+            if name not in (IDS, PIECES)
+        }
 
     @property
     def use_ids(self) -> bool:
         """Whether items have embeddings."""
         return self.names[0] == IDS
+
+    @property
+    def pieces(self) -> PiecesField | None:
+        """The field of word pieces, where there is one."""
+        return self.fields[self.names.index(PIECES)] if PIECES in self.names else None
 
     def frozen(self, name: str) -> FrozenField:
         """The field of one matrix."""

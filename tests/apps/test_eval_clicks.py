@@ -34,7 +34,7 @@ def test_a_ctr_model_has_its_figures_next_to_the_means(table, few_users, capsys)
     asked = split.test
     for flags in ([], ["--task", "clicks", "--data", few_users]):
         found = call(capsys, "eval", table / "models" / "ids" / "dnn", *flags, "--json").json
-        figures = metrics.ctr_metrics(asked.labels, model.score(asked), asked.users)
+        figures = metrics.ctr_metrics(asked.labels, model.score_rows(asked), asked.users)
         assert {name: result["value"] for name, result in found["metrics"].items()} == figures
         assert found["metrics"]["auc"]["low"] < figures["auc"] < found["metrics"]["auc"]["high"]
         by_item = mean_scores("item_mean", split.train, asked, data.catalog.num_items)
@@ -43,7 +43,10 @@ def test_a_ctr_model_has_its_figures_next_to_the_means(table, few_users, capsys)
     difference = next(d for d in found["differences"] if (d["second"], d["metric"]) == ("user_item_mean", "gauc"))
     resampled = [
         metrics.gauc_resamples(asked.labels, scores, asked.users)
-        for scores in (model.score(asked), mean_scores("user_item_mean", split.train, asked, data.catalog.num_items))
+        for scores in (
+            model.score_rows(asked),
+            mean_scores("user_item_mean", split.train, asked, data.catalog.num_items),
+        )
     ]
     assert difference["low"] == pytest.approx(np.nanquantile(resampled[0] - resampled[1], 0.025))
 

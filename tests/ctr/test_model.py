@@ -11,9 +11,10 @@ import torch
 from llmrec.ctr.model import CARD, WEIGHTS, CtrModel, CtrSettings
 from llmrec.data.click_examples import PADDING, ClickExamples
 from llmrec.errors import ArtifactError, DataError, ModelError
+from llmrec.nn.item_inputs import ItemPieces
 
 N = 9
-KINDS = ("dnn", "dcn_v2", "din", "autoint")
+KINDS = ("dnn", "dcn_v2", "din", "autoint", "gdcn")
 
 
 def some_rows(number=20, seed=0) -> ClickExamples:
@@ -36,19 +37,29 @@ def matrices(seed=0):
     }
 
 
-def made(kind="din", use_ids=True, inputs=None, **settings):
+def some_pieces():
+    """Items 0 to 8 of one to three pieces each, but the last, which has none."""
+    rows = np.random.default_rng(2).integers(1, 6, (N, 3)).astype(np.int32)
+    rows[np.arange(3) > np.arange(N)[:, None] % 3] = 0
+    rows[-1] = 0
+    return ItemPieces(rows, 5)
+
+
+def made(kind="din", use_ids=True, inputs=None, pieces=None, **settings):
     torch.manual_seed(0)
     inputs = matrices() if inputs is None else inputs
-    return CtrModel.make(N, inputs, use_ids, CtrSettings(model=kind, dim=4, hidden=(8,), **settings)).eval()
+    return CtrModel.make(N, inputs, use_ids, CtrSettings(model=kind, dim=4, hidden=(8,), **settings), pieces).eval()
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_saved_model_scores_the_same_after_loading(kind, tmp_path):
-    model, rows = made(kind), some_rows()
+    model, rows = made(kind, pieces=some_pieces()), some_rows()
+    model.card = {"seed": 3}
     model.save(tmp_path / "model", {"split": "time"})
     state = torch.get_rng_state()
     loaded, card = CtrModel.load(tmp_path / "model")
-    assert np.array_equal(model.score(rows), loaded.score(rows)) and card == {"split": "time"}
+    assert np.array_equal(model.score_rows(rows), loaded.score_rows(rows)) and card == {"seed": 3, "split": "time"}
+    assert (loaded.name, loaded.card) == (kind, card)
     assert torch.equal(state, torch.get_rng_state())
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == [CARD, WEIGHTS]
 
@@ -56,8 +67,33 @@ def test_a_saved_model_scores_the_same_after_loading(kind, tmp_path):
 @pytest.mark.parametrize("kind", KINDS)
 def test_rows_score_the_same_together_and_alone(kind):
     model, rows = made(kind), some_rows()
-    alone = [model.score(rows.take(np.array([row])))[0] for row in range(len(rows))]
-    np.testing.assert_allclose(model.score(rows), alone, atol=1e-6)
+    alone = [model.score_rows(rows.take(np.array([row])))[0] for row in range(len(rows))]
+    np.testing.assert_allclose(model.score_rows(rows), alone, atol=1e-6)
+
+
+def test_a_folder_of_a_model_from_before_word_pieces_loads(tmp_path):
+    model, rows = made(), some_rows()
+    model.save(tmp_path / "model", {})
+    card = json.loads((tmp_path / "model" / CARD).read_text())
+    del card["pieces"]
+    (tmp_path / "model" / CARD).write_text(json.dumps(card))
+    assert np.array_equal(CtrModel.load(tmp_path / "model")[0].score_rows(rows), model.score_rows(rows))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_label_of_a_row_and_the_rows_after_it_change_no_score(kind):
+    model, rows = made(kind, pieces=some_pieces()), some_rows(30)
+    other = some_rows(30, seed=5)
+    changed = ClickExamples(
+        *(
+            np.concatenate([getattr(rows, name)[:10], getattr(other, name)[10:]])
+            for name in ("users", "items", "labels", "histories", "answered", "liked")
+        ),
+        None,
+    )
+    changed.labels[:10] = ~changed.labels[:10]
+    assert np.array_equal(model.score_rows(changed)[:10], model.score_rows(rows)[:10])
+    assert not np.array_equal(model.score_rows(changed)[10:], model.score_rows(rows)[10:])
 
 
 def test_serving_imports_no_language_model(tmp_path):
@@ -68,7 +104,7 @@ def test_serving_imports_no_language_model(tmp_path):
         "from llmrec.ctr.model import CtrModel\n"
         f"model, _ = CtrModel.load({str(tmp_path / 'model')!r})\n"
         "one = np.zeros(1, np.int32)\n"
-        "print(model.score(ClickExamples(one, one, one > 0, np.array([[-1, 2]], np.int32), one, one, None)))\n"
+        "print(model.score_rows(ClickExamples(one, one, one > 0, np.array([[-1, 2]], np.int32), one, one, None)))\n"
         "loaded = sorted({name.split('.')[0] for name in sys.modules} & {'transformers', 'peft', 'accelerate', 'vllm'})\n"
         "sys.exit(f'imported: {loaded}' if loaded else 0)"
     )
@@ -79,11 +115,11 @@ def test_serving_imports_no_language_model(tmp_path):
 def test_other_vectors_of_an_item_change_the_rows_that_hold_it_and_no_others():
     model, rows = made(), some_rows(40)
     text, present = matrices()["text"]
-    before = model.score(rows)
+    before = model.score_rows(rows)
     changed = text.copy()
     changed[4] += 3
     model.replace_features("text", changed, present)
-    after = model.score(rows)
+    after = model.score_rows(rows)
     holds = (rows.items == 4) | (rows.histories == 4).any(axis=1)
     assert holds.any() and not holds.all()
     np.testing.assert_allclose(after[~holds], before[~holds], atol=1e-6)
@@ -95,20 +131,22 @@ def test_other_vectors_of_an_item_change_the_rows_that_hold_it_and_no_others():
 def test_without_the_context_only_items_count():
     rows = some_rows()
     other = ClickExamples(rows.users, rows.items, rows.labels, rows.histories, rows.answered + 9, rows.liked + 2, None)
-    assert np.array_equal(made(context=False).score(rows), made(context=False).score(other))
-    assert not np.array_equal(made().score(rows), made().score(other))
+    assert np.array_equal(made(context=False).score_rows(rows), made(context=False).score_rows(other))
+    assert not np.array_equal(made().score_rows(rows), made().score_rows(other))
 
 
 def test_matrices_that_do_not_fit_are_refused_in_words():
     text, present = matrices()["text"]
-    with pytest.raises(DataError, match="got neither"):
+    with pytest.raises(DataError, match="got none of them"):
         made(use_ids=False, inputs={})
+    with pytest.raises(DataError, match=r"\(9, pieces\), but are \(4, 3\)"):
+        made(pieces=ItemPieces(some_pieces().rows[:4], 5))
     with pytest.raises(DataError, match=r"\(9, width\)"):
         made(inputs={"text": (text[:5], present)})
     with pytest.raises(DataError, match="hold NaN"):
         made(inputs={"text": (np.full_like(text, np.nan), present)})
     absent = np.where(present[:, None], text, np.nan)
-    assert np.isfinite(made(inputs={"text": (absent, present)}).score(some_rows())).all()
+    assert np.isfinite(made(inputs={"text": (absent, present)}).score_rows(some_rows())).all()
 
 
 def test_a_damaged_or_foreign_folder_is_refused_in_words(tmp_path):
@@ -135,4 +173,4 @@ def test_a_diverged_model_says_so_instead_of_scoring():
     with torch.no_grad():
         model.net.out.bias.fill_(float("nan"))
     with pytest.raises(ModelError, match="diverged"):
-        model.score(some_rows())
+        model.score_rows(some_rows())

@@ -17,9 +17,10 @@ from llmrec.data.interactions import Interactions
 from llmrec.errors import ConfigError, DataError
 from llmrec.evaluation.clicks import ctr_table
 from llmrec.evaluation.significance import NOT_SIGNIFICANT
+from llmrec.nn.item_inputs import ItemPieces
 
 N = 16
-KINDS = ("dnn", "dcn_v2", "din", "autoint")
+KINDS = ("dnn", "dcn_v2", "din", "autoint", "gdcn")
 QUICK = CtrSettings(
     dim=8, hidden=(16,), dropout=0.0, id_dropout=0.0, lr=1e-2, evaluations=1, batch_size=256, epochs=30, context=False
 )
@@ -42,12 +43,24 @@ def parity():
     return {"parity": ((np.arange(N) % 2 * 2.0 - 1)[:, None].astype(np.float32), np.ones(N, bool))}
 
 
-@pytest.mark.parametrize("use_ids", [True, False])
+def parity_in_words():
+    """Even items are called 1 and a word of their own, odd ones 2 and a word of their own."""
+    return ItemPieces(np.stack([1 + np.arange(N) % 2, 3 + np.arange(N)], axis=1).astype(np.int32), N + 2)
+
+
+INPUTS = {
+    "id": {"item_inputs": {}, "use_ids": True},
+    "feature": {"item_inputs": parity(), "use_ids": False},
+    "text": {"item_inputs": {}, "use_ids": False, "pieces": parity_in_words()},
+}
+
+
+@pytest.mark.parametrize("inputs", INPUTS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_model_learns_the_checkerboard_from_ids_and_from_a_feature(split, kind, use_ids):
+def test_every_model_learns_the_checkerboard_from_ids_from_a_feature_and_from_words(split, kind, inputs):
     settings = QUICK.model_copy(update={"model": kind})
-    model, lines = train_ctr_model(split, N, {} if use_ids else parity(), use_ids=use_ids, settings=settings, seed=0)
-    assert metrics.ctr_metrics(split.test.labels, model.score(split.test), split.test.users)["auc"] > 0.95
+    model, lines = train_ctr_model(split, N, settings=settings, seed=0, **INPUTS[inputs])
+    assert metrics.ctr_metrics(split.test.labels, model.score_rows(split.test), split.test.users)["auc"] > 0.95
     assert lines[-1]["train_loss"] < lines[0]["train_loss"]
 
 
@@ -76,7 +89,7 @@ def test_the_same_seed_gives_the_same_weights_and_leaves_torch_s_random_state_al
     state = torch.get_rng_state()
     settings = QUICK.model_copy(update={"epochs": 2, "dropout": 0.2, "id_dropout": 0.1})
     first, again, other = (
-        train_ctr_model(split, N, parity(), use_ids=True, settings=settings, seed=seed)[0].score(split.test)
+        train_ctr_model(split, N, parity(), use_ids=True, settings=settings, seed=seed)[0].score_rows(split.test)
         for seed in (0, 0, 1)
     )
     assert np.array_equal(first, again) and not np.array_equal(first, other)
@@ -91,7 +104,7 @@ def test_a_killed_training_goes_on_to_the_very_weights_of_an_unbroken_one(split,
         return train_ctr_model(split, N, parity(), use_ids=True, settings=settings, seed=0, folder=folder)
 
     unbroken, lines = train()
-    scored, score = [], CtrModel.score
+    scored, score = [], CtrModel.score_rows
 
     def killed(self, rows):
         scored.append(len(rows))
@@ -99,7 +112,7 @@ def test_a_killed_training_goes_on_to_the_very_weights_of_an_unbroken_one(split,
             raise KeyboardInterrupt
         return score(self, rows)
 
-    monkeypatch.setattr(CtrModel, "score", killed)
+    monkeypatch.setattr(CtrModel, "score_rows", killed)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "state")
     resumed, again = train(tmp_path / "state")
@@ -112,14 +125,14 @@ def test_the_best_validation_is_kept_training_stops_after_it_and_test_rows_chang
     settings = QUICK.model_copy(update={"monitor": "gauc", "patience": 2, "lr": 3e-2})
     model, lines = train_ctr_model(split, N, {}, use_ids=True, settings=settings, seed=0)
     best = max(line["gauc"] for line in lines)
-    assert metrics.ctr_metrics(split.valid.labels, model.score(split.valid), split.valid.users)[
+    assert metrics.ctr_metrics(split.valid.labels, model.score_rows(split.valid), split.valid.users)[
         "gauc"
     ] == pytest.approx(best)
     values = [line["gauc"] for line in lines]
     assert len(values) - 1 - int(np.argmax(values)) == 2
     without_test = type(split)(split.train, split.valid, split.test.take(np.arange(2)), split.card)
     other, _ = train_ctr_model(without_test, N, {}, use_ids=True, settings=settings, seed=0)
-    assert np.array_equal(model.score(split.test), other.score(split.test))
+    assert np.array_equal(model.score_rows(split.test), other.score_rows(split.test))
 
 
 def test_an_item_without_a_training_row_scores_as_any_other_such_item(split):
@@ -129,7 +142,7 @@ def test_an_item_without_a_training_row_scores_as_any_other_such_item(split):
     row = split.test.take(np.zeros(2, np.int64))
     row.items[:] = [14, 15]
     row.histories[:] = 3
-    first, second = model.score(row)
+    first, second = model.score_rows(row)
     assert first == second
 
 
@@ -183,7 +196,7 @@ def test_a_killed_table_goes_on_and_equals_an_unbroken_one(split, tmp_path, trai
 
 
 def test_a_killed_cell_goes_on_from_its_last_validation_unless_the_table_is_fresh(split, tmp_path, monkeypatch):
-    scored, score = [], CtrModel.score
+    scored, score = [], CtrModel.score_rows
 
     def killed(self, rows):
         scored.append(len(rows))
@@ -199,7 +212,7 @@ def test_a_killed_cell_goes_on_from_its_last_validation_unless_the_table_is_fres
         )  # fmt: skip
 
     unbroken = table(tmp_path / "whole")
-    monkeypatch.setattr(CtrModel, "score", killed)
+    monkeypatch.setattr(CtrModel, "score_rows", killed)
     for folder, more, validations in ((tmp_path / "a", {}, 2), (tmp_path / "b", {"fresh": True}, 3)):
         scored.clear()
         with pytest.raises(KeyboardInterrupt):

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from llmrec.nn.ctr import DIN, CrossLayer, FieldAttention, make_ctr_net, mean_of_history
-from llmrec.nn.item_inputs import ItemInputs
+from llmrec.nn.ctr import DIN, CrossLayer, FieldAttention, GatedCrossLayer, make_ctr_net, mean_of_history
+from llmrec.nn.item_inputs import ItemInputs, ItemPieces
 
-KINDS = ("dnn", "dcn_v2", "din", "autoint")
+KINDS = ("dnn", "dcn_v2", "din", "autoint", "gdcn")
 B, H, F, E, C = 6, 5, 2, 4, 2
 
 
@@ -32,6 +32,21 @@ def test_a_cross_layer_by_hand():
     first, x = torch.tensor([[2.0, 3.0]]), torch.tensor([[1.0, -1.0]])
     # W x + b = (1 - 2 + .5, 1 + 1) = (-.5, 2); times x_0: (-1, 6); plus x: (0, 5)
     assert layer(first, x).tolist() == [[0.0, 5.0]]
+
+
+def test_a_gated_cross_layer_by_hand_and_without_its_gate_it_is_half_a_cross():
+    layer, plain = GatedCrossLayer(2), CrossLayer(2)
+    with torch.no_grad():
+        layer.linear.weight.copy_(torch.tensor([[1.0, 2.0], [0.0, -1.0]]))
+        layer.linear.bias.copy_(torch.tensor([0.5, 1.0]))
+        layer.gate.weight.copy_(torch.tensor([[float(np.log(3)), 0.0], [0.0, float(np.log(4))]]))
+        plain.load_state_dict({name: weights for name, weights in layer.state_dict().items() if "gate" not in name})
+    first, x = torch.tensor([[2.0, 3.0]]), torch.tensor([[1.0, -1.0]])
+    # W x + b = (-.5, 2), times x_0: (-1, 6); the gate sigmoid(ln 3) = 3/4 and sigmoid(-ln 4) = 1/5; plus x
+    assert layer(first, x)[0].tolist() == pytest.approx([-0.75 + 1, 6 / 5 - 1])
+    with torch.no_grad():
+        layer.gate.weight.zero_()
+    assert torch.allclose(layer(first, x) - x, (plain(first, x) - x) / 2)
 
 
 def test_field_attention_by_hand_on_two_fields():
@@ -140,3 +155,31 @@ def test_every_part_of_the_inputs_learns_the_row_of_unknown_items_too():
         made.fields[0].unknown.fill_(2.0)
     made.fields[0].known[1] = False
     assert torch.equal(made.eval()(torch.tensor([1]))[0, 0], torch.full((E,), 2.0))
+
+
+def of_pieces(rows, num_pieces=4):
+    torch.manual_seed(0)
+    made = ItemInputs(len(rows), E, {}, use_ids=False, pieces=(num_pieces, len(rows[0])))
+    made.pieces.fit(ItemPieces(np.array(rows, np.int32), num_pieces))
+    return made
+
+
+def test_an_item_is_the_mean_of_its_word_pieces_and_without_one_a_learned_vector():
+    made = of_pieces([[1, 3, 3], [2, 0, 0], [0, 0, 0]])
+    with torch.no_grad():
+        made.pieces.absent.fill_(7.0)
+    rows = made.pieces.rows
+    vectors = made(torch.tensor([0, 1, 2]))[:, 0]
+    assert torch.allclose(vectors[0], (rows[1] + 2 * rows[3]) / 3, atol=1e-6) and torch.equal(vectors[1], rows[2])
+    assert torch.equal(vectors[2], torch.full((E,), 7.0))
+    vectors.sum().backward()
+    assert not rows.grad[0].any() and not rows.grad[4].any() and made.pieces.absent.grad.tolist() == [1.0] * E
+
+
+def test_a_piece_that_no_known_item_has_is_read_as_if_it_were_not_there():
+    made = of_pieces([[1, 2, 0], [2, 3, 0], [4, 0, 0]])
+    made.pieces.forget_unless(torch.tensor([True, False, False]))
+    rows = made.pieces.rows
+    vectors = made(torch.tensor([0, 1, 2]))[:, 0]
+    assert torch.allclose(vectors[0], (rows[1] + rows[2]) / 2, atol=1e-6) and torch.equal(vectors[1], rows[2])
+    assert torch.equal(vectors[2], made.pieces.absent)

@@ -62,7 +62,7 @@ def evaluate_clicks_of(asked: Asked) -> None:
     _check_rows(run, card.get("split") or {}, split)
     if is_ctr_model:
         rows = getattr(split, subset)
-        name, scores = card["model"], model.score(rows)
+        name, scores = card["model"], model.score_rows(rows)
         if model.inputs.num_items != loaded.catalog.num_items:
             raise ConfigError(
                 f"'{run}' knows {model.inputs.num_items} items, but '{folder}' has {loaded.catalog.num_items}. Name its own folder."
