@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from llmrec.backbones.causal_lm import Backbone
+from llmrec.backbones.fused_layer import FusedLayer
 from llmrec.backbones.packed_attention import PackedLayout
 from llmrec.errors import ModelError
 
@@ -43,6 +44,8 @@ def check_packing(backbone: Backbone) -> None:
     config = backbone.config.get_text_config(decoder=True)
     way_out = "set training.packing=none"
     name = type(backbone.causal_lm).__name__
+    if any(isinstance(module, FusedLayer) for module in backbone.modules()):
+        raise ModelError(f"the layers of {name} were fused to answer requests, which are not packed.")
     if config._attn_implementation != "sdpa":
         raise ModelError(
             f"packed sequences need torch's attention, 'sdpa', but {name} runs with {config._attn_implementation!r}; {way_out}."

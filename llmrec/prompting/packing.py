@@ -53,22 +53,33 @@ class PackingCollator:
     def __call__(self, rows: Sequence[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
         is_target = [row["labels"][1:] != NO_TARGET for row in rows]  # of each token, that it predicts the next
         ids = [row["input_ids"][: _num_needed(is_t)] for row, is_t in zip(rows, is_target, strict=True)]
-        indices, length = place_rows(ids, min_shared=MIN_SHARED if self.share_prefixes else None)
-        padding = -length % (self.multiple or _multiple(length))
-        input_ids = np.zeros(length + padding, dtype=np.int64)
-        position_ids = np.zeros(length + padding, dtype=np.int64)
-        position_ids[length:] = np.arange(padding)  # an example of its own, which nothing is predicted from
-        for row_ids, row_indices in zip(ids, indices, strict=True):
-            input_ids[row_indices] = row_ids
-            position_ids[row_indices] = np.arange(len(row_ids))
-        batch = {
-            "input_ids": input_ids[None],
-            "position_ids": position_ids[None],
-            "seen_until": seen_until(position_ids)[None],
-            "predict_at": np.concatenate([at[is_t[: len(at)]] for at, is_t in zip(indices, is_target, strict=True)]),
-            "labels": np.concatenate([row["labels"][1:][is_t] for row, is_t in zip(rows, is_target, strict=True)]),
+        batch, indices = packed(ids, min_shared=MIN_SHARED if self.share_prefixes else None, multiple=self.multiple)
+        found = [at[is_t[: len(at)]] for at, is_t in zip(indices, is_target, strict=True)]
+        labels = [row["labels"][1:][is_t] for row, is_t in zip(rows, is_target, strict=True)]
+        return {
+            **batch,
+            "predict_at": torch.from_numpy(np.concatenate(found)),
+            "labels": torch.from_numpy(np.concatenate(labels)),
         }
-        return {name: torch.from_numpy(values) for name, values in batch.items()}
+
+
+def packed(
+    ids: Sequence[np.ndarray], *, min_shared: int | None = MIN_SHARED, multiple: int | None = None
+) -> tuple[dict[str, torch.Tensor], list[np.ndarray]]:
+    """Token sequences in one: `input_ids`, `position_ids`, `seen_until`, each int64 (1, T), and where each sequence's tokens stand.
+
+    ids: B arrays, each int32 (T_b,). min_shared, and what is returned second: see `place_rows`. multiple: see `PackingCollator`.
+    """
+    indices, length = place_rows(ids, min_shared=min_shared)
+    padding = -length % (multiple or _multiple(length))
+    input_ids = np.zeros(length + padding, dtype=np.int64)
+    position_ids = np.zeros(length + padding, dtype=np.int64)
+    position_ids[length:] = np.arange(padding)  # an example of its own, which nothing is predicted from
+    for row_ids, row_indices in zip(ids, indices, strict=True):
+        input_ids[row_indices] = row_ids
+        position_ids[row_indices] = np.arange(len(row_ids))
+    batch = {"input_ids": input_ids, "position_ids": position_ids, "seen_until": seen_until(position_ids)}
+    return {name: torch.from_numpy(values)[None] for name, values in batch.items()}, indices
 
 
 def _num_needed(is_target: np.ndarray) -> int:

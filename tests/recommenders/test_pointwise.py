@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from llmrec.data.catalog import Catalog
+from llmrec.data.click_examples import ClickExamples
 from llmrec.data.interactions import Histories
 from llmrec.errors import RequestError
 from llmrec.items.forms import text_tokens
@@ -12,7 +13,7 @@ from llmrec.prompting.answer_words import AnswerWords
 from llmrec.prompting.encoder import PromptEncoder
 from llmrec.prompting.templates import load_prompt
 from llmrec.recommenders.generative import recommender_of
-from llmrec.recommenders.language_model import LanguageModel
+from llmrec.recommenders.language_model import LanguageModel, ready_to_serve
 from llmrec.recommenders.pointwise import PointwiseRecommender, liked_logits
 from llmrec.recommenders.requests import Requests
 from tests.tiny import tiny_backbone
@@ -71,3 +72,29 @@ def test_liked_stands_first_whichever_token_is_lower():
     for liked, disliked in ((7, 20), (20, 7)):
         found = liked_logits(backbone, hidden, AnswerWords((), liked, disliked))
         torch.testing.assert_close(found, expected[:, [liked, disliked]])
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2"])
+def test_rows_of_one_history_are_scored_together_as_each_alone(family):
+    recommender = recommender_of(model_of(family))
+    histories = np.array([[-1, 0, 2]] * 4 + [[-1, -1, -1]] + [[1, 3, 2]] * 4, dtype=np.int32)
+    items = np.array([0, 1, 3, 4, 2, 1, 0, 2, 4], dtype=np.int32)
+    none = np.zeros(9, np.int32)
+    rows = ClickExamples(none, items, items > 1, histories, none, none, None)
+    together = recommender.score_rows(rows)
+    alone = [
+        recommender.score(Requests(Histories.from_lists([history[history >= 0].tolist()])), np.array([item]))[0, 0]
+        for history, item in zip(histories, items, strict=True)
+    ]
+    np.testing.assert_allclose(together, alone, atol=2e-5)
+    np.testing.assert_allclose(recommender.score_rows(rows.take(np.arange(9)[::-1])), together[::-1], atol=2e-5)
+
+
+def test_layers_that_were_fused_to_serve_score_rows_without_packing():
+    model = model_of("llama")
+    rows = ClickExamples(
+        *(np.array([3, 1], np.int32),) * 2, np.array([True, False]), np.array([[0, 2]] * 2, np.int32), None, None, None
+    )
+    before = recommender_of(model).score_rows(rows)
+    served = recommender_of(ready_to_serve(model, prompt_cache_bytes=0))
+    np.testing.assert_allclose(served.score_rows(rows), before, atol=2e-5)
