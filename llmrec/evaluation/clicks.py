@@ -1,9 +1,8 @@
-"""Figures of probabilities of clicks, with intervals over users: of one recommender, and of a table of CTR models."""
+"""Figures of probabilities of clicks, with intervals over users: of one scorer, and of a table of CTR models."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,53 +11,94 @@ from llmrec import metrics
 from llmrec.baselines.click_means import CLICK_MEANS, mean_scores
 from llmrec.data.click_examples import ClickExamples, ClickSplit
 from llmrec.data.folder import Data
-from llmrec.evaluation.cost import Cost
-from llmrec.evaluation.names import name_in_words
-from llmrec.evaluation.significance import Difference, verdict_of
-from llmrec.evaluation.tasks import ClicksTask
+from llmrec.errors import ModelError
+from llmrec.evaluation.click_figures import figures_of, quantiles
+from llmrec.evaluation.results import ClickEvaluation, Kind, ScoredRows
+from llmrec.evaluation.shards import Answers, Work, in_shards
+from llmrec.evaluation.significance import verdict_of
+from llmrec.evaluation.tasks import ClicksTask, Interval
 from llmrec.evaluation.validation import Validation
+from llmrec.files import content_hash
+from llmrec.recommenders.clicks import ClickScorer
 from llmrec.recommenders.pointwise import PointwiseRecommender
 from llmrec.version import __version__
 
+ROWS_AT_ONCE = 256  # a shard of an evaluation is some of these
 _RESAMPLED = {"auc": metrics.auc_resamples, "gauc": metrics.gauc_resamples}
 
 
-@dataclass(frozen=True, eq=False)
-class ClickEvaluation:
-    """The result of one scorer on the click examples of one task.
+def ask_clicks(
+    scorer: ClickScorer,
+    asked: ClickExamples,
+    protocol: dict,
+    task: ClicksTask,
+    *,
+    kind: Kind = "model",
+    masks: Mapping[str, np.ndarray] | None = None,
+    work: Work | None = None,
+) -> ClickEvaluation:
+    """Asks the scorer every example, and measures what it says by the task. protocol: of `click_protocol`.
 
-    protocol: JSON values, all that the numbers depend on; metrics: name -> value, low, high (None for the log loss's interval, and for
-    a figure that does not exist); resamples: "auc", "gauc" -> float64 (R,) over resampled users, for paired differences; cost: where
-    it was measured (`cost.measure_cost`), never part of the protocol.
+    masks: bool (N,) of the slices; work: where answers are kept while it runs, so that a killed evaluation goes on. Raises ModelError
+    for scores that are NaN or no probabilities.
     """
 
-    protocol: dict
-    metrics: dict[str, dict]
-    resamples: dict[str, np.ndarray]
-    cost: Cost | None = None
+    def ask(rows: np.ndarray) -> Answers:
+        scores = np.asarray(scorer.score_rows(asked.take(rows)))
+        _check_scores(scorer.name, scores, len(rows))
+        return {"scores": scores}
 
-    def to_json(self) -> dict:
-        """Protocol and metrics, and cost where it was measured; floats in full."""
-        value = {"protocol": self.protocol, "metrics": self.metrics}
-        return value if self.cost is None else {**value, "cost": self.cost.to_json()}
+    place = None
+    if work is not None:
+        card = {"name": scorer.name, **scorer.card}
+        place = work.place(protocol, card, asked.users, asked.items, asked.histories, f"{ROWS_AT_ONCE} rows")
+    found = in_shards(ask, len(asked), ROWS_AT_ONCE, f"evaluating {scorer.name}", place=place)
+    scores = found.get("scores", np.zeros(0))
+    return evaluate_clicks(scorer.name, scorer.card, scores, asked, protocol, task, kind=kind, masks=masks)
 
 
 def evaluate_clicks(
-    name: str, card: dict, scores: np.ndarray, asked: ClickExamples, protocol: dict, task: ClicksTask
+    name: str,
+    card: dict,
+    scores: np.ndarray,
+    asked: ClickExamples,
+    protocol: dict,
+    task: ClicksTask,
+    *,
+    kind: Kind = "model",
+    masks: Mapping[str, np.ndarray] | None = None,
 ) -> ClickEvaluation:
-    """The task's figures of scores, float (N,) in [0, 1], of the examples that were asked, with intervals over users."""
-    interval = task.interval
-    figures = metrics.ctr_metrics(asked.labels, scores, asked.users)
-    found, resampled = {}, {}
-    for metric in task.metrics:
-        value = figures[metric]
-        found[metric] = {"value": None if np.isnan(value) else value, "low": None, "high": None}
-        if metric in _RESAMPLED and not np.isnan(value):
-            resampled[metric] = _RESAMPLED[metric](
-                asked.labels, scores, asked.users, resamples=interval.resamples, seed=interval.seed
-            )
-            found[metric] |= _interval(resampled[metric], interval.level)
-    return ClickEvaluation({**protocol, "recommender": {"name": name, **card}}, found, resampled)
+    """The task's figures of scores, float (N,) in [0, 1], of the examples that were asked, with intervals over users.
+
+    masks: bool (N,) of each slice. Raises ModelError for scores that are NaN or no probabilities.
+    """
+    _check_scores(name, scores, len(asked))
+    rows, masks = ScoredRows.of(asked, scores), dict(masks or {})
+    found = figures_of(rows, task.metrics, task.interval)
+    slices = {
+        slice_: {
+            "num_rows": int(mask.sum()),
+            "num_users": len(np.unique(rows.users[mask])),
+            "metrics": figures_of(rows.take(mask), task.metrics, task.interval).metrics,
+        }
+        for slice_, mask in masks.items()
+    }
+    protocol = {**protocol, "recommender": {"name": name, **card}}
+    return ClickEvaluation(protocol, found.metrics, found.resamples, slices, rows, kind, masks)
+
+
+def _check_scores(name: str, scores: np.ndarray, num_rows: int) -> None:
+    problem = None
+    if scores.shape != (num_rows,):
+        problem = f"scores of shape {scores.shape} for {num_rows} examples"
+    elif np.isnan(scores).any():
+        problem = f"NaN as a score (first of example {int(np.isnan(scores).argmax())} of the batch)"
+    elif num_rows and not (scores.min() >= 0 and scores.max() <= 1):
+        problem = f"scores from {scores.min():g} to {scores.max():g}, which are no probabilities"
+    if problem:
+        raise ModelError(
+            f"'{name}' gave {problem}. Its weights or inputs are broken: train it again, or check the features."
+        )
 
 
 def click_means(
@@ -66,8 +106,10 @@ def click_means(
 ) -> list[ClickEvaluation]:
     """What every scorer is compared with: the means of items and users over the training examples."""
     return [
-        evaluate_clicks(kind, {}, mean_scores(kind, split.train, asked, num_items), asked, protocol, task)
-        for kind in CLICK_MEANS
+        evaluate_clicks(
+            name, {}, mean_scores(name, split.train, asked, num_items), asked, protocol, task, kind="baseline"
+        )
+        for name in CLICK_MEANS
     ]
 
 
@@ -81,6 +123,7 @@ def click_protocol(data: Data, task: ClicksTask, split: ClickSplit, subset: str,
         "subset": subset,
         "interval": {"kind": "percentile bootstrap over users", **task.interval.model_dump()},
         "num_rows": len(asked),
+        "rows": content_hash(asked.users, asked.items, asked.labels, asked.histories),
         "num_users": len(np.unique(asked.users)),
         "gauc_users": len(of_users.users),
         "gauc_users_left_out": of_users.num_left_out,
@@ -88,25 +131,10 @@ def click_protocol(data: Data, task: ClicksTask, split: ClickSplit, subset: str,
     }
 
 
-def click_differences(first: ClickEvaluation, second: ClickEvaluation) -> list[Difference]:
-    """Paired differences of AUC and GAUC on the same rows, with intervals over users."""
-    level = first.protocol["interval"]["level"]
-    cards = [each.protocol["recommender"] for each in (first, second)]
-    in_words = (name_in_words(cards[0]), name_in_words(cards[1]))
-    return [
-        Difference(
-            metric, *(card["name"] for card in cards), first.metrics[metric]["value"] - second.metrics[metric]["value"],
-            **_interval(ours - second.resamples[metric], level), level=level, in_words=in_words,
-        )
-        for metric, ours in first.resamples.items()
-    ]  # fmt: skip
-
-
 def ctr_report(rows: ClickExamples, scores: np.ndarray) -> dict:
     """auc and gauc of scores, float (N,): value, and low and high of 95 % of the values over resampled users; None of a figure that
     does not exist, such as the gauc where no user has examples of both classes."""
-    task = ClicksTask(kind="clicks", name="clicks", version=1, metrics=("auc", "gauc"))
-    return evaluate_clicks("", {}, scores, rows, {}, task).metrics
+    return figures_of(ScoredRows.of(rows, scores), ("auc", "gauc"), Interval()).metrics
 
 
 def click_validation(recommender: PointwiseRecommender, examples: ClickExamples) -> Validation:
@@ -173,10 +201,10 @@ def ctr_table(
         for name in ("auc", "gauc"):
             values = [found[name] for found in figures[variant, model]]
             record[name] = {"value": float(np.mean(values)), "seed_std": float(np.std(values))}
-            record[name] |= _interval(resampled[variant, model][name], level)
+            record[name] |= quantiles(resampled[variant, model][name], level)
             if variant != reference and (reference, model) in groups:
                 base = np.mean([found[name] for found in figures[reference, model]])
-                interval = _interval(resampled[variant, model][name] - resampled[reference, model][name], level)
+                interval = quantiles(resampled[variant, model][name] - resampled[reference, model][name], level)
                 record[name]["minus_reference"] = {
                     "value": float(np.mean(values) - base),
                     **interval,
@@ -184,9 +212,3 @@ def ctr_table(
                 }
         table.append(record)
     return table
-
-
-def _interval(values: np.ndarray, level: float) -> dict[str, float]:
-    tail = (1 - level) / 2
-    low, high = np.nanquantile(values, [tail, 1 - tail])
-    return {"low": float(low), "high": float(high)}

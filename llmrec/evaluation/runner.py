@@ -6,8 +6,6 @@ Letters: U test instances, I items, k the longest list the task asks for.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 
@@ -18,51 +16,23 @@ from llmrec.data.folder import Data
 from llmrec.data.splits import Instances, Split
 from llmrec.errors import ConfigError, ModelError
 from llmrec.evaluation.candidates import sampled_candidates
-from llmrec.evaluation.cost import Cost
-from llmrec.evaluation.progress import batches
-from llmrec.evaluation.tasks import CandidatesTask, Interval, NextItemTask
+from llmrec.evaluation.item_words import ItemVectors, word_vectors
+from llmrec.evaluation.results import Evaluation, Kind, means, slices_of
+from llmrec.evaluation.shards import Answers, Work, in_shards
+from llmrec.evaluation.tasks import CandidatesTask, NextItemTask
 from llmrec.recommenders.hybrid import Hybrid
 from llmrec.recommenders.requests import REQUESTS_AT_ONCE, DenseRecommender, Ranker, Ranking, Requests, top_k
 from llmrec.version import __version__
 
-Kind = Literal["model", "baseline", "hybrid"]
+LISTED = (
+    "coverage",
+    "gini",
+    "novelty",
+    "popularity_bias",
+    "diversity",
+)  # metrics that look at the lists, however right
 # Scores of all items for a batch take about 8 bytes x batch x num_items, several times over.
 SCORED_AT_ONCE = 32  # requests with candidates
-
-
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """The result of one recommender on one task.
-
-    protocol: JSON values, all that the numbers depend on; metrics: name -> {"value", "low", "high"} (low and high are
-    None for coverage, which is no mean over users); slices: name -> {"num_users", "metrics"}; users: int32 (U,);
-    per_user: name -> float64 (U,), for paired differences. Slices are of the users whose target has no training event
-    ("cold_target"), lies in the user's own history ("repeated_target"), or does not ("new_target"); masks: bool (U,) of each.
-    of_seeds: where this is the mean of runs that differ in their seed, the evaluation of each (`seeds.over_seeds`).
-    given_name: what tables call it instead of its model's name (`significance.renamed`). cost: where it was measured
-    (`cost.measure_cost`); never part of the protocol.
-    """
-
-    protocol: dict
-    metrics: dict[str, dict]
-    slices: dict[str, dict]
-    users: np.ndarray
-    per_user: dict[str, np.ndarray]
-    kind: Kind = "model"
-    masks: dict[str, np.ndarray] = field(default_factory=dict)
-    of_seeds: tuple[Evaluation, ...] = ()
-    given_name: str = ""
-    cost: Cost | None = None
-
-    @property
-    def num_unreachable(self) -> int:
-        """Test instances that nobody can hit: the target lies in the history, and seen items are filtered."""
-        return self.slices["repeated_target"]["num_users"] if self.protocol["exclude_seen"] else 0
-
-    def to_json(self) -> dict:
-        """What `--json` prints and reports store: protocol, metrics, slices, and cost where it was measured; floats in full."""
-        value = {"protocol": self.protocol, "metrics": self.metrics, "slices": self.slices}
-        return value if self.cost is None else {**value, "cost": self.cost.to_json()}
 
 
 def fit_baseline(name: str, split: Split, fit: str, overrides: Sequence[str] = ()) -> Baseline:
@@ -79,12 +49,15 @@ def evaluate(
     split: Split | None = None,
     batch: int = REQUESTS_AT_ONCE,
     max_instances: int | None = None,
+    vectors: ItemVectors | None = None,
+    work: Work | None = None,
 ) -> Evaluation:
     """Asks `recommender` every test instance of the task and finds the ranks of the targets.
 
     A `DenseRecommender` is ranked by its scores, with expected ranks under ties; any other by the list it returns.
     subset: "test" or "valid"; split: the task's split of these data, where the caller has made it already; max_instances:
-    only the first so many (recorded in the protocol). Raises ConfigError for settings that contradict each other and
+    only the first so many (recorded in the protocol); vectors: what diversity is measured in, by default `word_vectors`; work: where
+    answers are kept while it runs, so that a killed evaluation goes on. Raises ConfigError for settings that contradict each other and
     ModelError for a recommender that breaks its contract (NaN, seen items, repeated items).
     """
     if subset not in ("valid", "test"):
@@ -102,18 +75,20 @@ def evaluate(
     instances = split.valid if subset == "valid" else split.test
     if max_instances is not None:
         instances = _take_instances(instances, np.arange(min(max_instances, len(instances))))
+    candidates = None
     if isinstance(task, CandidatesTask):
         candidates, asked = sampled_candidates(instances, data.catalog.num_items, task.num_candidates, task.seed)
         instances = _take_instances(instances, asked)  # users with too few items left are not asked
-        greater, equal, items = *_ask_of_candidates(recommender, instances, candidates), None
-    else:
-        greater, equal, items = _ask(recommender, instances, task, batch)
+    if "diversity" in task.metrics and vectors is None:
+        vectors = word_vectors(data.catalog)
+    protocol = _protocol(recommender, data, task, split, subset, instances, vectors)
+    answers = _answers(recommender, instances, task, batch, candidates, protocol, work)
     counts, repeated = split.fitted(task.fit).counts(), repeated_targets(instances)
-    per_user = _per_user(task, instances, greater, equal, items, counts)
+    per_user = _per_user(task, instances, answers, counts, vectors)
     masks = {"cold_target": counts[instances.targets] == 0, "repeated_target": repeated, "new_target": ~repeated}
     return Evaluation(
-        _protocol(recommender, data, task, split, subset, instances),
-        _with_intervals(task, per_user, items, recommender.num_items),
+        protocol,
+        _with_intervals(task, per_user, answers.get("items"), recommender.num_items),
         slices_of(masks, per_user, task.interval),
         instances.users,
         per_user,
@@ -141,40 +116,57 @@ def _take_instances(instances: Instances, rows: np.ndarray) -> Instances:
     return Instances(instances.users[rows], instances.histories.take(rows), instances.targets[rows], times)
 
 
-def _ask(
-    recommender: Ranker, instances: Instances, task: NextItemTask, batch: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """greater, equal: float64 (U,); items: int32 (U, k), or None where no metric looks at the lists."""
+def _answers(
+    recommender: Ranker,
+    instances: Instances,
+    task: NextItemTask,
+    batch: int,
+    candidates: np.ndarray | None,
+    protocol: dict,
+    work: Work | None,
+) -> Answers:
+    """greater, equal: float64 (U,), among the candidates, int64 (U, C) with the target first, or the whole catalogue; items: int32
+    (U, k) where a metric looks at the lists."""
     requests = Requests.from_instances(instances)
+
+    def ask(rows: np.ndarray) -> Answers:
+        if candidates is not None:
+            return _among_candidates(recommender, requests.take(rows), candidates[rows])
+        return _among_all(recommender, requests.take(rows), instances.targets[rows], task)
+
+    size = batch if candidates is None else SCORED_AT_ONCE
+    place = None
+    if work is not None:
+        asked = (instances.users, instances.histories.indptr, instances.histories.items, instances.targets)
+        chosen = {"metrics": sorted(set(LISTED) & set(task.metrics)), "ks": task.ks, "batch": size}
+        place = work.place(protocol, chosen, *asked, *(() if candidates is None else (candidates,)))
+    found = in_shards(ask, len(instances), size, f"evaluating {recommender.name}", place=place)
+    nobody = np.zeros(0)
+    return found or {"greater": nobody, "equal": nobody, "items": np.zeros((0, max(task.ks)), np.int32)}
+
+
+def _among_all(recommender: Ranker, asked: Requests, targets: np.ndarray, task: NextItemTask) -> Answers:
     k = max(task.ks)
-    needs_items = bool({"coverage", "popularity_bias"} & set(task.metrics))
-    parts = []
-    for rows in batches(len(instances), batch, f"evaluating {recommender.name}"):
-        asked, targets = requests.take(rows), instances.targets[rows]
-        if isinstance(recommender, DenseRecommender):
-            scores, allowed = recommender.allowed_scores(asked, exclude_seen=task.exclude_seen)
-            greater, equal = metrics.ranks_from_scores(scores, targets, allowed)
-            items = top_k(scores, allowed, k).items if needs_items else None
-        else:
-            ranking = recommender.rank(asked, k, exclude_seen=task.exclude_seen)
-            _check_ranking(recommender, ranking, asked, k, task.exclude_seen)
-            greater, equal = metrics.ranks_from_ranking(ranking.items, ranking.scores, targets)
-            items = ranking.items
-        parts.append((greater, equal, items))
-    greater, equal, items = zip(*parts, strict=True)
-    return np.concatenate(greater), np.concatenate(equal), np.concatenate(items) if needs_items else None
+    if isinstance(recommender, DenseRecommender):
+        scores, allowed = recommender.allowed_scores(asked, exclude_seen=task.exclude_seen)
+        greater, equal = metrics.ranks_from_scores(scores, targets, allowed)
+        items = top_k(scores, allowed, k).items if set(LISTED) & set(task.metrics) else None
+    else:
+        ranking = recommender.rank(asked, k, exclude_seen=task.exclude_seen)
+        _check_ranking(recommender, ranking, asked, k, task.exclude_seen)
+        greater, equal = metrics.ranks_from_ranking(ranking.items, ranking.scores, targets)
+        items = ranking.items if set(LISTED) & set(task.metrics) else None
+    return {"greater": greater, "equal": equal, **({} if items is None else {"items": items})}
 
 
-def _ask_of_candidates(
-    recommender: Ranker, instances: Instances, candidates: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """greater, equal: float64 (U,), among the candidates, int64 (U, C), the target first."""
-    requests, parts = Requests.from_instances(instances), []
-    for rows in batches(len(instances), SCORED_AT_ONCE, f"evaluating {recommender.name}"):
-        scores = recommender.score(requests.take(rows), candidates[rows])
-        parts.append(metrics.ranks_from_scores(scores, np.zeros(len(rows), np.int64)))
-    greater, equal = zip(*parts, strict=True)
-    return np.concatenate(greater), np.concatenate(equal)
+def _among_candidates(recommender: Ranker, asked: Requests, candidates: np.ndarray) -> Answers:
+    scores = recommender.score(asked, candidates)
+    if np.isnan(scores).any():
+        raise ModelError(
+            f"'{recommender.name}' gave NaN as a score of a candidate. Its score() breaks the contract of Ranker."
+        )
+    greater, equal = metrics.ranks_from_scores(scores, np.zeros(len(asked), np.int64))
+    return {"greater": greater, "equal": equal}
 
 
 def _check_ranking(recommender: Ranker, ranking: Ranking, asked: Requests, k: int, exclude_seen: bool) -> None:
@@ -200,60 +192,37 @@ def _check_ranking(recommender: Ranker, ranking: Ranking, asked: Requests, k: in
 
 
 def _per_user(
-    task: NextItemTask,
-    instances: Instances,
-    greater: np.ndarray,
-    equal: np.ndarray,
-    items: np.ndarray | None,
-    counts: np.ndarray,
+    task: NextItemTask, instances: Instances, answers: Answers, counts: np.ndarray, vectors: ItemVectors | None
 ) -> dict[str, np.ndarray]:
     """Every metric that is a mean over users: name@k -> float64 (U,)."""
     per_user = {}
     for name in task.metrics:
         for k in task.ks:
             if name in metrics.ACCURACY:
-                per_user[f"{name}@{k}"] = metrics.ACCURACY[name](greater, equal, k)
+                per_user[f"{name}@{k}"] = metrics.ACCURACY[name](answers["greater"], answers["equal"], k)
             elif name == "popularity_bias":
-                percentiles = metrics.popularity_percentiles(counts)
-                histories = instances.histories
-                bias = metrics.popularity_bias(items[:, :k], histories.indptr, histories.items, percentiles)
+                percentiles, histories = metrics.popularity_percentiles(counts), instances.histories
+                bias = metrics.popularity_bias(answers["items"][:, :k], histories.indptr, histories.items, percentiles)
                 per_user[f"{name}@{k}"] = bias
+            elif name == "novelty":
+                per_user[f"{name}@{k}"] = metrics.novelty(answers["items"][:, :k], metrics.self_information(counts))
+            elif name == "diversity" and k > 1:  # one item has no pair
+                assert vectors is not None
+                per_user[f"{name}@{k}"] = metrics.intra_list_diversity(answers["items"][:, :k], vectors.values)
     return per_user
 
 
 def _with_intervals(
     task: NextItemTask, per_user: dict[str, np.ndarray], items: np.ndarray | None, num_items: int
 ) -> dict:
+    """The means over users with their intervals, and what is of all lists together, which has none."""
     result = means(per_user, task.interval)
-    if "coverage" in task.metrics:
-        for k in task.ks:
-            result[f"coverage@{k}"] = {"value": metrics.coverage(items[:, :k], num_items), "low": None, "high": None}
+    for name, of_all in (("coverage", metrics.coverage), ("gini", metrics.gini)):
+        for k in task.ks if name in task.metrics else ():
+            assert items is not None
+            value = of_all(items[:, :k], num_items)
+            result[f"{name}@{k}"] = {"value": None if np.isnan(value) else value, "low": None, "high": None}
     return result
-
-
-def means(per_user: dict[str, np.ndarray], interval: Interval) -> dict[str, dict]:
-    """Name -> value, low, high: the mean over users and its interval; None without users."""
-    values = np.stack(list(per_user.values()), axis=1) if per_user else np.empty((0, 0))
-    if not len(values):
-        return {name: {"value": None, "low": None, "high": None} for name in per_user}
-    lows, highs = metrics.bootstrap_interval(
-        values, resamples=interval.resamples, level=interval.level, seed=interval.seed
-    )
-    return {
-        name: {"value": float(values[:, column].mean()), "low": float(lows[column]), "high": float(highs[column])}
-        for column, name in enumerate(per_user)
-    }
-
-
-def slices_of(masks: dict[str, np.ndarray], per_user: dict[str, np.ndarray], interval: Interval) -> dict[str, dict]:
-    """Of the users of each mask: how many they are, and their metrics."""
-    return {
-        name: {
-            "num_users": int(mask.sum()),
-            "metrics": means({metric: values[mask] for metric, values in per_user.items()}, interval),
-        }
-        for name, mask in masks.items()
-    }
 
 
 def _ranked_by(recommender: Ranker, task: NextItemTask) -> str:
@@ -263,10 +232,17 @@ def _ranked_by(recommender: Ranker, task: NextItemTask) -> str:
 
 
 def _protocol(
-    recommender: Ranker, data: Data, task: NextItemTask, split: Split, subset: str, instances: Instances
+    recommender: Ranker,
+    data: Data,
+    task: NextItemTask,
+    split: Split,
+    subset: str,
+    instances: Instances,
+    vectors: ItemVectors | None,
 ) -> dict:
     """Everything the numbers depend on; two results whose protocols differ in more than the recommender do not compare."""
     card = data.card  # empty for data made in memory
+    diverse = {"diversity_of": vectors.made_from} if "diversity" in task.metrics and vectors is not None else {}
     return {
         "data": {key: card.get(key) for key in ("name", "content_hash", "counts")},
         "ties": {"time": card.get("ties"), "score": "expected rank over a random order of equal scores"},
@@ -278,6 +254,7 @@ def _protocol(
         "candidates": task.candidates,
         "exclude_seen": task.exclude_seen,
         "ranked_by": _ranked_by(recommender, task),
+        **diverse,
         "interval": {"kind": "percentile bootstrap over users", **task.interval.model_dump()},
         "num_users": len(instances),
         "num_items": recommender.num_items,

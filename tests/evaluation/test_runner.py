@@ -5,15 +5,18 @@ import json
 import numpy as np
 import pytest
 
+from llmrec import metrics
 from llmrec.data.catalog import Catalog
 from llmrec.data.features import Features
 from llmrec.data.folder import Data
 from llmrec.data.interactions import Histories, Interactions
 from llmrec.errors import ConfigError, ModelError
 from llmrec.evaluation.candidates import hit_among
+from llmrec.evaluation.item_words import ItemVectors, word_vectors
 from llmrec.evaluation.runner import evaluate, fit_baseline
 from llmrec.evaluation.tasks import load_any_task, load_task
-from llmrec.recommenders.requests import DenseRecommender, Ranking
+from llmrec.evaluation.verdicts import notes
+from llmrec.recommenders.requests import DenseRecommender, Ranking, Requests
 
 NUM_ITEMS = 40
 
@@ -230,3 +233,67 @@ def _short(requests, items, scores):
 def test_a_list_that_would_be_counted_wrongly_is_refused(data, spoil, words):
     with pytest.raises(ModelError, match=f"'constant' returned {words}"):
         evaluate(Broken(spoil), data, load_task("leave_one_out"))
+
+
+def test_gini_novelty_and_diversity_are_of_the_lists(data):
+    task = load_task("leave_one_out", ["metrics=[recall, precision, f1, gini, novelty, diversity]", "ks=[1, 5]"])
+    split = task.split.make(data.interactions)
+    popularity = fit_baseline("popularity", split, task.fit)
+    found = evaluate(popularity, data, task)
+    items = popularity.rank(Requests.from_instances(split.test), 5, exclude_seen=True).items
+    counts = split.fitted(task.fit).counts()
+    assert found.metrics["gini@5"] == {"value": metrics.gini(items, NUM_ITEMS), "low": None, "high": None}
+    novelty = metrics.novelty(items, metrics.self_information(counts))
+    assert found.metrics["novelty@5"]["value"] == pytest.approx(novelty.mean())
+    vectors = word_vectors(data.catalog)
+    assert found.metrics["diversity@5"]["value"] == metrics.intra_list_diversity(items, vectors.values).mean()
+    assert "diversity@1" not in found.metrics and found.protocol["diversity_of"].startswith(
+        "TF-IDF of the words of title"
+    )
+    assert found.metrics["precision@5"]["value"] == pytest.approx(found.metrics["recall@5"]["value"] / 5)
+    same = ItemVectors(np.ones((NUM_ITEMS, 3)), "ones")
+    alike = evaluate(popularity, data, task, vectors=same)
+    assert alike.metrics["diversity@5"]["value"] == pytest.approx(0) and alike.protocol["diversity_of"] == "ones"
+
+
+def test_item_words_make_items_of_one_genre_alike():
+    words = [
+        ("Alien (1979)", "horror"),
+        ("Alien III (1992)", "horror"),
+        ("Emma (1996)", "romance"),
+        ("Dune (1984)", "horror"),
+    ]
+    catalog = Catalog.from_rows(
+        [{"item_id": f"{n}", "title": title, "genre": genre} for n, (title, genre) in enumerate(words)]
+    )
+    unit = word_vectors(catalog).values
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    cosines = unit @ unit.T
+    assert cosines[0, 1] > cosines[0, 3] > abs(cosines[0, 2]) - 1e-6
+    # "alien" is in 2 of 4 items and "horror" in 3, "1979" and "iii", "1992" in one, "genre" in all.
+    shared = np.log(2) ** 2 + np.log(4 / 3) ** 2
+    lengths = np.sqrt([shared + np.log(4) ** 2, shared + 2 * np.log(4) ** 2])
+    assert cosines[0, 1] == pytest.approx(shared / lengths.prod(), abs=1e-6)
+
+
+def test_a_repeated_target_among_candidates_is_counted_and_said(data):
+    task = load_any_task("sampled_candidates", ["num_candidates=8", "ks=[1, 4]"])
+    found = evaluate(Constant(), data, task)
+    (note,) = notes(found)
+    repeated = found.slices["repeated_target"]["num_users"]
+    assert repeated > 0 and note.startswith(f"{repeated} of 200 test instances") and "it alone was seen before" in note
+
+
+def test_a_candidate_scored_nan_is_refused(data):
+    class Broken(Constant):
+        def score(self, requests, candidates):
+            return np.full(candidates.shape, np.nan)
+
+    with pytest.raises(ModelError, match="'constant' gave NaN as a score of a candidate"):
+        evaluate(Broken(), data, load_any_task("sampled_candidates", ["num_candidates=8", "ks=[1]"]))
+
+
+def test_nobody_asked_is_no_number_and_no_crash(data):
+    found = evaluate(Constant(), data, load_task("leave_one_out"), max_instances=0)
+    assert found.metrics["ndcg@10"] == {"value": None, "low": None, "high": None}
+    json.dumps(found.to_json(), allow_nan=False)

@@ -46,17 +46,19 @@ def test_the_model_meets_every_baseline_and_the_hybrid_everybody():
 def test_a_sentence_gives_every_difference_its_interval_and_no_opinion():
     found = verdicts([*BASELINES, evaluation("llm", 0.35, kind="model"), evaluation("hybrid", 0.05, kind="hybrid")])
     assert found[0] == (
-        "llm − popularity: NDCG@10 +.2500 (95 % interval +.2500 to +.2500); "
-        "Recall@10 +.2500 (95 % interval +.2500 to +.2500)."
+        "llm is above popularity by .2500 in NDCG@10 (95 % interval +.2500 to +.2500, adjusted p below .0001); "
+        "above by .2500 in Recall@10 (95 % interval +.2500 to +.2500, adjusted p below .0001)."
     )
-    assert found[-1].startswith("hybrid − llm: NDCG@10 −.3000 (95 % interval −.3000 to −.3000); Recall@10")
-    assert len(found) == 3 + 4 and not any(NO_OPINION.search(sentence) for sentence in found)
+    assert found[-2].startswith("hybrid is below llm by .3000 in NDCG@10 (95 % interval −.3000 to −.3000, adjusted p")
+    assert found[-1] == "Corrected for 7 comparisons by Holm's method, metric by metric."
+    assert len(found) == 3 + 4 + 1 and not any(NO_OPINION.search(sentence) for sentence in found)
 
 
 def test_an_interval_that_holds_0_is_no_significant_difference_of_that_metric_alone():
     found = verdicts([BASELINES[2], evaluation("llm", 0.3, noise=0.3, recall=0.4, kind="model")])
     ndcg, recall = found[0].split("; ")
-    assert ndcg.endswith(": no significant difference)") and recall.startswith("Recall@10 +.1000 (95 % interval +.")
+    assert ndcg.startswith("llm and EASE-R: no significant difference in NDCG@10, ") and "p" not in ndcg.split("(")[1]
+    assert recall.startswith("above by .1000 in Recall@10 (95 % interval +.")
     assert "no significant difference" not in recall and not NO_OPINION.search(found[0])
 
 
@@ -89,7 +91,9 @@ def test_recommenders_are_called_what_people_call_them():
         "form": "unique_id",
     }
     found = verdicts([BASELINES[1], evaluation(mean=0.2, kind="model", **model)])
-    assert found[0].startswith("SmolLM2-135M + LoRA − first-order Markov chain: NDCG@10 ")
+    assert found[0].startswith(
+        "SmolLM2-135M + LoRA and first-order Markov chain: no significant difference in NDCG@10, +.0000"
+    )
     (difference,) = contests([BASELINES[2], evaluation(mean=0.2, kind="model", **model)], ["ndcg@10"])[0]
     shown = difference.to_json()
     assert (shown["first"], shown["second"]) == ("llm", "ease_r") and "in_words" not in shown

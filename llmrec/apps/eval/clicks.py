@@ -15,11 +15,12 @@ from llmrec.ctr.model import CARD, CtrModel
 from llmrec.data.click_examples import ClickSplit
 from llmrec.data.folder import load_data
 from llmrec.errors import ConfigError
-from llmrec.evaluation.clicks import ClickEvaluation, click_differences, click_means, click_protocol, evaluate_clicks
+from llmrec.evaluation.clicks import click_means, click_protocol, evaluate_clicks
 from llmrec.evaluation.names import name_in_words
+from llmrec.evaluation.results import ClickEvaluation
 from llmrec.evaluation.runs import trained_on
 from llmrec.evaluation.tasks import load_any_task
-from llmrec.evaluation.verdicts import label, sentence
+from llmrec.evaluation.verdicts import contests, label, notes, shared_metrics, verdicts
 from llmrec.files import write_json
 from llmrec.recommenders.pointwise import PointwiseRecommender
 
@@ -95,10 +96,12 @@ def _check_rows(run: Path, trained: dict, split: ClickSplit) -> None:
 
 
 def _as_json(evaluation: ClickEvaluation, means: list[ClickEvaluation]) -> dict:
+    pairs = contests([evaluation, *means], shared_metrics([evaluation, *means]))
     return {
         **evaluation.to_json(),
         "baselines": {each.protocol["recommender"]["name"]: each.to_json() for each in means},
-        "differences": [difference.to_json() for each in means for difference in click_differences(evaluation, each)],
+        "notes": notes(evaluation),
+        "differences": [difference.to_json() for pair in pairs for difference in pair],
     }
 
 
@@ -119,6 +122,5 @@ def _print_table(evaluation: ClickEvaluation, means: list[ClickEvaluation]) -> N
             cells.append(value if result["low"] is None else f"{value}\n{result['low']:.4f}-{result['high']:.4f}")
         table.add_row(Text(name_in_words(each.protocol["recommender"])), *cells)
     console.print(table)
-    for each in means:
-        if differences := click_differences(evaluation, each):
-            console.print(sentence(differences), markup=False, soft_wrap=True)
+    for line in (*notes(evaluation), *verdicts([evaluation, *means])):
+        console.print(line, markup=False, soft_wrap=True)
