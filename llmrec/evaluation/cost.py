@@ -86,6 +86,16 @@ def mean_cost(costs: Sequence[Cost | None]) -> Cost | None:
     return Cost(**means)
 
 
+def pareto_front(costs: Sequence[float], values: Sequence[float], *, higher_is_better: bool = True) -> list[bool]:
+    """Whether no other is at least as good at no more cost, and better or cheaper. costs, values: of each, in any unit."""
+    sign = 1 if higher_is_better else -1
+    points = [(cost, -sign * value) for cost, value in zip(costs, values, strict=True)]
+    return [
+        not any(other != point and other[0] <= point[0] and other[1] <= point[1] for other in points)
+        for point in points
+    ]
+
+
 def training_cost(run: Path) -> Cost:
     """What a run folder says of its training: CPU minutes, trained parameters and all; of what it does not say, nothing."""
     if not (run / ESTIMATE).is_file():

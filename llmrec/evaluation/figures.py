@@ -9,10 +9,16 @@ from dataclasses import dataclass
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
+from llmrec.evaluation.cost import pareto_front
 from llmrec.evaluation.verdicts import label
+
+_LONGEST = 34  # characters of a name
+_MIDDLES = {"auc": 0.5, "gauc": 0.5, "popularity_bias": 0.0}
 
 
 @dataclass(frozen=True)
@@ -97,26 +103,140 @@ def training_curve(records: Sequence[dict]) -> ThemedImage | None:
 
 
 def intervals(metric: str, names: Sequence[str], results: Sequence[dict]) -> ThemedImage:
-    """One line a recommender: the metric's value and interval. results: {"value", "low", "high"} each."""
+    """One line a recommender: the metric's value and interval. results: {"value", "low", "high"} each.
+
+    Ranking metrics begin at 0; where another value means "no better than chance" or "as popular as the history", a line stands there.
+    """
     alt = f"{label(metric)}: " + ", ".join(f"{n} {r['value']:.4f}" for n, r in zip(names, results, strict=True))
 
     def draw(theme: Theme) -> Figure:
         figure = Figure(figsize=(5.5, 0.7 + 0.34 * len(names)), layout="constrained")
         axes = figure.subplots()
-        rows = np.arange(len(names))[::-1]
-        values = np.array([result["value"] for result in results])
-        axes.hlines(rows, [r["low"] for r in results], [r["high"] for r in results], color=theme.accent, linewidth=2)
-        axes.plot(values, rows, "o", color=theme.accent, markersize=7)
-        axes.set_yticks(rows, names)
-        axes.set_ylim(-0.6, len(names) - 0.4)
-        axes.set_xlim(left=0)
+        _dots(axes, metric, names, results, theme)
         axes.set_xlabel(label(metric))
-        _style(axes, theme)
-        axes.grid(False, axis="y")
-        axes.spines["left"].set_visible(False)
         return figure
 
     return _both(draw, alt)
+
+
+def _dots(axes: Axes, metric: str, names: Sequence[str], results: Sequence[dict], theme: Theme) -> None:
+    """Rows of dots with intervals where there are any; a value that does not exist leaves its row empty."""
+    rows = np.arange(len(names))[::-1]
+    for row, result in zip(rows, results, strict=True):
+        if result["low"] is not None:
+            axes.hlines(row, result["low"], result["high"], color=theme.accent, linewidth=2)
+        if result["value"] is not None:
+            axes.plot(result["value"], row, "o", color=theme.accent, markersize=7)
+    axes.set_yticks(rows, [shortened(name) for name in names])
+    axes.set_ylim(-0.6, len(names) - 0.4)
+    middle = _MIDDLES.get(metric.partition("@")[0])
+    if middle is None:
+        axes.set_xlim(left=0)
+    else:
+        axes.axvline(middle, color=theme.second, linewidth=1, linestyle="--")
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    _style(axes, theme)
+    axes.grid(False, axis="y")
+    axes.spines["left"].set_visible(False)
+
+
+def shortened(name: str) -> str:
+    """A name that leaves room for the figure."""
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1].rstrip()}…"
+
+
+def in_slices(metric: str, names: Sequence[str], slices: Sequence[tuple[str, Sequence[dict]]]) -> ThemedImage:
+    """One panel a slice, as `intervals`. slices: (name and number in words, results of each recommender)."""
+    said = [f"{title}: " + ", ".join(f"{n} {_or_none(r['value'])}" for n, r in zip(names, results, strict=True))
+            for title, results in slices]  # fmt: skip
+
+    def draw(theme: Theme) -> Figure:
+        across = min(2, len(slices))
+        down = -(-len(slices) // across)
+        figure = Figure(figsize=(7.5, down * (0.8 + 0.3 * len(names))), layout="constrained")
+        panels = figure.subplots(down, across, sharey=True, squeeze=False).ravel()
+        for axes, (title, results) in zip(panels, slices, strict=False):
+            _dots(axes, metric, names, results, theme)
+            axes.set_title(title, fontsize=9, color=theme.ink)
+        for axes in panels[len(slices) :]:
+            axes.set_axis_off()
+        figure.supxlabel(label(metric), color=theme.ink, fontsize=10)
+        return figure
+
+    return _both(draw, f"{label(metric)} by slice; " + "; ".join(said))
+
+
+def against_latency(
+    metric: str,
+    names: Sequence[str],
+    latencies: Sequence[float],
+    values: Sequence[float],
+    *,
+    higher_is_better: bool = True,
+) -> ThemedImage:
+    """The metric over milliseconds of one request, logarithmic; the Pareto front is drawn through, and numbers stand for the names."""
+    front = pareto_front(latencies, values, higher_is_better=higher_is_better)
+    order = sorted(np.flatnonzero(front).tolist(), key=lambda row: latencies[row])
+    alt = f"{label(metric)} against milliseconds a request: " + ", ".join(
+        f"{n} {value:.4f} at {cost:.3g} ms{' (on the Pareto front)' if on else ''}"
+        for n, cost, value, on in zip(names, latencies, values, front, strict=True)
+    )
+
+    def draw(theme: Theme) -> Figure:
+        figure = Figure(figsize=(5.5, 3.1 + 0.19 * len(names)), layout="constrained")
+        axes = figure.subplots()
+        axes.set_xscale("log")
+        axes.plot([latencies[row] for row in order], [values[row] for row in order], color=theme.second, linewidth=1.4,
+                  drawstyle="steps-post", label="Pareto front")  # fmt: skip
+        for number, (cost, value, on) in enumerate(zip(latencies, values, front, strict=True), 1):
+            color = theme.second if on else theme.accent
+            entry = f"{number}  {shortened(names[number - 1])}"
+            axes.plot(cost, value, "o", color=color, markersize=8, label=entry)
+            axes.annotate(
+                str(number), (cost, value), xytext=(6, 5), textcoords="offset points", color=theme.ink, fontsize=9
+            )
+        axes.margins(0.12)
+        axes.set_xlabel("milliseconds of one request by itself (median)")
+        axes.set_ylabel(label(metric))
+        _style(axes, theme)
+        figure.legend(loc="outside lower left", fontsize=8, frameon=False, labelcolor=theme.ink, handletextpad=0.4)
+        return figure
+
+    return _both(draw, alt)
+
+
+def calibration(names: Sequence[str], points: Sequence[dict]) -> ThemedImage:
+    """Share liked over mean score, one panel a scorer; on the dashed line a score of .7 is liked seven times in ten. points: "scores",
+    "liked", "counts" of each, as `metrics.Reliability` has them; a dot's area is the share of examples in it."""
+    said = [f"{name}: " + ", ".join(f"{s:.2f} said, {liked:.2f} liked" for s, liked in zip(p["scores"], p["liked"], strict=True))
+            for name, p in zip(names, points, strict=True)]  # fmt: skip
+
+    def draw(theme: Theme) -> Figure:
+        across = min(3, len(names))
+        down = -(-len(names) // across)
+        figure = Figure(figsize=(2.5 * across, 2.55 * down), layout="constrained")
+        panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).ravel()
+        for axes, name, own in zip(panels, names, points, strict=False):
+            shares = np.array(own["counts"]) / sum(own["counts"])
+            axes.plot([0, 1], [0, 1], "--", color=theme.second, linewidth=1)
+            axes.plot(own["scores"], own["liked"], color=theme.accent, linewidth=1.2)
+            axes.scatter(own["scores"], own["liked"], s=8 + 150 * shares, color=theme.accent)
+            axes.set_title(shortened(name), fontsize=9, color=theme.ink)
+            axes.set_xlim(-0.04, 1.04)
+            axes.set_ylim(-0.04, 1.04)
+            axes.set_aspect("equal")
+            _style(axes, theme)
+        for axes in panels[len(names) :]:
+            axes.set_axis_off()
+        figure.supxlabel("mean score", color=theme.ink, fontsize=10)
+        figure.supylabel("share liked", color=theme.ink, fontsize=10)
+        return figure
+
+    return _both(draw, "Calibration; " + "; ".join(said))
+
+
+def _or_none(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4f}"
 
 
 def codebooks(codes: np.ndarray, codebook_sizes: Sequence[int]) -> ThemedImage:
