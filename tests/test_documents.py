@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from llmrec.evaluation.records import read_results
+from llmrec.evaluation.results_page import results_files, write_page
+
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -59,3 +62,33 @@ def test_a_dead_link_or_a_foreign_script_of_the_site_is_found(tmp_path, name, co
 def test_every_page_is_part_of_the_site():
     listed = set(re.findall(r"^[a-z_]+$", (ROOT / "docs" / "index.md").read_text(), re.MULTILINE))
     assert {path.stem for path in (ROOT / "docs").glob("*.md")} == listed | {"index"}
+
+
+def test_the_page_of_results_is_what_its_references_say(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    page = Path("docs/results.md").read_text(encoding="utf-8")
+    command = "llmrec results eval/reference --out docs/results.md"
+    write_page(tmp_path / "docs" / "results.md", results_files([Path("eval/reference")]), command)
+    made = (tmp_path / "docs" / "results.md").read_text(encoding="utf-8")
+    made = re.sub(r"\]\([^)]*/eval/reference/", "](../eval/reference/", made)
+    assert page == made, f"run: {command}"
+
+
+def _without_zero(value):
+    return f"{value:.4f}".removeprefix("0")
+
+
+def test_the_readmes_table_is_what_its_references_say():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^\| (.+) \| (\.\d+) \| (\.\d+) \| (\.\d+) to (\.\d+) \| ?(\.\d+)? \| ?([.\d, ]*)\|$", readme, re.MULTILINE
+    )
+    found = {record.name: record.metrics for name in ("demo_soft_seeds", "demo_seeds")
+             for record in read_results(ROOT / "eval" / "reference" / f"{name}.json")}  # fmt: skip
+    assert len(rows) == 7
+    for name, recall, ndcg, low, high, std, seeds in rows:
+        of = found[name]["ndcg@10"]
+        assert recall == _without_zero(found[name]["recall@10"]["value"]), name
+        assert (ndcg, low, high) == tuple(_without_zero(of[key]) for key in ("value", "low", "high")), name
+        assert std == ("" if "std" not in of else _without_zero(of["std"])), name
+        assert seeds.strip() == ", ".join(map(_without_zero, of.get("seeds", ()))), name

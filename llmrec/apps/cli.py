@@ -23,6 +23,7 @@ from llmrec.apps.image_command import image
 from llmrec.apps.listing_commands import prompts, recipes, tasks
 from llmrec.apps.published_command import published
 from llmrec.apps.recommend_commands import recommend, score
+from llmrec.apps.results_command import results
 from llmrec.apps.serve_command import serve
 from llmrec.apps.tokenize_command import tokenize
 from llmrec.apps.train_command import train
@@ -99,6 +100,7 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "recipes": recipes,
     "prompts": prompts,
     "tasks": tasks,
+    "results": results,
     "eval": evaluate,
 }
 data_app.command("published")(published)

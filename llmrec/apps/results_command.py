@@ -16,7 +16,9 @@ def results(
     paths: Annotated[
         list[Path], typer.Argument(metavar="PATH...", help="Files that `eval --out x.json` wrote, or folders of them.")
     ],
-    out: Annotated[Path, typer.Option(help="A file that ends in .md, a page with sources, or in .tex, tables for \\input.")],
+    out: Annotated[
+        Path, typer.Option(help="A file that ends in .md, a page with sources, or in .tex, tables for \\input.")
+    ],
 ) -> None:
     """Write the tables of kept results: one a protocol, with intervals, cost, and where each number comes from.
 

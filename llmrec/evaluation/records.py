@@ -180,7 +180,8 @@ def asked_in_words(record: Record) -> str:
     seen = "seen items filtered" if protocol["exclude_seen"] else "no filtering of seen items"
     ties = (protocol.get("ties") or {}).get("time") or {}
     order = f", equal times: {ties['policy']}" if ties.get("policy") else ""
-    return f"{task} on {data}: {protocol['num_users']:,} {protocol['subset']} users, {among}, {seen}, training events: {protocol['fit']}{order}"
+    asked = f"{protocol['num_users']:,} {protocol['subset']} users, {among}, {seen}"
+    return f"{task} on {data}: {asked}, training events: {protocol['fit']}{order}"
 
 
 def flat(values: dict, prefix: str = "") -> Iterator[tuple[str, str]]:

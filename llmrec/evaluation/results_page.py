@@ -1,4 +1,4 @@
-"""A page of results kept as JSON: one table a protocol, by data set, each with the command, commit, seed, machine and date of its files."""
+"""A page of results kept as JSON: one table a protocol, by data set, with command, commit, seed, machine and date of every file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llmrec.errors import DataError
-from llmrec.evaluation.records import Record, groups_of, is_results, read_results
+from llmrec.evaluation.records import Record, asked_in_words, flat, groups_of, is_results, protocol_of, read_results
 from llmrec.evaluation.tables import Cell, Table, escaped_markdown, markdown_rows, table_of
 from llmrec.files import read_json, write_text
 
@@ -29,25 +29,33 @@ def results_files(paths: Sequence[Path]) -> list[Path]:
     files: list[Path] = []
     for path in paths:
         if not path.exists():
-            raise DataError(f"there is no '{path}'. Name files that `llmrec eval --out x.json` wrote, or folders of them.")
+            raise DataError(
+                f"there is no '{path}'. Name files that `llmrec eval --out x.json` wrote, or folders of them."
+            )
         files += sorted(path.glob("*.json")) if path.is_dir() else [path]
     if not any(map(is_results, files)):
-        raise DataError(f"no file of results is in {', '.join(map(str, paths))}. `llmrec eval RUN --out x.json` writes one.")
+        raise DataError(
+            f"no file of results is in {', '.join(map(str, paths))}. `llmrec eval RUN --out x.json` writes one."
+        )
     return files
 
 
 def write_page(out: Path, files: Sequence[Path], command: str) -> None:
     """Writes the page, whole or not at all. command: what makes it. Files that hold something else are named at the end."""
+    kept = [path for path in files if is_results(path)]
+    everything = _merged([(record, path) for path in kept for record in read_results(path)])
     sections = []
-    kept = [(path, read_results(path)) for path in files if is_results(path)]
-    everything = _merged([(record, path) for path, records in kept for record in records])
-    named = list(dict.fromkeys(each.record.protocol["data"]["name"] or "unnamed data" for each in everything))
-    for name in named:
-        own = [each for each in everything if (each.record.protocol["data"]["name"] or "unnamed data") == name]
+    for name in dict.fromkeys(map(_data_of, everything)):
         sections.append(f"## {escaped_markdown(name)}")
-        sections += [_table(group, own, out, files) for group in groups_of([each.record for each in own])]
-    sections.append("## Where these numbers come from\n\n" + "\n".join(_source(path, out, files) for path, _ in kept))
-    if others := [path for path in files if not is_results(path)]:
+        before: dict[str, Record] = {}
+        for group in groups_of([each.record for each in everything if _data_of(each) == name]):
+            caption = asked_in_words(group[0])
+            sections.append(
+                _table(group, before.get(caption), [each for each in everything if each.record in group], out, kept)
+            )
+            before.setdefault(caption, group[0])
+    sections.append("## Where these numbers come from\n\n" + "\n".join(_source(path, out, kept) for path in kept))
+    if others := [path for path in files if path not in kept]:
         links = ", ".join(f"[{path.name}]({_link(path, out)})" for path in others)
         sections.append(f"Other references, which have tables of their own where they are described: {links}.")
     write_text(out, "\n\n".join([_HEAD.format(command=command), *sections]) + "\n")
@@ -55,8 +63,13 @@ def write_page(out: Path, files: Sequence[Path], command: str) -> None:
 
 _HEAD = """# Results
 
-Made by `{command}`: edit the JSON files, never this page. Two protocols never stand in one table, nor do full ranking and sampled
-candidates. The rules are in [Benchmarks and protocols](benchmarks.md), what the columns mean in [Evaluation](evaluation.md)."""
+Made by `{command}`: edit the JSON files, never this page. Two protocols never stand in one table, nor do
+full ranking and sampled candidates. The rules are in [Benchmarks and protocols](benchmarks.md), what the columns mean in
+[Evaluation](evaluation.md)."""
+
+
+def _data_of(each: _Sourced) -> str:
+    return each.record.protocol["data"]["name"] or "unnamed data"
 
 
 def _merged(found: Sequence[tuple[Record, Path]]) -> list[_Sourced]:
@@ -73,21 +86,40 @@ def _merged(found: Sequence[tuple[Record, Path]]) -> list[_Sourced]:
     return merged
 
 
-def _table(group: Sequence[Record], own: Sequence[_Sourced], out: Path, files: Sequence[Path]) -> str:
+def _table(
+    group: Sequence[Record], alike: Record | None, own: Sequence[_Sourced], out: Path, kept: Sequence[Path]
+) -> str:
+    """alike: of a table above whose protocol reads the same and is another; what differs is named."""
     table = table_of(group)
-    sources = {id(each.record): each.sources for each in own}
+    sources = [next(each.sources for each in own if each.record is record) for record in group]
     rows = [
-        (name, [*cells, Cell(", ".join(f"[{files.index(path) + 1}]({_link(path, out)})" for path in sources[id(record)]))])
-        for record, (name, cells) in zip(group, table.rows, strict=True)
+        (name, [*cells, Cell(", ".join(f"[{kept.index(path) + 1}]({_link(path, out)})" for path in paths))])
+        for paths, (name, cells) in zip(sources, table.rows, strict=True)
     ]
-    shown = Table(table.caption, [*table.columns, "file"], rows, table.notes)
-    return f"{escaped_markdown(table.caption)}\n\n{markdown_rows(shown)}\n\n{' '.join(table.notes)}"
+    notes = [*table.notes]
+    if alike is not None:
+        notes.append(
+            f"Another protocol than the table above that reads like it: they differ in {_differing(alike, group[0])}."
+        )
+    shown = Table(table.caption, [*table.columns, "file"], rows)
+    return f"{escaped_markdown(table.caption)}\n\n{markdown_rows(shown)}\n\n{' '.join(notes)}"
 
 
-def _source(path: Path, out: Path, files: Sequence[Path]) -> str:
+def _differing(first: Record, second: Record) -> str:
+    """The names of what differs, at most four."""
+    ours, theirs = (dict(flat(protocol_of(each))) for each in (first, second))
+    names = [key for key in dict.fromkeys([*ours, *theirs]) if ours.get(key) != theirs.get(key)]
+    return ", ".join(f"`{name}`" for name in names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def _source(path: Path, out: Path, kept: Sequence[Path]) -> str:
     facts = read_json(path).get("facts", {})
-    said = [f"{key} `{str(facts[key])[:10]}`" if key == "commit" else f"{key} `{facts[key]}`" for key in _SAID if key in facts]
-    return f"- {files.index(path) + 1}: [{path.name}]({_link(path, out)}): {', '.join(said)}"
+    said = [
+        f"{key} `{str(facts[key])[:10]}`" if key == "commit" else f"{key} `{facts[key]}`"
+        for key in _SAID
+        if key in facts
+    ]
+    return f"- {kept.index(path) + 1}: [{path.name}]({_link(path, out)}): {', '.join(said)}"
 
 
 def _link(path: Path, out: Path) -> str:
