@@ -244,10 +244,12 @@ class Backbone(nn.Module):
         assert self.item_table is not None, "this backbone has no item table"
         return self._shape_logits(self.item_table.logits(hidden, rows))
 
-    def token_logits(self, hidden: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    def token_logits(self, hidden: torch.Tensor, tokens: torch.Tensor, *, exact: bool = False) -> torch.Tensor:
         """hidden (N, D) -> float32 (N, M): logits of the tokens named, int64 (M,), ascending.
 
         Only those are computed, except by a head whose rows cannot be read: with LoRA, in 4 bits, or packed and not tied.
+        exact: multiplied in float32 where the rows can be read. In bfloat16 a logit of 16 has neighbours .125 away, too far apart where
+        one number compares rows that were asked one by one.
         """
         head = self.causal_lm.get_output_embeddings()
         words = tokens[tokens < self.base_vocab_size]
@@ -256,8 +258,10 @@ class Backbone(nn.Module):
         weight = head.weight if type(head) is nn.Linear else head.rows if type(head) is PackedLinear else None
         if len(words) and weight is not None:
             bias = None if head.bias is None else head.bias[words]
-            states = hidden.to(self.dtype)
-            logits.append(self._shape_logits(torch.nn.functional.linear(states, weight[words], bias).float()))
+            dtype = torch.float32 if exact else self.dtype
+            rows_of_words = weight[words].to(dtype)
+            bias = None if bias is None else bias.to(dtype)
+            logits.append(self._shape_logits(torch.nn.functional.linear(hidden.to(dtype), rows_of_words, bias).float()))
         elif len(words):
             logits.append(self._shape_logits(head(hidden.to(self.dtype)).float())[:, words])
         if len(rows):

@@ -9,6 +9,7 @@ import torch
 from llmrec.backbones.causal_lm import Backbone
 from llmrec.backbones.fused_layer import FusedLayer
 from llmrec.backbones.packed_attention import PackedLayout
+from llmrec.backbones.prefix import find_prefix
 from llmrec.errors import ModelError
 
 # Two examples that share three tokens, and a third one, packed: indices of each one's tokens, positions, and one past each token's
@@ -32,6 +33,19 @@ class _RecordingLayout(PackedLayout):
     def flex_mask(self, window: int | None) -> Any:
         self.windows.add(window)
         return super().flex_mask(window)
+
+
+def can_read_packed(backbone: Backbone) -> bool:
+    """Whether packs of prompts are a way to read them here: on a CPU, where nothing is compiled for it, with the layers that
+    transformers wrote (a served model's are fused), no trained prefix before the prompts, and `check_packing`'s consent."""
+    fused = any(isinstance(module, FusedLayer) for module in backbone.modules())
+    if backbone.device.type != "cpu" or fused or find_prefix(backbone) is not None:
+        return False
+    try:
+        check_packing(backbone)
+    except ModelError:
+        return False
+    return True
 
 
 @torch.no_grad()

@@ -42,6 +42,16 @@ class RenderedPrompt:
         return labels
 
 
+@dataclass(frozen=True, eq=False)
+class Shot:
+    """A solved example that stands before a question: history, dense items int (H,), oldest first; candidate: the item that a click
+    prompt asks about, None of other prompts; answer: the words of its answer, as they would follow the prompt."""
+
+    history: np.ndarray
+    candidate: int | None
+    answer: str
+
+
 class PromptEncoder:
     """A prompt, a tokenizer and the items' tokens, made into `encode(history) -> ids`.
 
@@ -53,6 +63,10 @@ class PromptEncoder:
     history_step: items. A history that is cut begins at a multiple of it, counted from the user's first event, so that one which
     grows keeps its beginning for so many events: max_history - history_step + 1 to max_history items are shown. Where max_tokens
     hold fewer than history_step items, what follows the last multiple moves item by item.
+
+    shots: solved examples, rendered by the same prompt, each with its answer: as earlier turns of a chat, after its system message, or
+    as earlier paragraphs. They are the same for every history, so that they are read once; of their histories the latest max_history
+    items are shown.
 
     block_tokens: 1 but where an engine reads prompts in blocks of so many tokens and the rest of a prompt again and again: a history is
     then cut further, until its prompt fills whole blocks, where it can (`_aligned`).
@@ -73,7 +87,9 @@ class PromptEncoder:
         history_step: int = 1,
         prompt_sequences: ItemSequences | None = None,
         soft_prompt: np.ndarray | None = None,
+        shots: Sequence[Shot] = (),
     ) -> None:
+        assert not shots or prompt.kind != "bare", "a bare prompt has no words between its examples"
         if max_history < 1:
             raise ConfigError(f"max_history counts items and is at least 1; it is {max_history}.")
         if not 1 <= history_step <= max_history:
@@ -110,6 +126,9 @@ class PromptEncoder:
         self.soft_prompt = soft_prompt
         self.prefix = [*start, *([] if soft_prompt is None else soft_prompt.tolist())]
         instruction = "" if "instruction" in prompt.variables else None
+        self._before = _Before(np.empty(0, np.int32))
+        for shot in shots:
+            self._before = self._followed_by(shot, instruction)
         asked = int(self.prompt_sequences.lengths.argmax()) if prompt.answers is not None else None
         num_fixed = len(self._render(np.empty(0, np.int32), instruction, asked)[0])
         longest = self.prompt_sequences.max_length
@@ -218,25 +237,62 @@ class PromptEncoder:
             ends = len(self.prefix) + np.cumsum(self.prompt_sequences.lengths[history])
             spans = np.stack([ends - self.prompt_sequences.lengths[history], ends], axis=1)
             return [*self.prefix, *self.prompt_sequences.flatten(history).tolist()], spans.tolist()
+        shown, texts = self._texts(history, instruction, candidate)
+        before = self._before
+        if self.prompt.kind == "plain":
+            marked = before.paragraphs + texts[0]
+        else:
+            roles = [message.role for message in self.prompt.messages]
+            turns = list(zip(roles, texts, strict=True))
+            marked = self._chat([*turns[: self._num_system], *before.turns, *turns[self._num_system :]])
+        ids, spans = self._to_ids(marked, np.concatenate([before.items, shown]))
+        spans = spans[before.num_slots :]
+        return (ids if self.answer_words is None else [*ids, *self.answer_words.cue]), spans
+
+    @property
+    def _num_system(self) -> int:
+        """Messages of a chat prompt that stand before its first turn, once whatever follows."""
+        roles = [message.role for message in self.prompt.messages or ()]
+        return next((place for place, role in enumerate(roles) if role != "system"), len(roles))
+
+    def _texts(
+        self, history: np.ndarray, instruction: str | None, candidate: int | None
+    ) -> tuple[np.ndarray, list[str]]:
+        """The items of a question, int32 (H or H + 1,), and its marked texts, whose slots count on after those of the examples."""
         shown = history if candidate is None else np.append(history, np.int32(candidate))
         items = [
             PromptItem(position, {field: self._field_text(item, field) for field in self.prompt.fields})
-            for position, item in enumerate(shown.tolist())
+            for position, item in enumerate(shown.tolist(), start=len(self._before.items))
         ]
         asked = None if candidate is None else items.pop()
         texts = self.prompt.render(items, one_line(instruction) if instruction is not None else None, candidate=asked)
-        marked = texts[0] if self.prompt.kind == "plain" else self._chat(texts)
-        ids, spans = self._to_ids(marked, shown)
-        return (ids if self.answer_words is None else [*ids, *self.answer_words.cue]), spans
+        return shown, texts
 
-    def _chat(self, contents: list[str]) -> str:
-        """The messages through the tokenizer's chat template, with the answer's turn opened.
+    def _followed_by(self, shot: Shot, instruction: str | None) -> _Before:
+        """What stands before a question, with one more example."""
+        before, history = self._before, np.asarray(shot.history, dtype=np.int32)
+        shown, texts = self._texts(history[len(history) - self.num_shown(len(history)) :], instruction, shot.candidate)
+        own = texts[self._num_system :]
+        roles = [message.role for message in (self.prompt.messages or ())[self._num_system :]]
+        answered = ("assistant", f"{VALUE_OPEN}{shot.answer.strip()}{VALUE_CLOSE}")
+        return _Before(
+            np.concatenate([before.items, shown]),
+            before.num_slots + sum(text.count(ITEM_SLOT) for text in own) // 2,
+            [*before.turns, *zip(roles, own, strict=True), answered] if self.prompt.kind == "chat" else [],
+            f"{before.paragraphs}{own[0]}{VALUE_OPEN}{shot.answer}{VALUE_CLOSE}\n\n"
+            if self.prompt.kind == "plain"
+            else "",
+        )
+
+    def _chat(self, turns: list[tuple[str, str]]) -> str:
+        """The messages, (role, marked text), through the tokenizer's chat template, with the answer's turn opened.
 
         Templates of some vision-language models (LLaVA, SmolVLM) want a message as a list of parts, and write nothing of a text.
         """
-        marked = self._through_template(contents)
+        contents = [content for _, content in turns]
+        marked = self._through_template(turns)
         if not _holds(marked, contents):
-            marked = self._through_template([[{"type": "text", "text": content}] for content in contents])
+            marked = self._through_template([(role, [{"type": "text", "text": content}]) for role, content in turns])
         if _holds(marked, contents):
             return marked
         raise ModelError(
@@ -244,11 +300,8 @@ class PromptEncoder:
             f"roles {[message.role for message in self.prompt.messages]}. Choose another prompt, such as next_item/instruction."
         )
 
-    def _through_template(self, contents: Sequence[str | list[dict[str, str]]]) -> str:
-        messages = [
-            {"role": message.role, "content": content}
-            for message, content in zip(self.prompt.messages, contents, strict=True)
-        ]
+    def _through_template(self, turns: Sequence[tuple[str, str | list[dict[str, str]]]]) -> str:
+        messages = [{"role": role, "content": content} for role, content in turns]
         try:
             return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         except (jinja2.TemplateError, ValueError) as error:
@@ -296,6 +349,16 @@ class PromptEncoder:
     def _tokenise(self, text: str) -> list[int]:
         # One token more than could ever fit: whatever is cut here makes the prompt too long, and that is dealt with.
         return plain_ids([text], self.tokenizer, self.max_tokens + 1)[0][0] if text else []
+
+
+@dataclass(frozen=True, eq=False)
+class _Before:
+    """The solved examples before a question: their items int32 (S,), how many slots those take, and their marked texts."""
+
+    items: np.ndarray
+    num_slots: int = 0
+    turns: Sequence[tuple[str, str]] = ()
+    paragraphs: str = ""
 
 
 def start_ids(tokenizer: Tokenizer, *, always: bool) -> list[int]:

@@ -82,6 +82,18 @@ def packed(
     return {name: torch.from_numpy(values)[None] for name, values in batch.items()}, indices
 
 
+def pack_prompts(prompts: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
+    """A packed batch of prompts, each int32 (T_b,), whose last tokens' states are asked for: `PackingCollator`'s, without labels."""
+    # a token after each prompt makes its last one predict something; the token itself is left out again
+    labels = [np.append(np.full(len(prompt), NO_TARGET, np.int64), 0) for prompt in prompts]
+    rows = [
+        {"input_ids": np.append(prompt, np.int32(0)), "labels": of_prompt}
+        for prompt, of_prompt in zip(prompts, labels, strict=True)
+    ]
+    batch = PackingCollator()(rows)
+    return {name: batch[name] for name in ("input_ids", "position_ids", "seen_until", "predict_at")}
+
+
 def _num_needed(is_target: np.ndarray) -> int:
     """Tokens of an example up to the last that predicts something, at least one. is_target: bool (T_b - 1,)."""
     return int(np.flatnonzero(is_target)[-1]) + 1 if is_target.any() else 1

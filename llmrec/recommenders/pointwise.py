@@ -27,7 +27,7 @@ PROMPTS_A_PACK = 64  # more are no faster on two cores, and take more memory
 def liked_logits(backbone: Backbone, hidden: torch.Tensor, words: AnswerWords) -> torch.Tensor:
     """The logits of the two answer words: hidden (P, D) -> float32 (P, 2), liked in column 0."""
     ascending = torch.tensor(sorted((words.liked, words.disliked)), device=hidden.device)
-    logits = backbone.token_logits(hidden, ascending)
+    logits = backbone.token_logits(hidden, ascending, exact=True)
     return logits if words.liked < words.disliked else logits.flip(1)
 
 
@@ -116,7 +116,11 @@ class PointwiseRecommender(DenseRecommender):
         """float32 (P,)."""
         backbone = self.model.backbone.eval()
         liked = np.empty(len(prompts), dtype=np.float32)
-        for rows in self.engine.batches(prompts):
-            hidden = self.engine.last_hidden([prompts[row] for row in rows], alike=True)
+        if self.engine.reads_packed:
+            read = self.engine.packed_last_hidden(prompts)
+        else:
+            batches = self.engine.batches(prompts)
+            read = ((rows, self.engine.last_hidden([prompts[row] for row in rows], alike=True)) for rows in batches)
+        for rows, hidden in read:
             liked[rows] = liked_logits(backbone, hidden, self.words).softmax(dim=1)[:, 0].cpu().numpy()
         return liked

@@ -13,7 +13,7 @@ def open_text_model(settings: TextModelSettings) -> TextModel:
 
     Raises ConfigError for settings that contradict each other, ModelError where the name leads to no causal language model.
     """
-    _check_server(settings)
+    check_server(settings)
     if settings.provider == "openai":
         from llmrec.text_models.openai import OpenAIModel
 
@@ -38,14 +38,15 @@ def open_text_model(settings: TextModelSettings) -> TextModel:
 
 def check_text_model(settings: TextModelSettings) -> None:
     """Finds what is wrong with the settings, or a name that leads nowhere, before anything is loaded. Raises as `open_text_model`."""
-    _check_server(settings)
+    check_server(settings)
     if settings.provider == "openai":
         open_text_model(settings)  # which asks nobody
     else:
         resolve(settings.model, weights=settings.weights, revision=settings.revision)
 
 
-def _check_server(settings: TextModelSettings) -> None:
+def check_server(settings: TextModelSettings) -> None:
+    """Raises ConfigError where a server is named and another provider is asked."""
     if settings.provider != "openai" and settings.base_url:
         raise ConfigError(
             "a server's URL was given, but the provider is not openai. Take --provider openai, or leave it out."

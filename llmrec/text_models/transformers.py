@@ -69,7 +69,7 @@ class TransformersModel:
         one. Raises ModelError when the name leads nowhere or to no causal language model.
         """
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        chosen = _fast_dtype(device) if dtype == "auto" else getattr(torch, dtype)
+        chosen = fast_dtype(device) if dtype == "auto" else getattr(torch, dtype)
         backbone = load_backbone(name, weights=weights, revision=revision, dtype=chosen, device=device)
         model, tokenizer = backbone.causal_lm, backbone.tokenizer
         ends = model.generation_config.eos_token_id
@@ -197,7 +197,7 @@ def _only_full_attention(config) -> bool:
     return getattr(config, "sliding_window", None) is None and all(kind == "full_attention" for kind in kinds)
 
 
-def _fast_dtype(device: str) -> torch.dtype:
+def fast_dtype(device: str) -> torch.dtype:
     """bfloat16 halves what has to come from memory for every token, where the CPU multiplies it itself."""
     is_fast = device != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return torch.bfloat16 if is_fast else torch.float32

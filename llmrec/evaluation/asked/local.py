@@ -1,0 +1,63 @@
+"""A language model on this machine as it is: its original weights, all its layers, items as their titles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from llmrec.backbones.causal_lm import Backbone
+from llmrec.backbones.pretrained import load_backbone
+from llmrec.data.catalog import Catalog
+from llmrec.errors import ConfigError
+from llmrec.evaluation.asked.settings import AskedSettings
+from llmrec.prompting.encoder import PromptEncoder, Shot
+from llmrec.prompting.templates import Prompt, load_prompt
+from llmrec.recommenders.item_tokens import item_tokens_for
+from llmrec.recommenders.language_model import LanguageModel
+from llmrec.text_models.prompt_tokens import max_positions
+from llmrec.text_models.transformers import fast_dtype
+
+ZERO_SHOT, FEW_SHOT = "zero-shot", "few-shot"  # what stands where a trained model's card names its adaptation
+
+
+def load_untrained(settings: AskedSettings) -> Backbone:
+    """All layers of the model that the settings name. Raises ModelError where the name leads to no language model."""
+    device = settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = fast_dtype(device) if settings.dtype == "auto" else getattr(torch, settings.dtype)
+    return load_backbone(
+        settings.model, weights=settings.weights, revision=settings.revision, dtype=dtype, device=device
+    )
+
+
+def prompt_for(settings: AskedSettings, task: str, defaults: tuple[str, str], *, is_chat: bool) -> Prompt:
+    """The prompt of a task that the settings name, or of its two defaults (chat, plain) the one that the model can read.
+
+    Raises ConfigError for a prompt of another task, or a chat where the model has no chat template.
+    """
+    prompt = load_prompt(settings.prompt or defaults[0 if is_chat else 1])
+    if prompt.task != task:
+        raise ConfigError(
+            f"the prompt '{settings.prompt}' belongs to the task {prompt.task}, but what is asked here are prompts of the task {task}, "
+            f"such as {defaults[0 if is_chat else 1]}."
+        )
+    if prompt.kind == "chat" and not is_chat:
+        raise ConfigError(
+            f"the prompt '{settings.prompt}' is a chat, but '{settings.model}' has no chat template. Take a plain prompt, such as "
+            f"{defaults[1]}."
+        )
+    return prompt
+
+
+def untrained_model(
+    backbone: Backbone, catalog: Catalog, prompt: Prompt, settings: AskedSettings, shots: Sequence[Shot] = ()
+) -> LanguageModel:
+    """The model with its prompt; titles of settings.max_title_tokens tokens at most."""
+    tokens = item_tokens_for("text", backbone, catalog, None, max_title_tokens=settings.max_title_tokens)
+    encoder = PromptEncoder(
+        prompt, backbone.tokenizer, tokens, catalog,
+        max_history=settings.max_history, max_tokens=min(settings.max_tokens, max_positions(backbone.config)),
+        shots=shots,
+    )  # fmt: skip
+    adaptation = FEW_SHOT if shots else ZERO_SHOT
+    return LanguageModel(backbone, tokens, encoder, catalog, "trie", adaptation=adaptation)
