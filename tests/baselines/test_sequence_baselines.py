@@ -20,7 +20,7 @@ from llmrec.recommenders.requests import Requests
 from tests.test_fit import in_two_processes
 
 SMALL = {"dim": 16, "max_length": 8, "num_layers": 1, "dropout": 0.0, "lr": 1e-2, "batch_size": 16,
-         "epochs": 60, "monitor": "loss", "patience": 99}  # fmt: skip
+         "epochs": 40, "monitor": "loss", "patience": 99, "validate_every": 5}  # fmt: skip
 KINDS = [SasRecRecommender, Gru4RecRecommender, Bert4RecRecommender]
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 
@@ -51,7 +51,7 @@ def learned(model, length=4) -> float:
         (SasRecRecommender, {"loss": "sampled", "num_negatives": 6}),
         (Gru4RecRecommender, {}),
         (Gru4RecRecommender, {"loss": "sampled", "num_negatives": 6}),
-        (Bert4RecRecommender, {"epochs": 150}),
+        (Bert4RecRecommender, {"epochs": 80}),
     ],
 )
 def test_the_next_item_of_a_cycle_ranks_first(kind, settings):
@@ -61,7 +61,7 @@ def test_the_next_item_of_a_cycle_ranks_first(kind, settings):
 @every_kind
 def test_the_next_item_ranks_first_from_features_alone(kind):
     matrix = np.random.default_rng(0).normal(size=(12, 12)).astype(np.float32)
-    model = kind(item_inputs={"text": (matrix, np.ones(12, bool))}, **{**SMALL, "use_ids": False, "epochs": 100})
+    model = kind(item_inputs={"text": (matrix, np.ones(12, bool))}, **{**SMALL, "use_ids": False, "epochs": 60})
     assert learned(model.fit(cycles()), length=8) == 1
 
 
@@ -193,7 +193,7 @@ def test_a_diverged_training_is_a_sentence(monitor):
 
 @pytest.mark.parametrize("refit", [False, True])
 def test_a_killed_training_goes_on_to_the_very_scores_of_an_unbroken_one(tmp_path, monkeypatch, refit):
-    settings = {**SMALL, "epochs": 6, "dropout": 0.3}  # validations after epochs 2, 4 and 6
+    settings = {**SMALL, "epochs": 6, "dropout": 0.3, "validate_every": 2}  # validations after epochs 2, 4 and 6
     split = leave_one_out(cycles())
     unbroken = fitted_on(SasRecRecommender(**settings), split, "train+valid" if refit else "train", refit=refit)
     steps, loss = [], SasRecRecommender._loss
