@@ -150,7 +150,7 @@ class Asked:
 def ask(options: argparse.Namespace) -> Asked:
     """The test instances of WORK/asked; items from the number of WORK/warm's on are new."""
     data, old_data = load_data(options.work / "asked"), load_data(options.work / "warm")
-    split = load_task("leave_one_out").split.make(data.interactions)
+    split = load_task("leave_one_out").make(data)
     num_old = old_data.catalog.num_items
     is_new = split.test.targets >= num_old
     rng = np.random.default_rng(options.seed)

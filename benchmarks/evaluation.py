@@ -175,7 +175,7 @@ def run(options: argparse.Namespace) -> dict:
     sample = min(SAMPLE, options.users)
     ties = check(instance, sample)
     data, task = make_data(instance), load_task("leave_one_out")
-    split = task.split.make(data.interactions)
+    split = task.make(data)
     timings = harness.measure(
         {
             "gemm": lambda: gemm(instance),

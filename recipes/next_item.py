@@ -194,7 +194,7 @@ def main(config: NextItem, *, fresh: bool, dry_run: bool = False) -> Estimate | 
     set_seed(seed)
     data = load_data(config.data)
     task = load_task(config.validation.task)
-    split = task.split.make(data.interactions)
+    split = task.make(data)
     codes = find_codes(config.items.semantic_ids, data) if config.items.form == "semantic_id" else None
 
     config, backbone = settle_backbone(config)

@@ -104,7 +104,7 @@ class Events:
 def read_events(config: SoftTokensRecipe, data: Data) -> Events:
     """The examples or test instances of the objective, and the training events among them."""
     if config.objective == "next_item":
-        split = load_task(config.validation.task).split.make(data.interactions)
+        split = load_task(config.validation.task).make(data)
         check_candidates(config.next_item, split.test, data.catalog.num_items, seed=config.seed)
         return Events(split.train, split=split)
     asked = {"max_history": config.prompt.max_history, "seed": config.seed}

@@ -218,9 +218,7 @@ def _check_smoke(data: Data, run: Path, llm: Ranker) -> None:
     assert sorted(losses) == list(range(1, 25)), f"each step once, before and after the kill: {sorted(losses)}"
     first, last = np.mean([losses[s] for s in range(1, 5)]), np.mean([losses[s] for s in range(21, 25)])
     assert last < first, f"the loss falls: {first:.3f} -> {last:.3f}"
-    requests = Requests.from_instances(load_task("leave_one_out").split.make(data.interactions).test).take(
-        np.arange(60)
-    )
+    requests = Requests.from_instances(load_task("leave_one_out").make(data).test).take(np.arange(60))
     items = llm.rank(requests, 10, exclude_seen=True).items
     assert ((items >= 0) & (items < data.catalog.num_items)).all(), "ten real items for everybody"
     console.print(
@@ -262,7 +260,7 @@ def _evaluate(
     """runs: "run" and "soft"."""
     run = runs["run"]
     task = load_task("leave_one_out")
-    split = task.split.make(data.interactions)
+    split = task.make(data)
     filtered, unfiltered = (
         Comparison(data, task.model_copy(update={"exclude_seen": seen}), split, max_instances=max_instances)
         for seen in (True, False)

@@ -56,8 +56,7 @@ class CtrSettings(Settings):
 class CtrModel(nn.Module):
     """Item inputs, a network over them, and the context of a row: a `ClickScorer`.
 
-    card: what its numbers depend on, JSON values; training fills it in, `save` keeps it. fit_cpu_minutes: process time of the training,
-    where it was measured.
+    card: what its numbers depend on, JSON values; training fills it in, `save` keeps it.
     """
 
     def __init__(
@@ -73,7 +72,6 @@ class CtrModel(nn.Module):
         super().__init__()
         self.settings = settings
         self.card: dict[str, Any] = {}
-        self.fit_cpu_minutes: float | None = None
         self.inputs = ItemInputs(
             num_items,
             settings.dim,

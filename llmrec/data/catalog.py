@@ -154,6 +154,11 @@ class Catalog:
         value = self._column(field)[item].as_py()
         return ", ".join(part for part in value if part) if isinstance(value, list) else value or ""
 
+    def values(self, item: int, field: str) -> list[str]:
+        """One field of one item as the values in it: those of a list, the one text, none where it is missing. DataError as `text`."""
+        value = self._column(field)[item].as_py()
+        return [each for each in (value if isinstance(value, list) else [value]) if each]
+
     def num_longer(self, field: str, limit: int) -> int:
         """How many items have more than `limit` characters in this field. DataError for an unknown field."""
         column = self._column(field)

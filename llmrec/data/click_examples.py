@@ -6,7 +6,7 @@ Letters: E events, N examples, H history items.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -52,16 +52,6 @@ class ClickExamples:
             times,
             None if self.disliked is None else self.disliked[rows],
         )
-
-
-def joined(parts: Sequence[ClickExamples]) -> ClickExamples:
-    """The examples of all parts, one part after another; times and dislikes where every part has them."""
-
-    def of(name: str) -> np.ndarray | None:
-        values = [getattr(part, name) for part in parts]
-        return None if any(value is None for value in values) else np.concatenate(values)
-
-    return ClickExamples(**{field.name: of(field.name) for field in fields(ClickExamples)})
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +126,7 @@ def click_examples(
         "shares": {"valid": valid, "test": test},
         **cuts,
         "rows_without_history": int((~kept).sum()),
-        "parts": _counts(parts, interactions.num_items),
+        "parts": part_counts(parts, interactions.num_items),
     }
     return ClickSplit(**parts, card=card, events=learned)
 
@@ -290,7 +280,7 @@ def _with_negatives(
     return both, np.concatenate([part, part[able]])
 
 
-def _counts(parts: dict[str, ClickExamples], num_items: int) -> dict:
+def part_counts(parts: dict[str, ClickExamples], num_items: int) -> dict:
     """How much there is of everything, items without a training example included."""
     train = parts["train"]
     known = np.zeros(num_items, bool)

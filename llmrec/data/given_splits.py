@@ -21,8 +21,9 @@ from llmrec.data.folder import SPLITS, Data
 from llmrec.data.formats import read_parquet
 from llmrec.data.interactions import integers
 from llmrec.data.reading import reading
+from llmrec.data.splits import Split, of_users
 from llmrec.errors import DataError
-from llmrec.files import read_json, write_arrow, write_json
+from llmrec.files import content_hash, read_json, write_arrow, write_json
 
 CARD = "split.json"
 PARTS = ("train", "valid", "test")
@@ -110,3 +111,25 @@ def read_user_tables(folder: Path, num_users: int) -> dict[str, np.ndarray]:
             f"the users of the split in '{folder}' should be in one of its parts each, but some are twice in them."
         )
     return found
+
+
+def given_user_split(data: Data, name: str, *, max_events: int) -> Split:
+    """The users that lie in the data folder as the split `name`: those of `train` are learned from, the last event of others is asked.
+
+    max_events: of each user only the last so many count, the target among them. Raises DataError where the folder has no such split, it
+    was made for other data, or a user has nothing to be asked by.
+    """
+    folder = find_given_split(data, name, "test_users.parquet")
+    card = read_split_card(folder, data)
+    users = read_user_tables(folder, data.interactions.num_users)
+    lacking = [user for part in ("valid", "test") for user in users[part] if data.interactions.lengths[user] < 2]
+    if lacking:
+        raise DataError(
+            f"the split in '{folder}' asks about {len(lacking)} users with fewer than 2 events, such as "
+            f"'{data.user_ids[lacking[0]]}'. Leave them out of its tables."
+        )
+    parts = ", ".join(content_hash(users[part]) for part in PARTS)
+    settings = {"name": name, "source": card.source, "rule": card.rule, "content": parts}
+    tables = [users[part] for part in PARTS]
+    tables = [users[part] for part in PARTS]
+    return of_users(data.interactions, *tables, name="given_users", settings=settings, max_events=max_events)

@@ -196,16 +196,64 @@ def by_user(interactions: Interactions, valid: float = 0.1, test: float = 0.1, s
         )
     sampled = np.random.default_rng(seed).permutation(able)
     valid_users, test_users = np.sort(sampled[:num_valid]), np.sort(sampled[num_valid : num_valid + num_test])
-    train_valid_lengths = lengths.copy()
-    train_valid_lengths[test_users] = 0
-    train_lengths = train_valid_lengths.copy()
-    train_lengths[valid_users] = 0
+    return of_users(
+        interactions,
+        np.setdiff1d(np.arange(interactions.num_users), sampled[: num_valid + num_test]),
+        valid_users,
+        test_users,
+        name="by_user",
+        settings={"valid_share": valid, "test_share": test, "seed": seed},
+        left_out={"users_with_under_2_events": int((lengths < 2).sum())},
+    )
+
+
+def of_users(
+    interactions: Interactions,
+    train: np.ndarray,
+    valid: np.ndarray,
+    test: np.ndarray,
+    *,
+    name: str,
+    settings: dict,
+    max_events: int | None = None,
+    left_out: dict | None = None,
+) -> Split:
+    """Whole users: `train` are learned from, the last event of `valid` and `test` is asked, all before it the history; all int (N,), in
+    any order, nobody twice. `train_valid` adds all events of the validation users; those of others are in no part.
+
+    max_events: of each user only the last so many count, the target among them. Those asked need 2 events.
+    """
+    if max_events is not None:
+        kept = np.minimum(interactions.lengths, max_events)
+        indptr, positions = gather_rows(interactions.indptr[1:] - kept, kept)
+        optional = [None if part is None else part[positions] for part in (interactions.times, interactions.ratings)]
+        interactions = Interactions(indptr, interactions.items[positions], interactions.num_items, *optional)
+        settings = settings | {"max_events": max_events}
+    lengths = interactions.lengths
+    valid, test = np.sort(valid), np.sort(test)
+    train_lengths = np.zeros_like(lengths)
+    train_lengths[train] = lengths[train]
+    train_valid_lengths = train_lengths.copy()
+    train_valid_lengths[valid] = lengths[valid]
     return _finish(
-        "by_user",
-        {"valid_share": valid, "test_share": test, "seed": seed},
+        name,
+        settings,
         interactions.first(train_lengths),
         interactions.first(train_valid_lengths),
-        _instances(interactions, valid_users, lengths[valid_users] - 1),
-        _instances(interactions, test_users, lengths[test_users] - 1),
-        {"users_with_under_2_events": int((lengths < 2).sum())},
+        _instances(interactions, valid, lengths[valid] - 1),
+        _instances(interactions, test, lengths[test] - 1),
+        left_out or {},
     )
+
+
+def limited(split: Split, max_train_users: int, seed: int) -> Split:
+    """The same questions, but the events of at most so many users are learned from, sampled by seed of those who have training events;
+    `train_valid` also keeps users who have none before it."""
+    has_events = split.train.lengths > 0
+    chosen = np.random.default_rng(seed).permutation(np.flatnonzero(has_events))[:max_train_users]
+    kept = ~has_events
+    kept[chosen] = True
+    train, train_valid = (part.first(np.where(kept, part.lengths, 0)) for part in (split.train, split.train_valid))
+    settings = {key: value for key, value in split.card.items() if key != "policy"}
+    settings["max_train_users"] = {"users": max_train_users, "seed": seed}
+    return _finish(split.name, settings, train, train_valid, split.valid, split.test, split.card["left_out"])

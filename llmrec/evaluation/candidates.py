@@ -11,9 +11,10 @@ from pydantic import Field
 
 from llmrec import metrics
 from llmrec.config import Settings
-from llmrec.data.splits import Instances
+from llmrec.data.splits import Instances, Split
 from llmrec.errors import ConfigError
 from llmrec.evaluation.progress import batches
+from llmrec.evaluation.tasks import CandidatesTask
 from llmrec.recommenders.requests import Ranker, Requests
 
 BATCH = 32
@@ -44,27 +45,51 @@ def check_candidates(settings: HitRatioSettings, instances: Instances, num_items
 
 
 def sampled_candidates(
-    instances: Instances, num_items: int, num_candidates: int, seed: int, *, setting: str = "num_candidates"
+    instances: Instances,
+    num_items: int,
+    num_candidates: int,
+    seed: int,
+    *,
+    counts: np.ndarray | None = None,
+    setting: str = "num_candidates",
 ) -> tuple[np.ndarray, np.ndarray]:
     """int64 (C, K): the target first, then items sampled without replacement from those that are neither it nor in the history; and
     which instances these are, int64 (C,): without those of users who have had so many items that too few are left.
 
+    counts: int (num_items,), each next item is sampled with a probability like its count, and never where that is 0; None: all alike.
     Raises ConfigError, which names the `setting`, where too few are left for all users.
     """
     rng = np.random.default_rng(seed)
     candidates, rows, most = [], [], 0
     for row in range(len(instances)):
         others = np.setdiff1d(np.arange(num_items), np.append(instances.histories[row], instances.targets[row]))
+        if counts is not None:
+            others = others[counts[others] > 0]
         most = max(most, len(others))
         if len(others) >= num_candidates - 1:
             rows.append(row)
-            candidates.append([instances.targets[row], *rng.choice(others, num_candidates - 1, replace=False)])
+            shares = None if counts is None else counts[others] / counts[others].sum()
+            candidates.append(
+                [instances.targets[row], *rng.choice(others, num_candidates - 1, replace=False, p=shares)]
+            )
     if len(instances) and not rows:
         raise ConfigError(
             f"a list of {num_candidates} candidates needs {num_candidates - 1} items that a user has not had, but of {num_items} no "
             f"user has more than {most} left; set {setting}={most + 1} or less."
         )
     return np.array(candidates, np.int64).reshape(-1, num_candidates), np.array(rows, np.int64)
+
+
+def task_candidates(task: CandidatesTask, split: Split, instances: Instances) -> tuple[np.ndarray, np.ndarray]:
+    """What a task ranks: the candidates, int64 (C, K), the target first or, with `task.shuffle`, in an order of chance; and which
+    instances these are, int64 (C,). Another `task.seed` is another sample and another order. Raises ConfigError as
+    `sampled_candidates`."""
+    fitted = split.fitted(task.fit)
+    counts = fitted.counts() if task.negatives == "popularity" else None
+    candidates, rows = sampled_candidates(instances, fitted.num_items, task.num_candidates, task.seed, counts=counts)
+    if task.shuffle:
+        candidates = np.random.default_rng(task.seed).permuted(candidates, axis=1)
+    return candidates, rows
 
 
 def sampled_lists(

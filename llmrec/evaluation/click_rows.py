@@ -31,7 +31,7 @@ def click_rows(settings: ClickSettings, data: Data, *, seed: int) -> tuple[Click
         raise ConfigError(
             f"clicks.task should be of the kind 'clicks', but '{task.name}' is of the kind '{task.kind}'; `llmrec tasks` lists all."
         )
-    whole = task.make(data.interactions)
+    whole = task.make(data)
     sampled = {
         name: sampled_rows(getattr(whole, name), getattr(settings, f"max_{name}_examples"), seed)
         for name in ("train", "valid", "test")

@@ -46,7 +46,7 @@ class Comparison:
     def with_shuffled_ties(self) -> Comparison:
         """The same with events of one moment in another order (`ties.with_shuffled_ties`), divided anew."""
         data = with_shuffled_ties(self.data)
-        return replace(self, data=data, split=self.task.split.make(data.interactions))
+        return replace(self, data=data, split=self.task.make(data))
 
     def baselines(self) -> list[Baseline]:
         """The standard ones, fitted on what the task allows; one that does not fit into memory is left out and said so."""

@@ -15,10 +15,11 @@ from llmrec.baselines.by_name import make_baseline
 from llmrec.data.folder import Data
 from llmrec.data.splits import Instances, Split
 from llmrec.errors import ConfigError, ModelError
-from llmrec.evaluation.candidates import sampled_candidates
+from llmrec.evaluation.candidates import task_candidates
 from llmrec.evaluation.item_words import ItemVectors, word_vectors
 from llmrec.evaluation.results import Evaluation, Kind, means, slices_of
 from llmrec.evaluation.shards import Answers, Work, in_shards
+from llmrec.evaluation.slices import ALWAYS, instance_masks
 from llmrec.evaluation.tasks import CandidatesTask, NextItemTask
 from llmrec.recommenders.hybrid import Hybrid
 from llmrec.recommenders.requests import REQUESTS_AT_ONCE, DenseRecommender, Ranker, Ranking, Requests, top_k
@@ -71,21 +72,20 @@ def evaluate(
             f"'{recommender.name}' knows {recommender.num_items} items but the catalogue of {data.folder} has "
             f"{data.catalog.num_items}. Evaluate it on the data folder that it was made from."
         )
-    split = split or task.split.make(data.interactions)
+    split = split or task.make(data)
     instances = split.valid if subset == "valid" else split.test
     if max_instances is not None:
         instances = _take_instances(instances, np.arange(min(max_instances, len(instances))))
     candidates = None
     if isinstance(task, CandidatesTask):
-        candidates, asked = sampled_candidates(instances, data.catalog.num_items, task.num_candidates, task.seed)
+        candidates, asked = task_candidates(task, split, instances)
         instances = _take_instances(instances, asked)  # users with too few items left are not asked
     if "diversity" in task.metrics and vectors is None:
         vectors = word_vectors(data.catalog)
     protocol = _protocol(recommender, data, task, split, subset, instances, vectors)
     answers = _answers(recommender, instances, task, batch, candidates, protocol, work)
-    counts, repeated = split.fitted(task.fit).counts(), repeated_targets(instances)
-    per_user = _per_user(task, instances, answers, counts, vectors)
-    masks = {"cold_target": counts[instances.targets] == 0, "repeated_target": repeated, "new_target": ~repeated}
+    per_user = _per_user(task, instances, answers, split.fitted(task.fit).counts(), vectors)
+    masks = instance_masks((*ALWAYS, *task.slices), data, split, task.fit, instances)
     return Evaluation(
         protocol,
         _with_intervals(task, per_user, answers.get("items"), recommender.num_items),
@@ -95,14 +95,6 @@ def evaluate(
         _kind(recommender),
         masks,
     )
-
-
-def repeated_targets(instances: Instances) -> np.ndarray:
-    """Whether each instance's target lies in its own history: bool (U,). With seen items filtered nobody can hit such a target."""
-    rows = np.repeat(np.arange(len(instances)), instances.histories.lengths)
-    found = np.zeros(len(instances), dtype=bool)
-    found[rows[instances.histories.items == instances.targets[rows]]] = True
-    return found
 
 
 def _kind(recommender: Ranker) -> Kind:
@@ -125,13 +117,13 @@ def _answers(
     protocol: dict,
     work: Work | None,
 ) -> Answers:
-    """greater, equal: float64 (U,), among the candidates, int64 (U, C) with the target first, or the whole catalogue; items: int32
+    """greater, equal: float64 (U,), among the candidates, int64 (U, C) with the target among them, or the whole catalogue; items: int32
     (U, k) where a metric looks at the lists."""
     requests = Requests.from_instances(instances)
 
     def ask(rows: np.ndarray) -> Answers:
         if candidates is not None:
-            return _among_candidates(recommender, requests.take(rows), candidates[rows])
+            return _among_candidates(recommender, requests.take(rows), candidates[rows], instances.targets[rows])
         return _among_all(recommender, requests.take(rows), instances.targets[rows], task)
 
     size = batch if candidates is None else SCORED_AT_ONCE
@@ -159,13 +151,13 @@ def _among_all(recommender: Ranker, asked: Requests, targets: np.ndarray, task: 
     return {"greater": greater, "equal": equal, **({} if items is None else {"items": items})}
 
 
-def _among_candidates(recommender: Ranker, asked: Requests, candidates: np.ndarray) -> Answers:
+def _among_candidates(recommender: Ranker, asked: Requests, candidates: np.ndarray, targets: np.ndarray) -> Answers:
     scores = recommender.score(asked, candidates)
     if np.isnan(scores).any():
         raise ModelError(
             f"'{recommender.name}' gave NaN as a score of a candidate. Its score() breaks the contract of Ranker."
         )
-    greater, equal = metrics.ranks_from_scores(scores, np.zeros(len(asked), np.int64))
+    greater, equal = metrics.ranks_from_scores(scores, np.argmax(candidates == targets[:, None], axis=1))
     return {"greater": greater, "equal": equal}
 
 

@@ -12,7 +12,8 @@ from llmrec.config import Settings
 from llmrec.data.folder import Data
 from llmrec.data.splits import Split
 from llmrec.errors import ConfigError
-from llmrec.evaluation.runner import evaluate, repeated_targets
+from llmrec.evaluation.runner import evaluate
+from llmrec.evaluation.slices import repeated_targets
 from llmrec.evaluation.tasks import RankingTask
 from llmrec.recommenders.requests import Ranker
 
@@ -39,7 +40,11 @@ def ranking_validation(
     """
     monitored = task.model_copy(update={"metrics": ("recall", "ndcg"), "ks": (10,)})
     num_instances = min(max_users, len(split.valid))
-    unreachable = int(np.count_nonzero(repeated_targets(split.valid)[:num_instances])) if task.exclude_seen else 0
+    unreachable = (
+        int(np.count_nonzero(repeated_targets(split.valid.targets, split.valid.histories)[:num_instances]))
+        if task.exclude_seen
+        else 0
+    )
     if unreachable:
         counted = (
             f"{unreachable:,} of {num_instances:,} validation targets lie in the user's own history and cannot be hit, because the "

@@ -20,7 +20,7 @@ def table(few_users, tmp_path_factory):
     """A finished table of CTR models: ids alone, one model, two seeds; the model of the first is kept."""
     folder, data = tmp_path_factory.mktemp("ctr") / "ctr", load_data(few_users)
     run_ctr_grid(
-        load_any_task("clicks").make(data.interactions), data.catalog.num_items, {"ids": Variant(True)}, models=["dnn"], seeds=[3, 4],
+        load_any_task("clicks").make(data), data.catalog.num_items, {"ids": Variant(True)}, models=["dnn"], seeds=[3, 4],
         settings=CtrSettings(epochs=1), folder=folder, facts={"data": str(few_users)},
     )  # fmt: skip
     return folder
@@ -28,7 +28,7 @@ def table(few_users, tmp_path_factory):
 
 def test_a_ctr_model_has_its_figures_next_to_the_means(table, few_users, capsys):
     data, task = load_data(few_users), load_any_task("clicks")
-    split = task.make(data.interactions)
+    split = task.make(data)
     model, card = CtrModel.load(table / "models" / "ids" / "dnn")
     assert (card["variant"], card["model"], card["seed"]) == ("ids", "dnn", 3)
     asked = split.test
@@ -62,7 +62,7 @@ def test_the_table_has_intervals_and_differences_without_opinions(table, tmp_pat
 
 def test_a_model_that_was_trained_on_asked_rows_is_refused(table, tmp_path, capsys):
     shutil.copytree(table / "models" / "ids" / "dnn", tmp_path / "model")
-    (tmp_path / "mine.yaml").write_text("{kind: clicks, name: mine, version: 1, test: 0.2}")
+    (tmp_path / "mine.yaml").write_text("{kind: clicks, name: mine, version: 1, split: {policy: time, test: 0.2}}")
     called = call(capsys, "eval", tmp_path / "model", "--task", tmp_path / "mine.yaml")
     assert_one_sentence(called, "was trained on other examples than the task divides (shares")
 

@@ -23,7 +23,7 @@ def test_a_baseline_keeps_seen_items_unless_they_are_excluded(few_users, capsys)
         (["--fit", "train+valid", "--include-seen"], ["exclude_seen=false", "fit=train+valid"]),
     ):
         task = load_task("leave_one_out", overrides)
-        expected = evaluate(fit_baseline("popularity", task.split.make(data.interactions), task.fit), data, task)
+        expected = evaluate(fit_baseline("popularity", task.make(data), task.fit), data, task)
         found = call(capsys, "eval", "--baseline", "popularity", "--data", few_users, *flags, "--json").json
         assert found["metrics"] == expected.metrics
         assert found["protocol"]["exclude_seen"] is task.exclude_seen and found["protocol"]["fit"] == task.fit

@@ -5,11 +5,12 @@ import pytest
 
 from llmrec import metrics
 from llmrec.data.click_examples import ClickExamples
-from llmrec.data.interactions import Histories
+from llmrec.data.interactions import Histories, Interactions
 from llmrec.data.splits import Instances
 from llmrec.errors import ConfigError
-from llmrec.evaluation.candidates import hit_among, sampled_candidates
+from llmrec.evaluation.candidates import hit_among, sampled_candidates, task_candidates
 from llmrec.evaluation.clicks import ctr_report
+from llmrec.evaluation.tasks import load_any_task
 from llmrec.recommenders.requests import DenseRecommender
 
 CASES = Instances(np.arange(40, dtype=np.int32), Histories.from_lists([[1, 2]] * 40), np.full(40, 3, np.int32), None)
@@ -82,3 +83,26 @@ def test_a_gauc_that_does_not_exist_is_none():
     found = ctr_report(rows, np.array([0.9, 0.1, 0.8, 0.2]))
     assert found["auc"]["value"] == 1.0
     assert found["gauc"] == {"value": None, "low": None, "high": None}, "no user has examples of both classes"
+
+
+def test_candidates_by_popularity_follow_the_counts_and_never_are_items_without_events():
+    counts = np.array([0, 9, 9, 9, 30, 10, 0, 0, 0, 1])
+    candidates, rows = sampled_candidates(CASES, 10, 3, seed=0, counts=counts)
+    assert len(rows) == 40 and (candidates[:, 0] == 3).all() and set(candidates[:, 1:].ravel()) == {4, 5, 9}
+    assert (candidates[:, 1] == 4).sum() > (candidates[:, 1] == 5).sum() > (candidates[:, 1] == 9).sum()
+    with pytest.raises(ConfigError, match="no user has more than 3 left"):
+        sampled_candidates(CASES, 10, 5, seed=0, counts=counts)
+
+
+def test_a_task_s_candidates_say_that_they_are_sampled_and_shuffling_changes_the_order_alone():
+    events = Interactions(np.arange(0, 161, 4), np.tile(np.arange(16), 10), 16)
+    task = load_any_task("sampled_candidates", ["num_candidates=5"])
+    split = task.split.make(events)
+    plain, rows = task_candidates(task, split, split.test)
+    moved, same_rows = task_candidates(task.model_copy(update={"shuffle": True}), split, split.test)
+    assert (plain[:, 0] == split.test.targets).all() and (moved[:, 0] != split.test.targets).any()
+    np.testing.assert_array_equal(np.sort(plain), np.sort(moved))
+    np.testing.assert_array_equal(rows, same_rows)
+    popular = load_any_task("sampled_candidates_popular", ["shuffle=true"])
+    assert task.candidates.startswith("sampled: the target and 4 items") and "by popularity" in popular.candidates
+    assert "in an order of chance" in popular.candidates and "sampled" in popular.summary

@@ -42,7 +42,7 @@ def test_baselines_equal_the_reference(bench_data, tmp_path, name, fit):
         )
         for seen in (True, False)
     ]
-    split = tasks[0].split.make(data.interactions)
+    split = tasks[0].make(data)
     assert (data.catalog.num_items, len(split.test)) == (reference["num_items"], reference["num_users"])
     for model, recommender in _fitted(split.fitted(fit)).items():
         for task in tasks:

@@ -129,7 +129,7 @@ def test_targets_that_cannot_be_hit_are_counted_on_the_page_with_the_metrics_wit
     data = Data(
         catalog, Interactions(np.arange(0, 361, 6), np.ravel(rows), 12), Features(12), [f"u{n}" for n in range(60)]
     )
-    split = load_task("leave_one_out").split.make(data.interactions)
+    split = load_task("leave_one_out").make(data)
     evaluations = [
         evaluate(fit_baseline(name, split, "train"), data, load_task("leave_one_out"))
         for name in ("popularity", "markov")

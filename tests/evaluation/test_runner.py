@@ -67,7 +67,7 @@ def test_a_constant_scorer_gets_recall_k_over_num_items(data, k):
 @pytest.mark.parametrize("exclude_seen", [True, False])
 def test_scores_and_whole_lists_give_the_same_numbers(data, exclude_seen):
     task = load_task("leave_one_out", [f"exclude_seen={exclude_seen}", f"ks=[1, 5, 10, {NUM_ITEMS}]"])
-    split = task.split.make(data.interactions)
+    split = task.make(data)
     for name in ("popularity", "markov", "ease_r"):
         recommender = fit_baseline(name, split, task.fit)
         dense, listed = evaluate(recommender, data, task), evaluate(ListsOf(recommender), data, task)
@@ -77,7 +77,7 @@ def test_scores_and_whole_lists_give_the_same_numbers(data, exclude_seen):
 
 def test_batches_do_not_change_the_numbers(data):
     task = load_task("leave_one_out")
-    markov = fit_baseline("markov", task.split.make(data.interactions), "train")
+    markov = fit_baseline("markov", task.make(data), "train")
     assert evaluate(markov, data, task, batch=7).metrics == evaluate(markov, data, task, batch=1000).metrics
 
 
@@ -85,7 +85,7 @@ def test_a_repeated_target_is_a_miss_once_seen_items_are_out():
     data = data_of([[0, 1, 2, 0]] * 5, num_items=3)
     for exclude_seen, expected in (("true", 0), ("false", 1)):
         task = load_task("leave_one_out", [f"exclude_seen={exclude_seen}", "ks=[3]"])
-        popularity = fit_baseline("popularity", task.split.make(data.interactions), task.fit)
+        popularity = fit_baseline("popularity", task.make(data), task.fit)
         assert evaluate(popularity, data, task).metrics["recall@3"]["value"] == expected
 
 
@@ -94,7 +94,7 @@ def test_a_log_that_holds_every_event_twice_says_that_its_targets_cannot_be_hit(
     data = data_of([np.repeat(rng.permutation(12)[:6], 2).tolist() for _ in range(20)], num_items=12)
     for exclude_seen, expected in (("true", 0), ("false", 1)):
         task = load_task("leave_one_out", [f"exclude_seen={exclude_seen}", "ks=[1]"])
-        markov = evaluate(fit_baseline("markov", task.split.make(data.interactions), task.fit), data, task)
+        markov = evaluate(fit_baseline("markov", task.make(data), task.fit), data, task)
         assert markov.metrics["recall@1"]["value"] == expected
         assert markov.slices["repeated_target"]["num_users"] == 20
         assert markov.num_unreachable == (20 if exclude_seen == "true" else 0)
@@ -102,7 +102,7 @@ def test_a_log_that_holds_every_event_twice_says_that_its_targets_cannot_be_hit(
 
 def test_the_metrics_are_given_without_the_targets_that_cannot_be_hit(data):
     task = load_task("leave_one_out", ["ks=[5]"])
-    evaluation = evaluate(fit_baseline("markov", task.split.make(data.interactions), task.fit), data, task)
+    evaluation = evaluate(fit_baseline("markov", task.make(data), task.fit), data, task)
     is_new = np.array([row[-1] not in row[:-1] for row in map(list, np.split(data.interactions.items, 200))])
     new, repeated = evaluation.slices["new_target"], evaluation.slices["repeated_target"]
     assert (new["num_users"], repeated["num_users"]) == (is_new.sum(), 200 - is_new.sum()) and 0 < is_new.sum() < 200
@@ -114,7 +114,7 @@ def test_the_metrics_are_given_without_the_targets_that_cannot_be_hit(data):
 def test_sampled_candidates_are_ranked_by_any_recommender_and_a_constant_one_gets_its_share(data):
     task = load_any_task("sampled_candidates", ["num_candidates=8", "ks=[1, 4]"])
     assert evaluate(Constant(), data, task).metrics["hit@4"]["value"] == pytest.approx(4 / 8)
-    split = task.split.make(data.interactions)
+    split = task.make(data)
     markov = fit_baseline("markov", split, task.fit)
     dense, listed = evaluate(markov, data, task), evaluate(ListsOf(markov), data, task)
     assert dense.metrics == listed.metrics and dense.num_unreachable == 0
@@ -126,7 +126,7 @@ def test_cold_targets_are_a_slice_and_baselines_score_nothing_there():
     warm = [np.roll(np.arange(8), shift).tolist() for shift in range(8)]
     data = data_of([*warm, [1, 2, 8], [3, 4, 9]], num_items=30)
     task = load_task("leave_one_out", ["ks=[3]"])
-    evaluation = evaluate(fit_baseline("markov", task.split.make(data.interactions), "train"), data, task)
+    evaluation = evaluate(fit_baseline("markov", task.make(data), "train"), data, task)
     cold = evaluation.slices["cold_target"]
     assert cold["num_users"] == 2  # items 8 and 9 are only ever asked for
     assert cold["metrics"]["recall@3"] == {"value": 0.0, "low": 0.0, "high": 0.0}
@@ -136,14 +136,14 @@ def test_cold_targets_are_a_slice_and_baselines_score_nothing_there():
 def test_a_slice_without_users_has_no_numbers():
     data = data_of([[0, 1, 2, 0]] * 5, num_items=3)
     task = load_task("leave_one_out", ["exclude_seen=false", "ks=[3]"])
-    evaluation = evaluate(fit_baseline("popularity", task.split.make(data.interactions), "train"), data, task)
+    evaluation = evaluate(fit_baseline("popularity", task.make(data), "train"), data, task)
     assert evaluation.slices["cold_target"]["num_users"] == 0
     assert evaluation.slices["cold_target"]["metrics"]["ndcg@3"]["value"] is None
 
 
 def test_the_result_is_one_json_object_with_protocol_and_metrics(data):
     task = load_task("leave_one_out")
-    split = task.split.make(data.interactions)
+    split = task.make(data)
     evaluation = evaluate(fit_baseline("ease_r", split, task.fit), data, task)
     result = json.loads(json.dumps(evaluation.to_json(), allow_nan=False))
     assert set(result) == {"protocol", "metrics", "slices"}
@@ -161,7 +161,7 @@ def test_the_result_is_one_json_object_with_protocol_and_metrics(data):
 
 def test_only_the_first_instances_are_asked_when_told_so_and_the_protocol_says_it(data):
     task = load_task("leave_one_out")
-    markov = fit_baseline("markov", task.split.make(data.interactions), "train")
+    markov = fit_baseline("markov", task.make(data), "train")
     some, everyone = (evaluate(markov, data, task, max_instances=n) for n in (30, None))
     assert some.protocol["num_users"] == 30
     assert np.array_equal(some.per_user["ndcg@10"], everyone.per_user["ndcg@10"][:30])
@@ -180,7 +180,7 @@ def test_a_recommender_of_another_catalogue_is_refused(data):
     with pytest.raises(ConfigError, match=r"'constant' knows 40 items but the catalogue .* has 3"):
         evaluate(Constant(), other, load_task("leave_one_out"))
     with pytest.raises(ConfigError, match="no baseline 'ease' "):
-        fit_baseline("ease", load_task("leave_one_out").split.make(data.interactions), "train")
+        fit_baseline("ease", load_task("leave_one_out").make(data), "train")
 
 
 class Broken(ListsOf):

@@ -80,7 +80,7 @@ def runs(train):
 @pytest.fixture(scope="module")
 def rows(few_users, task):
     """The task's own rows."""
-    return load_any_task(task).make(load_data(few_users).interactions)
+    return load_any_task(task).make(load_data(few_users))
 
 
 @pytest.mark.parametrize("forms", FORMS, ids="+".join)

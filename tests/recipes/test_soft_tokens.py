@@ -114,7 +114,7 @@ def test_llmrec_eval_asks_a_pointwise_run_about_every_row_of_a_click_task(two_st
     task = tmp_path / "mine.yaml"
     task.write_text("{kind: clicks, name: mine, version: 1, split: last, max_history: 3, interval: {resamples: 50}}")
     found = call(capsys, "eval", two_step_run, "--task", task, "--json").json
-    rows = load_any_task(task).make(load_data(few_users).interactions).test
+    rows = load_any_task(task).make(load_data(few_users)).test
     scores = recommender_of(load_artifact(two_step_run)).score_rows(rows)
     assert found["metrics"]["gauc"]["value"] == pytest.approx(metrics.gauc(rows.labels, scores, rows.users))
     assert set(found["baselines"]) == {"item_mean", "user_item_mean"}

@@ -59,7 +59,7 @@ def evaluate_clicks_of(asked: Asked) -> None:
             )
         card, folder = trained, asked.data or trained_on(run)
     loaded = load_data(folder)
-    split = task.make(loaded.interactions)
+    split = task.make(loaded)
     _check_rows(run, card.get("split") or {}, split)
     if is_ctr_model:
         rows = getattr(split, subset)

@@ -108,7 +108,7 @@ def _comparison(asked: Asked, folder: Path, fit: str | None, exclude_seen: bool 
         overrides.append(f"exclude_seen={'true' if exclude_seen else 'false'}")
     task = load_any_task(asked.task, overrides)
     data = load_data(folder)
-    return Comparison(data, task, task.split.make(data.interactions), asked.subset, asked.max_users)
+    return Comparison(data, task, task.make(data), asked.subset, asked.max_users)
 
 
 def _measured(asked: Asked, comparison: Comparison) -> _Found:
