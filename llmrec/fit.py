@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -44,19 +44,30 @@ class Criterion(NamedTuple):
 class Schedule:
     """How long to train and when to look.
 
-    batch_size: examples of a step, over all processes; epochs: at most; patience: validations without a better one before training
-    stops; validate_after: whether a validation follows a step, counted from 1. Without a validation the last weights are the result.
+    batch_size: examples of a step, over all processes; epochs: at most, and of a refit just so many, which may be a fraction; patience:
+    validations without a better one before training stops; validate_after: whether a validation follows a step, counted from 1 (a
+    killed training goes on from there). Without a validation the last weights are the result.
     """
 
     batch_size: int
-    epochs: int
+    epochs: float
     patience: int
     validate_after: Callable[[int], bool]
+
+    def num_steps(self, num_examples: int) -> int:
+        """Steps of all epochs."""
+        return round(self.epochs * steps_an_epoch(num_examples, self.batch_size))
 
 
 def steps_an_epoch(num_examples: int, batch_size: int) -> int:
     """The last batch of an epoch may be a smaller one."""
     return -(-num_examples // batch_size)
+
+
+def best_step(validations: Sequence[Mapping[str, float]], criterion: Criterion) -> int:
+    """The step of the best validation, the first of equal ones: after so much training a refit stops."""
+    sign = -1 if criterion.greater_is_better else 1
+    return int(min(validations, key=lambda line: sign * line[criterion.metric])["step"])
 
 
 @dataclass
@@ -79,7 +90,7 @@ def fit(
     optimizer: torch.optim.Optimizer,
     schedule: Schedule,
     *,
-    validate: Callable[[], dict[str, float]],
+    validate: Callable[[], dict[str, float]] | None,
     criterion: Criterion,
     seed: int,
     name: str,
@@ -92,7 +103,8 @@ def fit(
 
     Args:
         loss_of: examples int64 (B,) -> the loss summed over their targets, a scalar with a gradient, and how many targets there are.
-        validate: metric name -> value; it must hold the criterion's. The model is in evaluation mode, without gradients.
+        validate: metric name -> value; it must hold the criterion's. The model is in evaluation mode, without gradients. None: a
+            refit, which trains to the schedule's end and keeps the last weights.
         seed: of the order of the examples and of dropout.
         name: what is trained, for the progress bar and for errors.
         folder: where the training is kept between validations; it is removed at the end. None: a killed training starts over.
@@ -108,7 +120,7 @@ def fit(
     state = _State(_key(model, num_examples, schedule, seed))
     best_weights = copy.deepcopy(model.state_dict())
     an_epoch = steps_an_epoch(num_examples, schedule.batch_size)
-    total = schedule.epochs * an_epoch
+    total = schedule.num_steps(num_examples)
     is_quiet = not (processes.is_main_process and sys.stderr.isatty())
     with (
         torch.random.fork_rng(devices=[]),
@@ -125,13 +137,12 @@ def fit(
                 state.losses += 1
                 state.step += 1
                 bar.update(task, completed=state.step)
-                if not schedule.validate_after(state.step):
-                    continue
-                if _validate(model, validate, criterion, state, name):
-                    best_weights = copy.deepcopy(model.state_dict())
-                if folder is not None and processes.is_main_process:
-                    _save(folder, state, model, best_weights, optimizer)
-                if state.without_better == schedule.patience:
+                if schedule.validate_after(state.step):
+                    if validate is not None and _validate(model, validate, criterion, state, name):
+                        best_weights = copy.deepcopy(model.state_dict())
+                    if folder is not None and processes.is_main_process:
+                        _save(folder, state, model, best_weights, optimizer)
+                if state.step == total or state.without_better == schedule.patience:
                     break
     if state.validations:
         model.load_state_dict(best_weights)

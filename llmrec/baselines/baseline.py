@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from pydantic import ValidationError
 
 from llmrec.config import Settings
 from llmrec.data.interactions import Interactions
+from llmrec.data.splits import Instances, Split
 from llmrec.errors import ConfigError, ModelError
 from llmrec.recommenders.requests import DenseRecommender
 
@@ -32,7 +34,7 @@ class Baseline(DenseRecommender):
 
     name: ClassVar[str]
     Settings: ClassVar[type[Settings]] = NoSettings
-    fit_cpu_minutes: float | None = None  # process time of `fitted`, over all threads
+    fit_cpu_minutes: float | None = None  # process time of `fitted` or `fitted_on`, over all threads
 
     def __init__(self, **settings: object) -> None:
         self.settings: Any = self.checked(settings)
@@ -69,3 +71,64 @@ class Baseline(DenseRecommender):
         self.fit(interactions)
         self.fit_cpu_minutes = (time.process_time() - began) / 60
         return self
+
+
+class TrainedBaseline(Baseline):
+    """Learns epoch by epoch, for as long as a validation says; then, if asked to, anew from more events for just so long.
+
+    epochs_chosen: how many the validation of `fit` chose, which may be a fraction; None before it. is_refit: whether what stands now
+    is what `refit` made.
+    """
+
+    epochs_chosen: float | None = None
+    is_refit: bool = False
+
+    @property
+    def card(self) -> dict:
+        """All settings, and once it is fitted the number of epochs."""
+        known = self.epochs_chosen is not None
+        chosen = {"epochs_chosen": self.epochs_chosen, "refit": self.is_refit} if known else {}
+        return {**super().card, **chosen}
+
+    @abstractmethod
+    def fit(self, interactions: Interactions, *, valid: Instances | None = None, folder: Path | None = None) -> Self:
+        """Learn from these events; the best state by validation is kept, and `epochs_chosen` known. Returns itself.
+
+        valid: what validation asks, none of whose targets is among the events. None: the last event of each user with three events or
+        more is held back for it, and so not learned from. folder: where the training is kept meanwhile, so that a killed one goes on;
+        None: nowhere.
+        """
+
+    @abstractmethod
+    def refit(self, interactions: Interactions, *, folder: Path | None = None) -> Self:
+        """Learn anew from these events, from the same seed and for `epochs_chosen` epochs, with no validation. Returns itself.
+
+        So the events that chose the epochs may be learned from in the end. Raises ConfigError where `fit` has not chosen yet.
+        """
+
+
+def fitted_on(
+    baseline: Baseline, split: Split, fit: str, *, refit: bool = False, folder: Path | None = None
+) -> Baseline:
+    """The baseline, fitted on a split's events.
+
+    fit: "train" or "train+valid", as in `Split.fitted`. One that is trained is validated on the split's validation instances where
+    they are not among the events: with "train", and with "train+valid" and `refit`, which trains on "train" first and then anew on
+    both for as many epochs as validation chose. "train+valid" without `refit` holds events back of its own.
+    Raises ConfigError for `refit` with "train".
+    """
+    if refit and fit == "train":
+        raise ConfigError(
+            "a refit learns from the validation events, too, but only 'train' may be learned from. Set fit to train+valid."
+        )
+    began = time.process_time()
+    if not isinstance(baseline, TrainedBaseline):
+        baseline.fit(split.fitted(fit))
+    elif fit == "train":
+        baseline.fit(split.train, valid=split.valid, folder=folder)
+    elif not refit:
+        baseline.fit(split.train_valid, folder=folder)
+    else:
+        baseline.fit(split.train, valid=split.valid, folder=folder).refit(split.train_valid, folder=folder)
+    baseline.fit_cpu_minutes = (time.process_time() - began) / 60
+    return baseline

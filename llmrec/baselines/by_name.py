@@ -1,4 +1,4 @@
-"""Every baseline by its name, and those that every run is compared with. No torch, until SASRec is asked for."""
+"""Every baseline by its name, and those that every run is compared with. No torch, until one that is trained is asked for."""
 
 from __future__ import annotations
 
@@ -18,15 +18,24 @@ from llmrec.errors import ConfigError
 # Those without a training loop, which a table compares with a run.
 STANDARD: tuple[type[Baseline], ...] = (Popularity, Markov, EaseR, LowRankEaseR)
 WITHOUT_TORCH: tuple[type[Baseline], ...] = (*STANDARD, ItemKnn, Ials)
-NAMES = (*(kind.name for kind in WITHOUT_TORCH), "sasrec")
+TRAINED = ("sasrec", "gru4rec", "bert4rec")
+NAMES = (*(kind.name for kind in WITHOUT_TORCH), *TRAINED)
 
 
 def baseline_type(name: str) -> type[Baseline]:
     """The baseline of this name. Raises ConfigError where there is none."""
     if name == "sasrec":
-        from llmrec.baselines.sasrec import SasRecRecommender  # brings torch with it
+        from llmrec.baselines.sasrec import SasRecRecommender  # these three bring torch with them
 
         return SasRecRecommender
+    if name == "gru4rec":
+        from llmrec.baselines.gru4rec import Gru4RecRecommender
+
+        return Gru4RecRecommender
+    if name == "bert4rec":
+        from llmrec.baselines.bert4rec import Bert4RecRecommender
+
+        return Bert4RecRecommender
     for kind in WITHOUT_TORCH:
         if kind.name == name:
             return kind

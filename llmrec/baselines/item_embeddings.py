@@ -15,7 +15,7 @@ from llmrec.errors import ConfigError
 from llmrec.files import cache_dir, content_hash
 
 CollaborativeKind = Literal["ease_r", "sasrec", "matrix_factorisation"]
-VERSION = 3  # rises whenever a kind's item embeddings come to be other numbers
+VERSION = 4  # rises whenever a kind's item embeddings come to be other numbers
 
 
 def collaborative_embeddings(

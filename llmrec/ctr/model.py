@@ -56,7 +56,8 @@ class CtrSettings(Settings):
 class CtrModel(nn.Module):
     """Item inputs, a network over them, and the context of a row: a `ClickScorer`.
 
-    card: what its numbers depend on, JSON values; training fills it in, `save` keeps it.
+    card: what its numbers depend on, JSON values; training fills it in, `save` keeps it. fit_cpu_minutes: process time of the training,
+    where it was measured.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class CtrModel(nn.Module):
         super().__init__()
         self.settings = settings
         self.card: dict[str, Any] = {}
+        self.fit_cpu_minutes: float | None = None
         self.inputs = ItemInputs(
             num_items,
             settings.dim,

@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 from llmrec import metrics
 from llmrec.ctr.model import CtrModel, CtrSettings
-from llmrec.data.click_examples import PADDING, ClickExamples, ClickSplit
+from llmrec.data.click_examples import PADDING, ClickExamples, ClickSplit, joined
 from llmrec.errors import DataError
-from llmrec.fit import Criterion, Schedule, fit, steps_an_epoch
+from llmrec.fit import Criterion, Schedule, best_step, fit, steps_an_epoch
 from llmrec.nn.item_inputs import ItemMatrices, ItemPieces
 
 
@@ -25,45 +25,78 @@ def train_ctr_model(
     pieces: ItemPieces | None = None,
     settings: CtrSettings,
     seed: int,
+    refit: bool = False,
     folder: Path | None = None,
 ) -> tuple[CtrModel, list[dict[str, float]]]:
     """The model of the best validation, and what every validation found: step, train_loss, auc, gauc, logloss.
 
-    Binary cross-entropy, AdamW; the test examples are not looked at. torch's global random state is left as it was. folder: where the
-    training is kept meanwhile, so that a killed one goes on; None: nowhere.
+    Binary cross-entropy, AdamW; the test examples are not looked at. torch's global random state is left as it was. refit: train anew,
+    from the same seed and for as many epochs as validation chose, on training and validation examples. folder: where the training is
+    kept meanwhile, so that a killed one goes on (a refit in a folder beside it); None: nowhere.
 
     Raises:
         DataError: matrices that do not fit, no input at all, or no user to monitor the GAUC of.
         ModelError: training diverged.
     """
     _check_monitored(split.valid, settings.monitor)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = CtrModel.make(num_items, item_inputs, use_ids, settings, pieces)
-    _mark_known_items(model, split.train)
-    items, histories, context = model.tensors(split.train)
-    labels = torch.from_numpy(split.train.labels.astype(np.float32))
+
+    def made() -> CtrModel:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return CtrModel.make(num_items, item_inputs, use_ids, settings, pieces)
+
+    model, criterion = made(), Criterion(settings.monitor, greater_is_better=True)
+    lines = _train(model, split.train, split.valid, settings.epochs, criterion, seed, folder)
+    chosen = best_step(lines, criterion) / steps_an_epoch(len(split.train), settings.batch_size)
+    if refit:
+        model, beside = made(), folder and folder.with_name(f"{folder.name}-refit")
+        _train(model, joined([split.train, split.valid]), None, chosen, criterion, seed, beside)
+    model.card = {
+        "inputs": model.inputs.names,
+        "seed": seed,
+        "settings": settings.model_dump(mode="json"),
+        "fit": "train+valid" if refit else "train",
+        "epochs_chosen": chosen,
+    }
+    return model, lines
+
+
+def _train(
+    model: CtrModel,
+    train: ClickExamples,
+    valid: ClickExamples | None,
+    epochs: float,
+    criterion: Criterion,
+    seed: int,
+    folder: Path | None,
+) -> list[dict[str, float]]:
+    """Trains `model` in place. valid: None trains for just so many epochs."""
+    settings = model.settings
+    _mark_known_items(model, train)
+    items, histories, context = model.tensors(train)
+    labels = torch.from_numpy(train.labels.astype(np.float32))
 
     def loss_of(rows: torch.Tensor) -> tuple[torch.Tensor, int]:
         logits = model(items[rows], histories[rows], context[rows])
         return F.binary_cross_entropy_with_logits(logits, labels[rows], reduction="sum"), len(rows)
 
+    def validate() -> dict[str, float]:
+        assert valid is not None
+        return metrics.ctr_metrics(valid.labels, model.score_rows(valid), valid.users)
+
     every = max(1, steps_an_epoch(len(items), settings.batch_size) // settings.evaluations)
-    lines = fit(
+    return fit(
         model,
         loss_of,
         len(items),
         _optimizer(model, settings),
-        Schedule(
-            settings.batch_size, settings.epochs, settings.patience, validate_after=lambda step: step % every == 0
-        ),
-        validate=lambda: metrics.ctr_metrics(split.valid.labels, model.score_rows(split.valid), split.valid.users),
-        criterion=Criterion(settings.monitor, greater_is_better=True),
+        Schedule(settings.batch_size, epochs, settings.patience, validate_after=lambda step: step % every == 0),
+        validate=None if valid is None else validate,
+        criterion=criterion,
         seed=seed,
         name=f"the CTR model {settings.model}",
         folder=folder,
     )
-    return model, lines
 
 
 def _mark_known_items(model: CtrModel, train: ClickExamples) -> None:

@@ -6,7 +6,7 @@ Letters: E events, N examples, H history items.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import numpy as np
@@ -52,6 +52,16 @@ class ClickExamples:
             times,
             None if self.disliked is None else self.disliked[rows],
         )
+
+
+def joined(parts: Sequence[ClickExamples]) -> ClickExamples:
+    """The examples of all parts, one part after another; times and dislikes where every part has them."""
+
+    def of(name: str) -> np.ndarray | None:
+        values = [getattr(part, name) for part in parts]
+        return None if any(value is None for value in values) else np.concatenate(values)
+
+    return ClickExamples(**{field.name: of(field.name) for field in fields(ClickExamples)})
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,7 +34,7 @@ from llmrec.files import content_hash, read_json, write_json
 from llmrec.nn.ctr import ModelKind
 
 _RAW = "raw features"
-_SASREC_VERSION = 2  # rises whenever SASRec would come to other numbers
+_SASREC_VERSION = 3  # rises whenever SASRec would come to other numbers
 
 
 class TableSettings(Settings):

@@ -14,6 +14,8 @@ _BASELINES = {
     "ials": "iALS",
     "matrix_factorisation": "matrix factorisation",  # until December 2026, what is iALS now
     "sasrec": "SASRec",
+    "gru4rec": "GRU4Rec",
+    "bert4rec": "BERT4Rec",
     "item_mean": "item mean",
     "user_item_mean": "user and item mean",
 }

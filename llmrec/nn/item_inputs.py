@@ -66,6 +66,10 @@ class FrozenField(nn.Module):
         """items int64 (M,) -> float32 (M, E)."""
         return torch.where(self.present[items][:, None], self.projection(self.matrix[items]), self.absent)
 
+    def table(self) -> torch.Tensor:
+        """All items: float32 (N, E)."""
+        return torch.where(self.present[:, None], self.projection(self.matrix), self.absent)
+
 
 class IdField(nn.Module):
     """One embedding per item. In training a share of them is replaced by one learned embedding, which cold items read ever after."""
@@ -83,6 +87,11 @@ class IdField(nn.Module):
         if self.training and self.dropout:
             shown = shown & (torch.rand(len(items)) >= self.dropout).to(shown.device)
         return torch.where(shown[:, None], self.rows[items], self.unknown)
+
+    def table(self) -> torch.Tensor:
+        """All items, none replaced by chance: float32 (N, E)."""
+        cold = (~self.known).nonzero().squeeze(1)
+        return self.rows.index_copy(0, cold, self.unknown.expand(len(cold), -1))  # a tenth of the time of `where`
 
 
 class PiecesField(nn.Module):

@@ -1,19 +1,78 @@
-"""SASRec: what comes next in a sequence of items, by causal self-attention. Kang and McAuley, ICDM 2018.
+"""Networks of item sequences: what stands after each item, by self-attention (SASRec, LiGR, BERT4Rec) or recurrence (GRU4Rec).
 
-Letters: B sequences, T positions of a sequence, D width, F fields of an item, N items.
+Letters: N positions of all sequences of a batch, B sequences, D width, I items.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import reduce
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from llmrec.nn.item_inputs import ItemInputs
+from llmrec.nn.packed import AttentionRows, Packed
 
 
 class SasBlock(nn.Module):
-    """Causal self-attention and a position-wise network, each with a layer norm before and a residual (paper, section III-B)."""
+    """SASRec's layer as its authors' code has it: queries are normed, keys and values are not, and the residuals start at the norms.
+
+    Kang and McAuley, "Self-attentive sequential recommendation", ICDM 2018, section III-B.
+    """
+
+    def __init__(self, dim: int, num_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.num_heads, self.dropout = num_heads, dropout
+        self.attention_norm, self.forward_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.query, self.key_value, self.out = nn.Linear(dim, dim), nn.Linear(dim, 2 * dim), nn.Linear(dim, dim)
+        self.forward_net = nn.Sequential(
+            nn.Linear(dim, dim), nn.ReLU(), nn.Dropout(dropout), nn.Linear(dim, dim), nn.Dropout(dropout)
+        )
+
+    def forward(self, x: torch.Tensor, rows: AttentionRows) -> torch.Tensor:
+        """x float32 (N, D) -> the same shape."""
+        normed = self.attention_norm(x)
+        keys, values = self.key_value(x).chunk(2, dim=-1)
+        dropout = self.dropout if self.training else 0.0
+        x = normed + self.out(
+            rows.attention(self.query(normed), keys, values, num_heads=self.num_heads, dropout=dropout)
+        )
+        normed = self.forward_norm(x)
+        return normed + self.forward_net(normed)
+
+
+class LigrBlock(nn.Module):
+    """A pre-norm layer whose two residual branches are gated by what enters them, with SwiGLU inside.
+
+    Borisyuk et al., "From features to transformers: redefining ranking for scalable impact" (LiGR), arXiv 2502.03417; eSASRec's layer.
+    """
+
+    def __init__(self, dim: int, num_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.num_heads, self.dropout = num_heads, dropout
+        self.attention_norm, self.forward_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.query_key_value, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+        self.gate_and_up, self.down = nn.Linear(dim, 8 * dim, bias=False), nn.Linear(4 * dim, dim, bias=False)
+        self.attention_gate, self.forward_gate = nn.Linear(dim, dim), nn.Linear(dim, dim)
+
+    def forward(self, x: torch.Tensor, rows: AttentionRows) -> torch.Tensor:
+        """x float32 (N, D) -> the same shape."""
+        q, k, v = self.query_key_value(self.attention_norm(x)).chunk(3, dim=-1)
+        dropout = self.dropout if self.training else 0.0
+        read = self.out(rows.attention(q, k, v, num_heads=self.num_heads, dropout=dropout))
+        x = x + self.attention_gate(x).sigmoid() * F.dropout(read, self.dropout, self.training)
+        gate, up = self.gate_and_up(self.forward_norm(x)).chunk(2, dim=-1)
+        inner = F.dropout(F.silu(gate) * up, self.dropout, self.training)
+        return x + self.forward_gate(x).sigmoid() * F.dropout(self.down(inner), self.dropout, self.training)
+
+
+class BertBlock(nn.Module):
+    """A layer of BERT as BERT4Rec has it: norms after the residuals, GELU, four times as wide inside.
+
+    Sun et al., "BERT4Rec: sequential recommendation with bidirectional encoder representations from transformer", CIKM 2019, part 3.3.
+    """
 
     def __init__(self, dim: int, num_heads: int, dropout: float) -> None:
         super().__init__()
@@ -21,62 +80,124 @@ class SasBlock(nn.Module):
         self.attention_norm, self.forward_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.query_key_value, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
         self.forward_net = nn.Sequential(
-            nn.Linear(dim, dim), nn.ReLU(), nn.Dropout(dropout), nn.Linear(dim, dim), nn.Dropout(dropout)
+            nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim), nn.Dropout(dropout)
         )
 
-    def forward(self, x: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
-        """x float32 (B, T, D); visible bool (B, 1, T, T): which position (last axis) each position may look at."""
-        q, k, v = (
-            part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, heads, T, D / heads)
-            for part in self.query_key_value(self.attention_norm(x)).chunk(3, dim=-1)
-        )
+    def forward(self, x: torch.Tensor, rows: AttentionRows) -> torch.Tensor:
+        """x float32 (N, D) -> the same shape."""
+        q, k, v = self.query_key_value(x).chunk(3, dim=-1)
         dropout = self.dropout if self.training else 0.0
-        read = F.scaled_dot_product_attention(q, k, v, attn_mask=visible, dropout_p=dropout)
-        x = x + F.dropout(self.out(read.transpose(1, 2).flatten(2)), self.dropout, self.training)
-        return x + self.forward_net(self.forward_norm(x))
+        read = self.out(rows.attention(q, k, v, num_heads=self.num_heads, dropout=dropout))
+        x = self.attention_norm(x + F.dropout(read, self.dropout, self.training))
+        return self.forward_norm(x + self.forward_net(x))
 
 
-class SasRec(nn.Module):
+Block = Callable[[int, int, float], nn.Module]  # dim, num_heads, dropout
+BLOCKS: dict[str, Block] = {"sasrec": SasBlock, "ligr": LigrBlock}
+
+
+class SequenceNetwork(nn.Module):
     """Item sequences in, one state per position out; the score of an item is the state's inner product with the item's vector.
 
     An item's vector is the sum of its fields (`ItemInputs`: an embedding, projected frozen features, or both), the same as input and
-    as answer, as in the paper. Positions are counted from the latest item, so that a sequence and its latest part agree about it.
+    as answer. What a network reads may be an item or, where it has one, the mask (`mask`, the id after the last item).
     """
 
-    def __init__(self, inputs: ItemInputs, *, max_length: int, num_layers: int, num_heads: int, dropout: float) -> None:
-        """max_length: positions, the latest of a sequence."""
+    def __init__(self, inputs: ItemInputs) -> None:
         super().__init__()
-        dim = inputs.dim
+        self.inputs, self.dim = inputs, inputs.dim
+
+    @property
+    def mask(self) -> int:
+        """The id that hides an item."""
+        return self.inputs.num_items
+
+    def item_vectors(self) -> torch.Tensor:
+        """The vectors of all items, the sums of their fields: float32 (I, D)."""
+        return reduce(torch.add, [field.table() for field in self.inputs.fields])
+
+    def forward(self, packed: Packed, vectors: torch.Tensor) -> torch.Tensor:
+        """States after each position: float32 (N, D). vectors: `item_vectors()`, which a step makes once for input and answer."""
+        raise NotImplementedError
+
+    def start_weights(self) -> None:
+        """Matrices of layers as Glorot and Bengio (AISTATS 2010) start them, by normal numbers; biases at zero."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear) and not any(module is part for part in self.inputs.modules()):
+                nn.init.xavier_normal_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+
+class SelfAttention(SequenceNetwork):
+    """Blocks of self-attention over the items and their places, which are counted from the latest item.
+
+    So a sequence and its latest part agree about places. A sequence is at most `max_length` long.
+    """
+
+    def __init__(
+        self,
+        inputs: ItemInputs,
+        block: Block,
+        *,
+        max_length: int,
+        num_layers: int,
+        num_heads: int,
+        dropout: float,
+        is_causal: bool = True,
+    ) -> None:
+        """is_causal: see `AttentionRows`; a network that sees both ways hides what it is asked for behind the mask."""
+        super().__init__(inputs)
+        dim = self.dim
         assert dim % num_heads == 0, (dim, num_heads)
-        self.inputs, self.max_length, self.dropout = inputs, max_length, dropout
-        self.places = nn.Parameter(torch.randn(max_length, dim) * dim**-0.5 * 0.5)
-        self.blocks = nn.ModuleList(SasBlock(dim, num_heads, dropout) for _ in range(num_layers))
+        self.max_length, self.dropout, self.is_causal = max_length, dropout, is_causal
+        self.places = nn.Parameter(torch.randn(max_length, dim) * (2 / (max_length + dim)) ** 0.5)
+        self.hidden = None if is_causal else nn.Parameter(torch.zeros(1, dim))  # the mask's vector
+        self.blocks = nn.ModuleList(block(dim, num_heads, dropout) for _ in range(num_layers))
         self.norm = nn.LayerNorm(dim)
+        self.start_weights()
 
-    def item_vectors(self, items: torch.Tensor) -> torch.Tensor:
-        """items int64 (...) -> float32 (..., D)."""
-        return self.inputs(items).sum(dim=-2)
-
-    def forward(self, items: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """States after each position, having seen it and those before it.
-
-        items: int64 (B, T), T <= max_length, padded in front with any item; mask: bool (B, T), which positions are real.
-        Returns float32 (B, T, D); those of padded positions mean nothing but are finite.
-        """
-        num_positions = items.shape[1]
-        assert num_positions <= self.max_length, (num_positions, self.max_length)
-        x = self.item_vectors(items) * self.inputs.dim**0.5 + self.places[self.max_length - num_positions :]
+    def forward(self, packed: Packed, vectors: torch.Tensor) -> torch.Tensor:
+        """See `SequenceNetwork.forward`."""
+        assert int(packed.lengths.max()) <= self.max_length, (packed.lengths.max(), self.max_length)
+        if self.hidden is not None:
+            vectors = torch.cat([vectors, self.hidden])
+        x = F.embedding(packed.items, vectors) + F.embedding(packed.from_end, self.places)  # (N, D)
         x = F.dropout(x, self.dropout, self.training)
-        causal = torch.ones(num_positions, num_positions, dtype=torch.bool, device=items.device).tril()
-        itself = torch.eye(
-            num_positions, dtype=torch.bool, device=items.device
-        )  # a padded position would see nothing: NaN
-        visible = (causal & mask[:, None, :]) | itself  # (B, T, T)
+        rows = AttentionRows(packed, is_causal=self.is_causal)
         for block in self.blocks:
-            x = block(x, visible[:, None])
+            x = block(x, rows)
         return self.norm(x)
 
-    def logits(self, states: torch.Tensor) -> torch.Tensor:
-        """states float32 (M, D) -> scores of all items float32 (M, N)."""
-        everything = torch.arange(self.inputs.num_items, device=states.device)
-        return states @ self.item_vectors(everything).T
+
+class Recurrent(SequenceNetwork):
+    """GRU4Rec: gated recurrent units over the items, and a projection to the items' width.
+
+    Hidasi et al., "Session-based recommendations with recurrent neural networks", ICLR 2016. The items' vectors are shared by input and
+    answer ("constrained embedding": Hidasi and Karatzoglou, CIKM 2018).
+    """
+
+    def __init__(self, inputs: ItemInputs, *, hidden_dim: int, num_layers: int, dropout: float) -> None:
+        super().__init__(inputs)
+        self.dropout = dropout
+        self.units = nn.GRU(self.dim, hidden_dim, num_layers, dropout=dropout if num_layers > 1 else 0.0)
+        self.out = nn.Linear(hidden_dim, self.dim)
+        self.norm = nn.LayerNorm(self.dim)
+        self.start_weights()
+
+    def forward(self, packed: Packed, vectors: torch.Tensor) -> torch.Tensor:
+        """See `SequenceNetwork.forward`."""
+        x = F.dropout(F.embedding(packed.items, vectors), self.dropout, self.training)  # (N, D)
+        starts, owner = packed.last - packed.lengths + 1, torch.arange(len(packed)).repeat_interleave(packed.lengths)
+        inside = torch.arange(len(packed.items)) - starts[owner]
+        # torch's packed sequences lie by time, the longest sequence first at each moment.
+        longest_first = packed.lengths.argsort(descending=True, stable=True)
+        place = torch.empty_like(longest_first)
+        place[longest_first] = torch.arange(len(packed))
+        by_time = (inside * len(packed) + place[owner]).argsort()  # (N,)
+        sizes = torch.bincount(inside)
+        states = self.units(nn.utils.rnn.PackedSequence(x[by_time], sizes))[0].data
+        back = torch.empty_like(by_time)
+        back[by_time] = torch.arange(len(by_time))
+        states = F.dropout(states[back], self.dropout, self.training)
+        return self.norm(self.out(states))

@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from llmrec import memory
 from llmrec.baselines import eigenpairs, item_inverse
 from llmrec.baselines.baseline import DoesNotFit
-from llmrec.baselines.by_name import NAMES, STANDARD, baseline_type, fit_baselines, make_baseline
+from llmrec.baselines.by_name import NAMES, STANDARD, TRAINED, baseline_type, fit_baselines, make_baseline
 from llmrec.baselines.ease_r import EaseR, LowRankEaseR, ease_r_embeddings
 from llmrec.baselines.markov import Markov
 from llmrec.baselines.popularity import Popularity
@@ -168,7 +168,7 @@ def test_two_recencies_share_one_matrix():
     assert plain.card == {"regularisation": 100.0, "recency": 1.0}
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "sasrec"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in TRAINED])
 def test_a_batch_scores_like_its_requests_one_by_one(name):
     rng = np.random.default_rng(0)
     recommender = make_baseline(name).fit(_interactions([rng.integers(0, 30, 9).tolist() for _ in range(50)], 30))

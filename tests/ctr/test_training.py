@@ -1,11 +1,13 @@
 """Training of click models: what must be learned, what repeats, what a table says and how it goes on after a kill."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from llmrec import fit as fit_module
 from llmrec import metrics
 from llmrec.baselines.click_means import mean_scores
 from llmrec.ctr import grid as ctr_grid
@@ -121,6 +123,43 @@ def test_a_killed_training_goes_on_to_the_very_weights_of_an_unbroken_one(split,
         assert torch.equal(resumed.state_dict()[name], weights), name
 
 
+def test_a_refit_learns_the_validation_examples_too_for_as_many_epochs_as_validation_chose(split):
+    settings = QUICK.model_copy(update={"evaluations": 2, "lr": 3e-3, "epochs": 6})
+    model, lines = train_ctr_model(split, N, {}, use_ids=True, settings=settings, seed=0, refit=True)
+    best = max(lines, key=lambda line: line["auc"])["step"]
+    chosen = best / -(-len(split.train) // 256)
+    assert (model.card["epochs_chosen"], model.card["fit"]) == (chosen, "train+valid")
+    without, _ = train_ctr_model(split, N, {}, use_ids=True, settings=settings, seed=0)
+    assert without.card["fit"] == "train" and without.card["epochs_chosen"] == chosen
+    flipped = replace(split.valid, labels=~split.valid.labels)  # labels of validation are learned in a refit
+    changed, _ = train_ctr_model(
+        replace(split, valid=flipped), N, {}, use_ids=True, settings=settings, seed=0, refit=True
+    )
+    assert not np.array_equal(changed.score_rows(split.test), model.score_rows(split.test))
+
+
+def test_a_refit_that_was_killed_goes_on_to_the_weights_of_an_unbroken_one(split, tmp_path, monkeypatch):
+    settings = QUICK.model_copy(update={"epochs": 3, "dropout": 0.2, "evaluations": 2})
+
+    def train(folder=None):
+        return train_ctr_model(split, N, {}, use_ids=True, settings=settings, seed=0, refit=True, folder=folder)[0]
+
+    unbroken, saves, save = train(), [], fit_module._save
+
+    def killed(folder, *more):
+        save(folder, *more)
+        saves.append(folder.name)
+        if saves[-1] == "state-refit" and saves.count("state-refit") == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(fit_module, "_save", killed)
+        train(tmp_path / "state")
+    assert [path.name for path in tmp_path.iterdir()] == ["state-refit"]
+    assert torch.equal(train(tmp_path / "state").net.out.weight, unbroken.net.out.weight)
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_best_validation_is_kept_training_stops_after_it_and_test_rows_change_nothing(split):
     settings = QUICK.model_copy(update={"monitor": "gauc", "patience": 2, "lr": 3e-2})
     model, lines = train_ctr_model(split, N, {}, use_ids=True, settings=settings, seed=0)
@@ -130,14 +169,14 @@ def test_the_best_validation_is_kept_training_stops_after_it_and_test_rows_chang
     ] == pytest.approx(best)
     values = [line["gauc"] for line in lines]
     assert len(values) - 1 - int(np.argmax(values)) == 2
-    without_test = type(split)(split.train, split.valid, split.test.take(np.arange(2)), split.card)
+    without_test = replace(split, test=split.test.take(np.arange(2)))
     other, _ = train_ctr_model(without_test, N, {}, use_ids=True, settings=settings, seed=0)
     assert np.array_equal(model.score_rows(split.test), other.score_rows(split.test))
 
 
 def test_an_item_without_a_training_row_scores_as_any_other_such_item(split):
     train = split.train.take((split.train.items < 14) & ~(split.train.histories >= 14).any(axis=1))
-    few = type(split)(train, split.valid, split.test, split.card)
+    few = replace(split, train=train)
     model, _ = train_ctr_model(few, N, {}, use_ids=True, settings=QUICK.model_copy(update={"epochs": 2}), seed=0)
     row = split.test.take(np.zeros(2, np.int64))
     row.items[:] = [14, 15]
@@ -148,7 +187,7 @@ def test_an_item_without_a_training_row_scores_as_any_other_such_item(split):
 
 def test_a_gauc_that_does_not_exist_is_not_monitored(split):
     of_one_user = split.valid.take(np.unique(split.valid.users, return_index=True)[1])  # a row a user
-    few = type(split)(split.train, of_one_user, split.test, split.card)
+    few = replace(split, valid=of_one_user)
     with pytest.raises(DataError, match="set monitor=auc"):
         train_ctr_model(few, N, {}, use_ids=True, settings=QUICK.model_copy(update={"monitor": "gauc"}), seed=0)
 
@@ -228,7 +267,7 @@ def test_other_settings_rows_or_matrices_are_trained_anew(split, tmp_path, train
     trained.clear()
     grid(split, tmp_path, seeds=(0,), dropout=0.1)
     assert len(trained) == 4
-    fewer = type(split)(split.train.take(np.arange(200)), split.valid, split.test, split.card)
+    fewer = replace(split, train=split.train.take(np.arange(200)))
     grid(fewer, tmp_path, seeds=(0,))
     assert len(trained) == 8
     variants = {"parity": Variant(False, {"parity": (parity()["parity"][0] * 2, np.ones(N, bool))})}
