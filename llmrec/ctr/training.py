@@ -28,7 +28,7 @@ def train_ctr_model(
     refit: bool = False,
     folder: Path | None = None,
 ) -> tuple[CtrModel, list[dict[str, float]]]:
-    """The model of the best validation, and what every validation found: step, train_loss, auc, gauc, logloss.
+    """The model of the best validation, and what every validation found: step, train_loss, auc, gauc (where there is one), logloss.
 
     Binary cross-entropy, AdamW; the test examples are not looked at. torch's global random state is left as it was. refit: train anew,
     from the same seed and for as many epochs as validation chose, on training and validation examples. folder: where the training is
@@ -82,7 +82,9 @@ def _train(
 
     def validate() -> dict[str, float]:
         assert valid is not None
-        return metrics.ctr_metrics(valid.labels, model.score_rows(valid), valid.users)
+        found = metrics.ctr_metrics(valid.labels, model.score_rows(valid), valid.users)
+        # where no user has both answers there is no GAUC, and what does not exist is not kept on disk
+        return {name: value for name, value in found.items() if name == settings.monitor or not np.isnan(value)}
 
     every = max(1, steps_an_epoch(len(items), settings.batch_size) // settings.evaluations)
     return fit(

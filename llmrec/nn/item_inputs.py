@@ -127,6 +127,10 @@ class PiecesField(nn.Module):
         means = nn.functional.embedding_bag(pieces, self.rows, mode="mean", padding_idx=0)
         return torch.where((pieces != 0).any(dim=1, keepdim=True), means, self.absent)
 
+    def table(self) -> torch.Tensor:
+        """All items: float32 (N, E)."""
+        return self(torch.arange(len(self.pieces)))
+
 
 class ItemInputs(nn.Module):
     """The fields of an item: items int64 (...) -> float32 (..., F, E): ids, word pieces, then the matrices in the order given."""
