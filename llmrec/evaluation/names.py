@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+BY_ANSWERS = "answers"  # scored_by of a server that tells no log-probabilities
+
 _BASELINES = {
     "popularity": "popularity",
     "markov": "first-order Markov chain",
@@ -19,7 +21,8 @@ _BASELINES = {
     "item_mean": "item mean",
     "user_item_mean": "user and item mean",
 }
-_NOT_ADDED = ("full fine-tuning", "frozen")  # nothing stands next to the model's own weights
+# nothing stands next to the model's own weights
+_NOT_ADDED = ("full fine-tuning", "frozen", "zero-shot", "few-shot")
 
 
 def name_in_words(card: Mapping[str, Any]) -> str:
@@ -35,5 +38,9 @@ def name_in_words(card: Mapping[str, Any]) -> str:
 def _model_in_words(card: Mapping[str, Any]) -> str:
     name = card["backbone"]["name"].split("/")[-1].removesuffix("-Instruct")
     how = card["adaptation"]
-    named = f"{name} ({how})" if how in _NOT_ADDED else f"{name} + {how}"
+    if how == "few-shot":
+        how = f"{card['shots']}-shot"
+    if card.get("scored_by") == BY_ANSWERS:
+        return f"{name} ({how}, by its answers)"
+    named = f"{name} ({how})" if card["adaptation"] in _NOT_ADDED else f"{name} + {how}"
     return f"{named}, soft tokens" if "soft" in (card.get("form"), *card.get("prompt_forms", ())) else named

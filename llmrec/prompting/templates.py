@@ -16,6 +16,7 @@ without end or to grow a text by more than history x template.
 
 A prompt of the task `enrich` is a chat about one item, `{{ item.field }}` outside of any loop, or about one user's history. Its last
 message may be the assistant's: the beginning of the answer, which the model goes on from.
+A prompt of the task `choose` lists some items besides, `{% for item in candidates %}`, and asks which of them comes next.
 A prompt of the task `click` asks whether a user would like one item, `{{ candidate }}` or `{{ candidate.field }}`, and names its two
 answers, the one for liked first.
 
@@ -48,6 +49,8 @@ from llmrec.yaml_text import parse_yaml, read_yaml, yaml_kind
 VARIABLES = ("history", "instruction")
 ENRICH = "enrich"  # the task whose prompts ask for texts about items and users
 CLICK = "click"  # the task whose prompts ask whether a user would like an item
+CHOOSE = "choose"  # the task whose prompts ask which of some numbered items comes next
+_LOOPS = ("history", "candidates")  # what a text may go through, item by item
 _SUBJECTS = {ENRICH: "item", CLICK: "candidate"}  # the item such a prompt is about, by what its text calls it
 FILTERS = ("capitalize", "default", "first", "last", "length", "lower", "title", "trim", "truncate", "upper")
 LOOP_ATTRIBUTES = ("first", "index", "index0", "last", "length", "revindex", "revindex0")
@@ -106,6 +109,8 @@ class Prompt(BaseModel):
             raise ValueError(
                 "a prompt of the task click asks about {{ candidate.title }} and names two `answers`; no other does"
             )
+        if (self.task == CHOOSE) != ("candidates" in used):
+            raise ValueError("a prompt of the task choose lists the items {% for item in candidates %}; no other does")
         for what, declared, found in (("variables", self.variables, used), ("fields", self.fields, fields)):
             if set(declared) != found:
                 raise ValueError(f"it declares the {what} {sorted(declared)}, but the text uses {sorted(found)}")
@@ -136,15 +141,18 @@ class Prompt(BaseModel):
         instruction: str | None = None,
         item: PromptItem | None = None,
         candidate: PromptItem | None = None,
+        candidates: Sequence[PromptItem] | None = None,
     ) -> list[str]:
         """The texts of `sources` with values between VALUE_OPEN and VALUE_CLOSE and items as ITEM_SLOT position ITEM_SLOT.
 
-        item: what a prompt about one item is about; its history is None. candidate: the item that a click prompt asks about.
+        item: what a prompt about one item is about; its history is None. candidate: the item that a click prompt asks about;
+        candidates: those that a prompt of the task choose lists.
 
         Raises ConfigError when a variable is missing, is given but not used, or the template fails on these values.
         """
         items = None if history is None else list(history)
         values = {"history": items, "instruction": instruction, "item": item, "candidate": candidate}
+        values["candidates"] = None if candidates is None else list(candidates)
         values = {name: value for name, value in values.items() if value is not None}
         for missing in set(self.variables) - set(values):
             raise ConfigError(f"prompt '{self.task}/{self.name}' uses {{{{ {missing} }}}}, but none was given.")
@@ -251,14 +259,13 @@ def _check_node(node: nodes.Node, item: str | None, variables: set[str], fields:
             "conditions, {{ item }}, {{ item.field }}, {{ instruction }} and simple filters"
         )
     if isinstance(node, nodes.For):
-        simple = (
-            isinstance(node.iter, nodes.Name) and node.iter.name == "history" and isinstance(node.target, nodes.Name)
-        )
-        if item is not None or not simple or node.recursive or node.target.name in (*VARIABLES, "candidate", "loop"):
+        simple = isinstance(node.iter, nodes.Name) and node.iter.name in _LOOPS and isinstance(node.target, nodes.Name)
+        taken = (*VARIABLES, *_LOOPS, "candidate", "loop")
+        if item is not None or not simple or node.recursive or node.target.name in taken:
             raise ValueError(
                 f"line {node.lineno}: a loop has to read `for item in history` and may not stand in a loop"
             )
-        variables.add("history")
+        variables.add(node.iter.name)
         for child in (*node.body, *node.else_, *([node.test] if node.test else [])):
             _check_node(child, node.target.name, variables, fields, subject)
         return

@@ -13,10 +13,20 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from itertools import islice
+from typing import TypeVar
 
 from llmrec.errors import ConfigError, ModelError
 from llmrec.terminal import printable
-from llmrec.text_models.protocol import VALUES, Chat, Completion, PlainText, ProviderError, Request, without_marks
+from llmrec.text_models.protocol import (
+    VALUES,
+    Chat,
+    Completion,
+    FirstToken,
+    PlainText,
+    ProviderError,
+    Request,
+    without_marks,
+)
 from llmrec.text_models.timed_http import timed_opener
 
 ATTEMPTS = 4
@@ -26,6 +36,7 @@ MAX_RESPONSE_BYTES = 4_000_000
 MAX_TOKENS_SAID = 100_000_000  # a server that counts more for one answer is not believed
 FAILURES_IN_A_ROW = 5  # questions without a usable answer after which the rest are not asked
 CHARACTERS_PER_TOKEN, TOKENS_PER_MESSAGE = 4, 8  # for the estimate; the server has the tokenizer
+Answer = TypeVar("Answer", Completion, FirstToken)
 _TRY_AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 _HOPELESS = frozenset({401, 403, 404, 405})
 _MARKUP = re.compile(r"(?<=<)(?=[|｜/a-zA-Z])|(?<=\[)(?=/?INST)")
@@ -94,6 +105,24 @@ class OpenAIModel:
         Where going on makes no sense no further question is asked, those under way come to their end, and the answers among them are
         handed out before the ProviderError is raised. on_text is given a whole answer.
         """
+        for place, answer in self._answers(requests, self._ask):
+            if on_text is not None and isinstance(answer, Completion):
+                on_text(answer.text)
+            yield place, answer
+
+    def first_tokens(
+        self, requests: Sequence[Request], num_likeliest: int
+    ) -> Iterator[tuple[int, FirstToken | ProviderError]]:
+        """The answers as in `complete`, with the `num_likeliest` likeliest first tokens of each, where the server tells them.
+
+        A server that does not take this many, or none, refuses: a ProviderError with the status 400 or 422.
+        """
+        yield from self._answers(requests, lambda request: self._ask(request, num_likeliest))
+
+    def _answers(
+        self, requests: Sequence[Request], ask: Callable[[Request], Answer | ProviderError]
+    ) -> Iterator[tuple[int, Answer | ProviderError]]:
+        """What `ask` says of each request; see `complete`."""
         for request in requests:
             self._check_is_chat(request.chat)
         failures, hopeless = 0, None
@@ -101,7 +130,7 @@ class OpenAIModel:
         left = iter(enumerate(requests))
         pool = ThreadPoolExecutor(self.batch_size, thread_name_prefix="text-model")
         try:
-            places = {pool.submit(self._ask, request): place for place, request in islice(left, self.batch_size)}
+            places = {pool.submit(ask, request): place for place, request in islice(left, self.batch_size)}
             while places:
                 done, _ = wait(places, return_when=FIRST_COMPLETED)
                 for future in done:
@@ -112,9 +141,7 @@ class OpenAIModel:
                         hopeless = hopeless or ProviderError(str(error))
                         self._stop.set()
                         continue
-                    if on_text is not None and isinstance(answer, Completion):
-                        on_text(answer.text)
-                    if hopeless is None or isinstance(answer, Completion):
+                    if hopeless is None or not isinstance(answer, ProviderError):
                         yield place, answer
                     failures = failures + 1 if isinstance(answer, ProviderError) else 0
                     if failures >= FAILURES_IN_A_ROW and hopeless is None:
@@ -123,7 +150,7 @@ class OpenAIModel:
                         )
                         self._stop.set()
                     if hopeless is None:
-                        places |= {pool.submit(self._ask, request): place for place, request in islice(left, 1)}
+                        places |= {pool.submit(ask, request): place for place, request in islice(left, 1)}
             if hopeless is not None:
                 raise hopeless
         finally:
@@ -136,7 +163,7 @@ class OpenAIModel:
                 f"'{self.model}' is asked through chat completions, which take messages and no plain text. Ask in messages."
             )
 
-    def _ask(self, request: Request) -> Completion | ProviderError:
+    def _ask(self, request: Request, num_likeliest: int = 0) -> Completion | FirstToken | ProviderError:
         """One question, asked up to ATTEMPTS times. Raises _HopelessError for what no other question would mend."""
         body = {
             "model": self.model,
@@ -145,16 +172,19 @@ class OpenAIModel:
             "temperature": request.temperature,
             "top_p": request.top_p,
             "seed": request.seed,
+            **({"logprobs": True, "top_logprobs": num_likeliest} if num_likeliest else {}),
         }
-        wait, problem = self.first_wait, "it was not asked"
+        wait, problem, status = self.first_wait, "it was not asked", None
         for attempt in range(ATTEMPTS):
             if attempt and self._stop.wait(wait):
                 break
             wait = min(2 * self.first_wait * 2**attempt, MAX_WAIT_SECONDS)
             try:
-                return self._completion(self._post(body), request)
+                came = self._post(body)
+                answer = self._completion(came, request)
+                return FirstToken(answer, self._likeliest(came)) if num_likeliest else answer
             except urllib.error.HTTPError as error:
-                problem = f"status {error.code} {self._said(error)}"
+                problem, status = f"status {error.code} {self._said(error)}", error.code
                 if error.code in _HOPELESS or 300 <= error.code < 400:
                     raise _HopelessError(f"the server at {self.identity['server']} refuses: {problem}.") from error
                 if error.code not in _TRY_AGAIN:
@@ -168,7 +198,9 @@ class OpenAIModel:
                 problem = f"no connection: {self._quoted(str(getattr(error, 'reason', error)) or type(error).__name__)}"
                 if isinstance(getattr(error, "reason", None), TimeoutError):
                     problem = f"no answer within {self.timeout:g} s"
-        return ProviderError(f"the server at {self.identity['server']} gave no usable answer: {problem}.")
+        failure = ProviderError(f"the server at {self.identity['server']} gave no usable answer: {problem}.")
+        failure.status = status
+        return failure
 
     def _post(self, body: dict) -> bytes:
         headers = {"Content-Type": "application/json", "User-Agent": "llmrec"}
@@ -198,6 +230,19 @@ class OpenAIModel:
             for n, guess in zip(counts, estimates, strict=True)
         ]
         return Completion(text, "length" if finish == "length" else "stop", *counts)
+
+    def _likeliest(self, body: bytes) -> tuple[tuple[str, float], ...]:
+        """The candidates of the first token in a chat completion; none where it tells none."""
+        told = json.loads(body)["choices"][0].get("logprobs")
+        if not told or not told.get("content"):
+            return ()
+        try:
+            found = [(each["token"], float(each["logprob"])) for each in told["content"][0]["top_logprobs"]]
+            if not all(isinstance(token, str) and value <= 0 for token, value in found):
+                raise ValueError("log-probabilities are numbers up to 0, of texts")
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise _RubbishError(f"the log-probabilities that came cannot be read: {self._quoted(body)}") from error
+        return tuple(sorted(found, key=lambda each: -each[1]))
 
     def _said(self, error: urllib.error.HTTPError) -> str:
         """What came with an error, where something did: a server in trouble may break off here, too."""

@@ -22,7 +22,9 @@ def without_marks(marked: str) -> str:
 
 
 class ProviderError(LlmrecError):
-    """A language model or its server that does not answer as it should."""
+    """A language model or its server that does not answer as it should. status: HTTP's, of a refusal."""
+
+    status: int | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,15 @@ class Completion:
     finish: str
     prompt_tokens: int
     new_tokens: int
+
+
+@dataclass(frozen=True)
+class FirstToken:
+    """An answer and what else its first token might have been: (text, log-probability), the likeliest first; none where a server tells
+    none."""
+
+    completion: Completion
+    likeliest: tuple[tuple[str, float], ...]
 
 
 @runtime_checkable

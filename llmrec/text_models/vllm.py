@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -99,7 +100,7 @@ class VllmModel:
         check_vocabulary(tokenizer, shape.get_input_embeddings().weight.shape[0], model)
         num_layers = config.get_text_config(decoder=True).num_hidden_layers
         self._layers = LayerCount(num_layers, num_layers)
-        self._prompts = PromptTokens(tokenizer, source.name, max_positions(config))
+        self.prompts = PromptTokens(tokenizer, source.name, max_positions(config))
         try:
             with uncompiled(), as_parent():
                 self._engine = vllm.LLM(
@@ -117,7 +118,7 @@ class VllmModel:
     @property
     def is_chat(self) -> bool:
         """Whether the tokenizer has a chat template."""
-        return self._prompts.is_chat
+        return self.prompts.is_chat
 
     @property
     def card(self) -> dict[str, Any]:
@@ -126,7 +127,7 @@ class VllmModel:
 
     def count_tokens(self, prompts: Sequence[Chat | PlainText]) -> list[int]:
         """Tokens of each prompt, exactly."""
-        return [len(self._prompts.prompt_ids(prompt)) for prompt in prompts]
+        return [len(self.prompts.prompt_ids(prompt)) for prompt in prompts]
 
     def complete(
         self, requests: Sequence[Request], on_text: Callable[[str], None] | None = None
@@ -134,7 +135,7 @@ class VllmModel:
         """All answers, when the engine has finished the last of them; on_text is given a whole one."""
         from vllm import SamplingParams
 
-        prompts = [{"prompt_token_ids": self._prompts.prompt_ids(request.chat)} for request in requests]
+        prompts = [{"prompt_token_ids": self.prompts.prompt_ids(request.chat)} for request in requests]
         parameters = [
             SamplingParams(
                 temperature=request.temperature,
@@ -152,10 +153,22 @@ class VllmModel:
             answer = output.outputs[0]
             finish = "length" if answer.finish_reason == "length" else "stop"
             said = [token for token in answer.token_ids if token not in self._stop_ids]
-            text = self._prompts.decode(said, output.prompt_token_ids)
+            text = self.prompts.decode(said, output.prompt_token_ids)
             if on_text is not None:
                 on_text(text)
             yield place, Completion(text, finish, len(output.prompt_token_ids), len(answer.token_ids))
+
+    def next_log_probs(self, prompts: Sequence[Sequence[int]], tokens: Sequence[int]) -> np.ndarray:
+        """Log-probabilities of a few tokens, each once, after each prompt of token ids: float64 (M, N) for M prompts and N tokens."""
+        from vllm import SamplingParams
+
+        parameters = SamplingParams(max_tokens=1, temperature=0.0, logprob_token_ids=list(tokens), detokenize=False)
+        with uncompiled():
+            outputs = self._engine.generate(
+                [{"prompt_token_ids": list(ids)} for ids in prompts], parameters, use_tqdm=False
+            )
+        told = [output.outputs[0].logprobs[0] for output in outputs]
+        return np.array([[of_prompt[token].logprob for token in tokens] for of_prompt in told]).reshape(-1, len(tokens))
 
 
 def _stop_ids(source, tokenizer) -> list[int]:

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llmrec.data.click_examples import ClickExamples, ClickSplit
+from llmrec.data.click_examples import PADDING, ClickExamples, ClickSplit
 from llmrec.data.folder import Data
-from llmrec.evaluation.asked.local import load_untrained, prompt_for, untrained_model
+from llmrec.evaluation.asked.local import (
+    FEW_SHOT,
+    ZERO_SHOT,
+    load_untrained,
+    prompt_for,
+    title_encoder,
+    untrained_model,
+)
+from llmrec.evaluation.asked.server import BY_WORDS, PROMPTS, ServerClicks
 from llmrec.evaluation.asked.settings import AskedSettings
 from llmrec.evaluation.asked.shots import click_shots, shot_rows, shots_card
+from llmrec.prompting.answer_words import answer_words
 from llmrec.prompting.templates import CLICK
 from llmrec.recommenders.clicks import ClickScorer
 from llmrec.recommenders.pointwise import PointwiseRecommender
-from llmrec.text_models.open_model import check_server
+from llmrec.text_models.open_model import check_server, open_text_model
 
-PROMPTS = ("click/recbench", "click/recbench_plain")
-BY_WORDS = "probability of the two answer words"  # how a row's number came about, on every card
+if TYPE_CHECKING:
+    from llmrec.text_models.vllm import VllmModel
 
 
 class AskedClicks:
@@ -49,7 +58,61 @@ class AskedClicks:
         return self.recommender.score_rows(rows)
 
 
+class VllmClicks:
+    """The same prompts, token for token, and the same two words, read by vLLM's engine."""
+
+    name = "llm"
+
+    def __init__(self, settings: AskedSettings, data: Data, split: ClickSplit, model: VllmModel) -> None:
+        """model: loaded. Raises ConfigError for a prompt that asks something else."""
+        prompt = prompt_for(settings, CLICK, PROMPTS, is_chat=model.is_chat)
+        examples = shot_rows(split, settings.shots, settings.seed)
+        self.model = model
+        self.encoder = title_encoder(
+            model.prompts.tokenizer, data.catalog, prompt, settings, click_shots(examples, prompt),
+            max_positions=model.max_tokens,
+        )  # fmt: skip
+        self._words = answer_words(prompt, model.prompts.tokenizer)
+        self.card: dict[str, Any] = {
+            "provider": "vllm",
+            "backbone": model.identity,
+            "layers": model.card["layers"],
+            "dtype": model.identity["dtype"],
+            "adaptation": FEW_SHOT if settings.shots else ZERO_SHOT,
+            "form": "text",
+            "prompt": f"{prompt.task}/{prompt.name}",
+            "prompt_hash": prompt.hash,
+            "answers": prompt.answers,
+            "max_history": settings.max_history,
+            "max_title_tokens": settings.max_title_tokens,
+            **shots_card(examples, data.catalog, settings.seed),
+            "scored_by": BY_WORDS,
+        }
+
+    def score_rows(self, rows: ClickExamples) -> np.ndarray:
+        """P(liked) of each row: float32 (N,)."""
+        prompts = [
+            self.encoder.encode(history[history != PADDING], candidate=int(item)).tolist()
+            for history, item in zip(rows.histories, rows.items, strict=True)
+        ]
+        told = self.model.next_log_probs(prompts, [self._words.liked, self._words.disliked])  # (N, 2)
+        return (1 / (1 + np.exp(told[:, 1] - told[:, 0]))).astype(np.float32)
+
+
 def open_asked_clicks(settings: AskedSettings, data: Data, split: ClickSplit) -> ClickScorer:
-    """The model that the settings name, asked about rows of this split; its train examples alone are shown to it as examples."""
+    """The model that the settings name, asked about rows of this split; its train examples alone are shown to it as examples.
+
+    `llmrec eval --model` makes the settings of its options, opens the scorer and hands it to `ask_clicks`. A server is asked one
+    question here, for what it tells; so its card is whole before the first row.
+    Raises ConfigError for settings that contradict each other, ModelError where the name leads to no language model, ProviderError
+    where a server does not answer.
+    """
     check_server(settings)
-    return AskedClicks(settings, data, split)
+    if settings.provider == "transformers":
+        return AskedClicks(settings, data, split)
+    model = open_text_model(settings)
+    if settings.provider == "vllm":
+        return VllmClicks(settings, data, split, model)
+    scorer = ServerClicks(settings, data, split, model)
+    scorer.find_out(split.test)
+    return scorer

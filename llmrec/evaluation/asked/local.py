@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from llmrec.backbones.causal_lm import Backbone
 from llmrec.backbones.pretrained import load_backbone
 from llmrec.data.catalog import Catalog
 from llmrec.errors import ConfigError
 from llmrec.evaluation.asked.settings import AskedSettings
+from llmrec.items.forms import text_tokens
 from llmrec.prompting.encoder import PromptEncoder, Shot
 from llmrec.prompting.templates import Prompt, load_prompt
-from llmrec.recommenders.item_tokens import item_tokens_for
 from llmrec.recommenders.language_model import LanguageModel
 from llmrec.text_models.prompt_tokens import max_positions
 from llmrec.text_models.transformers import fast_dtype
@@ -49,15 +50,41 @@ def prompt_for(settings: AskedSettings, task: str, defaults: tuple[str, str], *,
     return prompt
 
 
+def chat_for(settings: AskedSettings, task: str, defaults: tuple[str, str]) -> Prompt:
+    """As `prompt_for`, for a server, which takes messages alone."""
+    prompt = prompt_for(settings, task, defaults, is_chat=True)
+    if prompt.kind != "chat":
+        raise ConfigError(
+            f"a server is asked in messages, but the prompt '{settings.prompt}' is no chat. Take a chat prompt, such as {defaults[0]}."
+        )
+    return prompt
+
+
+def title_encoder(
+    tokenizer: PreTrainedTokenizerBase,
+    catalog: Catalog,
+    prompt: Prompt,
+    settings: AskedSettings,
+    shots: Sequence[Shot] = (),
+    *,
+    max_positions: int,
+) -> PromptEncoder:
+    """Prompts whose items are titles of settings.max_title_tokens tokens at most."""
+    tokens = text_tokens(
+        catalog.titles, tokenizer, len(tokenizer), item_ids=catalog.item_ids, max_tokens=settings.max_title_tokens
+    )
+    return PromptEncoder(
+        prompt, tokenizer, tokens, catalog,
+        max_history=settings.max_history, max_tokens=min(settings.max_tokens, max_positions), shots=shots,
+    )  # fmt: skip
+
+
 def untrained_model(
     backbone: Backbone, catalog: Catalog, prompt: Prompt, settings: AskedSettings, shots: Sequence[Shot] = ()
 ) -> LanguageModel:
-    """The model with its prompt; titles of settings.max_title_tokens tokens at most."""
-    tokens = item_tokens_for("text", backbone, catalog, None, max_title_tokens=settings.max_title_tokens)
-    encoder = PromptEncoder(
-        prompt, backbone.tokenizer, tokens, catalog,
-        max_history=settings.max_history, max_tokens=min(settings.max_tokens, max_positions(backbone.config)),
-        shots=shots,
-    )  # fmt: skip
+    """The model with its prompt, see `title_encoder`."""
+    encoder = title_encoder(
+        backbone.tokenizer, catalog, prompt, settings, shots, max_positions=max_positions(backbone.config)
+    )
     adaptation = FEW_SHOT if shots else ZERO_SHOT
-    return LanguageModel(backbone, tokens, encoder, catalog, "trie", adaptation=adaptation)
+    return LanguageModel(backbone, encoder.item_tokens, encoder, catalog, "trie", adaptation=adaptation)

@@ -11,8 +11,10 @@ from llmrec.data.folder import Data
 from llmrec.data.interactions import Interactions
 from llmrec.errors import ConfigError, ModelError
 from llmrec.evaluation.asked.clicks import open_asked_clicks
+from llmrec.evaluation.asked.local import title_encoder
 from llmrec.evaluation.asked.settings import AskedSettings
-from llmrec.evaluation.asked.shots import shot_rows
+from llmrec.evaluation.asked.shots import click_shots, shot_rows
+from llmrec.prompting.templates import load_prompt
 
 MODEL = "SmolLM2-135M-Instruct"
 TITLES = ["Alien", "Brazil", "Casablanca", "Dune", "E.T.", "Fargo", "Gandhi", "Heat", "Insomnia", "Jaws"]
@@ -55,6 +57,11 @@ def settings(**changed):
     return AskedSettings(**{"model": MODEL, "dtype": "float32", "device": "cpu"} | changed)
 
 
+@pytest.fixture(scope="module")
+def zero_shot(data):
+    return open_asked_clicks(settings(), data, split_of())
+
+
 def plain_probability(scorer, row):
     """By transformers' own forward pass over the row's prompt alone."""
     model = scorer.recommender.model
@@ -68,8 +75,8 @@ def plain_probability(scorer, row):
 
 
 @pytest.mark.parametrize("shots", [0, 4])
-def test_the_score_is_the_softmax_of_the_two_words_after_the_prompt_of_each_row_alone(data, shots):
-    scorer = open_asked_clicks(settings(shots=shots), data, split_of())
+def test_the_score_is_the_softmax_of_the_two_words_after_the_prompt_of_each_row_alone(data, zero_shot, shots):
+    scorer = open_asked_clicks(settings(shots=shots), data, split_of()) if shots else zero_shot
     scores = scorer.score_rows(TEST)
     assert scores.dtype == np.float32
     assert scores == pytest.approx([plain_probability(scorer, row) for row in range(5)], abs=2e-4)
@@ -109,18 +116,19 @@ def test_a_split_whose_test_users_are_those_of_the_training_rows_has_no_examples
         shot_rows(split_of(test=TRAIN), 4, seed=0)
 
 
-def test_a_question_in_one_text_has_its_examples_as_paragraphs(data):
-    scorer = open_asked_clicks(settings(shots=2, prompt="click/recbench_plain"), data, split_of())
-    model = scorer.recommender.model
-    text = model.backbone.tokenizer.decode(model.encoder.encode([1, 2], candidate=3))
+def test_a_question_in_one_text_has_its_examples_as_paragraphs(smollm2_tokenizer):
+    prompt = load_prompt("click/recbench_plain")
+    shots = click_shots(shot_rows(split_of(), 2, seed=0), prompt)
+    encoder = title_encoder(smollm2_tokenizer, CATALOG, prompt, settings(), shots, max_positions=2048)
+    text = smollm2_tokenizer.decode(encoder.encode([1, 2], candidate=3))
     first, second, question = text.split("\n\n")
     assert {first.rsplit(":", 1)[1], second.rsplit(":", 1)[1]} == {" Yes", " No"}
     assert question.endswith("1. Brazil\n2. Casablanca\nCandidate: Dune\nAnswer (Yes or No):")
     assert all(part.startswith("A recommender system") for part in (first, second, question))
 
 
-def test_what_a_row_is_asked_alone_is_what_it_is_asked_among_others(data):
-    scorer = open_asked_clicks(settings(), data, split_of())
+def test_what_a_row_is_asked_alone_is_what_it_is_asked_among_others(zero_shot):
+    scorer = zero_shot
     together = scorer.score_rows(TEST)
     alone = [scorer.score_rows(TEST.take(np.array([row])))[0] for row in range(len(TEST))]
     assert together == pytest.approx(alone, abs=1e-5)
