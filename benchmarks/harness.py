@@ -43,7 +43,7 @@ KEYS = {
     "absent": "peer -> how to have it, where it is not installed",
     "goals": "list of goal(...)",
 }
-# Read when the libraries are loaded, so they must stand before Python starts: see _with_threads.
+# Read when the libraries are loaded, so they must stand before Python starts: see with_threads.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -270,7 +270,7 @@ def parse(flags: argparse.ArgumentParser, arguments: list[str] | None = None) ->
 def main(flags: argparse.ArgumentParser, run: Callable[[argparse.Namespace], dict]) -> None:
     """Parses, runs, prints, writes. Exits with a sentence on stderr: 1 where outputs are not identical, 2 without the device."""
     options = parse(flags)
-    _with_threads(options.threads)
+    with_threads(options.threads)
     name = Path(sys.argv[0]).stem
     try:
         require_device(getattr(options, "device", "cpu"))
@@ -333,7 +333,7 @@ def _rounded(value: object) -> object:
     return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
-def _with_threads(threads: int) -> None:
+def with_threads(threads: int) -> None:
     """Starts the program anew with the thread variables set, unless they are: BLAS reads them when it is loaded."""
     wanted = dict.fromkeys(_THREAD_VARIABLES, str(threads)) | {"TOKENIZERS_PARALLELISM": "false"}
     if any(os.environ.get(name) != value for name, value in wanted.items()):

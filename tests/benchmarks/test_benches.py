@@ -132,7 +132,7 @@ def test_what_runs_on_a_gpu_runs_on_a_cpu_at_small_sizes(name):
 def test_without_a_gpu_what_asks_for_one_ends_with_a_sentence(monkeypatch, capsys):
     for main, words in ((run_all.main, ["run_all.py", "--gpu"]), (decode.main, ["decode.py", "--device", "cuda"])):
         monkeypatch.setattr(sys, "argv", words)
-        monkeypatch.setattr(harness, "_with_threads", lambda threads: None)  # it starts the program anew
+        monkeypatch.setattr(harness, "with_threads", lambda threads: None)  # it starts the program anew
         with pytest.raises(SystemExit) as end:
             main()
         shown = capsys.readouterr()
