@@ -20,6 +20,8 @@ def _pins(name: str) -> list[Requirement]:
 
 
 LOCK, VLLM_LOCK = _pins("requirements.lock"), _pins("requirements-vllm.lock")  # the second adds to the first
+PEERS_LOCK = _pins("requirements-peers.lock")  # of another environment
+LOCKS = {"requirements.lock": LOCK, "requirements-vllm.lock": VLLM_LOCK, "requirements-peers.lock": PEERS_LOCK}
 PINNED = {canonicalize_name(pin.name): str(pin.specifier).removeprefix("==") for pin in LOCK}
 
 # A model's wheel is read, never imported, so what its own code asks for stays out.
@@ -45,7 +47,7 @@ def test_the_lock_holds_everything_its_packages_ask_for():
     assert not missing, "run `make lock`, or hold a version in requirements.in: " + "; ".join(missing)
 
 
-@pytest.mark.parametrize("lock", [LOCK, VLLM_LOCK], ids=["requirements.lock", "requirements-vllm.lock"])
+@pytest.mark.parametrize("lock", LOCKS.values(), ids=LOCKS)
 def test_a_lock_pins_one_version_of_each_package_in_order(lock):
     assert all(str(pin.specifier).startswith("==") and pin.marker is None for pin in lock)
     assert [str(pin) for pin in lock] == sorted(map(str, lock), key=str.upper)
@@ -68,8 +70,8 @@ def test_the_lock_leaves_out_what_is_wanted_by_nothing_of_ours():
         "sentence-transformers",
         "llama-cpp-python",
     }
-    assert not unwanted & {canonicalize_name(pin.name) for pin in LOCK + VLLM_LOCK}
-    assert not [name for name in PINNED if name.startswith(CUDA)]
+    assert not unwanted & {canonicalize_name(pin.name) for pin in LOCK + VLLM_LOCK + PEERS_LOCK}
+    assert not [pin.name for pin in LOCK + VLLM_LOCK + PEERS_LOCK if canonicalize_name(pin.name).startswith(CUDA)]
 
 
 @pytest.mark.parametrize("extra", ["", "quant", "embed", "serve", "datasets", "ray", "web", "docs", "dev"])
