@@ -13,6 +13,7 @@ import typer
 
 from llmrec.apps.add_items_command import add_items
 from llmrec.apps.chat import chat
+from llmrec.apps.compare_command import compare
 from llmrec.apps.data_commands import data_app
 from llmrec.apps.enrich_command import enrich
 from llmrec.apps.eval.command import evaluate
@@ -102,6 +103,7 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "tasks": tasks,
     "results": results,
     "eval": evaluate,
+    "compare": compare,
 }
 data_app.command("published")(published)
 

@@ -102,12 +102,25 @@ def _check_scores(name: str, scores: np.ndarray, num_rows: int) -> None:
 
 
 def click_means(
-    split: ClickSplit, asked: ClickExamples, protocol: dict, task: ClicksTask, num_items: int
+    split: ClickSplit,
+    asked: ClickExamples,
+    protocol: dict,
+    task: ClicksTask,
+    num_items: int,
+    *,
+    masks: Mapping[str, np.ndarray] | None = None,
 ) -> list[ClickEvaluation]:
-    """What every scorer is compared with: the means of items and users over the training examples."""
+    """What every scorer is compared with: the means of items and users over the training examples. masks: bool (N,) of the slices."""
     return [
         evaluate_clicks(
-            name, {}, mean_scores(name, split.train, asked, num_items), asked, protocol, task, kind="baseline"
+            name,
+            {},
+            mean_scores(name, split.train, asked, num_items),
+            asked,
+            protocol,
+            task,
+            kind="baseline",
+            masks=masks,
         )
         for name in CLICK_MEANS
     ]

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
 from llmrec.baselines.baseline import Baseline
 from llmrec.baselines.by_name import fit_baselines
 from llmrec.baselines.ease_r import EaseR
+from llmrec.data.click_examples import ClickExamples, ClickSplit
 from llmrec.data.folder import Data
 from llmrec.data.splits import Instances, Split
+from llmrec.evaluation.clicks import ask_clicks, click_means, click_protocol
 from llmrec.evaluation.progress import batches
 from llmrec.evaluation.report import Example
-from llmrec.evaluation.runner import Evaluation, evaluate
-from llmrec.evaluation.tasks import NextItemTask
+from llmrec.evaluation.results import ClickEvaluation, Evaluation
+from llmrec.evaluation.runner import evaluate
+from llmrec.evaluation.shards import Work
+from llmrec.evaluation.slices import row_masks
+from llmrec.evaluation.tasks import ClicksTask, NextItemTask
 from llmrec.evaluation.ties import with_shuffled_ties
+from llmrec.recommenders.clicks import ClickScorer
 from llmrec.recommenders.hybrid import Hybrid
 from llmrec.recommenders.requests import REQUESTS_AT_ONCE, Ranker, Requests
 from llmrec.terminal import printable
@@ -37,10 +44,16 @@ class Comparison:
         """All test instances of the subset."""
         return self.split.valid if self.subset == "valid" else self.split.test
 
-    def ask(self, recommender: Ranker) -> Evaluation:
-        """How it does."""
+    def ask(self, recommender: Ranker, work: Work | None = None) -> Evaluation:
+        """How it does. work: where answers are kept while it runs, so that a killed evaluation goes on."""
         return evaluate(
-            recommender, self.data, self.task, self.subset, split=self.split, max_instances=self.max_instances
+            recommender,
+            self.data,
+            self.task,
+            self.subset,
+            split=self.split,
+            max_instances=self.max_instances,
+            work=work,
         )
 
     def with_shuffled_ties(self) -> Comparison:
@@ -78,3 +91,38 @@ class Comparison:
 
     def _titles(self, items: np.ndarray) -> list[str]:
         return [printable(self.data.catalog.title(item)) for item in items if item >= 0]
+
+
+@dataclass(frozen=True, eq=False)
+class ClickComparison:
+    """What every click scorer is asked. subset: "test" or "valid"."""
+
+    data: Data
+    task: ClicksTask
+    split: ClickSplit
+    subset: str = "test"
+
+    @property
+    def rows(self) -> ClickExamples:
+        """The examples of the subset."""
+        return self.split.valid if self.subset == "valid" else self.split.test
+
+    @cached_property
+    def protocol(self) -> dict:
+        """Everything the numbers depend on but the scorer."""
+        return click_protocol(self.data, self.task, self.split, self.subset, self.rows)
+
+    @cached_property
+    def masks(self) -> dict[str, np.ndarray]:
+        """The task's slices: bool (N,) of each."""
+        return row_masks(self.task.slices, self.data, self.split, self.rows)
+
+    def ask(self, scorer: ClickScorer, work: Work | None = None) -> ClickEvaluation:
+        """How it does. work: where answers are kept while it runs, so that a killed evaluation goes on."""
+        return ask_clicks(scorer, self.rows, self.protocol, self.task, masks=self.masks, work=work)
+
+    def means(self) -> list[ClickEvaluation]:
+        """The means of items and users over the training examples, asked the same."""
+        return click_means(
+            self.split, self.rows, self.protocol, self.task, self.data.catalog.num_items, masks=self.masks
+        )

@@ -9,6 +9,7 @@ Nothing is written before an evaluation has taken some seconds, and all of it go
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -23,7 +24,7 @@ from safetensors.numpy import save_file
 
 from llmrec.errors import LlmrecError
 from llmrec.evaluation.progress import batches
-from llmrec.files import atomic_file, content_hash, remove_folder
+from llmrec.files import atomic_file, cache_dir, content_hash, remove_folder
 
 SECONDS_A_SHARD = 5.0
 _SMALL = 1 << 20  # bytes: a file up to here is told by its content, a larger one by its size and time
@@ -59,6 +60,11 @@ class Work:
         place = self.folder / f".evaluation-{content_hash(f'version {_VERSION}', self.weights, *plain)}"
         self.used.add(place)
         return place
+
+
+def work_of(run: Path) -> Work:
+    """Where a run's evaluations keep their answers: in its own folder or, where that cannot be written to, under the cache folder."""
+    return Work(run if os.access(run, os.W_OK | os.X_OK) else cache_dir() / "evaluations", weights_of(run))
 
 
 def weights_of(run: Path) -> str:

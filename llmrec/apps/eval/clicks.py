@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from llmrec.apps.eval.asked import Asked
+from llmrec.apps.eval.click_runs import click_comparison_of
 from llmrec.apps.output import print_json
-from llmrec.artifacts.run_folder import read_manifest
-from llmrec.ctr.model import CARD, CtrModel
-from llmrec.data.click_examples import ClickSplit
-from llmrec.data.folder import load_data
 from llmrec.errors import ConfigError
-from llmrec.evaluation.clicks import click_means, click_protocol, evaluate_clicks
 from llmrec.evaluation.names import name_in_words
 from llmrec.evaluation.results import ClickEvaluation
-from llmrec.evaluation.runs import trained_on
-from llmrec.evaluation.tasks import load_any_task
+from llmrec.evaluation.saved import save_results
+from llmrec.evaluation.shards import work_of
 from llmrec.evaluation.verdicts import contests, label, notes, shared_metrics, verdicts
-from llmrec.files import write_json
-from llmrec.recommenders.pointwise import PointwiseRecommender
-
-# What a task and a run must agree on, so that no asked row was trained on.
-_PROTOCOL = ("split", "shares", "labels", "train_until", "valid_until")
 
 
 def evaluate_clicks_of(asked: Asked) -> None:
@@ -41,58 +30,24 @@ def evaluate_clicks_of(asked: Asked) -> None:
             f"the task '{asked.task}' asks one run about clicks, always next to means of items and users: leave out --baseline, "
             "--against, --both-ties, --with-baselines, --max-users, --fit, --exclude-seen and --include-seen, and name one RUN."
         )
-    run, task, subset, out = asked.runs[0], load_any_task(asked.task), asked.subset, asked.out
+    run, subset, out = asked.runs[0], asked.subset, asked.out
     if subset not in ("valid", "test"):
         raise ConfigError(f"subset should be 'valid' or 'test', but it is '{subset}'.")
     if out is not None and out.suffix != ".json":
         raise ConfigError(f"a report of clicks is a .json file, but --out is '{out}'.")
-    is_ctr_model = (run / CARD).is_file()
-    if is_ctr_model:
-        model, card = CtrModel.load(run)
-        folder = asked.data or Path(card["data"])
-    else:
-        trained = read_manifest(run)["protocol"]
-        if trained.get("objective") != "pointwise":
-            raise ConfigError(
-                f"'{run}' ranks items and says of none whether it is liked, so the task '{task.name}' has nothing to ask it. Name a "
-                "CTR model, a run of soft_tokens with objective=pointwise, or a task of another kind."
-            )
-        card, folder = trained, asked.data or trained_on(run)
-    loaded = load_data(folder)
-    split = task.make(loaded)
-    _check_rows(run, card.get("split") or {}, split)
-    if is_ctr_model:
-        rows = getattr(split, subset)
-        name, scores = card["model"], model.score_rows(rows)
-        if model.inputs.num_items != loaded.catalog.num_items:
-            raise ConfigError(
-                f"'{run}' knows {model.inputs.num_items} items, but '{folder}' has {loaded.catalog.num_items}. Name its own folder."
-            )
-    else:
-        ranker = asked.decoder.open(run)
-        assert isinstance(ranker, PointwiseRecommender), type(ranker)
-        rows = getattr(split, subset)
-        name, card, scores = ranker.name, ranker.card, ranker.score_rows(rows)
-    protocol = click_protocol(loaded, task, split, subset, rows)
-    evaluation = evaluate_clicks(name, card, scores, rows, protocol, task)
-    means = click_means(split, rows, protocol, task, loaded.catalog.num_items)
-    value = _as_json(evaluation, means)
-    if asked.as_json:
-        print_json(value)
-    else:
-        _print_table(evaluation, means)
-    if out is not None:
-        write_json(out, value)
-
-
-def _check_rows(run: Path, trained: dict, split: ClickSplit) -> None:
-    different = [key for key in _PROTOCOL if trained.get(key) != split.card.get(key)]
-    if different:
-        shown = "; ".join(f"{key} {trained.get(key)} and {split.card.get(key)}" for key in different[:2])
-        raise ConfigError(
-            f"'{run}' was trained on other examples than the task divides ({shown}), so that it may have learned the answers. Name the "
-            "data folder and a task of the run's own protocol."
-        )
+    comparison, found = click_comparison_of(asked)
+    data = comparison.data
+    with work_of(run) as work:
+        evaluation = comparison.ask(found[run].open(asked.decoder, data.catalog.num_items, data.folder), work)
+        means = comparison.means()
+        value = _as_json(evaluation, means)
+        if asked.as_json:
+            print_json(value)
+        else:
+            _print_table(evaluation, means)
+        if out is not None:
+            evaluations = [evaluation, *means]
+            save_results(out, {**value, "evaluations": [each.to_json() for each in evaluations]}, evaluations)
 
 
 def _as_json(evaluation: ClickEvaluation, means: list[ClickEvaluation]) -> dict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +17,10 @@ from llmrec.baselines.by_name import make_baseline
 from llmrec.data.folder import load_data
 from llmrec.errors import ConfigError
 from llmrec.evaluation.compare import Comparison
-from llmrec.evaluation.runner import Evaluation
+from llmrec.evaluation.results import Evaluation
 from llmrec.evaluation.runs import check_belongs, check_pair, seeds_of, trained_on
 from llmrec.evaluation.seeds import over_seeds
+from llmrec.evaluation.shards import work_of
 from llmrec.evaluation.significance import renamed
 from llmrec.evaluation.tasks import load_any_task
 from llmrec.recommenders.requests import Ranker
@@ -26,12 +28,27 @@ from llmrec.recommenders.requests import Ranker
 
 def evaluate_next_item(asked: Asked) -> None:
     """Measures what is asked for, prints a table or one JSON object, and writes the report."""
-    if asked.baseline is not None:
-        comparison = _with_baseline_alone(asked)
-        found = _baseline_measured(asked, comparison)
-    else:
-        comparison = _with_runs(asked)
-        found = _measured(asked, comparison)
+    with ExitStack() as kept:
+        if asked.baseline is not None:
+            comparison = _with_baseline_alone(asked)
+            found = _baseline_measured(asked, comparison)
+        else:
+            comparison = comparison_of([asked.runs, asked.against], asked)
+            found = _measured(asked, comparison, kept)
+        _show(asked, comparison, found)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """evaluations: what was asked for, then the baselines and the hybrid; first: who gave the first; against: the other side of a
+    paired test."""
+
+    evaluations: list[Evaluation]
+    first: Ranker
+    against: Evaluation | None = None
+
+
+def _show(asked: Asked, comparison: Comparison, found: _Found) -> None:
     if asked.both_ties:
         pair = (found.evaluations[0], found.evaluations[1])
         print_json(output.ties_as_json(pair)) if asked.as_json else output.print_ties(pair)
@@ -45,16 +62,6 @@ def evaluate_next_item(asked: Asked) -> None:
         log = asked.runs[0] / "training_log.jsonl" if asked.runs else None
         output.save_report(asked.out, everything, log, shown)
         typer.echo(f"Wrote {asked.out}.", err=True)
-
-
-@dataclass(frozen=True)
-class _Found:
-    """evaluations: what was asked for, then the baselines and the hybrid; first: who gave the first; against: the other side of a
-    paired test."""
-
-    evaluations: list[Evaluation]
-    first: Ranker
-    against: Evaluation | None = None
 
 
 def _with_baseline_alone(asked: Asked) -> Comparison:
@@ -82,20 +89,21 @@ def _baseline_measured(asked: Asked, comparison: Comparison) -> _Found:
     return found
 
 
-def _with_runs(asked: Asked) -> Comparison:
-    """What is wrong is said before a model is loaded."""
-    first = asked.runs[0]
+def comparison_of(groups: Sequence[Sequence[Path]], asked: Asked) -> Comparison:
+    """What runs are asked, each group being the seeds of one configuration. What is wrong is said before a model is loaded."""
+    runs = [run for group in groups for run in group]
+    first = runs[0]
     manifest = read_manifest(first)
     trained_fit = manifest["protocol"].get("fit")
     if asked.fit not in (None, trained_fit):
         raise ConfigError(f"this run was trained on '{trained_fit}', and --fit cannot change that. Leave it out.")
-    for group in (asked.runs, asked.against):
+    for group in groups:
         if len(group) > 1:
             seeds_of(group)
-    for other in (*asked.runs[1:], *asked.against):
+    for other in runs[1:]:
         check_pair(first, other)
     comparison = _comparison(asked, asked.data or trained_on(first), trained_fit, asked.exclude_seen)
-    for run in (*asked.runs, *asked.against):
+    for run in runs:
         check_belongs(read_manifest(run), comparison.data, comparison.split)
     return comparison
 
@@ -111,8 +119,9 @@ def _comparison(asked: Asked, folder: Path, fit: str | None, exclude_seen: bool 
     return Comparison(data, task, task.make(data), asked.subset, asked.max_users)
 
 
-def _measured(asked: Asked, comparison: Comparison) -> _Found:
-    """The runs, one after another so that one model is in memory at a time but for the first; seeds as their mean."""
+def _measured(asked: Asked, comparison: Comparison, kept: ExitStack) -> _Found:
+    """The runs, one after another so that one model is in memory at a time but for the first; seeds as their mean. kept: what holds the
+    answers of a killed evaluation until all is done."""
     baselines = []
     if asked.with_baselines:
         typer.echo("fitting the baselines ...", err=True)
@@ -121,15 +130,16 @@ def _measured(asked: Asked, comparison: Comparison) -> _Found:
     for run in asked.runs:
         ranker = asked.decoder.open(run)
         first = first or ranker
-        of_runs.append(comparison.ask(ranker))
+        work = kept.enter_context(work_of(run))
+        of_runs.append(comparison.ask(ranker, work))
         if (hybrid := comparison.hybrid(ranker, baselines)) is not None:
-            of_hybrids.append(comparison.ask(hybrid))
+            of_hybrids.append(comparison.ask(hybrid, work))
     seeds = seeds_of(asked.runs) if len(asked.runs) > 1 else [0]
     measured = over_seeds(of_runs, seeds)
     hybrids = [over_seeds(of_hybrids, seeds)] if of_hybrids else []
     against = None
     if asked.against:
-        others = [comparison.ask(asked.decoder.open(run)) for run in asked.against]
+        others = [comparison.ask(asked.decoder.open(run), kept.enter_context(work_of(run))) for run in asked.against]
         against = over_seeds(others, seeds_of(asked.against) if len(others) > 1 else [0])
         measured, against = renamed(measured, _named(asked.runs)), renamed(against, _named(asked.against))
     return _Found([measured, *map(comparison.ask, baselines), *hybrids], first, against)

@@ -12,10 +12,10 @@ from rich.text import Text
 
 from llmrec.evaluation.provenance import provenance
 from llmrec.evaluation.report import Example, Report, to_json, write_report
-from llmrec.evaluation.runner import Evaluation
+from llmrec.evaluation.results import Evaluation
+from llmrec.evaluation.saved import save_results
 from llmrec.evaluation.significance import NOT_SIGNIFICANT, name_of, paired_differences, shown_name
 from llmrec.evaluation.verdicts import METRICS, contests, label, notes, signed, verdicts
-from llmrec.files import write_json
 from llmrec.recommenders.hybrid import Hybrid
 
 NUM_EXAMPLES = 3
@@ -181,6 +181,6 @@ def save_report(out: Path, evaluations: list[Evaluation], log: Path | None, show
         examples=shown,
     )
     if out.suffix == ".json":
-        write_json(out, to_json(report))
+        save_results(out, to_json(report), evaluations)
     else:
         write_report(out, report)
