@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from llmrec.backbones.causal_lm import Backbone
+from llmrec.backbones.causal_lm import Backbone, SoftmaxScope
 from llmrec.backbones.pretrained import load_backbone
 from llmrec.data.catalog import Catalog
 from llmrec.errors import ConfigError
@@ -80,11 +80,17 @@ def title_encoder(
 
 
 def untrained_model(
-    backbone: Backbone, catalog: Catalog, prompt: Prompt, settings: AskedSettings, shots: Sequence[Shot] = ()
+    backbone: Backbone,
+    catalog: Catalog,
+    prompt: Prompt,
+    settings: AskedSettings,
+    shots: Sequence[Shot] = (),
+    *,
+    scope: SoftmaxScope = "trie",
 ) -> LanguageModel:
-    """The model with its prompt, see `title_encoder`."""
+    """The model with its prompt, see `title_encoder`. scope: of answers that are titles."""
     encoder = title_encoder(
         backbone.tokenizer, catalog, prompt, settings, shots, max_positions=max_positions(backbone.config)
     )
     adaptation = FEW_SHOT if shots else ZERO_SHOT
-    return LanguageModel(backbone, encoder.item_tokens, encoder, catalog, "trie", adaptation=adaptation)
+    return LanguageModel(backbone, encoder.item_tokens, encoder, catalog, scope, adaptation=adaptation)
