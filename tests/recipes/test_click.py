@@ -123,7 +123,7 @@ def test_neither_the_label_nor_a_later_event_changes_a_prompt_or_its_score(runs,
     later = (users == user) & (events.times >= moment)
     ratings = events.ratings.copy()
     ratings[later] = np.where(ratings[later] >= 4, 1.0, 5.0)  # who was liked is disliked, and the other way round
-    changed = load_any_task(task).make(replace(events, ratings=ratings))
+    changed = load_any_task(task).make(replace(data, interactions=replace(events, ratings=ratings)))
     found = [
         (part, place)
         for part in (changed.train, changed.valid, changed.test)
