@@ -284,7 +284,8 @@ def _evaluate(
     )
     chosen = np.linspace(0, len(split.test) - 1, NUM_EXAMPLES + 2).astype(int)[1:-1]  # before anything was seen
     report = Report(
-        "A language model as a recommender: the demo", summary, evaluations, facts=facts, training=read_log(run / LOG),
+        "A language model as a recommender: the demo", summary, evaluations, facts=facts,
+        training={llm.name: read_log(run / LOG)},
         codes=codes.codes, codebook_sizes=codes.codebook_sizes, examples=filtered.examples(llm, chosen.tolist()),
     )  # fmt: skip
     return report, llm

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from llmrec.evaluation.cost import pareto_front
 from llmrec.evaluation.verdicts import label
 
+_VALIDATED = ("ndcg@10", "auc")
 _LONGEST = 34  # characters of a name
 _MIDDLES = {"auc": 0.5, "gauc": 0.5, "popularity_bias": 0.0}
 
@@ -45,16 +46,27 @@ class ThemedImage:
     alt: str
 
 
-def _both(draw: Callable[[Theme], Figure], alt: str) -> ThemedImage:
+def _both(draw: Callable[[Theme], Figure], alt: str, *, is_shaded: bool = False) -> ThemedImage:
+    """is_shaded: colours between those of the theme occur; else the light drawing with each colour replaced is the dark one."""
     # Fixed ids and no date: the same numbers give the same file.
     with matplotlib.rc_context({"svg.hashsalt": "llmrec", "font.size": 10, "axes.spines.top": False,
                                 "axes.spines.right": False}):  # fmt: skip
-        uris = []
-        for theme in (LIGHT, DARK):
-            buffer = io.BytesIO()
-            draw(theme).savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-            uris.append("data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode())
-    return ThemedImage(*uris, alt)
+        light = _svg(draw(LIGHT))
+        dark = _svg(draw(DARK)) if is_shaded else light
+    if not is_shaded:
+        for field in fields(Theme):
+            dark = dark.replace(getattr(LIGHT, field.name), getattr(DARK, field.name))
+    return ThemedImage(*map(_uri, (light, dark)), alt)
+
+
+def _svg(figure: Figure) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    return buffer.getvalue().decode()
+
+
+def _uri(svg: str) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
 
 
 def _style(axes, theme: Theme) -> None:
@@ -68,19 +80,20 @@ def _style(axes, theme: Theme) -> None:
 
 
 def training_curve(records: Sequence[dict]) -> ThemedImage | None:
-    """Training loss and, below it, validation NDCG@10 by step; None without a loss.
+    """Training loss and, below it, what validation found by step; None without a loss.
 
-    records: what the training log holds, {"step", "loss", ...} and {"step", "eval_ndcg@10", ...} in any order.
+    records: what the training log holds, {"step", "loss", ...} and {"step", "eval_ndcg@10", ...} in any order; drawn is NDCG@10 where
+    it was computed, else AUC.
     """
     losses = [(record["step"], record["loss"]) for record in records if "loss" in record]
-    metric = "eval_ndcg@10"
-    ranked = [(record["step"], record[metric]) for record in records if metric in record]
     if not losses:
         return None
+    metric = next((name for name in _VALIDATED if any(f"eval_{name}" in record for record in records)), _VALIDATED[0])
+    ranked = [(record["step"], record[f"eval_{metric}"]) for record in records if f"eval_{metric}" in record]
     alt = f"Training loss from {losses[0][1]:.3f} to {losses[-1][1]:.3f} in {losses[-1][0]} steps"
     if ranked:
         best = max(ranked, key=lambda point: point[1])
-        alt += f"; best validation NDCG@10 {best[1]:.4f} at step {best[0]}"
+        alt += f"; best validation {label(metric)} {best[1]:.4f} at step {best[0]}"
 
     def draw(theme: Theme) -> Figure:
         figure = Figure(figsize=(5.5, 4 if ranked else 2.4), layout="constrained")
@@ -89,7 +102,7 @@ def training_curve(records: Sequence[dict]) -> ThemedImage | None:
         panels[0].set_ylabel("training loss")
         if ranked:
             panels[1].plot(*zip(*ranked, strict=True), color=theme.second, linewidth=1.8, marker="o", markersize=4)
-            panels[1].set_ylabel("validation NDCG@10")
+            panels[1].set_ylabel(f"validation {label(metric)}")
             panels[1].annotate(
                 f"{best[1]:.4f}", best, xytext=(0, 7), textcoords="offset points", ha="center", color=theme.ink
             )
@@ -102,12 +115,36 @@ def training_curve(records: Sequence[dict]) -> ThemedImage | None:
     return _both(draw, alt)
 
 
+def position_bias(shares: Mapping[str, Sequence[float]]) -> ThemedImage:
+    """Share of choices at each place of shuffled candidates, a panel a model; dashed: a chooser that does not mind the place."""
+    said = [f"{name}: " + ", ".join(f"{share:.2f}" for share in own) for name, own in shares.items()]
+
+    def draw(theme: Theme) -> Figure:
+        figure = Figure(figsize=(2.75 * min(2, len(shares)), 2.2 * -(-len(shares) // 2)), layout="constrained")
+        panels = figure.subplots(-(-len(shares) // 2), min(2, len(shares)), sharey=True, squeeze=False).ravel()
+        for axes, (name, own) in zip(panels, shares.items(), strict=False):
+            places = np.arange(1, len(own) + 1)
+            axes.bar(places, own, color=theme.accent, width=0.8)
+            axes.axhline(1 / len(own), color=theme.second, linewidth=1, linestyle="--")
+            axes.set_title(shortened(name), fontsize=9, color=theme.ink)
+            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+            _style(axes, theme)
+            axes.grid(False, axis="x")
+        for axes in panels[len(shares) :]:
+            axes.set_axis_off()
+        figure.supxlabel("place among the candidates", color=theme.ink, fontsize=10)
+        figure.supylabel("share chosen", color=theme.ink, fontsize=10)
+        return figure
+
+    return _both(draw, "Choices by place; " + "; ".join(said))
+
+
 def intervals(metric: str, names: Sequence[str], results: Sequence[dict]) -> ThemedImage:
     """One line a recommender: the metric's value and interval. results: {"value", "low", "high"} each.
 
     Ranking metrics begin at 0; where another value means "no better than chance" or "as popular as the history", a line stands there.
     """
-    alt = f"{label(metric)}: " + ", ".join(f"{n} {r['value']:.4f}" for n, r in zip(names, results, strict=True))
+    alt = f"{label(metric)}: " + ", ".join(f"{n} {_or_none(r['value'])}" for n, r in zip(names, results, strict=True))
 
     def draw(theme: Theme) -> Figure:
         figure = Figure(figsize=(5.5, 0.7 + 0.34 * len(names)), layout="constrained")
@@ -186,6 +223,10 @@ def against_latency(
         figure = Figure(figsize=(5.5, 3.1 + 0.19 * len(names)), layout="constrained")
         axes = figure.subplots()
         axes.set_xscale("log")
+        far = max(latencies) > 100 * min(latencies)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if far else (1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda milliseconds, _: f"{milliseconds:g}"))
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.plot([latencies[row] for row in order], [values[row] for row in order], color=theme.second, linewidth=1.4,
                   drawstyle="steps-post", label="Pareto front")  # fmt: skip
         for number, (cost, value, on) in enumerate(zip(latencies, values, front, strict=True), 1):
@@ -269,4 +310,4 @@ def codebooks(codes: np.ndarray, codebook_sizes: Sequence[int]) -> ThemedImage:
         bar.outline.set_visible(False)
         return figure
 
-    return _both(draw, "Usage of the codebooks; " + "; ".join(used))
+    return _both(draw, "Usage of the codebooks; " + "; ".join(used), is_shaded=True)

@@ -5,34 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from llmrec import metrics
 from llmrec.errors import DataError
 from llmrec.evaluation.cost import Cost
 from llmrec.evaluation.names import name_in_words
+from llmrec.evaluation.results import ClickEvaluation, Result
+from llmrec.evaluation.significance import OWN, paired_differences, shown_name
+from llmrec.evaluation.verdicts import mostly_unreachable, shared_metrics
 from llmrec.files import read_json
 
-UP = frozenset(
-    {"ndcg", "recall", "hit", "mrr", "map", "precision", "f1", "auc", "gauc", "accuracy"}
-)  # higher is better
-DOWN = frozenset({"logloss", "ece", "brier"})
-# What may differ between two results of one column; everything else of a protocol is what makes it.
-OWN = ("recommender", "ranked_by", "llmrec_version")
+# Of which more is better, and of which less; of the rest neither.
+UP = frozenset(("ndcg", "recall", "hit", "mrr", "map", "precision", "f1", "auc", "gauc", "accuracy"))
+DOWN = frozenset(("logloss", "ece", "ece_equal_mass", "brier"))
 FIRST = (
-    "ndcg",
-    "recall",
-    "hit",
-    "mrr",
-    "map",
-    "precision",
-    "f1",
-    "coverage",
-    "gini",
-    "novelty",
-    "diversity",
-    "popularity_bias",
-)
+    "ndcg", "recall", "hit", "mrr", "map", "precision", "f1", "coverage", "gini", "novelty", "diversity", "popularity_bias",
+)  # fmt: skip
 _FILE = "results of an evaluation"
+R = TypeVar("R", "Record", Result)
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +31,7 @@ class Record:
     """name: as tables show it; protocol, metrics, slices, cost: as of a result; kind: "model", "baseline" or "hybrid".
 
     leads: metrics in which it is significantly better than every other record of its protocol, by paired differences; reliability:
-    "scores", "liked", "counts" by bin, of clicks (`metrics.Reliability`); position_bias: how choices hang on where a candidate stood,
-    of a model that was asked to choose; facts: command, commit, seed, machine, date.
+    "scores", "liked", "counts" by bin, of clicks (`metrics.Reliability`); facts: command, commit, seed, machine, date.
     """
 
     name: str
@@ -52,7 +42,6 @@ class Record:
     kind: str = "model"
     leads: frozenset[str] = frozenset()
     reliability: dict[str, list] | None = None
-    position_bias: dict[str, Any] | None = None
     facts: dict = field(default_factory=dict)
 
     @property
@@ -70,12 +59,9 @@ class Record:
             "slices": self.slices,
             "leads": sorted(self.leads),
         }
-        more = {
-            "cost": self.cost and self.cost.to_json(),
-            "reliability": self.reliability,
-            "position_bias": self.position_bias,
-        }
-        return value | {name: each for name, each in more.items() if each is not None}
+        if self.cost is not None:
+            value["cost"] = self.cost.to_json()
+        return value if self.reliability is None else {**value, "reliability": self.reliability}
 
     @classmethod
     def from_json(cls, value: dict[str, Any], facts: dict) -> Record:
@@ -90,9 +76,48 @@ class Record:
             kind=value.get("kind", "model"),
             leads=frozenset(value.get("leads", ())),
             reliability=value.get("reliability"),
-            position_bias=value.get("position_bias"),
             facts=facts,
         )
+
+
+def records_of(results: Sequence[Result]) -> list[Record]:
+    """The records of results in memory, in their order, with who leads in what."""
+    leads: dict[int, frozenset[str]] = {}
+    for group in groups_of(results):
+        leads |= {id(result): names for result, names in zip(group, _leads(group), strict=True)}
+    return [
+        Record(
+            shown_name(result), result.protocol, result.metrics, result.slices, result.cost, result.kind, leads[id(result)],
+            _reliability(result),
+        )
+        for result in results
+    ]  # fmt: skip
+
+
+def _leads(group: Sequence[Result]) -> list[frozenset[str]]:
+    """Of each result the metrics in which it is better than every other one, each by a paired difference: all of these tests must
+    say so, which needs no correction (Berger, "Multiparameter hypothesis testing and acceptance sampling", Technometrics 1982)."""
+    leads: list[set[str]] = [set() for _ in group]
+    if len(group) > 1 and not mostly_unreachable(group[0]):
+        of: dict[int, list[str]] = {}
+        for name in shared_metrics(group):
+            if sign := better(name):
+                values = [sign * result.metrics[name]["value"] for result in group]
+                of.setdefault(values.index(max(values)), []).append(name)
+        for row, names in of.items():
+            pairs = [paired_differences(group[row], other, names) for other in group if other is not group[row]]
+            for name, differences in zip(names, zip(*pairs, strict=True), strict=True):
+                side = "above" if better(name) > 0 else "below"
+                if all(difference.verdict == side for difference in differences):
+                    leads[row].add(name)
+    return [frozenset(names) for names in leads]
+
+
+def _reliability(result: Result) -> dict[str, list] | None:
+    if not isinstance(result, ClickEvaluation) or result.rows is None or not len(result.rows):
+        return None
+    points = metrics.reliability(result.rows.labels, result.rows.scores)
+    return {name: getattr(points, name).tolist() for name in ("scores", "liked", "counts")}
 
 
 def is_results(path: Path) -> bool:
@@ -120,21 +145,21 @@ def read_results(path: str | Path) -> list[Record]:
         ) from error
 
 
-def protocol_of(record: Record) -> dict:
-    """What two records must share to stand in one column."""
-    return {key: value for key, value in record.protocol.items() if key not in OWN}
+def protocol_of(result: Record | Result) -> dict:
+    """What two of them must share to stand in one column."""
+    return {key: value for key, value in result.protocol.items() if key not in OWN}
 
 
-def groups_of(records: Sequence[Record]) -> list[list[Record]]:
-    """Records that may stand in one column, in order of first appearance."""
-    groups: list[list[Record]] = []
-    for record in records:
+def groups_of(results: Sequence[R]) -> list[list[R]]:
+    """Those that may stand in one column, in order of first appearance."""
+    groups: list[list[R]] = []
+    for result in results:
         for group in groups:
-            if protocol_of(group[0]) == protocol_of(record):
-                group.append(record)
+            if protocol_of(group[0]) == protocol_of(result):
+                group.append(result)
                 break
         else:
-            groups.append([record])
+            groups.append([result])
     return groups
 
 

@@ -1,22 +1,38 @@
-"""One evaluation as one self-contained HTML file, and as JSON: verdicts, table, images, examples, protocol.
+"""Evaluations as one self-contained HTML file, and as JSON: by protocol verdicts, tables with cost, images, examples, protocol.
 
 Item texts are data: the template escapes every value, and nothing is fetched from anywhere when the page is opened.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llmrec.evaluation.runner import Evaluation
-from llmrec.evaluation.significance import protocol_key, shown_name
-from llmrec.evaluation.verdicts import contests, label, notes, signed, verdicts
+from llmrec.evaluation.records import (
+    Record,
+    asked_in_words,
+    flat,
+    groups_of,
+    main_metric,
+    protocol_of,
+    records_of,
+    shown_metrics,
+)
+from llmrec.evaluation.results import Result
+from llmrec.evaluation.significance import Difference
+from llmrec.evaluation.tables import cell_of, number, table_of
+from llmrec.evaluation.verdicts import contests, in_sentences, label, mostly_unreachable, notes, signed
 from llmrec.files import write_text
 
-COLUMNS = ("ndcg@10", "recall@10", "recall@20", "mrr@10", "coverage@10", "popularity_bias@10")
+if TYPE_CHECKING:
+    from llmrec.evaluation.figures import ThemedImage
+
+LEAST = 30  # users of a slice that has a figure
+NUM_CALIBRATED = 9  # panels
 
 
 @dataclass(frozen=True)
@@ -33,33 +49,38 @@ class Example:
 class Report:
     """What a report is made of.
 
-    evaluations: one per recommender and protocol, in the order of the table's rows; the first one's protocol is the main
-    one, others (without filtering, say) get tables of their own. facts: command, commit, seed, machine (`provenance`) and
-    whatever else a reader asks for, such as "backbone". training: records of the training log. codes: int (N, L) with
-    codebook_sizes, for the image of the semantic ids. Empty parts are left out of the page.
+    evaluations: rankings, candidates and clicks alike, in the order of the tables' rows; each protocol gets a part of its own, the
+    first one's first. facts: command, commit, seed, machine (`provenance`) and whatever else a reader asks for, such as "backbone".
+    training: by name the records of a training log. codes: int (N, L) with codebook_sizes, for the image of the semantic ids.
+    position_bias: by name the share of choices at each place among shuffled candidates, of models that were asked to choose. Empty
+    parts are left out of the page.
     """
 
     title: str
     summary: str
-    evaluations: Sequence[Evaluation]
+    evaluations: Sequence[Result]
     facts: dict = field(default_factory=dict)
-    training: Sequence[dict] = ()
+    training: Mapping[str, Sequence[dict]] = field(default_factory=dict)
     codes: np.ndarray | None = None
     codebook_sizes: Sequence[int] = ()
     examples: Sequence[Example] = ()
+    position_bias: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 def to_json(report: Report) -> dict:
-    """The report's numbers as JSON values: notes, verdicts, differences, evaluations, facts; floats in full."""
-    main = _groups(report.evaluations)[0]
-    return {
+    """The report's numbers as JSON values, which `records.read_results` reads back: notes, verdicts and differences of every protocol,
+    evaluations, facts; floats in full."""
+    groups = groups_of(report.evaluations)
+    tested = [contests(group) for group in groups]
+    value = {
         "title": report.title,
-        "notes": notes(main[0]),
-        "verdicts": verdicts(main),
-        "differences": [difference.to_json() for contest in contests(main) for difference in contest],
-        "evaluations": [evaluation.to_json() for evaluation in report.evaluations],
+        "notes": [note for group in groups for note in notes(group[0])],
+        "verdicts": [said for group, own in zip(groups, tested, strict=True) for said in _verdicts(group, own)],
+        "differences": [each.to_json() for own in tested for contest in own for each in contest],
+        "evaluations": [record.to_json() for record in records_of(report.evaluations)],
         "facts": report.facts,
     }
+    return value | ({"position_bias": dict(report.position_bias)} if report.position_bias else {})
 
 
 def write_report(path: str | Path, report: Report) -> None:
@@ -73,75 +94,103 @@ def write_report(path: str | Path, report: Report) -> None:
         loader=PackageLoader("llmrec.evaluation"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    groups = _groups(report.evaluations)
-    main = groups[0]
-    chosen = [metric for metric in ("ndcg@10",) if metric in main[0].metrics]
+    records = iter(records_of(report.evaluations))
+    of_result = {id(result): next(records) for result in report.evaluations}
     page = environment.get_template("report.html.j2").render(
         report=report,
-        notes=notes(main[0]),
-        verdicts=verdicts(main),
-        chart=[figures.intervals(m, [shown_name(e) for e in main], [e.metrics[m] for e in main]) for m in chosen],
-        tables=[table for group in groups for table in _tables(group)],
-        contests=_contest_rows(main),
-        cold=_cold(main),
-        training=figures.training_curve(report.training),
+        parts=[_part(group, [of_result[id(result)] for result in group]) for group in groups_of(report.evaluations)],
+        training=[(name, drawn) for name, log in report.training.items() if (drawn := figures.training_curve(log))],
+        positions=figures.position_bias(report.position_bias) if report.position_bias else None,
         codebooks=None if report.codes is None else figures.codebooks(report.codes, report.codebook_sizes),
-        protocol=list(_flat(protocol_key(main[0]))),
-        recommenders=[(shown_name(e), list(_flat(e.protocol["recommender"]))) for e in main],
-        facts=list(_flat(report.facts)),
+        facts=list(flat(report.facts)),
     )
     write_text(path, page)
 
 
-def _groups(evaluations: Sequence[Evaluation]) -> list[list[Evaluation]]:
-    """Evaluations that may stand in one column, in order of first appearance."""
-    groups: list[list[Evaluation]] = []
-    for evaluation in evaluations:
-        for group in groups:
-            if protocol_key(group[0]) == protocol_key(evaluation):
-                group.append(evaluation)
-                break
-        else:
-            groups.append([evaluation])
-    return groups
+def _verdicts(results: Sequence[Result], tested: Sequence[Sequence[Difference]]) -> list[str]:
+    return [] if mostly_unreachable(results[0]) else in_sentences(tested)
 
 
-def _tables(group: Sequence[Evaluation]) -> list[dict]:
-    """All test instances, and where some cannot be hit, those that can."""
-    protocol = group[0].protocol
-    tables = [_table(group, [e.metrics for e in group], f"{protocol['num_users']:,} users")]
-    if group[0].num_unreachable:
-        slices = [e.slices["new_target"] for e in group]
-        if slices[0]["num_users"]:
-            counted = f"the {slices[0]['num_users']:,} users whose target does not lie in their history"
-            tables.append(_table(group, [each["metrics"] for each in slices], counted))
-    return tables
+def _part(results: Sequence[Result], records: Sequence[Record]) -> dict:
+    """What the page says of one protocol."""
+    tables, tested = [table_of(records)], contests(results)
+    if results[0].num_unreachable and (num_new := results[0].slices["new_target"]["num_users"]):
+        told = f"the {num_new:,} users whose target does not lie in their history"
+        tables.append(replace(table_of(of_slice(records, "new_target")), caption=told))
+    return {
+        "heading": asked_in_words(records[0]).partition(":")[0],
+        "notes": notes(results[0]),
+        "verdicts": _verdicts(results, tested),
+        "drawings": list(_drawings(records)),
+        "tables": tables,
+        "contests": _contest_rows(tested),
+        "cold": _cold(records),
+        "protocol": list(flat(protocol_of(records[0]))),
+        "recommenders": [(record.name, list(flat(record.protocol["recommender"]))) for record in records],
+    }
 
 
-def _table(group: Sequence[Evaluation], metrics: Sequence[dict], counted: str) -> dict:
-    """caption, columns, rows of (name, cells); a cell is value, interval, whether it is the column's best. metrics: of each row."""
-    columns = [metric for metric in COLUMNS if metric in metrics[0]]
-    # Coverage and popularity bias have no best: more is not better for everybody.
-    best = {m: max(own[m]["value"] for own in metrics) for m in columns if m.split("@")[0] in ("ndcg", "recall", "mrr")}
-    rows = []
-    for evaluation, own in zip(group, metrics, strict=True):
-        cells = []
-        for metric in columns:
-            result = own[metric]
-            is_signed = metric.startswith("popularity_bias")
-            shown = [
-                None if result[key] is None else _shown(result[key], is_signed) for key in ("value", "low", "high")
-            ]
-            cells.append({"value": shown[0], "low": shown[1], "high": shown[2],
-                          "best": result["value"] == best.get(metric)})  # fmt: skip
-        rows.append({"name": shown_name(evaluation), "cells": cells})
-    protocol = group[0].protocol
-    seen = "seen items filtered" if protocol["exclude_seen"] else "no filtering of seen items"
-    caption = f"{counted}, {protocol['num_items']:,} items, {seen}, training events: {protocol['fit']}, {protocol['subset']} instances"
-    return {"caption": caption, "columns": [label(metric) for metric in columns], "rows": rows}
+def of_slice(records: Sequence[Record], name: str) -> list[Record]:
+    """The same recommenders on the users of a slice; nobody leads, for no difference was tested there."""
+    return [replace(r, metrics=r.slices[name]["metrics"], slices={}, leads=frozenset(), cost=None) for r in records]
 
 
-def _contest_rows(group: Sequence[Evaluation]) -> list[dict]:
+def _drawings(records: Sequence[Record]) -> Iterator[tuple[ThemedImage, str]]:
+    """Figures of one protocol with their captions."""
+    from llmrec.evaluation import figures
+
+    metric, names = main_metric(records), [record.name for record in records]
+    yield (
+        figures.intervals(metric, names, [record.metrics[metric] for record in records]),
+        "Value and interval over users. Compare two recommenders by their paired difference below, not by overlap.",
+    )
+    timed = [
+        r for r in records if r.cost and r.cost.latency_ms_single_median and r.metrics[metric]["value"] is not None
+    ]
+    if len(timed) > 1:
+        yield (
+            figures.against_latency(
+                metric, [r.name for r in timed], [r.cost.latency_ms_single_median for r in timed],
+                [r.metrics[metric]["value"] for r in timed],
+            ),
+            "Accuracy against the time of one request. On the line, the Pareto front, nobody is both faster and better.",
+        )  # fmt: skip
+    said = [record for record in records if record.reliability]
+    if said:
+        more = f" The first {NUM_CALIBRATED} of {len(said)} are drawn." if len(said) > NUM_CALIBRATED else ""
+        said = said[:NUM_CALIBRATED]
+        yield (
+            figures.calibration([record.name for record in said], [record.reliability for record in said]),
+            "Calibration: on the dashed line a score of .7 is liked seven times in ten; a dot's area is its share of the examples."
+            + more,
+        )
+    bias = next((name for name in shown_metrics(records) if name.startswith("popularity_bias")), None)
+    if bias is not None:
+        yield (
+            figures.intervals(bias, names, [record.metrics[bias] for record in records]),
+            "Popularity bias: at the line lists are as popular as the user's history, right of it the popular is pushed.",
+        )
+    slices = _sliced(records, metric)
+    if slices:
+        yield (
+            figures.in_slices(metric, names, slices),
+            f"Slices of at least {LEAST} users, with intervals over their users.",
+        )
+
+
+def _sliced(records: Sequence[Record], metric: str) -> list[tuple[str, list[dict]]]:
+    """Slices that are neither small nor everybody: name and number of users, and each record's result."""
+    total = records[0].protocol["num_users"]
+    found = []
+    for name, first in records[0].slices.items():
+        if LEAST <= first["num_users"] < total or (first["num_users"] == total and "num_rows" in first):
+            results = [record.slices[name]["metrics"].get(metric) for record in records if name in record.slices]
+            if len(results) == len(records) and all(result and result["value"] is not None for result in results):
+                found.append((f"{name.replace('_', ' ')}: {first['num_users']:,} users", results))
+    return found
+
+
+def _contest_rows(tested: Sequence[Sequence[Difference]]) -> list[dict]:
     return [
         {
             "pair": " − ".join(contest[0].in_words),
@@ -151,42 +200,20 @@ def _contest_rows(group: Sequence[Evaluation]) -> list[dict]:
                 for d in contest
             ],
         }
-        for contest in contests(group)
+        for contest in tested
     ]  # fmt: skip
 
 
-def _cold(group: Sequence[Evaluation]) -> dict | None:
+def _cold(records: Sequence[Record]) -> dict | None:
     """How everyone does on targets without a training event, or None where there are none."""
-    first = group[0].slices["cold_target"]
-    metric = "recall@10"
-    if not first["num_users"] or metric not in first["metrics"]:
+    first, metric = records[0].slices.get("cold_target"), "recall@10"
+    if records[0].is_of_clicks or not first or not first["num_users"] or metric not in first["metrics"]:
         return None
-    protocol = group[0].protocol
-    results = [(shown_name(e), e.slices["cold_target"]["metrics"][metric]) for e in group]
+    protocol = records[0].protocol
     return {
         "num_users": first["num_users"],
         "all_users": protocol["num_users"],
         "label": label(metric),
-        "by_chance": _shown(10 / protocol["num_items"], False),
-        "results": [
-            (name, *(_shown(result[key], False) for key in ("value", "low", "high"))) for name, result in results
-        ],
+        "by_chance": number(10 / protocol["num_items"], metric) if protocol["candidates"] == "all" else None,
+        "results": [(r.name, cell_of(r.slices["cold_target"]["metrics"][metric], metric)) for r in records],
     }
-
-
-def _shown(value: float, is_signed: bool) -> str:
-    return signed(value) if is_signed else f"{value:.4f}".removeprefix("0")
-
-
-def _flat(values: dict, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested JSON values as (dotted key, words)."""
-    for key, value in values.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, dict):
-            yield from _flat(value, f"{name}.")
-        elif isinstance(value, list | tuple):
-            yield name, ", ".join(str(part) for part in value)
-        elif isinstance(value, bool):
-            yield name, "yes" if value else "no"
-        else:
-            yield name, "none" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -18,7 +18,7 @@ NOT_SIGNIFICANT = "no significant difference"  # the interval holds 0, or the p-
 LEAST_USERS = 30
 NO_VERDICT = f"no verdict on fewer than {LEAST_USERS} users"
 # What may differ between two results that are compared; everything else is the protocol.
-_OWN = ("recommender", "ranked_by", "llmrec_version")
+OWN = ("recommender", "ranked_by", "llmrec_version")
 _OF_BOTH_ANSWERS = ("gauc", "ndcg@1", "ndcg@5", "mrr", "map", "recall@1", "recall@5")  # of clicks: by users with both
 
 
@@ -74,7 +74,7 @@ def verdict_of(low: float, high: float) -> str:
 
 def protocol_key(evaluation: Result) -> dict:
     """What two results must share to stand in one column."""
-    return {key: value for key, value in evaluation.protocol.items() if key not in _OWN}
+    return {key: value for key, value in evaluation.protocol.items() if key not in OWN}
 
 
 def check_same_questions(first: Result, second: Result) -> None:

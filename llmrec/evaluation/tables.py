@@ -69,7 +69,7 @@ def table_of(group: Sequence[Record], metrics: Sequence[str] | None = None) -> T
         for record in group
     ]  # fmt: skip
     level = 100 * group[0].protocol["interval"]["level"]
-    notes = [f"Behind a value: its {level:g} % interval over users."]
+    notes = [f"With a value: its {level:g} % interval over users."]
     if any(record.leads.intersection(names) for record in group):
         notes.append(_MARKED)
     if costs:

@@ -46,7 +46,7 @@ leave_one_out on films_1: 1,000 test users, all 50 items, seen items filtered, t
 | 50 % & more_or_less | **.2500** (.2000 to .3000; std .0123) | .5000 (.4000 to .6000) | 1.23 | 2.27 M | <.01 |
 | popularity | .1000 (.0500 to .1500) | .5000 (.4000 to .6000) | – | – | – |
 
-Behind a value: its 95 % interval over users. Bold: significantly better than every other row by paired differences over users; \
+With a value: its 95 % interval over users. Bold: significantly better than every other row by paired differences over users; \
 in other columns nobody is. Cost as measured, on cpu; no part of the protocol.
 
 command: `llmrec eval a_b`; commit: `abc`; seed: `0`; machine: `one, 2 cores`; date: `2026-12-01`

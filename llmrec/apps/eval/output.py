@@ -177,7 +177,7 @@ def save_report(out: Path, evaluations: list[Evaluation], log: Path | None, show
         f"{protocol['num_users']:,} users were asked by the task {protocol['task']['name']}.",
         evaluations,
         facts=provenance(f"llmrec {shlex.join(sys.argv[1:])}", protocol["interval"]["seed"]),
-        training=training,
+        training={shown_name(evaluations[0]): training},
         examples=shown,
     )
     if out.suffix == ".json":
