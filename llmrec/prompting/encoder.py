@@ -19,8 +19,10 @@ from llmrec.errors import ConfigError, ModelError, RequestError
 from llmrec.items.forms import NO_TARGET, ItemSequences, ItemTokens
 from llmrec.items.plain_text import Tokenizer, one_line, plain_ids
 from llmrec.prompting.answer_words import answer_words
-from llmrec.prompting.templates import ITEM_SLOT, VALUE_CLOSE, VALUE_OPEN, Prompt, PromptItem
+from llmrec.prompting.templates import CHOOSE, ITEM_SLOT, VALUE_CLOSE, VALUE_OPEN, Prompt, PromptItem
 
+# The item that a click prompt asks about; the items, integers (C,), that a prompt of the task choose lists; None of other prompts.
+Asked = int | np.ndarray | None
 MAX_FIELD_CHARACTERS = 500
 MAX_INSTRUCTION_CHARACTERS = 4_000
 
@@ -44,11 +46,11 @@ class RenderedPrompt:
 
 @dataclass(frozen=True, eq=False)
 class Shot:
-    """A solved example that stands before a question: history, dense items int (H,), oldest first; candidate: the item that a click
-    prompt asks about, None of other prompts; answer: the words of its answer, as they would follow the prompt."""
+    """A solved example that stands before a question: history, dense items int (H,), oldest first; candidate: what the prompt asks
+    about besides; answer: the words of its answer, as they would follow the prompt."""
 
     history: np.ndarray
-    candidate: int | None
+    candidate: Asked
     answer: str
 
 
@@ -130,6 +132,7 @@ class PromptEncoder:
         for shot in shots:
             self._before = self._followed_by(shot, instruction)
         asked = int(self.prompt_sequences.lengths.argmax()) if prompt.answers is not None else None
+        asked = np.empty(0, np.int32) if prompt.task == CHOOSE else asked
         num_fixed = len(self._render(np.empty(0, np.int32), instruction, asked)[0])
         longest = self.prompt_sequences.max_length
         if num_fixed + longest > self.room:
@@ -139,11 +142,11 @@ class PromptEncoder:
             )
 
     def encode(
-        self, history: Sequence[int] | np.ndarray, instruction: str | None = None, *, candidate: int | None = None
+        self, history: Sequence[int] | np.ndarray, instruction: str | None = None, *, candidate: Asked = None
     ) -> np.ndarray:
         """The prompt of one request, up to where the answer begins: int32 (T,), never empty.
 
-        history: dense items, oldest first, possibly none. candidate: the item that a click prompt asks about. Raises
+        history: dense items, oldest first, possibly none. candidate: what a click prompt asks about, or one of the task choose. Raises
         RequestError for an instruction that is too long, and ConfigError for an instruction or a candidate that the prompt has no
         room for (or needs and does not get).
         """
@@ -154,7 +157,7 @@ class PromptEncoder:
         history: Sequence[int] | np.ndarray,
         instruction: str | None = None,
         answer: int | None = None,
-        candidate: int | None = None,
+        candidate: Asked = None,
     ) -> RenderedPrompt:
         """The prompt as in `encode`, where its items stand, and after it the tokens of the item `answer` if given."""
         if instruction is not None and len(instruction) > MAX_INSTRUCTION_CHARACTERS:
@@ -194,7 +197,7 @@ class PromptEncoder:
         return [*steps, *range(steps[-1] + 1 if steps else 0, num_events + 1)]
 
     def _cut(
-        self, history: np.ndarray, instruction: str | None, candidate: int | None
+        self, history: np.ndarray, instruction: str | None, candidate: Asked
     ) -> tuple[list[int], list[tuple[int, int]]]:
         """The prompt with as many of the latest items as fit and `_starts` allows, found by halving."""
         starts = self._starts(len(history))
@@ -217,7 +220,7 @@ class PromptEncoder:
         self,
         shown: np.ndarray,
         instruction: str | None,
-        candidate: int | None,
+        candidate: Asked,
         whole: tuple[list[int], list[tuple[int, int]]],
     ) -> tuple[list[int], list[tuple[int, int]]]:
         """The prompt with the most of the latest items that fills whole blocks; `whole`, that of all shown, where none of them does."""
@@ -228,7 +231,7 @@ class PromptEncoder:
         return whole
 
     def _render(
-        self, history: np.ndarray, instruction: str | None, candidate: int | None
+        self, history: np.ndarray, instruction: str | None, candidate: Asked
     ) -> tuple[list[int], list[tuple[int, int]]]:
         """The whole prompt for exactly this history: token ids, and [start, end) of each item slot."""
         if self.prompt.kind == "bare":
@@ -255,17 +258,21 @@ class PromptEncoder:
         roles = [message.role for message in self.prompt.messages or ()]
         return next((place for place, role in enumerate(roles) if role != "system"), len(roles))
 
-    def _texts(
-        self, history: np.ndarray, instruction: str | None, candidate: int | None
-    ) -> tuple[np.ndarray, list[str]]:
+    def _texts(self, history: np.ndarray, instruction: str | None, candidate: Asked) -> tuple[np.ndarray, list[str]]:
         """The items of a question, int32 (H or H + 1,), and its marked texts, whose slots count on after those of the examples."""
-        shown = history if candidate is None else np.append(history, np.int32(candidate))
+        num_history = len(history)
+        shown = history if candidate is None else np.append(history, np.asarray(candidate, dtype=np.int32))
         items = [
             PromptItem(position, {field: self._field_text(item, field) for field in self.prompt.fields})
             for position, item in enumerate(shown.tolist(), start=len(self._before.items))
         ]
-        asked = None if candidate is None else items.pop()
-        texts = self.prompt.render(items, one_line(instruction) if instruction is not None else None, candidate=asked)
+        asked = items[num_history:]
+        texts = self.prompt.render(
+            items[:num_history],
+            one_line(instruction) if instruction is not None else None,
+            candidate=asked[0] if asked and not isinstance(candidate, np.ndarray) else None,
+            candidates=asked if isinstance(candidate, np.ndarray) else None,
+        )
         return shown, texts
 
     def _followed_by(self, shot: Shot, instruction: str | None) -> _Before:
