@@ -115,25 +115,34 @@ def training_curve(records: Sequence[dict]) -> ThemedImage | None:
     return _both(draw, alt)
 
 
-def position_bias(shares: Mapping[str, Sequence[float]]) -> ThemedImage:
-    """Share of choices at each place of shuffled candidates, a panel a model; dashed: a chooser that does not mind the place."""
-    said = [f"{name}: " + ", ".join(f"{share:.2f}" for share in own) for name, own in shares.items()]
+def position_bias(found: Mapping[str, dict]) -> ThemedImage:
+    """Where the chosen candidates stood, a panel a model. found: by name what `asked.choose.position_bias` returns; bars are the shares
+    of `first_choice_by_position`, the dashed line is `chance`, dots are `accuracy_by_target_position`."""
+    said = [
+        f"{name}: " + ", ".join(f"{share:.2f}" for share in own["first_choice_by_position"])
+        for name, own in found.items()
+    ]
 
     def draw(theme: Theme) -> Figure:
-        figure = Figure(figsize=(2.75 * min(2, len(shares)), 2.2 * -(-len(shares) // 2)), layout="constrained")
-        panels = figure.subplots(-(-len(shares) // 2), min(2, len(shares)), sharey=True, squeeze=False).ravel()
-        for axes, (name, own) in zip(panels, shares.items(), strict=False):
-            places = np.arange(1, len(own) + 1)
-            axes.bar(places, own, color=theme.accent, width=0.8)
-            axes.axhline(1 / len(own), color=theme.second, linewidth=1, linestyle="--")
+        down, across = -(-len(found) // 2), min(2, len(found))
+        figure = Figure(figsize=(2.75 * across, 2.2 * down), layout="constrained")
+        panels = figure.subplots(down, across, sharey=True, squeeze=False).ravel()
+        for axes, (name, own) in zip(panels, found.items(), strict=False):
+            shares, right = own["first_choice_by_position"], own["accuracy_by_target_position"]
+            places = np.arange(1, len(shares) + 1)
+            axes.bar(places, shares, color=theme.accent, width=0.8)
+            axes.axhline(own["chance"], color=theme.second, linewidth=1, linestyle="--")
+            axes.plot(
+                places, [np.nan if share is None else share for share in right], "o", color=theme.ink, markersize=4
+            )
             axes.set_title(shortened(name), fontsize=9, color=theme.ink)
             axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
             _style(axes, theme)
             axes.grid(False, axis="x")
-        for axes in panels[len(shares) :]:
+        for axes in panels[len(found) :]:
             axes.set_axis_off()
         figure.supxlabel("place among the candidates", color=theme.ink, fontsize=10)
-        figure.supylabel("share chosen", color=theme.ink, fontsize=10)
+        figure.supylabel("share", color=theme.ink, fontsize=10)
         return figure
 
     return _both(draw, "Choices by place; " + "; ".join(said))

@@ -80,15 +80,15 @@ class Record:
         )
 
 
-def records_of(results: Sequence[Result]) -> list[Record]:
-    """The records of results in memory, in their order, with who leads in what."""
+def records_of(results: Sequence[Result], facts: dict | None = None) -> list[Record]:
+    """The records of results in memory, in their order, with who leads in what. facts: where they come from (`provenance`)."""
     leads: dict[int, frozenset[str]] = {}
     for group in groups_of(results):
         leads |= {id(result): names for result, names in zip(group, _leads(group), strict=True)}
     return [
         Record(
             shown_name(result), result.protocol, result.metrics, result.slices, result.cost, result.kind, leads[id(result)],
-            _reliability(result),
+            _reliability(result), facts or {},
         )
         for result in results
     ]  # fmt: skip

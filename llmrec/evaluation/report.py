@@ -52,7 +52,7 @@ class Report:
     evaluations: rankings, candidates and clicks alike, in the order of the tables' rows; each protocol gets a part of its own, the
     first one's first. facts: command, commit, seed, machine (`provenance`) and whatever else a reader asks for, such as "backbone".
     training: by name the records of a training log. codes: int (N, L) with codebook_sizes, for the image of the semantic ids.
-    position_bias: by name the share of choices at each place among shuffled candidates, of models that were asked to choose. Empty
+    position_bias: by name what a model that was asked to choose does with shuffled candidates (`asked.choose.position_bias`). Empty
     parts are left out of the page.
     """
 
@@ -64,7 +64,7 @@ class Report:
     codes: np.ndarray | None = None
     codebook_sizes: Sequence[int] = ()
     examples: Sequence[Example] = ()
-    position_bias: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    position_bias: Mapping[str, dict] = field(default_factory=dict)
 
 
 def to_json(report: Report) -> dict:

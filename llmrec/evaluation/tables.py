@@ -57,20 +57,25 @@ class Table:
 
 
 def table_of(group: Sequence[Record], metrics: Sequence[str] | None = None) -> Table:
-    """The table of records of one protocol, costs at the right where any was measured. metrics: None for `shown_metrics`."""
+    """The table of records of one protocol, costs at the right where any was measured. metrics: None for `shown_metrics`.
+
+    Records of several files (their facts differ) were never tested against each other, so none is marked there.
+    """
     names = shown_metrics(group) if metrics is None else list(metrics)
+    tested = all(record.facts == group[0].facts for record in group)
+    leads = {id(record): record.leads.intersection(names) if tested else frozenset() for record in group}
     costs = [name for name in COSTS if any(getattr(record.cost or Cost(), name) is not None for record in group)]
     rows = [
         (
             record.name,
-            [*(cell_of(record.metrics[name], name, name in record.leads) for name in names),
+            [*(cell_of(record.metrics[name], name, name in leads[id(record)]) for name in names),
              *(Cell(cost_in_words(record.cost, name)) for name in costs)],
         )
         for record in group
     ]  # fmt: skip
     level = 100 * group[0].protocol["interval"]["level"]
     notes = [f"With a value: its {level:g} % interval over users."]
-    if any(record.leads.intersection(names) for record in group):
+    if any(leads.values()):
         notes.append(_MARKED)
     if costs:
         devices = sorted({record.cost.device for record in group if record.cost and record.cost.device})

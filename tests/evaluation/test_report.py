@@ -160,13 +160,15 @@ def test_clicks_have_their_table_calibration_and_slices(of_clicks, tmp_path):
 
 
 def test_clicks_and_rankings_in_one_report_are_two_parts(of_clicks, report, tmp_path):
-    everything = Report("Both", "", [*report.evaluations[:2], *of_clicks], position_bias={"chooser": [0.75, 0.25]})
+    places = {"first_choice_by_position": [0.75, 0.25], "accuracy_by_target_position": [0.9, None], "chance": 0.5}
+    everything = Report("Both", "", [*report.evaluations[:2], *of_clicks], position_bias={"chooser": places})
     write_report(tmp_path / "r.html", everything)
     page = (tmp_path / "r.html").read_text()
     assert "<h2>leave_one_out on ring</h2>" in page and "<h2>clicks on films</h2>" in page
     assert page.count('<th scope="col">recommender</th>') == 2
     assert "Choices by place; chooser: 0.75, 0.25" in page
     write_json(tmp_path / "r.json", to_json(everything))
+    assert json.loads((tmp_path / "r.json").read_text())["position_bias"] == {"chooser": places}
     found = read_results(tmp_path / "r.json")
     assert [each.name for each in found] == ["popularity", "first-order Markov chain", "knows", "half"]
     assert [each.metrics for each in found] == [each.metrics for each in everything.evaluations]

@@ -127,6 +127,11 @@ def test_nobody_is_bold_where_no_difference_says_so():
     assert not any(cell.best for _, cells in table.rows for cell in cells)
 
 
+def test_nobody_is_bold_among_results_of_several_files_which_were_not_tested_against_each_other():
+    table = table_of([RECORDS[0], record("elsewhere", metric(0.9), facts={"command": "another"})])
+    assert not any(cell.best for _, cells in table.rows for cell in cells) and "Bold" not in " ".join(table.notes)
+
+
 def test_a_metric_that_does_not_exist_is_said():
     assert table_of([record("first", metric(None))]).rows[0][1][0].value == "none"
 
