@@ -84,6 +84,7 @@ def _section(title: str, how: str | None, settings: list[Setting]) -> list[str]:
 def _other_models() -> list[tuple[str, str, type[Settings]]]:
     """Title of a section, how its settings are written, and their model."""
     from llmrec.baselines.by_name import NAMES, baseline_type
+    from llmrec.ctr.from_task import CTR_NAMES, CtrTaskSettings
     from llmrec.enrich.settings import EnrichSettings
     from llmrec.evaluation.tasks import CandidatesTask, ClicksTask, RankingTask
     from llmrec.serving.settings import ServingSettings
@@ -113,6 +114,11 @@ def _other_models() -> list[tuple[str, str, type[Settings]]]:
             )
             for name, model in baselines
             if model.model_fields
+        ),
+        (
+            f"CTR models {', '.join(CTR_NAMES)}",
+            "Of a task of clicks: `llmrec eval --task NAME --baseline din --baseline-setting inputs=id,text`; `model` is the name.",
+            CtrTaskSettings,
         ),
     ]
 

@@ -42,8 +42,8 @@ def _listed(value: Any) -> Any:
 class CtrTaskSettings(CtrSettings):
     """A CTR model that a click task trains: the model's own settings, what an item is to it, and its seed.
 
-    On few rows and frozen vectors the model's own batches are too large and its vectors too short. Validation AUC of dnn with the semantic
-    embedding alone, 8,000 rows of MicroLens (seed 0): .607 at 1024 and length 3, .646 at 256, .659 at 256 and length 10.
+    On few rows and frozen vectors the model's own batches are too large and its vectors too short. Validation AUC of dnn with the
+    semantic embedding alone, 8,000 rows of MicroLens (seed 0): .607 at 1024 and length 3, .646 at 256, .659 at 256 and length 10.
     """
 
     batch_size: int = Field(256, ge=1)

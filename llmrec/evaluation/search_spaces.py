@@ -49,6 +49,8 @@ SPACES: dict[str, Space] = {
     "sasrec": _SEQUENCE,
     "gru4rec": {**_SEQUENCE, "hidden_dim": (64, 128, 256)},
     "bert4rec": {**_SEQUENCE, "mask_probability": (0.1, 0.2, 0.4)},
+    "item_mean": {"item_shrink": (1.0, 3.0, 10.0, 30.0)},
+    "user_item_mean": {"item_shrink": (1.0, 3.0, 10.0, 30.0), "user_shrink": (5.0, 10.0, 20.0, 50.0)},
     "dnn": _CTR,
     "din": _CTR,
     "dcn_v2": _DEEP_CTR,

@@ -18,7 +18,9 @@ import numpy as np
 
 from llmrec import metrics
 from llmrec.baselines.baseline import fitted_on
-from llmrec.baselines.by_name import baseline_type, make_baseline
+from llmrec.baselines.by_name import NAMES, baseline_type, make_baseline
+from llmrec.baselines.click_means import CLICK_BASELINES, make_click_baseline
+from llmrec.config import Settings
 from llmrec.data.click_examples import ClickSplit
 from llmrec.data.folder import Data
 from llmrec.data.splits import Split
@@ -27,6 +29,7 @@ from llmrec.evaluation.runner import evaluate
 from llmrec.evaluation.search_spaces import SPACES, Space
 from llmrec.evaluation.tasks import ClicksTask, Task
 from llmrec.files import content_hash, read_json, write_json
+from llmrec.recommenders.clicks import ClickScorer
 
 TRIALS = 8
 _VERSION = 1  # rises whenever a trial would come to another value
@@ -178,17 +181,24 @@ def _ranking_measure(name: str, split: Split, task: Task, data: Data, max_users:
 
 
 def _click_measure(name: str, split: ClickSplit, data: Data) -> Measure:
-    from llmrec.ctr.from_task import CTR_NAMES, ctr_settings, train_ctr_from_task  # brings torch with it
+    if name in CLICK_BASELINES:
 
-    if name not in CTR_NAMES:
-        raise ConfigError(f"'{name}' answers no clicks (these do: {', '.join(CTR_NAMES)}).")
+        def fitted(overrides: list[str], training: Path | None) -> ClickScorer:
+            return make_click_baseline(name, overrides).fit(split)
+
+    else:
+        from llmrec.ctr.from_task import CTR_NAMES, ctr_settings, train_ctr_from_task  # brings torch with it
+
+        if name not in CTR_NAMES:
+            raise ConfigError(f"'{name}' answers no clicks (these do: {', '.join([*CLICK_BASELINES, *CTR_NAMES])}).")
+
+        def fitted(overrides: list[str], training: Path | None) -> ClickScorer:
+            # no refit, or validation would ask what was learned
+            settings = ctr_settings(name, overrides).model_copy(update={"refit": False})
+            return train_ctr_from_task(data, split, settings, folder=training)
 
     def measure(overrides: list[str], training: Path | None) -> float:
-        settings = ctr_settings(name, overrides).model_copy(
-            update={"refit": False}
-        )  # or it would be asked what it has learned
-        model = train_ctr_from_task(data, split, settings, folder=training)
-        return metrics.auc(split.valid.labels, model.score_rows(split.valid))
+        return metrics.auc(split.valid.labels, fitted(overrides, training).score_rows(split.valid))
 
     return measure
 
@@ -197,10 +207,19 @@ def _defaults(name: str, space: Space) -> dict[str, Any]:
     """The default of every setting that is searched."""
     if not space:
         return {}
-    from llmrec.ctr.from_task import CTR_NAMES, CtrTaskSettings
+    fields = settings_model(name).model_fields
+    return {key: fields[key].default for key in space}
 
-    model = CtrTaskSettings if name in CTR_NAMES else baseline_type(name).Settings
-    return {key: model.model_fields[key].default for key in space}
+
+def settings_model(name: str) -> type[Settings]:
+    """The settings of what can be tuned, by its name."""
+    if name in NAMES:
+        return baseline_type(name).Settings
+    if name in CLICK_BASELINES:
+        return CLICK_BASELINES[name].Settings
+    from llmrec.ctr.from_task import CtrTaskSettings
+
+    return CtrTaskSettings
 
 
 def _size(space: Space) -> int:

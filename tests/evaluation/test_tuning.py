@@ -9,9 +9,10 @@ import pytest
 
 from llmrec import metrics
 from llmrec.baselines import item_knn
-from llmrec.baselines.by_name import NAMES, baseline_type, make_baseline
+from llmrec.baselines.by_name import NAMES, make_baseline
+from llmrec.baselines.click_means import CLICK_BASELINES, make_click_baseline
 from llmrec.baselines.item_knn import ItemKnn
-from llmrec.ctr.from_task import CTR_NAMES, CtrTaskSettings, ctr_settings, train_ctr_from_task
+from llmrec.ctr.from_task import CTR_NAMES, ctr_settings, train_ctr_from_task
 from llmrec.data.catalog import Catalog
 from llmrec.data.click_examples import click_examples
 from llmrec.data.features import Features
@@ -23,7 +24,7 @@ from llmrec.evaluation import tuning
 from llmrec.evaluation.runner import evaluate
 from llmrec.evaluation.search_spaces import SPACES
 from llmrec.evaluation.tasks import load_any_task
-from llmrec.evaluation.tuning import tuned_baseline
+from llmrec.evaluation.tuning import settings_model, tuned_baseline
 
 N = 20
 QUICK_CTR = ["epochs=2", "hidden=[8]", "dim=4", "batch_size=256"]
@@ -59,9 +60,9 @@ def tune(data, task, name="item_knn", **more):
 
 
 def test_every_space_is_of_settings_that_its_model_has_and_holds_values_that_fit():
-    assert set(SPACES) == {*NAMES, *CTR_NAMES}
+    assert set(SPACES) == {*NAMES, *CLICK_BASELINES, *CTR_NAMES}
     for name, space in SPACES.items():
-        model = CtrTaskSettings if name in CTR_NAMES else baseline_type(name).Settings
+        model = settings_model(name)
         for key, values in space.items():
             for value in values:
                 model.model_validate({key: value})
@@ -159,6 +160,15 @@ def test_a_ctr_model_is_tuned_by_the_auc_of_validation_and_its_test_changes_noth
     assert tuned_baseline("din", flipped, clicks, data, trials=3, given=given).trials[2].value == tuned.trials[2].value
     assert all(path.suffix == ".json" for path in tmp_path.iterdir())  # no training is left
     shutil.rmtree(tmp_path)
+
+
+def test_means_of_clicks_are_tuned_too_and_popularity_has_nothing_to_tune(data):
+    clicks, split = load_any_task("clicks"), click_examples(data.interactions)
+    tuned = tuned_baseline("user_item_mean", split, clicks, data, trials=20)
+    assert len(tuned.trials) == 16  # all there are
+    fitted = make_click_baseline("user_item_mean", tuned.overrides).fit(split)
+    assert metrics.auc(split.valid.labels, fitted.score_rows(split.valid)) == tuned.best.value
+    assert len(tuned_baseline("popularity", split, clicks, data).trials) == 1
 
 
 @pytest.mark.parametrize(
