@@ -55,7 +55,7 @@ def test_a_task_file_that_is_missing_or_broken_is_a_sentence(tmp_path):
 def test_the_kind_of_a_task_says_what_it_asks(tmp_path):
     kinds = {name: type(load_any_task(name)) for name in task_names()}
     of_clicks = {"clicks", "collm_ml1m", "tallrec_movie", "recbench/clicks", "recbench/published_clicks"}
-    among_candidates = {"sampled_candidates", "sampled_candidates_popular"}
+    among_candidates = {"sampled_candidates", "sampled_candidates_popular", "sampled_candidates_shuffled"}
     assert {name for name, kind in kinds.items() if kind is ClicksTask} == of_clicks
     assert {name for name, kind in kinds.items() if kind is CandidatesTask} == among_candidates
     assert {name for name, kind in kinds.items() if kind is RankingTask} == set(kinds) - of_clicks - among_candidates
