@@ -62,22 +62,37 @@ def sampled_candidates(
     rng = np.random.default_rng(seed)
     candidates, rows, most = [], [], 0
     for row in range(len(instances)):
-        others = np.setdiff1d(np.arange(num_items), np.append(instances.histories[row], instances.targets[row]))
-        if counts is not None:
-            others = others[counts[others] > 0]
+        own = np.append(instances.histories[row], instances.targets[row])
+        if counts is None:
+            others = np.setdiff1d(np.arange(num_items), own)
+        else:
+            others = _by_chance(counts, own, rng)
         most = max(most, len(others))
         if len(others) >= num_candidates - 1:
             rows.append(row)
-            shares = None if counts is None else counts[others] / counts[others].sum()
-            candidates.append(
-                [instances.targets[row], *rng.choice(others, num_candidates - 1, replace=False, p=shares)]
+            chosen = (
+                rng.choice(others, num_candidates - 1, replace=False)
+                if counts is None
+                else others[: num_candidates - 1]
             )
+            candidates.append([instances.targets[row], *chosen])
     if len(instances) and not rows:
         raise ConfigError(
             f"a list of {num_candidates} candidates needs {num_candidates - 1} items that a user has not had, but of {num_items} no "
             f"user has more than {most} left; set {setting}={most + 1} or less."
         )
     return np.array(candidates, np.int64).reshape(-1, num_candidates), np.array(rows, np.int64)
+
+
+def _by_chance(counts: np.ndarray, own: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The items that have a count and are not the user's own, each next one with a probability like its count among those left.
+
+    An exponential variable over the count is the moment at which an item comes (Efraimidis and Spirakis 2006).
+    """
+    weights = counts.astype(np.float64)
+    weights[own] = 0
+    able = np.flatnonzero(weights)
+    return able[np.argsort(rng.standard_exponential(len(able)) / weights[able])]
 
 
 def task_candidates(task: CandidatesTask, split: Split, instances: Instances) -> tuple[np.ndarray, np.ndarray]:

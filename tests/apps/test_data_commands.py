@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 from llmrec.apps.data_commands import data_app
 from llmrec.data.features import Features
 from llmrec.errors import ConfigError, DataError
+from tests.apps.calling import assert_one_sentence, call
 
 ITEMS = "item_id,title\na,Alien\nb,Brazil\n"
 EVENTS = "user,item,rating,time\nu,a,5,1\nu,b,3,2\nu,a,4,3\n"
@@ -105,3 +106,17 @@ def test_a_seed_that_cannot_be_one_is_refused(files, tmp_path, seed):
         refused
     )
     assert not (tmp_path / "out").exists()
+
+
+def test_a_published_set_is_a_data_folder_with_its_splits(bench_data, tmp_path, capsys):
+    out = tmp_path / "data"
+    called = call(capsys, "data", "published", "tallrec_movie", bench_data / "tallrec_movie", "--out", out, "--json")
+    assert called.json["splits"] == ["tallrec_movie"] and called.json["counts"]["items"] == 771
+    said = call(capsys, "data", "published", "tallrec_movie", bench_data / "tallrec_movie", "--out", out)
+    assert said.status == 0 and "30 users, 771 items, 267 events" in said.out and "splits: tallrec_movie" in said.out
+    assert_one_sentence(
+        call(capsys, "data", "published", "tallrec", tmp_path, "--out", out), "no published set 'tallrec'"
+    )
+    wrong = call(capsys, "data", "published", "collm_ml1m", bench_data / "tallrec_movie", "--out", out)
+    assert_one_sentence(wrong, "items.jsonl.gz")
+    assert (out / "splits" / "tallrec_movie" / "test.parquet").is_file()

@@ -4,12 +4,18 @@ import numpy as np
 import pytest
 
 from llmrec import metrics
+from llmrec.data.catalog import Catalog
 from llmrec.data.click_examples import ClickExamples
+from llmrec.data.features import Features
+from llmrec.data.folder import Data
 from llmrec.data.interactions import Histories, Interactions
 from llmrec.data.splits import Instances
 from llmrec.errors import ConfigError
 from llmrec.evaluation.candidates import hit_among, sampled_candidates, task_candidates
 from llmrec.evaluation.clicks import ctr_report
+from llmrec.evaluation.records import groups_of
+from llmrec.evaluation.runner import evaluate, fit_baseline
+from llmrec.evaluation.significance import check_same_questions
 from llmrec.evaluation.tasks import load_any_task
 from llmrec.recommenders.requests import DenseRecommender
 
@@ -106,3 +112,18 @@ def test_a_task_s_candidates_say_that_they_are_sampled_and_shuffling_changes_the
     popular = load_any_task("sampled_candidates_popular", ["shuffle=true"])
     assert task.candidates.startswith("sampled: the target and 4 items") and "by popularity" in popular.candidates
     assert "in an order of chance" in popular.candidates and "sampled" in popular.summary
+
+
+def test_sampled_candidates_never_stand_in_one_table_with_the_whole_catalogue():
+    events = Interactions(np.arange(0, 161, 4), np.tile(np.arange(16), 10), 16)
+    rows = [{"item_id": str(item), "title": f"Item {item}"} for item in range(16)]
+    data = Data(Catalog.from_rows(rows), events, Features(16), [str(user) for user in range(40)])
+    found = []
+    for name in ("leave_one_out", "sampled_candidates", "sampled_candidates_popular"):
+        among = [] if name == "leave_one_out" else ["num_candidates=5"]
+        task = load_any_task(name, ["metrics=[ndcg]", "ks=[1, 3]", *among])
+        found.append(evaluate(fit_baseline("popularity", task.make(data), "train"), data, task))
+    assert [len(group) for group in groups_of(found)] == [1, 1, 1]
+    assert ["sampled" in each.protocol["candidates"] for each in found] == [False, True, True]
+    with pytest.raises(ConfigError, match=r"cannot be compared: they differ in task\.name"):
+        check_same_questions(found[0], found[1])

@@ -20,7 +20,7 @@ from llmrec.recommenders.clicks import ClickScorer
 from llmrec.recommenders.pointwise import PointwiseRecommender
 
 # What a task and a run must agree on, so that no asked row was trained on.
-_PROTOCOL = ("split", "shares", "labels", "train_until", "valid_until")
+_PROTOCOL = ("split", "shares", "labels", "train_until", "valid_until", "content")
 
 
 @dataclass(frozen=True)
