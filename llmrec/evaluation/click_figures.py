@@ -14,6 +14,7 @@ from llmrec import metrics
 from llmrec.evaluation.results import ScoredRows
 from llmrec.evaluation.tasks import Interval
 
+_ECE = ("ece", "ece_equal_mass")
 _NOTHING = {"value": None, "low": None, "high": None}
 # Of each row, a mean over rows.
 _OF_ROWS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
@@ -45,14 +46,24 @@ def figures_of(rows: ScoredRows, names: Sequence[str], interval: Interval) -> Fi
 
     ECE has no interval: an error of each bin that is chance alone adds to it, and a resample adds its own.
     """
-    found, resamples = {}, {}
+    labels, scores, users = rows.labels, rows.scores, rows.users
+    values, resamples = dict.fromkeys(names, float("nan")), {}
+    if len(rows):
+        values |= {name: metrics.ece(labels, scores, equal_mass=name != "ece") for name in names if name in _ECE}
+        if "auc" in names:
+            values["auc"] = metrics.auc(labels, scores)
+        if not np.isnan(values.get("auc", np.nan)):
+            drawn = {"resamples": interval.resamples, "seed": interval.seed}
+            resamples["auc"] = metrics.auc_resamples(labels, scores, users, **drawn)
+        for sums in _ratios(rows, names):
+            values |= {name: _ratio(*own.sum(axis=0)) for name, own in sums.items()}
+            resamples |= _redrawn({name: own for name, own in sums.items() if not np.isnan(values[name])}, interval)
+    found = {}
     for name in names:
-        value, draw = _figure(name, rows)
-        found[name] = dict(_NOTHING) if np.isnan(value) else {**_NOTHING, "value": value}
-        if draw is not None and not np.isnan(value):
-            resamples[name] = draw(interval.resamples, interval.seed)
+        found[name] = dict(_NOTHING) if np.isnan(values[name]) else {**_NOTHING, "value": float(values[name])}
+        if name in resamples:
             found[name] |= quantiles(resamples[name], interval.level)
-    return Figures(found, resamples)
+    return Figures(found, {name: resamples[name] for name in names if name in resamples})
 
 
 def mean_figures(of_seeds: Sequence[Figures], level: float) -> Figures:
@@ -83,35 +94,39 @@ def quantiles(resamples: np.ndarray, level: float) -> dict[str, float]:
     return {"low": float(low), "high": float(high)}
 
 
-def _figure(name: str, rows: ScoredRows) -> tuple[float, Callable[[int, int], np.ndarray] | None]:
-    """The value, NaN where it does not exist, and what draws so many resamples of it by a seed, where it has any."""
+def _ratios(rows: ScoredRows, names: Sequence[str]) -> list[dict[str, np.ndarray]]:
+    """Figures that are a ratio of two sums over users, name -> float64 (M, 2), each user's parts: of all users, and of those who have
+    both answers."""
     labels, scores, users = rows.labels, rows.scores, rows.users
-    if not len(rows):
-        return float("nan"), None
-    if name == "auc":
-        return metrics.auc(labels, scores), lambda number, seed: metrics.auc_resamples(
-            labels, scores, users, resamples=number, seed=seed
-        )
-    if name == "gauc":
-        return metrics.gauc(labels, scores, users), lambda number, seed: metrics.gauc_resamples(
-            labels, scores, users, resamples=number, seed=seed
-        )
-    if name in ("ece", "ece_equal_mass"):
-        return metrics.ece(labels, scores, equal_mass=name == "ece_equal_mass"), None
-    if name == "f1":
-        said = metrics.said_liked(scores)
-        sums = _sums_of_users(users, 2 * said * labels, said + labels)
-    elif name in _OF_ROWS:
-        sums = _sums_of_users(users, _OF_ROWS[name](labels, scores), np.ones(len(rows)))
-    else:
-        values = _OF_USERS[name](metrics.ranked_rows(labels, scores, users))
-        sums = np.stack([values, np.ones(len(values))], axis=1)
-    upper, lower = sums.sum(axis=0)
-    value = float(upper / lower) if lower else float("nan")
-    return value, lambda number, seed: metrics.ratio_resamples(sums, resamples=number, seed=seed)
-
-
-def _sums_of_users(users: np.ndarray, upper: np.ndarray, lower: np.ndarray) -> np.ndarray:
-    """float64 (M, 2): each user's sums of two values a row."""
     _, user = np.unique(users, return_inverse=True)
-    return np.stack([np.bincount(user, weights=values) for values in (upper, lower)], axis=1)
+    parts = {name: (_OF_ROWS[name](labels, scores), np.ones(len(rows))) for name in names if name in _OF_ROWS}
+    if "f1" in names:
+        said = metrics.said_liked(scores)
+        parts["f1"] = (2 * said * labels, said + labels)
+    of_all = {
+        name: np.stack([np.bincount(user, weights=part) for part in both], axis=1) for name, both in parts.items()
+    }
+    of_both = {}
+    if any(name in _OF_USERS for name in names):
+        ranked = metrics.ranked_rows(labels, scores, users)
+        own = {name: _OF_USERS[name](ranked) for name in names if name in _OF_USERS}
+        of_both = {name: np.stack([values, np.ones(len(values))], axis=1) for name, values in own.items()}
+    if "gauc" in names:
+        of_users = metrics.user_auc(labels, scores, users)
+        of_both["gauc"] = np.stack([of_users.values * of_users.rows, of_users.rows], axis=1)
+    return [of_all, of_both]
+
+
+def _ratio(upper: float, lower: float) -> float:
+    return float(upper / lower) if lower else float("nan")
+
+
+def _redrawn(sums: dict[str, np.ndarray], interval: Interval) -> dict[str, np.ndarray]:
+    """Resamples of each ratio, float64 (R,), all of the same redrawn users."""
+    if not sums:
+        return {}
+    means = metrics.bootstrap_means(np.concatenate(list(sums.values()), axis=1), interval.resamples, interval.seed)
+    return {
+        name: np.divide(upper, lower, out=np.full(len(means), np.nan), where=lower > 0)
+        for name, upper, lower in zip(sums, means.T[::2], means.T[1::2], strict=True)
+    }

@@ -9,8 +9,9 @@ import pytest
 from llmrec import metrics
 from llmrec.baselines.click_means import mean_scores
 from llmrec.ctr.grid import Variant, run_ctr_grid
-from llmrec.ctr.model import CtrModel, CtrSettings
+from llmrec.ctr.model import CARD, CtrModel, CtrSettings
 from llmrec.data.folder import load_data
+from llmrec.evaluation.saved import load_results
 from llmrec.evaluation.tasks import load_any_task
 from tests.apps.calling import assert_one_sentence, call
 
@@ -35,7 +36,7 @@ def test_a_ctr_model_has_its_figures_next_to_the_means(table, few_users, capsys)
     for flags in ([], ["--task", "clicks", "--data", few_users]):
         found = call(capsys, "eval", table / "models" / "ids" / "dnn", *flags, "--json").json
         figures = metrics.ctr_metrics(asked.labels, model.score_rows(asked), asked.users)
-        assert {name: result["value"] for name, result in found["metrics"].items()} == figures
+        assert {name: result["value"] for name, result in found["metrics"].items()} == pytest.approx(figures)
         assert found["metrics"]["auc"]["low"] < figures["auc"] < found["metrics"]["auc"]["high"]
         by_item = mean_scores("item_mean", split.train, asked, data.catalog.num_items)
         assert found["baselines"]["item_mean"]["metrics"]["auc"]["value"] == metrics.auc(asked.labels, by_item)
@@ -58,6 +59,30 @@ def test_the_table_has_intervals_and_differences_without_opinions(table, tmp_pat
     assert shown.status == 0 and "GAUC" in shown.out and "item mean" in shown.out
     assert "user and item mean" in shown.out and " in AUC" in shown.out and "95 % interval" in shown.out
     assert json.loads((tmp_path / "clicks.json").read_text())["protocol"]["subset"] == "valid"
+
+
+def test_click_models_are_compared_seeds_together_and_with_what_was_saved(table, tmp_path, capsys):
+    model = table / "models" / "ids" / "dnn"
+    for name, change in (("seed3", {}), ("seed4", {"seed": 4}), ("other", {"variant": "other"})):
+        shutil.copytree(model, tmp_path / name)
+        card = json.loads((tmp_path / name / CARD).read_text())
+        (tmp_path / name / CARD).write_text(json.dumps(card | {"card": card["card"] | change}))
+    alone = call(capsys, "eval", model, "--out", tmp_path / "saved.json", "--json").json
+    assert load_results(tmp_path / "saved.json")[1].protocol["recommender"]["name"] == "item_mean"
+    seeds = f"{tmp_path / 'seed3'},{tmp_path / 'seed4'}"
+    found = call(capsys, "compare", seeds, tmp_path / "saved.json", "--json").json
+    assert [each["name"] for each in found["results"]] == [
+        f"{tmp_path / 'seed3'} (2 seeds)",
+        str(tmp_path / "saved.json"),
+    ]
+    assert found["results"][0]["metrics"]["auc"]["seeds"] == [alone["metrics"]["auc"]["value"]] * 2
+    assert [(each["metric"], each["value"], each["p"]) for each in found["pairs"]] == [("auc", 0, 1), ("gauc", 0, 1)]
+    shown = call(capsys, "compare", tmp_path / "seed3", model)
+    assert "no verdict on fewer than 30 users in AUC, +.0000" in shown.out and not list(
+        tmp_path.glob("*/.evaluation-*")
+    )
+    called = call(capsys, "compare", f"{tmp_path / 'seed3'},{tmp_path / 'other'}", model)
+    assert_one_sentence(called, "are no seeds of one configuration: they differ in variant")
 
 
 def test_a_model_that_was_trained_on_asked_rows_is_refused(table, tmp_path, capsys):
