@@ -22,6 +22,8 @@ def write() -> None:
 def section() -> str:
     """Every result that is kept: data, machine, tables."""
     files = sorted(RESULTS.glob("quality_*.json"))
+    if not files:
+        return "Not run yet at a commit of this history."
     return "\n\n".join(tables(read_json(file, "result of a bench")) for file in files)
 
 
@@ -50,7 +52,7 @@ def tables(result: dict) -> str:
 def _cells(row: dict, fit: str) -> list[str]:
     ndcg, minutes = row["test"]["metrics"]["ndcg@10"], row["cpu_minutes"]
     epochs = row["facts"].get("epochs")
-    name = row["name"] if epochs is None else f"{row['name']}, {epochs} epoch{'' if epochs == 1 else 's'}"
+    name = row["name"] if epochs is None else f"{row['name']}, {epochs:g} epoch{'' if epochs == 1 else 's'}"
     if row["facts"].get("ended_by_budget"):
         name += " (ended by the budget)"
     cells = [name, row["package"], _short(row["test"]["metrics"]["recall@10"]["value"]), _short(ndcg["value"])]

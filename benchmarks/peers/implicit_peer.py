@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 from exchange import Asked, Events, Peer, main
 from implicit.cpu.als import AlternatingLeastSquares
 from implicit.cpu.bpr import BayesianPersonalizedRanking
 from implicit.nearest_neighbours import BM25Recommender, CosineRecommender, TFIDFRecommender
+from implicit.utils import ParameterWarning
 
 WEIGHTINGS = {"tfidf": TFIDFRecommender, "bm25": BM25Recommender, "cosine": CosineRecommender}
 
@@ -57,4 +60,5 @@ class BPR(Peer):
 
 
 if __name__ == "__main__":
+    warnings.simplefilter("ignore", ParameterWarning)  # item-kNN gives itself a matrix of another kind, and says so
     main({"item_knn": ItemKNN, "als": ALS, "bpr": BPR}, ("pm-implicit", "numpy", "scipy"))
