@@ -5,7 +5,6 @@ Letters: T tokens, H history items, S item slots of a prompt, V rows of the base
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,9 +16,10 @@ import numpy as np
 from llmrec.data.catalog import Catalog
 from llmrec.errors import ConfigError, ModelError, RequestError
 from llmrec.items.forms import NO_TARGET, ItemSequences, ItemTokens
-from llmrec.items.plain_text import Tokenizer, one_line, plain_ids
+from llmrec.items.plain_text import Tokenizer, one_line
 from llmrec.prompting.answer_words import answer_words
-from llmrec.prompting.templates import CHOOSE, ITEM_SLOT, VALUE_CLOSE, VALUE_OPEN, Prompt, PromptItem
+from llmrec.prompting.marked_text import MarkedText
+from llmrec.prompting.templates import CHOOSE, ITEM_SLOT, Prompt, PromptItem, as_value
 
 # The item that a click prompt asks about; the items, integers (C,), that a prompt of the task choose lists; None of other prompts.
 Asked = int | np.ndarray | None
@@ -120,10 +120,8 @@ class PromptEncoder:
             _check_field(prompt, catalog, field)
         self._catalog = catalog
         self._field_text = lru_cache(maxsize=4096)(self._read_field)
-        self._marked = _mark_pattern(tokenizer)
-        # Some added tokens swallow the white space around them (Phi, Mistral); AddedToken says which.
-        self._added = {token.content: token for token in tokenizer.added_tokens_decoder.values()}
-        self._ordinary_ids = lru_cache(maxsize=4096)(self._tokenise)
+        # one token more than could ever fit: whatever is cut there makes the prompt too long, and that is dealt with
+        self._marked = MarkedText(tokenizer, max_tokens + 1)
         start = start_ids(tokenizer, always=prompt.kind == "bare") if prompt.kind != "chat" else []
         self.soft_prompt = soft_prompt
         self.prefix = [*start, *([] if soft_prompt is None else soft_prompt.tolist())]
@@ -248,7 +246,8 @@ class PromptEncoder:
             roles = [message.role for message in self.prompt.messages]
             turns = list(zip(roles, texts, strict=True))
             marked = self._chat([*turns[: self._num_system], *before.turns, *turns[self._num_system :]])
-        ids, spans = self._to_ids(marked, np.concatenate([before.items, shown]))
+        items = np.concatenate([before.items, shown])
+        ids, spans = self._marked.ids(marked, self.prefix, lambda slot: self.prompt_sequences[items[slot]].tolist())
         spans = spans[before.num_slots :]
         return (ids if self.answer_words is None else [*ids, *self.answer_words.cue]), spans
 
@@ -281,14 +280,12 @@ class PromptEncoder:
         shown, texts = self._texts(history[len(history) - self.num_shown(len(history)) :], instruction, shot.candidate)
         own = texts[self._num_system :]
         roles = [message.role for message in (self.prompt.messages or ())[self._num_system :]]
-        answered = ("assistant", f"{VALUE_OPEN}{shot.answer.strip()}{VALUE_CLOSE}")
+        answered = ("assistant", as_value(shot.answer.strip()))
         return _Before(
             np.concatenate([before.items, shown]),
             before.num_slots + sum(text.count(ITEM_SLOT) for text in own) // 2,
             [*before.turns, *zip(roles, own, strict=True), answered] if self.prompt.kind == "chat" else [],
-            f"{before.paragraphs}{own[0]}{VALUE_OPEN}{shot.answer}{VALUE_CLOSE}\n\n"
-            if self.prompt.kind == "plain"
-            else "",
+            f"{before.paragraphs}{own[0]}{as_value(shot.answer)}\n\n" if self.prompt.kind == "plain" else "",
         )
 
     def _chat(self, turns: list[tuple[str, str]]) -> str:
@@ -322,40 +319,12 @@ class PromptEncoder:
                 f"{[message.role for message in self.prompt.messages]}: {error}. Choose another prompt."
             ) from error
 
-    def _to_ids(self, marked: str, items: np.ndarray) -> tuple[list[int], list[tuple[int, int]]]:
-        """Tokens of a marked text: added tokens where the prompt or the chat template spells them, ordinary words for all
-        that values hold, item tokens in the slots. Text between two of those is tokenised as one piece, values included."""
-        ids: list[int] = list(self.prefix)
-        spans: list[tuple[int, int]] = []
-        text, position, strip_next = "", 0, False
-        for match in self._marked.finditer(marked):
-            text += marked[position : match.start()]
-            position = match.end()
-            if match["value"] is not None:
-                text += match["value"]
-                continue
-            added = self._added[match["added"]] if match["added"] else None
-            ids += self._ordinary_ids(_stripped(text, strip_next, added is not None and added.lstrip))
-            text, strip_next = "", added is not None and added.rstrip
-            if added is not None:
-                ids.append(self.tokenizer.convert_tokens_to_ids(added.content))
-            else:
-                tokens = self.prompt_sequences[items[int(match["slot"])]].tolist()
-                spans.append((len(ids), len(ids) + len(tokens)))
-                ids += tokens
-        ids += self._ordinary_ids(_stripped(text + marked[position:], strip_next, False))
-        return ids, spans
-
     def _read_field(self, item: int, field: str) -> str:
         """A text on one line, at most MAX_FIELD_CHARACTERS long; an empty title falls back to the item_id."""
         text = one_line(self._catalog.text(item, field))
         if not text and field == "title":
             text = self._catalog.item_id(item)
         return text[:MAX_FIELD_CHARACTERS]
-
-    def _tokenise(self, text: str) -> list[int]:
-        # One token more than could ever fit: whatever is cut here makes the prompt too long, and that is dealt with.
-        return plain_ids([text], self.tokenizer, self.max_tokens + 1)[0][0] if text else []
 
 
 @dataclass(frozen=True, eq=False)
@@ -406,18 +375,5 @@ def _check_field(prompt: Prompt, catalog: Catalog, field: str) -> None:
         )
 
 
-def _mark_pattern(tokenizer: Tokenizer) -> re.Pattern[str]:
-    """Finds values, item slots and the spellings of the tokenizer's added tokens in a marked text."""
-    spellings = sorted(tokenizer.get_added_vocab(), key=len, reverse=True)
-    added = "|".join(re.escape(spelling) for spelling in spellings) or "(?!)"
-    value = f"{VALUE_OPEN}(?P<value>[^{VALUE_CLOSE}]*){VALUE_CLOSE}"
-    return re.compile(f"{value}|{ITEM_SLOT}(?P<slot>[0-9]+){ITEM_SLOT}|(?P<added>{added})")
-
-
 def _holds(marked: str, contents: Sequence[str]) -> bool:
     return all(content.strip() in marked for content in contents)
-
-
-def _stripped(text: str, left: bool, right: bool) -> str:
-    text = text.lstrip() if left else text
-    return text.rstrip() if right else text

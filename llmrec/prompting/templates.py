@@ -300,7 +300,12 @@ def _mark(value: object) -> str:
     if isinstance(value, jinja2.Undefined) or not isinstance(value, str | int):
         # StrictUndefined says itself which name is missing.
         raise TypeError(str(value) if isinstance(value, jinja2.Undefined) else f"it writes a {type(value).__name__}")
-    return VALUE_OPEN + str(value).translate(_MARKS) + VALUE_CLOSE
+    return as_value(str(value))
+
+
+def as_value(text: str) -> str:
+    """A text between the marks of data, which it cannot forge."""
+    return VALUE_OPEN + text.translate(_MARKS) + VALUE_CLOSE
 
 
 def _bounded(parts: Iterator[str]) -> str:

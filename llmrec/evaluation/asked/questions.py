@@ -10,7 +10,7 @@ import numpy as np
 from llmrec.data.catalog import Catalog
 from llmrec.items.plain_text import one_line
 from llmrec.prompting.encoder import Shot
-from llmrec.prompting.templates import ITEM_SLOT, VALUE_CLOSE, VALUE_OPEN, Prompt, PromptItem
+from llmrec.prompting.templates import ITEM_SLOT, Prompt, PromptItem, as_value
 from llmrec.text_models.openai import CHARACTERS_PER_TOKEN
 from llmrec.text_models.protocol import Chat
 
@@ -62,7 +62,7 @@ class Questions:
         all_items = [*shown, *asked]
 
         def titled(slot: re.Match[str]) -> str:
-            return f"{VALUE_OPEN}{self.title(all_items[int(slot[1])])}{VALUE_CLOSE}"
+            return as_value(self.title(all_items[int(slot[1])]))
 
         return [
             (message.role, _SLOT.sub(titled, text).strip())
