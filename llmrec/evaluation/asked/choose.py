@@ -34,7 +34,7 @@ _PROMPTS = {
     "title": ("choose/title", "choose/title_plain"),
 }
 MOST_CANDIDATES = 100
-_NUMBER_TOKENS = 8  # of a number and the end token
+_NUMBER_TOKENS = 8  # of a number, its dot and the end token
 _FREE_TOKENS = 48
 
 
@@ -57,7 +57,7 @@ class AskedCandidates:
         return {**self.model.card, **self._card, "decoding": f"likelihood of each candidate's {self.by}"}
 
     def score(self, requests: Requests, candidates: np.ndarray) -> np.ndarray:
-        """Log-probabilities, int (U, C) or (C,) -> float32 (U, C): of a candidate's number among the numbers 1 to C; of its title under
+        """Log-probabilities, int (U, C) or (C,) -> float32 (U, C): of a candidate's number among 1. to C.; of its title under
         the trie of the catalogue. Raises RequestError for more candidates than a prompt lists."""
         candidates = np.asarray(candidates, dtype=np.int64)
         wanted = np.broadcast_to(candidates, (len(requests), candidates.shape[-1]))
@@ -99,7 +99,8 @@ class AskedCandidates:
         if key not in self._tries:
             tokens = self.model.item_tokens
             if self.by == "number":
-                numbers = [str(number) for number in range(1, num_candidates + 1)]
+                # as the list spells them: "1" is then told from "10" by a dot, which models write, not by the answer's end
+                numbers = [f"{number}." for number in range(1, num_candidates + 1)]
                 tokens = text_tokens(
                     numbers, self.model.backbone.tokenizer, self.model.backbone.base_vocab_size, item_ids=numbers,
                     max_tokens=_NUMBER_TOKENS,
