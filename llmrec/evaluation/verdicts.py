@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import combinations
 
@@ -150,7 +151,7 @@ def label(metric: str) -> str:
 
 def _uncertainty(difference: Difference) -> str:
     parts = [f"{100 * difference.level:g} % interval {signed(difference.low)} to {signed(difference.high)}"]
-    if difference.num_tests > 1:
+    if difference.num_tests > 1 and not math.isnan(difference.adjusted_p):
         parts[0] += f", adjusted p {p_in_words(difference.adjusted_p)}"
     if seeds := difference.of_seeds:
         sides = [f"{word} 0 in {number}" for word in ("above", "below")

@@ -78,5 +78,7 @@ def test_under_thirty_users_there_is_no_verdict():
     (difference,) = paired_differences(_evaluation("a", few + 1), _evaluation("b", few), ["ndcg@10"])
     assert difference.verdict == "no verdict on fewer than 30 users" and difference.low == pytest.approx(1)
     assert sentence([difference]).startswith("a and b: no verdict on fewer than 30 users in NDCG@10, +1.0000 (95 %")
+    found = all_pairs([_evaluation(name, [value]) for name, value in (("a", 1.0), ("b", 0.5), ("c", 0.0))], ["ndcg@10"])
+    assert found[0][0].to_json()["p"] is None and " p " not in sentence(found[0])  # one user has no spread
     (enough,) = paired_differences(_evaluation("a", [*few + 1, 1.5]), _evaluation("b", [*few, 0.5]), ["ndcg@10"])
     assert enough.verdict == "above"
