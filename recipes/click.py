@@ -24,7 +24,7 @@ from llmrec.artifacts.run_folder import MODEL_FOLDER, save_artifact
 from llmrec.backbones.causal_lm import IMAGES, Backbone
 from llmrec.backbones.trained_parts import PartSettings, TrainedPart, train_parts
 from llmrec.config import Seed
-from llmrec.data.click_examples import PADDING, ClickExamples, ClickSplit, concatenated, liked_events
+from llmrec.data.click_examples import PADDING, ClickExamples, ClickSplit, joined, liked_events
 from llmrec.data.folder import Data, load_data
 from llmrec.evaluation.click_rows import ClickSettings, click_rows
 from llmrec.evaluation.clicks import click_results, click_validation
@@ -174,7 +174,7 @@ def main(config: Click, *, fresh: bool, dry_run: bool = False) -> Estimate | Non
         return trainer.estimate
     state, learned, fit = trainer.state, rows.train, "train"
     if config.refit:
-        learned, fit = concatenated([rows.train, rows.valid]), "train+valid"
+        learned, fit = joined([rows.train, rows.valid]), "train+valid"
         del trainer, validate, model, backbone  # there is one model at a time
         set_seed(seed)
         model = make_model(config, data, learned, make_backbone(config.backbone, seed=seed), codes)

@@ -10,10 +10,12 @@ training_log.jsonl, checkpoints/, and, when training has ended, model/ with the 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import torch
+from accelerate import PartialState
 from accelerate.utils import set_seed
 from pydantic import Field
 from torch.nn.functional import dropout
@@ -42,6 +44,7 @@ from llmrec.training.backbones import (
     BackboneSettings,
     check_can_be_saved,
     check_positions,
+    make_backbone,
     settle_backbone,
     settle_packing,
     usual_parts,
@@ -61,7 +64,7 @@ from llmrec.training.objectives import Batch, ComputeLoss, Objective, ScopeSetti
 from llmrec.training.prompts import PromptSettings, prompt_encoder
 from llmrec.training.ranking_trainer import TrainingExamples
 from llmrec.training.settings import TrainingSettings
-from llmrec.training.trainer import train
+from llmrec.training.trainer import REFIT, refit, train
 
 if TYPE_CHECKING:
     from transformers import TrainerState
@@ -111,6 +114,7 @@ class NextItem(PartSettings):
     alignment: AlignmentSettings = AlignmentSettings()
     training: TrainingSettings = TrainingSettings()
     validation: ValidationSettings = ValidationSettings()
+    refit: bool = False  # then train anew, on train+valid, for the steps that validation found best
     seed: Seed = 0
 
 
@@ -177,7 +181,7 @@ def inputs_of(config: NextItem, data: Data, split: Split, model: LanguageModel) 
 def protocol_card(config: NextItem, data: Data, split: Split, state: TrainerState) -> dict:
     """What every number of this model depends on."""
     return {
-        **data_facts(data, split.card, seed=config.seed),
+        **data_facts(data, split.card, seed=config.seed, fit="train+valid" if config.refit else "train"),
         "steps": state.global_step,
         "best_step": state.best_global_step,
         "best_valid_ndcg@10": state.best_metric,
@@ -206,23 +210,33 @@ def main(config: NextItem, *, fresh: bool, dry_run: bool = False) -> Estimate | 
         )
     config = config.model_copy(update={"training": settle_packing(config.training, backbone)})
     examples = training_examples(config, data, split, model.encoder)
-    begin_run(config, output, num_rows=len(examples), inputs=inputs_of(config, data, split, model), fresh=fresh)
+    inputs = inputs_of(config, data, split, model)
+    begin_run(config, output, num_rows=len(examples), inputs=inputs, fresh=fresh, parts=(REFIT,))
 
     recommender = recommender_of(model, num_beams=config.validation.num_beams)
     validate, num_instances = ranking_validation(recommender, data, task, split, max_users=config.validation.max_users)
+    collate = make_collator(config.training.packing, backbone.tokenizer.pad_token_id)
     trainer = train(
-        Objective(backbone, objective(config, model)), examples,
-        make_collator(config.training.packing, backbone.tokenizer.pad_token_id),
-        validate, config.training, output, seed=seed, num_instances=num_instances, dry_run=dry_run,
+        Objective(backbone, objective(config, model)), examples, collate, validate, config.training, output, seed=seed,
+        num_instances=num_instances, dry_run=dry_run,
     )  # fmt: skip
     if dry_run:
         return trainer.estimate
-    if trainer.is_world_process_zero():
+    state = trainer.state
+    if config.refit:
+        del trainer, validate, recommender, examples, model, backbone  # there is one model at a time
+        split = replace(split, train=split.train_valid)
+        set_seed(seed)
+        model = make_model(config, data, split, make_backbone(config.backbone, seed=seed), codes)
+        examples = training_examples(config, data, split, model.encoder)
+        again = Objective(model.backbone, objective(config, model))
+        refit(again, examples, collate, config.training, output / REFIT, seed=seed, chosen=state)
+    if PartialState().is_main_process:
         num_placed = place_unseen(model, data, split.train.counts() > 0) if config.items.place_unseen else 0
-        protocol = protocol_card(config, data, split, trainer.state) | {"unseen_items_placed": num_placed}
+        protocol = protocol_card(config, data, split, state) | {"unseen_items_placed": num_placed}
         titles = {"max_title_tokens": config.items.max_title_tokens}
         save_artifact(output / MODEL_FOLDER, model, semantic_ids=codes, **titles, protocol=protocol)
-        print(f"best validation NDCG@10 {trainer.state.best_metric:.4f}; the model is in {output / MODEL_FOLDER}")
+        print(f"best validation NDCG@10 {state.best_metric:.4f}; the model is in {output / MODEL_FOLDER}")
     return None
 
 

@@ -27,12 +27,12 @@ from llmrec.backbones.causal_lm import Backbone
 from llmrec.backbones.trained_parts import PartSettings, train_parts
 from llmrec.config import Seed
 from llmrec.data.click_examples import ClickExamples, ClickSplit, liked_events
-from llmrec.data.click_sources import ClickExampleSettings, make_click_examples
 from llmrec.data.folder import Data, load_data
 from llmrec.data.interactions import Interactions
 from llmrec.data.splits import Split
 from llmrec.errors import ConfigError
 from llmrec.evaluation.candidates import HitRatioSettings, check_candidates, hit_among
+from llmrec.evaluation.click_rows import ClickSettings, click_rows
 from llmrec.evaluation.clicks import click_results, click_validation
 from llmrec.evaluation.tasks import load_task
 from llmrec.evaluation.validation import Validation, ValidationSettings, ranking_validation
@@ -80,7 +80,7 @@ class SoftTokensRecipe(PartSettings):
     soft: SoftTokenSettings = SoftTokenSettings(features=("collaborative",), adapter=AdapterSettings(kind="mlp"))
     # of the task click where objective=pointwise; history_step is for objective=next_item
     prompt: PromptSettings = PromptSettings(name="click/chat", max_history=10, max_tokens=512)
-    clicks: ClickExampleSettings = ClickExampleSettings()  # of objective=pointwise
+    clicks: ClickSettings = ClickSettings()  # of objective=pointwise
     loss: ScopeSettings = ScopeSettings()  # of objective=next_item
     validation: ValidationSettings = ValidationSettings(max_users=500)  # of objective=next_item
     next_item: HitRatioSettings = HitRatioSettings()  # of objective=next_item
@@ -107,8 +107,7 @@ def read_events(config: SoftTokensRecipe, data: Data) -> Events:
         split = load_task(config.validation.task).make(data)
         check_candidates(config.next_item, split.test, data.catalog.num_items, seed=config.seed)
         return Events(split.train, split=split)
-    asked = {"max_history": config.prompt.max_history, "seed": config.seed}
-    whole, sampled = make_click_examples(config.clicks, data.interactions, **asked)
+    whole, sampled = click_rows(config.clicks, data, seed=config.seed)
     return Events(liked_events(whole.train, data.catalog.num_items), clicks=sampled, counted=whole.train)
 
 

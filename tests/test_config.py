@@ -233,8 +233,8 @@ def test_a_setting_by_its_old_name_is_told_its_new_one(override, name):
 
 
 def test_the_numbers_of_examples_by_their_old_names_are_told_the_new_ones():
-    from llmrec.data.click_sources import ClickExampleSettings
+    from llmrec.evaluation.click_rows import ClickSettings
 
     for part in ("train", "valid", "test"):
         with pytest.raises(ConfigError, match=f"is called 'max_{part}_examples' now"):
-            load_config(ClickExampleSettings, None, [f"max_{part}_rows=10"])
+            load_config(ClickSettings, None, [f"max_{part}_rows=10"])

@@ -105,7 +105,7 @@ def test_a_wheel_carries_prompts_recipes_and_tasks(tmp_path):
     subprocess.run(build, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("llmrec-*.whl")
     subprocess.run([*pip, "install", "--no-deps", "--no-index", "--target", site, wheel], check=True)
-    for name in ("prompts", "recipes", "eval/tasks"):
+    for name in ("prompts", "recipes", "eval/tasks", "eval/suites"):
         show = f"from llmrec.resources import resource_path; print(resource_path({name!r}))"
         shown = subprocess.check_output(
             [sys.executable, "-c", show], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(site)}

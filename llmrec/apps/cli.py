@@ -26,6 +26,7 @@ from llmrec.apps.published_command import published
 from llmrec.apps.recommend_commands import recommend, score
 from llmrec.apps.results_command import results
 from llmrec.apps.serve_command import serve
+from llmrec.apps.suite_command import suite
 from llmrec.apps.tokenize_command import tokenize
 from llmrec.apps.train_command import train
 from llmrec.apps.web_command import web
@@ -104,6 +105,7 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "results": results,
     "eval": evaluate,
     "compare": compare,
+    "suite": suite,
 }
 data_app.command("published")(published)
 

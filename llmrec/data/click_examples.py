@@ -141,18 +141,6 @@ def click_examples(
     return ClickSplit(**parts, card=card, events=learned)
 
 
-def concatenated(parts: Sequence[ClickExamples]) -> ClickExamples:
-    """The examples of several parts of one split, one part after another."""
-    columns = {
-        name: np.concatenate([getattr(part, name) for part in parts])
-        for name in ("users", "items", "labels", "histories", "answered", "liked")
-    }
-    for name in ("times", "disliked"):
-        values = [getattr(part, name) for part in parts]
-        columns[name] = None if any(value is None for value in values) else np.concatenate(values)
-    return ClickExamples(**columns)
-
-
 def padded(histories: Sequence[Sequence[int]]) -> np.ndarray:
     """N lists of items as one array, PADDING in front: int32 (N, H), H of the longest list, at least 1."""
     rows = np.full((len(histories), max(1, *map(len, histories))), PADDING, np.int32)

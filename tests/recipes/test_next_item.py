@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from llmrec.artifacts.run_folder import load_artifact
+from llmrec.artifacts.run_folder import load_artifact, read_manifest
 from llmrec.data.folder import load_data
 from llmrec.data.prepare import prepare
 from llmrec.errors import ConfigError, DataError
@@ -203,3 +203,23 @@ def test_a_decoder_trained_from_scratch_is_saved_whole_and_says_what_it_is(few_u
     data, task = load_data(few_users), load_task("leave_one_out")
     again = evaluate(recommender_of(model), data, task, "valid", max_instances=40)
     assert again.metrics["ndcg@10"]["value"] == pytest.approx(best[-1]["eval_ndcg@10"], abs=1e-6)
+
+
+@pytest.mark.slow
+def test_a_refit_learns_from_the_validation_targets_too_for_the_steps_that_they_chose(few_users, tiny_model, tmp_path):
+    run = tmp_path / "run"
+    more = (
+        "refit=true",
+        "training.max_steps=4",
+        "training.evaluate_every=2",
+        "items.place_unseen=false",
+        "validation.max_users=8",
+    )
+    run_here(settings(few_users, tiny_model, run, *more))
+    card = read_manifest(run)["protocol"]
+    assert card["fit"] == "train+valid"
+    again = [record for record in read_log(run / "refit" / "training_log.jsonl") if "loss" in record]
+    first = [record for record in read_log(run / "training_log.jsonl") if "loss" in record]
+    assert [record["step"] for record in again] == list(range(1, card["best_step"] + 1))
+    assert again[0]["loss"] != first[0]["loss"], "other rows"
+    assert again[-1]["learning_rate"] == pytest.approx(first[card["best_step"] - 1]["learning_rate"])

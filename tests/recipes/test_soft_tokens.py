@@ -4,7 +4,9 @@ import importlib.util
 import json
 import shutil
 import sys
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -42,12 +44,16 @@ def load_recipe():
 RECIPE = load_recipe()
 
 
+TASK = Path(tempfile.mkdtemp()) / "last.yaml"
+TASK.write_text("{kind: clicks, name: last, version: 1, split: last, max_history: 3}")
+
+
 def overrides(data, model, output, *more):
     """A small float32 run without dropout."""
     return [
         f"data={data}", f"output={output}", f"backbone.name={model}", "backbone.dtype=float32", "prompt.max_history=3",
         "prompt.name=click/titles", "lora.rank=4", "lora.dropout=0", "soft.collaborative_dim=8",
-        "soft.adapter.hidden_dim=16", "soft.adapter.dropout=0", "clicks.split=last", "clicks.max_train_examples=200",
+        "soft.adapter.hidden_dim=16", "soft.adapter.dropout=0", f"clicks.task={TASK}", "clicks.max_train_examples=200",
         "clicks.max_valid_examples=20", "clicks.max_test_examples=40", "training.batch_size=8", "training.adapter_lr=0.01",
         "training.max_steps=24",
         "training.evaluate_every=12", "training.log_every=1", "soft_training.batch_size=8", "soft_training.max_steps=8",
@@ -309,7 +315,7 @@ def test_what_cannot_be_trained_says_so(few_users, tiny_model, tmp_path, clicks)
     refused("prompt.max_tokens=100000", match="set prompt.max_tokens=")
     refused("prompt.history_step=2", match="for objective=next_item")
     refused("soft.features=[stars]", match="there are no features 'stars'", error=DataError)
-    refused("clicks.folder=nowhere", match=r"train\.parquet", error=DataError)
+    refused("clicks.task=collm_ml1m", match="no split 'collm_ml1m'", error=DataError)
     one_class = clicks.train.take(np.flatnonzero(clicks.train.labels))
     with pytest.raises(DataError, match="both classes"):
         sampled_rows(one_class, None, 0)
