@@ -2,7 +2,7 @@
 
 | column | what |
 |---|---|
-| user, item | int32, dense: `user` in any numbering, `item` of the data folder's catalogue |
+| user, item | int32, dense: `user` numbered from 0 on, in any order, `item` of the data folder's catalogue |
 | label | bool, whether the user liked the item |
 | history | list of int32, what the user had liked before, oldest first |
 | disliked | list of int32, optional: what the user had disliked before |
@@ -27,6 +27,8 @@ from llmrec.data.interactions import integers
 from llmrec.data.reading import reading
 from llmrec.errors import DataError
 from llmrec.files import content_hash, write_arrow
+
+MOST_USERS = 10_000_000  # a row each in arrays by user
 
 
 def write_click_examples(path: str | Path, rows: ClickExamples) -> None:
@@ -91,6 +93,11 @@ def _read(path: Path, num_items: int, max_history: int) -> ClickExamples:
         flat, lengths = _lists(table, "history", path)
         dislikes = _lists(table, "disliked", path) if "disliked" in table.column_names else None
         times = integers(table["time"], np.int64, f"'time' in '{path}'") if "time" in table.column_names else None
+    if len(users) and not (users.min() >= 0 and users.max() < MOST_USERS):
+        raise DataError(
+            f"the users in '{path}' should be numbered from 0 on, below {MOST_USERS:,}, but are {users.min()} to {users.max()}. Number "
+            "them anew."
+        )
     named = np.concatenate([items, flat, *(() if dislikes is None else dislikes[:1])])
     if len(named) and not (named.min() >= 0 and named.max() < num_items):
         raise DataError(

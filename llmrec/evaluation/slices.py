@@ -10,7 +10,7 @@ about: a ranking's target, a click row's item.
 | long_tail | the target is none of the most popular items that together hold 80 % of the training events |
 | repeated_target, new_target | the target lies in the shown history, or does not |
 | cold_user | nothing of the user is learned from |
-| user_activity | three slices, by the thirds of the lengths of the shown histories; equal lengths stay together |
+| user_activity | three slices, by thirds of what the users had done before; equally active users stay together |
 | column: NAME | one slice for each of the 20 values of a catalogue column that most targets have, and one for targets with none of
 them; a target with several values is in several |
 
@@ -69,15 +69,20 @@ def instance_masks(
         is_new_user=fitted.lengths[instances.users] == 0,
         items=instances.targets,
         histories=instances.histories,
+        activity=instances.histories.lengths,
     )
 
 
 def row_masks(slices: Sequence[Slice], data: Data, split: ClickSplit, rows: ClickExamples) -> dict[str, np.ndarray]:
     """The slices of click rows: name -> bool (N,). An item's training events are those of the split, or its liked training rows where
-    they are more; a user is new who has no training row. Raises DataError for a column that the catalogue lacks."""
+    they are more; a user is new who has no training row; what a user had done before are the likes that the row shows or counts, or
+    the user's events of the split where they are more. Raises DataError for a column that the catalogue lacks."""
     liked = np.bincount(split.train.items[split.train.labels], minlength=data.catalog.num_items)
     counts = np.maximum(split.events.counts(), liked)
     shown = rows.histories != PADDING
+    of_users = np.zeros(max(split.events.num_users, int(rows.users.max(initial=-1)) + 1), np.int64)
+    of_users[: split.events.num_users] = split.events.lengths
+    activity = np.maximum(np.maximum(shown.sum(axis=1), rows.liked), of_users[rows.users])
     indptr = np.concatenate([[0], np.cumsum(shown.sum(axis=1))])
     return slice_masks(
         slices,
@@ -86,6 +91,7 @@ def row_masks(slices: Sequence[Slice], data: Data, split: ClickSplit, rows: Clic
         is_new_user=~np.isin(rows.users, split.train.users),
         items=rows.items,
         histories=Histories(indptr, rows.histories[shown]),
+        activity=activity,
     )
 
 
@@ -97,10 +103,12 @@ def slice_masks(
     is_new_user: np.ndarray,
     items: np.ndarray,
     histories: Histories,
+    activity: np.ndarray,
 ) -> dict[str, np.ndarray]:
     """Which questions each slice has: name -> bool (N,), in the order of `slices`; those of a column are named COLUMN=VALUE.
 
-    counts: int64 (I,) training events of each item; is_new_user: bool (N,); items: int (N,) the targets; histories: N rows, as shown.
+    counts: int64 (I,) training events of each item; is_new_user: bool (N,); items: int (N,) the targets; histories: N rows, as shown;
+    activity: int (N,), how much the user had done before.
     """
     masks: dict[str, np.ndarray] = {}
     for each in slices:
@@ -115,7 +123,7 @@ def slice_masks(
         elif each == "cold_user":
             masks[each] = is_new_user
         elif each == "user_activity":
-            masks |= _by_activity(histories.lengths)
+            masks |= _by_activity(activity)
         else:
             repeated = repeated_targets(items, histories)
             masks[each] = repeated if each == "repeated_target" else ~repeated
@@ -139,17 +147,16 @@ def _is_popular(counts: np.ndarray) -> np.ndarray:
     return found
 
 
-def _by_activity(lengths: np.ndarray) -> dict[str, np.ndarray]:
-    if not len(lengths):
-        return {}
-    low, high = np.quantile(lengths, [1 / 3, 2 / 3], method="lower")
-    third = (lengths > low).astype(int) + (lengths > high)
+def _by_activity(activity: np.ndarray) -> dict[str, np.ndarray]:
+    """A value belongs to the third in which the middle of those who have it lies."""
+    values, which, numbers = np.unique(activity, return_inverse=True, return_counts=True)
+    middle = (np.cumsum(numbers) - numbers / 2) / max(1, len(activity))
+    third = np.minimum((3 * middle).astype(int), 2)
     masks = {}
     for number in np.unique(third):
-        mask = third == number
-        shortest, longest = lengths[mask].min(), lengths[mask].max()
-        span = f"{shortest}" if shortest == longest else f"{shortest} to {longest}"
-        masks[f"user_activity={span}"] = mask
+        of_third = values[third == number]
+        span = f"{of_third[0]}" if len(of_third) == 1 else f"{of_third[0]} to {of_third[-1]}"
+        masks[f"user_activity={span}"] = third[which] == number
     return masks
 
 

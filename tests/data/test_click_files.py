@@ -63,6 +63,13 @@ def test_what_is_no_split_of_this_catalogue_is_refused(folder):
         read_click_split(folder, 7, max_history=2)
 
 
+@pytest.mark.parametrize("user", [-1, 2**31 - 1])
+def test_users_are_numbered_from_0_on(folder, user):
+    write_click_examples(folder / "test.parquet", rows_of([0, user], [5, 6], [False, True], [[1], [3]], [40, 5]))
+    with pytest.raises(DataError, match=r"users in '.*test.parquet' should be numbered from 0 on"):
+        read_click_split(folder, 7, max_history=2)
+
+
 @pytest.mark.parametrize(
     ("column", "values"),
     [("time", [0.25, 0.5]), ("time", [1, None]), ("user", [2**40, 1]), ("item", [1.5, 2]), ("history", [[0.5], [1.0]])],

@@ -25,7 +25,10 @@ COUNTS = np.array([60, 20, 15, 5, 0])
 def masks_of(*slices, items=(0, 1, 2, 3, 4), lengths=(1, 1, 2, 3, 9)):
     histories = Histories.from_lists([[4] * length for length in lengths])
     is_new = np.array([item == 2 for item in items])
-    found = slice_masks(slices, CATALOG, counts=COUNTS, is_new_user=is_new, items=np.array(items), histories=histories)
+    found = slice_masks(
+        slices, CATALOG, counts=COUNTS, is_new_user=is_new, items=np.array(items), histories=histories,
+        activity=np.array(lengths),
+    )  # fmt: skip
     return {name: np.flatnonzero(mask).tolist() for name, mask in found.items()}
 
 
@@ -44,6 +47,11 @@ def test_users_are_divided_by_what_is_known_of_them():
         "user_activity=2": [2],
         "user_activity=3 to 9": [3, 4],
     }
+    # of five, four have the most: they are the middle third and the last one together, under the name of the middle
+    assert masks_of("user_activity", lengths=[1, 5, 5, 5, 5]) == {
+        "user_activity=1": [0],
+        "user_activity=5": [1, 2, 3, 4],
+    }
     assert masks_of("user_activity", lengths=[5] * 5) == {"user_activity=5": [0, 1, 2, 3, 4]}
 
 
@@ -60,7 +68,7 @@ def test_of_many_values_the_most_frequent_twenty_stay_and_the_rest_are_together(
     items = np.array([*range(30), 29, 29])
     found = slice_masks(
         [OfColumn(column="brand")], catalog, counts=np.ones(30, int), is_new_user=np.zeros(32, bool), items=items,
-        histories=Histories.from_lists([[]] * 32),
+        histories=Histories.from_lists([[]] * 32), activity=np.zeros(32, int),
     )  # fmt: skip
     assert len(found) == 21 and found["brand=b29"].sum() == 3
     assert found["brand: other"].sum() == 10 and sum(mask.sum() for mask in found.values()) == 32
@@ -92,12 +100,13 @@ def test_a_task_s_slices_stand_beside_those_of_every_ranking(tmp_path):
 
 def test_click_rows_have_the_same_slices():
     data = data_with_genres()
-    split = click_examples(data.interactions, valid=0.2, test=0.3)
+    split = click_examples(data.interactions, valid=0.2, test=0.3, max_history=2)
     found = row_masks(
         ["cold_target", "cold_user", "user_activity", RareTarget(rare_target=1000)], data, split, split.test
     )
     np.testing.assert_array_equal(found["cold_user"], ~np.isin(split.test.users, split.train.users))
     assert found["rare_target<1000"].all()
-    shown = (split.test.histories >= 0).sum(axis=1)
-    first = next(name for name in found if name.startswith("user_activity"))
-    assert shown[found[first]].max() < shown[~found[first]].min()
+    first = next(
+        name for name in found if name.startswith("user_activity")
+    )  # likes before the row, however few are shown
+    assert split.test.liked[found[first]].max() < split.test.liked[~found[first]].min()
