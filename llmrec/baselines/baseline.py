@@ -114,8 +114,8 @@ def fitted_on(
 
     fit: "train" or "train+valid", as in `Split.fitted`. One that is trained is validated on the split's validation instances where
     they are not among the events: with "train", and with "train+valid" and `refit`, which trains on "train" first and then anew on
-    both for as many epochs as validation chose. "train+valid" without `refit` holds events back of its own.
-    Raises ConfigError for `refit` with "train".
+    both for as many epochs as validation chose. "train+valid" without `refit` holds events back of its own. folder: see
+    `TrainedBaseline.fit`; a refit is kept in FOLDER-refit. Raises ConfigError for `refit` with "train".
     """
     if refit and fit == "train":
         raise ConfigError(
@@ -129,6 +129,7 @@ def fitted_on(
     elif not refit:
         baseline.fit(split.train_valid, folder=folder)
     else:
-        baseline.fit(split.train, valid=split.valid, folder=folder).refit(split.train_valid, folder=folder)
+        beside = None if folder is None else folder.with_name(f"{folder.name}-refit")
+        baseline.fit(split.train, valid=split.valid, folder=folder).refit(split.train_valid, folder=beside)
     baseline.fit_cpu_minutes = (time.process_time() - began) / 60
     return baseline

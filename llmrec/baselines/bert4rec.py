@@ -17,8 +17,7 @@ class Bert4RecSettings(SequenceSettings):
 
     num_heads: int = Field(4, ge=1)
     mask_probability: float = Field(0.2, gt=0, lt=1)  # of each item of a window to be hidden and asked for
-    epochs: int = Field(200, ge=1)  # at most; it learns from a fifth of the positions, and slowly
-    validate_every: int = Field(5, ge=1)  # epochs
+    validate_every: int = Field(5, ge=1)  # epochs; it learns from a fifth of the positions, and slowly
 
 
 class Bert4RecRecommender(SequenceBaseline):

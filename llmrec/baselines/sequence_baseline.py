@@ -43,7 +43,7 @@ class SequenceSettings(Settings):
     num_negatives: int = Field(1024, ge=1)  # of the sampled softmax, drawn anew for every step
     lr: float = Field(1e-3, gt=0)
     batch_size: int = Field(128, ge=1)  # windows of max_length items
-    epochs: int = Field(60, ge=1)  # at most
+    epochs: int = Field(200, ge=1)  # at most
     validate_every: int = Field(2, ge=1)  # epochs
     patience: int = Field(4, ge=1)  # validations without a better one
     monitor: Literal["ndcg@10", "loss"] = "ndcg@10"  # what validation chooses the epochs by
