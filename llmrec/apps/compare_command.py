@@ -126,6 +126,7 @@ def _results(
     max_users: int | None,
 ) -> tuple[list[str], list[Result]]:
     """Of each side what it is in words, and its result, read or measured, under the side's name."""
+    from llmrec.apps.eval.click_runs import usual_task
     from llmrec.evaluation.saved import load_results
     from llmrec.evaluation.significance import check_same_questions, renamed, shown_name
 
@@ -137,11 +138,9 @@ def _results(
         check_same_questions(first, other)
     groups = {side.name: side.folders for side in sides if side.folders}
     if groups:
-        chosen = task or (_task_of(first) if first is not None else _usual_task(next(iter(groups.values()))[0]))
+        chosen = task or (_task_of(first) if first is not None else usual_task(next(iter(groups.values()))[0]))
         runs = tuple(folder for folders in groups.values() for folder in folders)
-        asked = Asked(
-            runs, None, (), (), data, chosen, subset, None, None, False, False, max_users, None, False, decoder
-        )  # fmt: skip
+        asked = Asked(runs=runs, data=data, task=chosen, subset=subset, max_users=max_users, decoder=decoder)
         measured = _measured(groups, asked, kept)
         models |= {name: shown_name(result) for name, result in measured.items()}
         found |= {name: renamed(result, name) for name, result in measured.items()}
@@ -157,12 +156,6 @@ def _task_of(result: Result) -> str:
             f"the saved results are of the task '{name}', which is none of llmrec's own: name its file with --task."
         )
     return name
-
-
-def _usual_task(folder: Path) -> str:
-    from llmrec.apps.eval.click_runs import is_click_run
-
-    return "clicks" if is_click_run(folder) else "leave_one_out"
 
 
 def _measured(groups: dict[str, tuple[Path, ...]], asked: Asked, kept: ExitStack) -> dict[str, Result]:

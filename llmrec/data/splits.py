@@ -30,6 +30,11 @@ class Instances:
     def __len__(self) -> int:
         return len(self.targets)
 
+    def take(self, rows: np.ndarray) -> Instances:
+        """The given ones, in the given order."""
+        times = None if self.times is None else self.times[rows]
+        return Instances(self.users[rows], self.histories.take(rows), self.targets[rows], times)
+
 
 @dataclass(frozen=True, eq=False)
 class Split:

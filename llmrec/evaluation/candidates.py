@@ -119,12 +119,9 @@ def sampled_lists(
     """`max_instances` sampled instances (all where there are fewer), the candidates of each, and how many were left out because their
     users have too few items left. Raises ConfigError as `sampled_candidates`."""
     chosen = np.sort(np.random.default_rng(seed).permutation(len(instances))[:max_instances])
-    times = None if instances.times is None else instances.times[chosen]
-    instances = Instances(instances.users[chosen], instances.histories.take(chosen), instances.targets[chosen], times)
+    instances = instances.take(chosen)
     candidates, rows = sampled_candidates(instances, num_items, num_candidates, seed, setting=setting)
-    times = None if times is None else times[rows]
-    kept = Instances(instances.users[rows], instances.histories.take(rows), instances.targets[rows], times)
-    return kept, candidates, len(instances) - len(rows)
+    return instances.take(rows), candidates, len(instances) - len(rows)
 
 
 def hit_among(

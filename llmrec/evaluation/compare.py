@@ -14,39 +14,47 @@ from llmrec.baselines.ease_r import EaseR
 from llmrec.data.click_examples import ClickExamples, ClickSplit
 from llmrec.data.folder import Data
 from llmrec.data.splits import Instances, Split
+from llmrec.evaluation.candidates import task_candidates
 from llmrec.evaluation.clicks import ask_clicks, click_means, click_protocol
+from llmrec.evaluation.cost import Cost, measure_cost
 from llmrec.evaluation.progress import batches
 from llmrec.evaluation.report import Example
-from llmrec.evaluation.results import ClickEvaluation, Evaluation
+from llmrec.evaluation.results import ClickEvaluation, Evaluation, Kind
 from llmrec.evaluation.runner import evaluate
 from llmrec.evaluation.shards import Work
 from llmrec.evaluation.slices import row_masks
-from llmrec.evaluation.tasks import ClicksTask, NextItemTask
+from llmrec.evaluation.tasks import CandidatesTask, ClicksTask, NextItemTask
 from llmrec.evaluation.ties import with_shuffled_ties
 from llmrec.recommenders.clicks import ClickScorer
 from llmrec.recommenders.hybrid import Hybrid
 from llmrec.recommenders.requests import REQUESTS_AT_ONCE, Ranker, Requests
 from llmrec.terminal import printable
 
+COST_INSTANCES = 256  # that are timed, at most
+
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """What every recommender is asked. subset: "test" or "valid"; max_instances: only the first so many, None for all."""
+    """What every recommender is asked. subset: "test" or "valid"; max_instances: only the first so many, None for all; cost_seconds:
+    how long the cost of answers is measured, 0: not at all."""
 
     data: Data
     task: NextItemTask
     split: Split
     subset: str = "test"
     max_instances: int | None = None
+    cost_seconds: float = 0.0
 
     @property
     def instances(self) -> Instances:
         """All test instances of the subset."""
         return self.split.valid if self.subset == "valid" else self.split.test
 
-    def ask(self, recommender: Ranker, work: Work | None = None) -> Evaluation:
-        """How it does. work: where answers are kept while it runs, so that a killed evaluation goes on."""
-        return evaluate(
+    def ask(self, recommender: Ranker, work: Work | None = None, *, known: Cost | None = None) -> Evaluation:
+        """How it does. work: where answers are kept while it runs, so that a killed evaluation goes on; known: of its cost what need
+        not be measured, such as `training_cost(run)`."""
+        cost = self._cost(recommender, known) if self.cost_seconds and len(self.instances) else known
+        found = evaluate(
             recommender,
             self.data,
             self.task,
@@ -55,6 +63,17 @@ class Comparison:
             max_instances=self.max_instances,
             work=work,
         )
+        return replace(found, cost=cost)
+
+    def _cost(self, recommender: Ranker, known: Cost | None) -> Cost:
+        instances, candidates = self.instances.take(np.arange(min(COST_INSTANCES, len(self.instances)))), None
+        if isinstance(self.task, CandidatesTask):
+            candidates, asked = task_candidates(self.task, self.split, instances)
+            instances = instances.take(asked)
+        return measure_cost(
+            recommender, Requests.from_instances(instances), exclude_seen=self.task.exclude_seen, candidates=candidates,
+            known=known, seconds=self.cost_seconds,
+        )  # fmt: skip
 
     def with_shuffled_ties(self) -> Comparison:
         """The same with events of one moment in another order (`ties.with_shuffled_ties`), divided anew."""
@@ -95,12 +114,13 @@ class Comparison:
 
 @dataclass(frozen=True, eq=False)
 class ClickComparison:
-    """What every click scorer is asked. subset: "test" or "valid"."""
+    """What every click scorer is asked. subset: "test" or "valid"; cost_seconds: as of a `Comparison`."""
 
     data: Data
     task: ClicksTask
     split: ClickSplit
     subset: str = "test"
+    cost_seconds: float = 0.0
 
     @property
     def rows(self) -> ClickExamples:
@@ -117,9 +137,15 @@ class ClickComparison:
         """The task's slices: bool (N,) of each."""
         return row_masks(self.task.slices, self.data, self.split, self.rows)
 
-    def ask(self, scorer: ClickScorer, work: Work | None = None) -> ClickEvaluation:
-        """How it does. work: where answers are kept while it runs, so that a killed evaluation goes on."""
-        return ask_clicks(scorer, self.rows, self.protocol, self.task, masks=self.masks, work=work)
+    def ask(
+        self, scorer: ClickScorer, work: Work | None = None, *, known: Cost | None = None, kind: Kind = "model"
+    ) -> ClickEvaluation:
+        """How it does. work, known: as of a `Comparison`."""
+        cost = known
+        if self.cost_seconds and len(self.rows):
+            cost = measure_cost(scorer, self.rows, known=known, seconds=self.cost_seconds)
+        found = ask_clicks(scorer, self.rows, self.protocol, self.task, kind=kind, masks=self.masks, work=work)
+        return replace(found, cost=cost)
 
     def means(self) -> list[ClickEvaluation]:
         """The means of items and users over the training examples, asked the same."""

@@ -75,11 +75,11 @@ def evaluate(
     split = split or task.make(data)
     instances = split.valid if subset == "valid" else split.test
     if max_instances is not None:
-        instances = _take_instances(instances, np.arange(min(max_instances, len(instances))))
+        instances = instances.take(np.arange(min(max_instances, len(instances))))
     candidates = None
     if isinstance(task, CandidatesTask):
         candidates, asked = task_candidates(task, split, instances)
-        instances = _take_instances(instances, asked)  # users with too few items left are not asked
+        instances = instances.take(asked)  # users with too few items left are not asked
     if "diversity" in task.metrics and vectors is None:
         vectors = word_vectors(data.catalog)
     protocol = _protocol(recommender, data, task, split, subset, instances, vectors)
@@ -101,11 +101,6 @@ def _kind(recommender: Ranker) -> Kind:
     if isinstance(recommender, Hybrid):
         return "hybrid"
     return "baseline" if isinstance(recommender, Baseline) else "model"
-
-
-def _take_instances(instances: Instances, rows: np.ndarray) -> Instances:
-    times = None if instances.times is None else instances.times[rows]
-    return Instances(instances.users[rows], instances.histories.take(rows), instances.targets[rows], times)
 
 
 def _answers(

@@ -18,13 +18,6 @@ from llmrec.yaml_text import read_yaml
 _OWN = {"seed", "output", "data", "backbone.dtype"}
 
 
-def is_ctr_model(run: Path) -> bool:
-    """Whether the folder holds a CTR model."""
-    from llmrec.ctr.model import CARD
-
-    return (run / CARD).is_file()
-
-
 def settings_of(run: Path) -> dict:
     """The settings that the run was trained with. Raises ConfigError where it has no config.yaml that holds some."""
     path = run / CONFIG

@@ -58,7 +58,8 @@ def test_the_table_has_intervals_and_differences_without_opinions(table, tmp_pat
     )
     assert shown.status == 0 and "GAUC" in shown.out and "item mean" in shown.out
     assert "user and item mean" in shown.out and " in AUC" in shown.out and "95 % interval" in shown.out
-    assert json.loads((tmp_path / "clicks.json").read_text())["protocol"]["subset"] == "valid"
+    kept = json.loads((tmp_path / "clicks.json").read_text())["evaluations"]
+    assert [each["protocol"]["subset"] for each in kept] == ["valid"] * 3
 
 
 def test_click_models_are_compared_seeds_together_and_with_what_was_saved(table, tmp_path, capsys):
@@ -92,16 +93,67 @@ def test_a_model_that_was_trained_on_asked_rows_is_refused(table, tmp_path, caps
     assert_one_sentence(called, "was trained on other examples than the task divides (shares")
 
 
+def test_a_ctr_model_is_trained_and_measured_in_one_command_with_seeds_tuning_and_cost(few_users, tmp_path, capsys):
+    out = tmp_path / "din.json"
+    called = call(
+        capsys, "eval", "--baseline", "din", "--baseline-setting", "epochs=1", "--seeds", "1,2", "--tune", "2", "--refit",
+        "--data", few_users, "--task", "clicks", "--out", out, "--json",
+    )  # fmt: skip
+    found = called.json
+    card, auc = found["protocol"]["recommender"], found["metrics"]["auc"]
+    assert card["name"] == "din" and card["seeds"] == [1, 2] and len(auc["seeds"]) == 2
+    assert auc["value"] == pytest.approx(np.mean(auc["seeds"])) and auc["std"] == pytest.approx(
+        np.std(auc["seeds"], ddof=1)
+    )
+    assert card["tuned"]["num_trials"] == 2 and "2 settings tried" in called.err
+    assert found["cost"]["training_cpu_minutes"] > 0 and found["cost"]["latency_ms_single_median"] > 0
+    kept = json.loads(out.read_text())["evaluations"]
+    assert [each["name"] for each in kept] == ["DIN", "item mean", "user and item mean"]
+
+
+def test_popularity_of_clicks_is_the_share_of_training_events(few_users, capsys):
+    data = load_data(few_users)
+    split = load_any_task("clicks").make(data)
+    found = call(
+        capsys, "eval", "--baseline", "popularity", "--data", few_users, "--task", "clicks", "--no-cost", "--json"
+    ).json
+    expected = metrics.auc(split.test.labels, split.events.counts()[split.test.items].astype(float))
+    assert found["metrics"]["auc"]["value"] == pytest.approx(expected) and "cost" not in found
+
+
+@pytest.mark.slow
+def test_a_language_model_as_it_is_answers_clicks_with_examples(few_users, tiny_model, capsys):
+    found = call(
+        capsys, "eval", "--model", tiny_model, "--shots", "0", "--model-setting", "max_title_tokens=8", "--data", few_users,
+        "--task", "clicks", "--no-cost", "--json",
+    ).json  # fmt: skip
+    card = found["protocol"]["recommender"]
+    assert card["shots"] == 0 and card["scored_by"] == "probability of the two answer words"
+    assert 0 <= found["metrics"]["auc"]["value"] <= 1 and set(found["baselines"]) == {"item_mean", "user_item_mean"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         (["RUN", "--task", "clicks"], "says of none whether it is liked"),
-        (["MODEL", "--with-baselines"], "leave out --baseline"),
-        (["MODEL", "MODEL"], "name one RUN"),
+        (["MODEL", "--with-baselines"], "leave out --with-baselines"),
+        (["MODEL", "MODEL"], "has no config.yaml"),
         (["MODEL", "--include-seen"], "--include-seen"),
-        (["MODEL", "--out", "page.html"], "a .json file"),
+        (["MODEL", "--out", "page.pdf"], ".html, .json, .md, .tex"),
         (["MODEL", "--subset", "dev"], "'dev'"),
-        (["--baseline", "markov", "--data", "DATA", "--task", "clicks"], "name one RUN"),
+        (["--baseline", "markov", "--data", "DATA", "--task", "clicks"], "no baseline of clicks 'markov'"),
+        (["--baseline", "item_mean", "--seeds", "1", "--data", "DATA", "--task", "clicks"], "'item_mean' counts"),
+        (
+            ["--baseline", "item_mean", "--tune", "3", "--data", "DATA", "--task", "clicks"],
+            "nothing to tune of 'item_mean'",
+        ),
+        (["--baseline", "din", "--against", "MODEL", "--data", "DATA", "--task", "clicks"], "there is no run"),
+        (["--baseline", "din", "--seeds", "1,x", "--data", "DATA", "--task", "clicks"], "'1,x'"),
+        (["--shots", "3", "--baseline", "din", "--data", "DATA", "--task", "clicks"], "--shots is of a language model"),
+        (
+            ["--model", "nobody/nothing", "--base-url", "http://127.0.0.1:1/v1", "--data", "DATA", "--task", "clicks"],
+            "openai",
+        ),
     ],
 )
 def test_what_cannot_be_asked_about_clicks_is_one_sentence(table, tiny_run, few_users, capsys, arguments, sentence):

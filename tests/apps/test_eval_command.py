@@ -15,11 +15,14 @@ from tests.apps.calling import assert_one_sentence, call, call_alone
 from tests.recipes.running import run_here, settings
 
 
-def test_a_baseline_keeps_seen_items_unless_they_are_excluded(few_users, capsys):
+def test_a_baseline_filters_seen_items_as_the_task_says_unless_told_otherwise(few_users, capsys):
     data = load_data(few_users)
     for flags, overrides in (
-        ([], ["exclude_seen=false"]),
-        (["--exclude-seen"], ["exclude_seen=true"]),
+        ([], []),
+        (
+            ["--task", "leave_one_out_unfiltered", "--exclude-seen"],
+            ["name=leave_one_out_unfiltered", "exclude_seen=true"],
+        ),
         (["--fit", "train+valid", "--include-seen"], ["exclude_seen=false", "fit=train+valid"]),
     ):
         task = load_task("leave_one_out", overrides)
@@ -206,8 +209,8 @@ def test_another_split_is_refused_and_other_events_are_warned_of(tiny_run, few_u
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ([], "a run or a baseline"),
-        (["RUN", "--baseline", "popularity"], "one of both"),
+        ([], "a run, a baseline or a language model"),
+        (["RUN", "--baseline", "popularity"], "one of them"),
         (["--baseline", "popularity"], "--data DIR"),
         (["--baseline", "populatiry", "--data", "DATA"], "no baseline 'populatiry'"),
         (["--baseline", "markov", "--data", "DATA", "--with-baselines"], "there is none"),
@@ -219,7 +222,7 @@ def test_another_split_is_refused_and_other_events_are_warned_of(tiny_run, few_u
         (["RUN", "--subset", "tset"], "'tset'"),
         (["RUN", "--fit", "train+valid"], "trained on 'train'"),
         (["RUN", "--data", "/nowhere"], "not a prepared data folder"),
-        (["RUN", "--out", "report.pdf"], ".html or a .json"),
+        (["RUN", "--out", "report.pdf"], ".html, .json, .md, .tex"),
         (["RUN", "--out", "/dev/null/report.html"], "cannot write"),
         (["RUN/model"], "--data DIR"),
         (["/nowhere"], "does not exist"),

@@ -13,7 +13,7 @@ from llmrec.data.click_examples import ClickSplit
 from llmrec.data.folder import load_data
 from llmrec.errors import ArtifactError, ConfigError
 from llmrec.evaluation.compare import ClickComparison
-from llmrec.evaluation.runs import seeds_of, trained_on
+from llmrec.evaluation.runs import seeds_of, settings_of, trained_on
 from llmrec.evaluation.tasks import ClicksTask, load_any_task
 from llmrec.files import read_json
 from llmrec.recommenders.clicks import ClickScorer
@@ -21,6 +21,7 @@ from llmrec.recommenders.pointwise import PointwiseRecommender
 
 # What a task and a run must agree on, so that no asked row was trained on.
 _PROTOCOL = ("split", "shares", "labels", "train_until", "valid_until", "content")
+CLICKS = "clicks"
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,14 @@ def is_click_run(folder: Path) -> bool:
     return (folder / CARD).is_file() or read_manifest(folder)["protocol"].get("objective") == "pointwise"
 
 
+def usual_task(folder: Path) -> str:
+    """The task that a folder is asked where none is named: of clicks the one that it was trained by, where its settings say so."""
+    if not is_click_run(folder):
+        return "leave_one_out"
+    clicks = {} if (folder / CARD).is_file() else settings_of(folder).get("clicks")
+    return clicks.get("task", CLICKS) if isinstance(clicks, dict) else CLICKS
+
+
 def click_run(folder: Path, task: str) -> ClickRun:
     """What the folder says of itself, before anything is loaded. Raises ConfigError where it answers no clicks, naming the task."""
     if (folder / CARD).is_file():
@@ -73,7 +82,7 @@ def click_run(folder: Path, task: str) -> ClickRun:
     if trained.get("objective") != "pointwise":
         raise ConfigError(
             f"'{folder}' ranks items and says of none whether it is liked, so the task '{task}' has nothing to ask it. Name a "
-            "CTR model, a run of soft_tokens with objective=pointwise, or a task of another kind."
+            "CTR model, a run of click or of soft_tokens with objective=pointwise, or a task of another kind."
         )
     return ClickRun(folder, trained, trained_on(folder), False)
 
@@ -82,12 +91,12 @@ def click_comparison_of(asked: Asked) -> tuple[ClickComparison, dict[Path, Click
     """What click runs are asked, and the runs by folder. What is wrong is said before a model is loaded."""
     task = load_any_task(asked.task)
     assert isinstance(task, ClicksTask), type(task)
-    runs = {folder: click_run(folder, task.name) for folder in asked.runs}
+    runs = {folder: click_run(folder, task.name) for folder in (*asked.runs, *asked.against)}
     data = load_data(asked.data or runs[asked.runs[0]].data)
     split = task.make(data)
     for run in runs.values():
         run.check_rows(split)
-    return ClickComparison(data, task, split, asked.subset), runs
+    return ClickComparison(data, task, split, asked.subset, asked.cost_seconds), runs
 
 
 def seeds_of_click_runs(runs: Sequence[ClickRun]) -> list[int]:

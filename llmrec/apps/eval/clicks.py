@@ -1,81 +1,98 @@
-"""`llmrec eval` of clicks: a CTR model, or a pointwise run of a language model, next to the means of items and users."""
+"""`llmrec eval` of clicks: runs, a baseline or a language model as it is, next to the means of items and users."""
 
 from __future__ import annotations
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
 
+from llmrec.apps.eval import output
 from llmrec.apps.eval.asked import Asked
-from llmrec.apps.eval.click_runs import click_comparison_of
+from llmrec.apps.eval.click_runs import ClickRun, click_comparison_of, seeds_of_click_runs
+from llmrec.apps.eval.next_item import named
+from llmrec.apps.eval.tuned import chosen_settings
 from llmrec.apps.output import print_json
+from llmrec.data.folder import load_data
 from llmrec.errors import ConfigError
-from llmrec.evaluation.names import name_in_words
+from llmrec.evaluation.asked.clicks import open_asked_clicks
+from llmrec.evaluation.click_baselines import click_baselines
+from llmrec.evaluation.compare import ClickComparison
+from llmrec.evaluation.cost import training_cost
 from llmrec.evaluation.results import ClickEvaluation
-from llmrec.evaluation.saved import save_results
-from llmrec.evaluation.shards import work_of
-from llmrec.evaluation.verdicts import contests, label, notes, shared_metrics, verdicts
+from llmrec.evaluation.seeds import over_seeds
+from llmrec.evaluation.shards import Work, work_of
+from llmrec.evaluation.significance import name_of, renamed
+from llmrec.evaluation.tasks import load_any_task
+from llmrec.files import cache_dir
 
 
 def evaluate_clicks_of(asked: Asked) -> None:
-    """Scores every click example of the subset once; prints a table or one JSON object, and writes that to `out`.
+    """Scores every click example of the subset once; prints a table or one JSON object, and writes the report.
 
     Raises ConfigError where the run answers no clicks, or was trained on other examples than the task's.
     """
-    if (
-        len(asked.runs) != 1 or asked.against or asked.with_baselines or asked.max_users or asked.exclude_seen is not None
-        or asked.fit or asked.both_ties
-    ):  # fmt: skip
-        raise ConfigError(
-            f"the task '{asked.task}' asks one run about clicks, always next to means of items and users: leave out --baseline, "
-            "--against, --both-ties, --with-baselines, --max-users, --fit, --exclude-seen and --include-seen, and name one RUN."
-        )
-    run, subset, out = asked.runs[0], asked.subset, asked.out
-    if subset not in ("valid", "test"):
-        raise ConfigError(f"subset should be 'valid' or 'test', but it is '{subset}'.")
-    if out is not None and out.suffix != ".json":
-        raise ConfigError(f"a report of clicks is a .json file, but --out is '{out}'.")
-    comparison, found = click_comparison_of(asked)
-    data = comparison.data
-    with work_of(run) as work:
-        evaluation = comparison.ask(found[run].open(asked.decoder, data.catalog.num_items, data.folder), work)
-        means = comparison.means()
-        value = _as_json(evaluation, means)
-        if asked.as_json:
-            print_json(value)
+    _check(asked)
+    against = None
+    with ExitStack() as kept:
+        if asked.runs:
+            comparison, runs = click_comparison_of(asked)
+            measured = _of_runs(asked, comparison, [runs[run] for run in asked.runs], kept)
+            if asked.against:
+                other = _of_runs(asked, comparison, [runs[run] for run in asked.against], kept)
+                measured, against = renamed(measured, named(asked.runs)), renamed(other, named(asked.against))
+        elif asked.baseline.name is not None:
+            comparison = _comparison(asked, asked.data_folder)
+            measured = _of_baseline(asked, comparison)
         else:
-            _print_table(evaluation, means)
-        if out is not None:
-            evaluations = [evaluation, *means]
-            save_results(out, {**value, "evaluations": [each.to_json() for each in evaluations]}, evaluations)
+            comparison = _comparison(asked, asked.data_folder)
+            scorer = open_asked_clicks(asked.untrained.checked(), comparison.data, comparison.split)
+            measured = comparison.ask(scorer, kept.enter_context(Work(cache_dir() / "evaluations")))
+        evaluations = [measured, *(each for each in comparison.means() if name_of(each) != name_of(measured))]
+        print_json(output.as_json(evaluations, against)) if asked.as_json else output.print_tables(evaluations, against)
+        if asked.out is not None:
+            output.save_report(asked.out, evaluations + ([against] if against else []), asked.runs, [])
 
 
-def _as_json(evaluation: ClickEvaluation, means: list[ClickEvaluation]) -> dict:
-    pairs = contests([evaluation, *means], shared_metrics([evaluation, *means]))
-    return {
-        **evaluation.to_json(),
-        "baselines": {each.protocol["recommender"]["name"]: each.to_json() for each in means},
-        "notes": notes(evaluation),
-        "differences": [difference.to_json() for pair in pairs for difference in pair],
+def _check(asked: Asked) -> None:
+    unfit = {
+        "--with-baselines": asked.with_baselines,
+        "--max-users": asked.max_users,
+        "--exclude-seen and --include-seen": asked.exclude_seen is not None,
+        "--fit": asked.fit,
+        "--both-ties": asked.both_ties,
     }
+    if wrong := [name for name, given in unfit.items() if given]:
+        raise ConfigError(
+            f"the task '{asked.task}' asks about clicks, always next to means of items and users: leave out {' and '.join(wrong)}."
+        )
+    if asked.against and not asked.runs:
+        raise ConfigError(
+            "--against is a paired test of two runs, but there is no run. Use: llmrec eval RUN --against OTHER"
+        )
+    if asked.subset not in ("valid", "test"):
+        raise ConfigError(f"subset should be 'valid' or 'test', but it is '{asked.subset}'.")
 
 
-def _print_table(evaluation: ClickEvaluation, means: list[ClickEvaluation]) -> None:
-    console, protocol = Console(highlight=False), evaluation.protocol
-    caption = (
-        f"{protocol['task']['name']}, {protocol['num_rows']:,} {protocol['subset']} examples of {protocol['num_users']:,} users "
-        f"(GAUC: of {protocol['gauc_users']:,} who have both answers); {100 * protocol['interval']['level']:g} % intervals over users"
-    )
-    table = Table(caption=Text(caption), caption_justify="left")
-    table.add_column("")
-    for metric in evaluation.metrics:
-        table.add_column(label(metric), justify="right")
-    for each in (evaluation, *means):
-        cells = []
-        for result in each.metrics.values():
-            value = "none" if result["value"] is None else f"{result['value']:.4f}"
-            cells.append(value if result["low"] is None else f"{value}\n{result['low']:.4f}-{result['high']:.4f}")
-        table.add_row(Text(name_in_words(each.protocol["recommender"])), *cells)
-    console.print(table)
-    for line in (*notes(evaluation), *verdicts([evaluation, *means])):
-        console.print(line, markup=False, soft_wrap=True)
+def _comparison(asked: Asked, folder: Path) -> ClickComparison:
+    data, task = load_data(folder), load_any_task(asked.task)
+    return ClickComparison(data, task, task.make(data), asked.subset, asked.cost_seconds)
+
+
+def _of_baseline(asked: Asked, comparison: ClickComparison) -> ClickEvaluation:
+    baseline, data, split = asked.baseline, comparison.data, comparison.split
+    chosen = chosen_settings(baseline, data, comparison.task, split)
+    scorers = click_baselines(baseline.name, chosen.settings, data, split, seeds=baseline.seeds, refit=baseline.refit)
+    found = [chosen.on_card(comparison.ask(scorer, known=known, kind="baseline")) for scorer, known in scorers]
+    return over_seeds(found, baseline.seeds)
+
+
+def _of_runs(
+    asked: Asked, comparison: ClickComparison, runs: Sequence[ClickRun], kept: ExitStack
+) -> ClickEvaluation:
+    """Seeds of one configuration, one after another; kept: what holds the answers of a killed evaluation until all is done."""
+    seeds, data, found = seeds_of_click_runs(runs), comparison.data, []
+    for run in runs:
+        scorer = run.open(asked.decoder, data.catalog.num_items, data.folder)
+        work = kept.enter_context(work_of(run.folder))
+        found.append(comparison.ask(scorer, work, known=training_cost(run.folder)))
+    return over_seeds(found, seeds)

@@ -1,4 +1,4 @@
-"""`llmrec eval`: runs or a baseline through a task, as a table, one JSON object, or a report."""
+"""`llmrec eval`: runs, a baseline or a language model as it is through a task, as a table, one JSON object, or a report."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
-from llmrec.apps.eval.asked import Asked, Decoder
-from llmrec.apps.options import AsJson, Beams, Decoding, Device, Engine, Rule
+from llmrec.apps.eval.asked import Asked, Baselines, Decoder, Untrained, seeds_in
+from llmrec.apps.options import AsJson, BaseUrl, Beams, Decoding, Device, Engine, Provider, Rule
 from llmrec.apps.output import check_writable
+
+COST_SECONDS = 4.0
 
 
 def evaluate(
@@ -17,18 +19,59 @@ def evaluate(
         list[Path] | None,
         typer.Argument(
             metavar="[RUN]...",
-            help="A run folder; several are the seeds of one configuration, shown with mean and spread. Or none, with --baseline.",
+            help="A run folder, or that of a CTR model; several are the seeds of one configuration, shown with mean and spread. Or "
+            "none, with --baseline or --model.",
         ),
     ] = None,
     baseline: Annotated[
         str | None,
         typer.Option(
-            help="Instead of a run: popularity, markov (first-order chain), ease_r, low_rank_ease_r, item_knn, ials or sasrec."
+            metavar="NAME",
+            help="Instead of a run, of the next item: popularity, markov (first-order chain), ease_r, low_rank_ease_r, item_knn, ials, "
+            "sasrec, gru4rec or bert4rec. Of clicks: item_mean, user_item_mean, popularity, dnn, dcn_v2, din, autoint or gdcn.",
         ),
     ] = None,
     baseline_setting: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="One of the baseline's settings, such as dim=64. Repeat it for more."),
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="One of the baseline's settings, such as dim=64 or inputs=id,text. Repeat it for more.",
+        ),
+    ] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST", help="Seeds of a baseline that is trained, such as 0,1,2: their mean, spread, and each."
+        ),
+    ] = None,
+    tune: Annotated[
+        int,
+        typer.Option(help="Choose the baseline's settings by validation, of so many that are tried at random.", min=0),
+    ] = 0,
+    refit: Annotated[
+        bool,
+        typer.Option(
+            "--refit",
+            help="Train the baseline anew on train+valid, for as many epochs as validation chose. For a run: refit=true when it is "
+            "trained.",
+        ),
+    ] = False,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FOLDER",
+            help="Instead of a run, a language model that was never trained here: zero-shot, or --shots.",
+        ),
+    ] = None,
+    provider: Provider = "transformers",
+    base_url: BaseUrl = None,
+    shots: Annotated[int, typer.Option(help="Solved examples that --model reads before each question.", min=0)] = 0,
+    model_setting: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="How else --model is asked, such as prompt=click/chat or max_history=10. Repeat it for more.",
+        ),
     ] = None,
     against: Annotated[
         list[Path] | None,
@@ -43,7 +86,8 @@ def evaluate(
     task: Annotated[
         str | None,
         typer.Option(
-            help="A name that `llmrec tasks` lists, or a YAML file. Default: leave_one_out; of a CTR model, clicks."
+            help="A name that `llmrec tasks` lists, or a YAML file. Default: the one a run's clicks were trained by, or clicks, or "
+            "leave_one_out."
         ),
     ] = None,
     subset: Annotated[str, typer.Option(help="test or valid.")] = "test",
@@ -54,8 +98,7 @@ def evaluate(
         bool | None,
         typer.Option(
             "--exclude-seen/--include-seen",
-            help="Whether items of the history are filtered. Default: as the task says for a run (leave_one_out: yes) "
-            "and for baselines next to it; for a baseline by itself no.",
+            help="Whether items of the history are filtered. Default: as the task says.",
         ),
     ] = None,
     with_baselines: Annotated[
@@ -73,7 +116,15 @@ def evaluate(
         ),
     ] = False,
     max_users: Annotated[int | None, typer.Option(help="Only the first so many users.", min=1)] = None,
-    out: Annotated[Path | None, typer.Option(help="Write a report too: a file that ends in .html or .json.")] = None,
+    cost: Annotated[
+        bool, typer.Option("--cost/--no-cost", help="Measure what answers cost, beside the metrics: some seconds.")
+    ] = True,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a report too: a file that ends in .html, .json, .md (Markdown tables) or .tex (LaTeX)."
+        ),
+    ] = None,
     num_beams: Beams = None,
     decoding: Decoding = "trie",
     softmax_scope: Rule = None,
@@ -81,7 +132,7 @@ def evaluate(
     device: Device = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a run, or a baseline, on the users of a data folder. Values come with intervals over users.
+    """Measure a run, a baseline, or a language model as it is. Values come with intervals over users, and what they cost.
 
     \b
     Example:
@@ -89,19 +140,36 @@ def evaluate(
       llmrec eval runs/mine0 runs/mine1 runs/mine2                  # seeds of one configuration: mean, spread, each
       llmrec eval runs/mine --against runs/other                    # a paired test
       llmrec eval runs/ease/ctr/models/ids/din            # a CTR model: AUC, GAUC, next to means of items and users
-      llmrec eval --baseline sasrec --baseline-setting dim=64 --baseline-setting seed=1 --data data/mine
-      llmrec eval --baseline ease_r --data data/mine --fit train+valid --exclude-seen --json
+      llmrec eval --baseline sasrec --seeds 0,1,2 --tune 8 --data data/mine
+      llmrec eval --baseline din --baseline-setting inputs=id,text --data data/mine --task recbench/clicks
+      llmrec eval --baseline ease_r --data data/mine --fit train+valid --include-seen --json
       llmrec eval --baseline markov --data data/mine --both-ties    # does the file's order of equal times give answers away?
+      llmrec eval --model SmolLM2-135M-Instruct --shots 4 --data data/mine --task recbench/clicks
     """
-    from llmrec.evaluation.runs import is_ctr_model
+    from llmrec.apps.eval.click_runs import usual_task
     from llmrec.evaluation.tasks import ClicksTask, load_any_task
 
-    name = task or ("clicks" if runs and is_ctr_model(runs[0]) else "leave_one_out")
+    name = task or (usual_task(runs[0]) if runs else "leave_one_out")
     asked = Asked(
-        tuple(runs or ()), baseline, tuple(baseline_setting or ()), tuple(against or ()), data, name, subset, fit, exclude_seen,
-        with_baselines, both_ties, max_users, out, as_json, Decoder(num_beams, decoding, softmax_scope, engine, device),
-    )  # fmt: skip
+        runs=tuple(runs or ()),
+        baseline=Baselines(baseline, tuple(baseline_setting or ()), seeds_in(seeds), tune, refit),
+        untrained=Untrained(model, provider, base_url, shots, tuple(model_setting or ())),
+        against=tuple(against or ()),
+        data=data,
+        task=name,
+        subset=subset,
+        fit=fit,
+        exclude_seen=exclude_seen,
+        with_baselines=with_baselines,
+        both_ties=both_ties,
+        max_users=max_users,
+        cost_seconds=COST_SECONDS if cost else 0.0,
+        out=out,
+        as_json=as_json,
+        decoder=Decoder(num_beams, decoding, softmax_scope, engine, device),
+    )
     asked.check()
+    asked.warn_of_unused()
     if out is not None:
         check_writable(out)
     if isinstance(load_any_task(name), ClicksTask):

@@ -1,4 +1,4 @@
-"""`llmrec eval` of the next item: runs, or a baseline, ranked against the catalogue or among sampled candidates."""
+"""`llmrec eval` of the next item: runs, a baseline or a language model as it is, ranked against the catalogue or among sampled candidates."""
 
 from __future__ import annotations
 
@@ -11,30 +11,39 @@ import typer
 
 from llmrec.apps.eval import output
 from llmrec.apps.eval.asked import Asked
+from llmrec.apps.eval.tuned import chosen_settings
 from llmrec.apps.output import print_json
 from llmrec.artifacts.run_folder import read_manifest
+from llmrec.baselines.baseline import Baseline, fitted_on
 from llmrec.baselines.by_name import make_baseline
 from llmrec.data.folder import load_data
+from llmrec.data.splits import Split
 from llmrec.errors import ConfigError
+from llmrec.evaluation.asked.next_item import open_asked_next_item
 from llmrec.evaluation.compare import Comparison
+from llmrec.evaluation.cost import training_cost
 from llmrec.evaluation.results import Evaluation
 from llmrec.evaluation.runs import check_belongs, check_pair, seeds_of, trained_on
 from llmrec.evaluation.seeds import over_seeds
-from llmrec.evaluation.shards import work_of
+from llmrec.evaluation.shards import Work, work_of
 from llmrec.evaluation.significance import renamed
 from llmrec.evaluation.tasks import load_any_task
+from llmrec.files import cache_dir
 from llmrec.recommenders.requests import Ranker
 
 
 def evaluate_next_item(asked: Asked) -> None:
     """Measures what is asked for, prints a table or one JSON object, and writes the report."""
     with ExitStack() as kept:
-        if asked.baseline is not None:
-            comparison = _with_baseline_alone(asked)
-            found = _baseline_measured(asked, comparison)
+        if asked.baseline.name is not None:
+            comparison = _alone(asked)
+            found = _with_baseline(asked, comparison)
+        elif asked.untrained.model is not None:
+            comparison = _alone(asked)
+            found = _with_untrained(asked, comparison, kept)
         else:
             comparison = comparison_of([asked.runs, asked.against], asked)
-            found = _measured(asked, comparison, kept)
+            found = _with_runs(asked, comparison, kept)
         _show(asked, comparison, found)
 
 
@@ -59,34 +68,42 @@ def _show(asked: Asked, comparison: Comparison, found: _Found) -> None:
     if asked.out is not None:
         shown = comparison.examples(found.first, range(min(output.NUM_EXAMPLES, len(comparison.instances))))
         everything = found.evaluations + ([found.against] if found.against else [])
-        log = asked.runs[0] / "training_log.jsonl" if asked.runs else None
-        output.save_report(asked.out, everything, log, shown)
-        typer.echo(f"Wrote {asked.out}.", err=True)
+        output.save_report(asked.out, everything, asked.runs, shown)
 
 
-def _with_baseline_alone(asked: Asked) -> Comparison:
-    if asked.data is None:
-        raise ConfigError("a baseline needs the data to learn from: --data DIR.")
+def _alone(asked: Asked) -> Comparison:
+    """What a baseline, or a language model as it is, is asked."""
     if asked.with_baselines:
         raise ConfigError("--with-baselines puts baselines next to a run, but there is none. Leave it out.")
     if asked.against:
         raise ConfigError(
             "--against is a paired test of two runs, but there is no run. Use: llmrec eval RUN --against OTHER"
         )
-    return _comparison(asked, asked.data, asked.fit, bool(asked.exclude_seen))
+    return _comparison(asked, asked.data_folder, asked.fit)
 
 
-def _baseline_measured(asked: Asked, comparison: Comparison) -> _Found:
-    if asked.decoder.given:
-        names = " and ".join(asked.decoder.given)
-        typer.echo(f"warning: {names} changes nothing here: a baseline has no language model.", err=True)
-    chosen, again = (make_baseline(asked.baseline, asked.baseline_settings) for _ in range(2))
-    first = chosen.fit(comparison.split.fitted(comparison.task.fit))
-    found = _Found([comparison.ask(first)], first)
+def _with_baseline(asked: Asked, comparison: Comparison) -> _Found:
+    baseline = asked.baseline
+    chosen = chosen_settings(baseline, comparison.data, comparison.task, comparison.split)
+
+    def fitted(split: Split, *more: str) -> Baseline:
+        made = make_baseline(baseline.name, [*chosen.settings, *more])
+        return fitted_on(made, split, comparison.task.fit, refit=baseline.refit)
+
+    rankers = [fitted(comparison.split, *of_seed) for of_seed in [[f"seed={seed}"] for seed in baseline.seeds] or [[]]]
+    measured = over_seeds([chosen.on_card(comparison.ask(ranker)) for ranker in rankers], baseline.seeds)
+    found = _Found([measured], rankers[0])
     if asked.both_ties:
         shuffled = comparison.with_shuffled_ties()
-        found.evaluations.append(shuffled.ask(again.fit(shuffled.split.fitted(shuffled.task.fit))))
+        found.evaluations.append(chosen.on_card(shuffled.ask(fitted(shuffled.split))))
     return found
+
+
+def _with_untrained(asked: Asked, comparison: Comparison, kept: ExitStack) -> _Found:
+    settings = asked.untrained.checked()
+    model = open_asked_next_item(settings, comparison.data, comparison.split)
+    work = kept.enter_context(Work(cache_dir() / "evaluations"))
+    return _Found([comparison.ask(model, work)], model)
 
 
 def comparison_of(groups: Sequence[Sequence[Path]], asked: Asked) -> Comparison:
@@ -102,24 +119,24 @@ def comparison_of(groups: Sequence[Sequence[Path]], asked: Asked) -> Comparison:
             seeds_of(group)
     for other in runs[1:]:
         check_pair(first, other)
-    comparison = _comparison(asked, asked.data or trained_on(first), trained_fit, asked.exclude_seen)
+    comparison = _comparison(asked, asked.data or trained_on(first), trained_fit)
     for run in runs:
         check_belongs(read_manifest(run), comparison.data, comparison.split)
     return comparison
 
 
-def _comparison(asked: Asked, folder: Path, fit: str | None, exclude_seen: bool | None) -> Comparison:
+def _comparison(asked: Asked, folder: Path, fit: str | None) -> Comparison:
     overrides = [] if fit is None else [f"fit={fit}"]
     if (
-        exclude_seen is not None and load_any_task(asked.task).kind == "ranking"
-    ):  # sampled candidates have not been seen
-        overrides.append(f"exclude_seen={'true' if exclude_seen else 'false'}")
+        asked.exclude_seen is not None and load_any_task(asked.task).kind == "ranking"
+    ):  # sampled candidates were not seen
+        overrides.append(f"exclude_seen={'true' if asked.exclude_seen else 'false'}")
     task = load_any_task(asked.task, overrides)
     data = load_data(folder)
-    return Comparison(data, task, task.make(data), asked.subset, asked.max_users)
+    return Comparison(data, task, task.make(data), asked.subset, asked.max_users, asked.cost_seconds)
 
 
-def _measured(asked: Asked, comparison: Comparison, kept: ExitStack) -> _Found:
+def _with_runs(asked: Asked, comparison: Comparison, kept: ExitStack) -> _Found:
     """The runs, one after another so that one model is in memory at a time but for the first; seeds as their mean. kept: what holds the
     answers of a killed evaluation until all is done."""
     baselines = []
@@ -131,7 +148,7 @@ def _measured(asked: Asked, comparison: Comparison, kept: ExitStack) -> _Found:
         ranker = asked.decoder.open(run)
         first = first or ranker
         work = kept.enter_context(work_of(run))
-        of_runs.append(comparison.ask(ranker, work))
+        of_runs.append(comparison.ask(ranker, work, known=training_cost(run)))
         if (hybrid := comparison.hybrid(ranker, baselines)) is not None:
             of_hybrids.append(comparison.ask(hybrid, work))
     seeds = seeds_of(asked.runs) if len(asked.runs) > 1 else [0]
@@ -139,11 +156,15 @@ def _measured(asked: Asked, comparison: Comparison, kept: ExitStack) -> _Found:
     hybrids = [over_seeds(of_hybrids, seeds)] if of_hybrids else []
     against = None
     if asked.against:
-        others = [comparison.ask(asked.decoder.open(run), kept.enter_context(work_of(run))) for run in asked.against]
+        others = [
+            comparison.ask(asked.decoder.open(run), kept.enter_context(work_of(run)), known=training_cost(run))
+            for run in asked.against
+        ]
         against = over_seeds(others, seeds_of(asked.against) if len(others) > 1 else [0])
-        measured, against = renamed(measured, _named(asked.runs)), renamed(against, _named(asked.against))
+        measured, against = renamed(measured, named(asked.runs)), renamed(against, named(asked.against))
     return _Found([measured, *map(comparison.ask, baselines), *hybrids], first, against)
 
 
-def _named(runs: Sequence[Path]) -> str:
+def named(runs: Sequence[Path]) -> str:
+    """What tables call them where two configurations stand side by side."""
     return str(runs[0]) if len(runs) == 1 else f"{runs[0]} ({len(runs)} seeds)"
