@@ -33,6 +33,11 @@ from llmrec.terminal import printable
 COST_INSTANCES = 256  # that are timed, at most
 
 
+def _told(known: Cost | None) -> Cost | None:
+    """None for a cost of which nothing is known."""
+    return known if known is not None and known.to_json() else None
+
+
 @dataclass(frozen=True, eq=False)
 class Comparison:
     """What every recommender is asked. subset: "test" or "valid"; max_instances: only the first so many, None for all; cost_seconds:
@@ -53,7 +58,7 @@ class Comparison:
     def ask(self, recommender: Ranker, work: Work | None = None, *, known: Cost | None = None) -> Evaluation:
         """How it does. work: where answers are kept while it runs, so that a killed evaluation goes on; known: of its cost what need
         not be measured, such as `training_cost(run)`."""
-        cost = self._cost(recommender, known) if self.cost_seconds and len(self.instances) else known
+        cost = self._cost(recommender, known) if self.cost_seconds and len(self.instances) else _told(known)
         found = evaluate(
             recommender,
             self.data,
@@ -141,7 +146,7 @@ class ClickComparison:
         self, scorer: ClickScorer, work: Work | None = None, *, known: Cost | None = None, kind: Kind = "model"
     ) -> ClickEvaluation:
         """How it does. work, known: as of a `Comparison`."""
-        cost = known
+        cost = _told(known)
         if self.cost_seconds and len(self.rows):
             cost = measure_cost(scorer, self.rows, known=known, seconds=self.cost_seconds)
         found = ask_clicks(scorer, self.rows, self.protocol, self.task, kind=kind, masks=self.masks, work=work)

@@ -21,6 +21,7 @@ _BASELINES = {
     "item_mean": "item mean",
     "user_item_mean": "user and item mean",
 }
+_CTR_MODELS = {"dnn": "DNN", "dcn_v2": "DCNv2", "din": "DIN", "autoint": "AutoInt", "gdcn": "GDCN"}
 # nothing stands next to the model's own weights
 _NOT_ADDED = ("full fine-tuning", "frozen", "zero-shot", "few-shot")
 
@@ -32,6 +33,9 @@ def name_in_words(card: Mapping[str, Any]) -> str:
         return f"hybrid ({name_in_words(model) if isinstance(model, Mapping) else 'model'} and EASE-R)"
     if isinstance(card.get("backbone"), Mapping) and isinstance(card.get("adaptation"), str):
         return _model_in_words(card)
+    if card["name"] in _CTR_MODELS:
+        inputs = ", ".join(str(each).replace("_", " ") for each in card.get("inputs", ()))
+        return _CTR_MODELS[card["name"]] + (f" ({inputs})" if inputs else "")
     return _BASELINES.get(card["name"], card["name"])
 
 

@@ -96,7 +96,7 @@ def test_a_model_that_was_trained_on_asked_rows_is_refused(table, tmp_path, caps
 def test_a_ctr_model_is_trained_and_measured_in_one_command_with_seeds_tuning_and_cost(few_users, tmp_path, capsys):
     out = tmp_path / "din.json"
     called = call(
-        capsys, "eval", "--baseline", "din", "--baseline-setting", "epochs=1", "--seeds", "1,2", "--tune", "2", "--refit",
+        capsys, "eval", "--baseline", "din", "--baseline-setting", "epochs=1", "--seeds", "1,2", "--tune", "2",
         "--data", few_users, "--task", "clicks", "--out", out, "--json",
     )  # fmt: skip
     found = called.json
@@ -108,7 +108,7 @@ def test_a_ctr_model_is_trained_and_measured_in_one_command_with_seeds_tuning_an
     assert card["tuned"]["num_trials"] == 2 and "2 settings tried" in called.err
     assert found["cost"]["training_cpu_minutes"] > 0 and found["cost"]["latency_ms_single_median"] > 0
     kept = json.loads(out.read_text())["evaluations"]
-    assert [each["name"] for each in kept] == ["DIN", "item mean", "user and item mean"]
+    assert [each["name"] for each in kept] == ["DIN (id)", "item mean", "user and item mean"]
 
 
 def test_popularity_of_clicks_is_the_share_of_training_events(few_users, capsys):
@@ -137,7 +137,7 @@ def test_a_language_model_as_it_is_answers_clicks_with_examples(few_users, tiny_
     [
         (["RUN", "--task", "clicks"], "says of none whether it is liked"),
         (["MODEL", "--with-baselines"], "leave out --with-baselines"),
-        (["MODEL", "MODEL"], "has no config.yaml"),
+        (["MODEL", "MODEL"], "should have different seeds, but they have 3, 3"),
         (["MODEL", "--include-seen"], "--include-seen"),
         (["MODEL", "--out", "page.pdf"], ".html, .json, .md, .tex"),
         (["MODEL", "--subset", "dev"], "'dev'"),

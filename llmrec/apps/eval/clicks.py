@@ -86,9 +86,7 @@ def _of_baseline(asked: Asked, comparison: ClickComparison) -> ClickEvaluation:
     return over_seeds(found, baseline.seeds)
 
 
-def _of_runs(
-    asked: Asked, comparison: ClickComparison, runs: Sequence[ClickRun], kept: ExitStack
-) -> ClickEvaluation:
+def _of_runs(asked: Asked, comparison: ClickComparison, runs: Sequence[ClickRun], kept: ExitStack) -> ClickEvaluation:
     """Seeds of one configuration, one after another; kept: what holds the answers of a killed evaluation until all is done."""
     seeds, data, found = seeds_of_click_runs(runs), comparison.data, []
     for run in runs:

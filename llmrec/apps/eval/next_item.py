@@ -1,4 +1,4 @@
-"""`llmrec eval` of the next item: runs, a baseline or a language model as it is, ranked against the catalogue or among sampled candidates."""
+"""`llmrec eval` of the next item: runs, a baseline or a language model as it is, among the whole catalogue or sampled candidates."""
 
 from __future__ import annotations
 
