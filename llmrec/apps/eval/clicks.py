@@ -14,7 +14,7 @@ from llmrec.apps.eval.tuned import chosen_settings
 from llmrec.apps.output import print_json
 from llmrec.data.folder import load_data
 from llmrec.errors import ConfigError
-from llmrec.evaluation.asked.clicks import open_asked_clicks
+from llmrec.evaluation.asked.open import open_asked
 from llmrec.evaluation.click_baselines import click_baselines
 from llmrec.evaluation.compare import ClickComparison
 from llmrec.evaluation.cost import training_cost
@@ -45,7 +45,7 @@ def evaluate_clicks_of(asked: Asked) -> None:
             measured = _of_baseline(asked, comparison)
         else:
             comparison = _comparison(asked, asked.data_folder)
-            scorer = open_asked_clicks(asked.untrained.checked(), comparison.data, comparison.split)
+            scorer = open_asked(asked.untrained.checked(), comparison.data, comparison.task, comparison.split)
             measured = comparison.ask(scorer, kept.enter_context(Work(cache_dir() / "evaluations")))
         evaluations = [measured, *(each for each in comparison.means() if name_of(each) != name_of(measured))]
         print_json(output.as_json(evaluations, against)) if asked.as_json else output.print_tables(evaluations, against)

@@ -19,7 +19,7 @@ from llmrec.baselines.by_name import make_baseline
 from llmrec.data.folder import load_data
 from llmrec.data.splits import Split
 from llmrec.errors import ConfigError
-from llmrec.evaluation.asked.next_item import open_asked_next_item
+from llmrec.evaluation.asked.open import open_asked
 from llmrec.evaluation.compare import Comparison
 from llmrec.evaluation.cost import training_cost
 from llmrec.evaluation.results import Evaluation
@@ -100,8 +100,7 @@ def _with_baseline(asked: Asked, comparison: Comparison) -> _Found:
 
 
 def _with_untrained(asked: Asked, comparison: Comparison, kept: ExitStack) -> _Found:
-    settings = asked.untrained.checked()
-    model = open_asked_next_item(settings, comparison.data, comparison.split)
+    model = open_asked(asked.untrained.checked(), comparison.data, comparison.task, comparison.split)
     work = kept.enter_context(Work(cache_dir() / "evaluations"))
     return _Found([comparison.ask(model, work)], model)
 
