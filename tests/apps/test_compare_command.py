@@ -17,7 +17,7 @@ def saved(few_users, tmp_path_factory):
     folder = tmp_path_factory.mktemp("saved")
     for name, baseline, *flags in (
         ("ease", "ease_r", "--exclude-seen"), ("markov", "markov", "--exclude-seen"), ("popularity", "popularity", "--exclude-seen"),
-        ("kept", "popularity"),
+        ("kept", "popularity", "--include-seen"),
     ):  # fmt: skip
         try:
             main(

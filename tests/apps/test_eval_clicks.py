@@ -143,10 +143,7 @@ def test_a_language_model_as_it_is_answers_clicks_with_examples(few_users, tiny_
         (["MODEL", "--subset", "dev"], "'dev'"),
         (["--baseline", "markov", "--data", "DATA", "--task", "clicks"], "no baseline of clicks 'markov'"),
         (["--baseline", "item_mean", "--seeds", "1", "--data", "DATA", "--task", "clicks"], "'item_mean' counts"),
-        (
-            ["--baseline", "item_mean", "--tune", "3", "--data", "DATA", "--task", "clicks"],
-            "nothing to tune of 'item_mean'",
-        ),
+        (["--baseline", "markov", "--tune", "3", "--data", "DATA", "--task", "clicks"], "markov"),
         (["--baseline", "din", "--against", "MODEL", "--data", "DATA", "--task", "clicks"], "there is no run"),
         (["--baseline", "din", "--seeds", "1,x", "--data", "DATA", "--task", "clicks"], "'1,x'"),
         (["--shots", "3", "--baseline", "din", "--data", "DATA", "--task", "clicks"], "--shots is of a language model"),
