@@ -8,9 +8,11 @@ Published figures of systems that keep collisions are of this kind.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
+from llmrec.artifacts.run_folder import find_model, read_manifest
 from llmrec.items.semantic_ids import SemanticIDs
 
 
@@ -29,3 +31,10 @@ def code_hits(items: np.ndarray, targets: np.ndarray, codes: np.ndarray, ks: Seq
     assert items.shape[1] >= width, (items.shape, ks)
     hit = (items >= 0) & (codes[items] == codes[targets][:, None])  # (U, K)
     return {f"code_recall@{k}": hit[:, :k].any(axis=1).astype(np.float64) for k in ks}
+
+
+def codes_of(run: Path) -> np.ndarray | None:
+    """`shared_codes` of a run of semantic ids; None of a run of another item form."""
+    if read_manifest(run)["form"] != "semantic_id":
+        return None
+    return shared_codes(SemanticIDs.load(find_model(run) / "semantic_ids"))

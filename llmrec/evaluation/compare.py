@@ -55,9 +55,16 @@ class Comparison:
         """All test instances of the subset."""
         return self.split.valid if self.subset == "valid" else self.split.test
 
-    def ask(self, recommender: Ranker, work: Work | None = None, *, known: Cost | None = None) -> Evaluation:
+    def ask(
+        self,
+        recommender: Ranker,
+        work: Work | None = None,
+        *,
+        known: Cost | None = None,
+        codes: np.ndarray | None = None,
+    ) -> Evaluation:
         """How it does. work: where answers are kept while it runs, so that a killed evaluation goes on; known: of its cost what need
-        not be measured, such as `training_cost(run)`."""
+        not be measured, such as `training_cost(run)`; codes: see `evaluate`."""
         cost = self._cost(recommender, known) if self.cost_seconds and len(self.instances) else _told(known)
         found = evaluate(
             recommender,
@@ -67,6 +74,7 @@ class Comparison:
             split=self.split,
             max_instances=self.max_instances,
             work=work,
+            codes=codes,
         )
         return replace(found, cost=cost)
 

@@ -17,7 +17,7 @@ from llmrec.evaluation.verdicts import mostly_unreachable, shared_metrics
 from llmrec.files import read_json
 
 # Of which more is better, and of which less; of the rest neither.
-UP = frozenset(("ndcg", "recall", "hit", "mrr", "map", "precision", "f1", "auc", "gauc", "accuracy"))
+UP = frozenset(("ndcg", "recall", "code_recall", "hit", "mrr", "map", "precision", "f1", "auc", "gauc", "accuracy"))
 DOWN = frozenset(("logloss", "ece", "ece_equal_mass", "brier"))
 FIRST = (
     "ndcg", "recall", "hit", "mrr", "map", "precision", "f1", "coverage", "gini", "novelty", "diversity", "popularity_bias",

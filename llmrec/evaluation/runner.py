@@ -16,6 +16,7 @@ from llmrec.data.folder import Data
 from llmrec.data.splits import Instances, Split
 from llmrec.errors import ConfigError, ModelError
 from llmrec.evaluation.candidates import task_candidates
+from llmrec.evaluation.code_hits import code_hits
 from llmrec.evaluation.item_words import ItemVectors, word_vectors
 from llmrec.evaluation.results import Evaluation, Kind, means, slices_of
 from llmrec.evaluation.shards import Answers, Work, in_shards
@@ -52,14 +53,16 @@ def evaluate(
     max_instances: int | None = None,
     vectors: ItemVectors | None = None,
     work: Work | None = None,
+    codes: np.ndarray | None = None,
 ) -> Evaluation:
     """Asks `recommender` every test instance of the task and finds the ranks of the targets.
 
     A `DenseRecommender` is ranked by its scores, with expected ranks under ties; any other by the list it returns.
     subset: "test" or "valid"; split: the task's split of these data, where the caller has made it already; max_instances:
     only the first so many (recorded in the protocol); vectors: what diversity is measured in, by default `word_vectors`; work: where
-    answers are kept while it runs, so that a killed evaluation goes on. Raises ConfigError for settings that contradict each other and
-    ModelError for a recommender that breaks its contract (NaN, seen items, repeated items).
+    answers are kept while it runs, so that a killed evaluation goes on; codes: of `code_hits.shared_codes`, for `code_recall` where
+    lists are looked at. Raises ConfigError for settings that contradict each other and ModelError for a recommender that breaks its
+    contract (NaN, seen items, repeated items).
     """
     if subset not in ("valid", "test"):
         raise ConfigError(f"subset should be 'valid' or 'test', but it is '{subset}'.")
@@ -85,6 +88,8 @@ def evaluate(
     protocol = _protocol(recommender, data, task, split, subset, instances, vectors)
     answers = _answers(recommender, instances, task, batch, candidates, protocol, work)
     per_user = _per_user(task, instances, answers, split.fitted(task.fit).counts(), vectors)
+    if codes is not None and "items" in answers:
+        per_user |= code_hits(answers["items"], instances.targets, codes, task.ks)
     masks = instance_masks((*ALWAYS, *task.slices), data, split, task.fit, instances)
     return Evaluation(
         protocol,

@@ -19,6 +19,7 @@ from llmrec.evaluation.significance import (
 METRICS = ("ndcg@10", "recall@10")
 CLICK_METRICS = ("auc", "gauc")
 _LABELS = {
+    "code_recall": "Recall by codes",
     "ndcg": "NDCG", "recall": "Recall", "hit": "Hit", "mrr": "MRR", "map": "MAP", "f1": "F1", "popularity_bias": "Popularity bias",
     "auc": "AUC", "gauc": "GAUC", "logloss": "Log loss", "brier": "Brier score", "ece": "ECE", "ece_equal_mass": "ECE (equal mass)",
 }  # fmt: skip

@@ -231,3 +231,20 @@ def test_another_split_is_refused_and_other_events_are_warned_of(tiny_run, few_u
 def test_what_cannot_be_measured_is_one_sentence(tiny_run, few_users, capsys, arguments, sentence):
     named = [word.replace("RUN", str(tiny_run)).replace("DATA", str(few_users)) for word in arguments]
     assert_one_sentence(call(capsys, "eval", *named), sentence)
+
+
+def test_a_run_of_semantic_ids_has_hits_by_codes_beside_hits_by_items(tiny_code_run, capsys):
+    found = call(capsys, "eval", tiny_code_run, "--max-users", "30", "--no-cost", "--json").json["metrics"]
+    assert found["code_recall@20"]["value"] >= found["recall@20"]["value"]
+    assert "code_recall@10" in found and found["code_recall@1"]["low"] is not None
+
+
+@pytest.mark.slow
+def test_a_language_model_as_it_is_chooses_among_candidates_in_several_orders(few_users, tiny_model, capsys):
+    found = call(
+        capsys, "eval", "--model", tiny_model, "--data", few_users, "--task", "sampled_candidates_shuffled", "--max-users", "8",
+        "--free-users", "4", "--no-cost", "--json",
+    ).json  # fmt: skip
+    bias = found["position_bias"]
+    assert bias["instances"] == 4 and sum(bias["first_choice_by_position"]) == pytest.approx(1)
+    assert found["protocol"]["candidates"].startswith("sampled") and "hit@1" in found["metrics"]

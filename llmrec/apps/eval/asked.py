@@ -103,7 +103,8 @@ class Untrained:
 @dataclass(frozen=True)
 class Asked:
     """The arguments. runs, baseline or untrained, one of the three; task: a name or a file; fit, exclude_seen: None where the task
-    says; cost_seconds: how long the cost of answers is measured, 0 for not at all."""
+    says; cost_seconds: how long the cost of answers is measured, 0 for not at all; free_users: how many
+    users a language model as it is also answers freely."""
 
     runs: tuple[Path, ...] = ()
     baseline: Baselines = Baselines()
@@ -118,6 +119,7 @@ class Asked:
     both_ties: bool = False
     max_users: int | None = None
     cost_seconds: float = 0.0
+    free_users: int = 0
     out: Path | None = None
     as_json: bool = False
     decoder: Decoder = Decoder()

@@ -73,6 +73,14 @@ def evaluate(
             help="How else --model is asked, such as prompt=click/chat or max_history=10. Repeat it for more.",
         ),
     ] = None,
+    free_users: Annotated[
+        int,
+        typer.Option(
+            help="With --model: how many users it also answers freely (valid, repeated or none), and chooses for from the same "
+            "candidates in three orders.",
+            min=0,
+        ),
+    ] = 100,
     against: Annotated[
         list[Path] | None,
         typer.Option(
@@ -164,6 +172,7 @@ def evaluate(
         both_ties=both_ties,
         max_users=max_users,
         cost_seconds=COST_SECONDS if cost else 0.0,
+        free_users=free_users,
         out=out,
         as_json=as_json,
         decoder=Decoder(num_beams, decoding, softmax_scope, engine, device),

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import typer
 
 from llmrec.apps.eval import output
 from llmrec.apps.eval.asked import Asked
+from llmrec.apps.eval.choices import choices_of
 from llmrec.apps.eval.tuned import chosen_settings
 from llmrec.apps.output import print_json
 from llmrec.artifacts.run_folder import read_manifest
@@ -20,6 +22,7 @@ from llmrec.data.folder import load_data
 from llmrec.data.splits import Split
 from llmrec.errors import ConfigError
 from llmrec.evaluation.asked.open import open_asked
+from llmrec.evaluation.code_hits import codes_of
 from llmrec.evaluation.compare import Comparison
 from llmrec.evaluation.cost import training_cost
 from llmrec.evaluation.results import Evaluation
@@ -50,11 +53,12 @@ def evaluate_next_item(asked: Asked) -> None:
 @dataclass(frozen=True)
 class _Found:
     """evaluations: what was asked for, then the baselines and the hybrid; first: who gave the first; against: the other side of a
-    paired test."""
+    paired test; choices: how a language model as it is chooses and writes (`choices_of`)."""
 
     evaluations: list[Evaluation]
     first: Ranker
     against: Evaluation | None = None
+    choices: dict[str, Any] = field(default_factory=dict)
 
 
 def _show(asked: Asked, comparison: Comparison, found: _Found) -> None:
@@ -62,13 +66,14 @@ def _show(asked: Asked, comparison: Comparison, found: _Found) -> None:
         pair = (found.evaluations[0], found.evaluations[1])
         print_json(output.ties_as_json(pair)) if asked.as_json else output.print_ties(pair)
     elif asked.as_json:
-        print_json(output.as_json(found.evaluations, found.against))
+        print_json({**output.as_json(found.evaluations, found.against), **found.choices})
     else:
         output.print_tables(found.evaluations, found.against)
+        output.print_choices(found.choices)
     if asked.out is not None:
         shown = comparison.examples(found.first, range(min(output.NUM_EXAMPLES, len(comparison.instances))))
         everything = found.evaluations + ([found.against] if found.against else [])
-        output.save_report(asked.out, everything, asked.runs, shown)
+        output.save_report(asked.out, everything, asked.runs, shown, found.choices)
 
 
 def _alone(asked: Asked) -> Comparison:
@@ -102,7 +107,7 @@ def _with_baseline(asked: Asked, comparison: Comparison) -> _Found:
 def _with_untrained(asked: Asked, comparison: Comparison, kept: ExitStack) -> _Found:
     model = open_asked(asked.untrained.checked(), comparison.data, comparison.task, comparison.split)
     work = kept.enter_context(Work(cache_dir() / "evaluations"))
-    return _Found([comparison.ask(model, work)], model)
+    return _Found([comparison.ask(model, work)], model, choices=choices_of(asked, comparison, model))
 
 
 def comparison_of(groups: Sequence[Sequence[Path]], asked: Asked) -> Comparison:
@@ -147,7 +152,7 @@ def _with_runs(asked: Asked, comparison: Comparison, kept: ExitStack) -> _Found:
         ranker = asked.decoder.open(run)
         first = first or ranker
         work = kept.enter_context(work_of(run))
-        of_runs.append(comparison.ask(ranker, work, known=training_cost(run)))
+        of_runs.append(comparison.ask(ranker, work, known=training_cost(run), codes=codes_of(run)))
         if (hybrid := comparison.hybrid(ranker, baselines)) is not None:
             of_hybrids.append(comparison.ask(hybrid, work))
     seeds = seeds_of(asked.runs) if len(asked.runs) > 1 else [0]
@@ -156,7 +161,9 @@ def _with_runs(asked: Asked, comparison: Comparison, kept: ExitStack) -> _Found:
     against = None
     if asked.against:
         others = [
-            comparison.ask(asked.decoder.open(run), kept.enter_context(work_of(run)), known=training_cost(run))
+            comparison.ask(
+                asked.decoder.open(run), kept.enter_context(work_of(run)), known=training_cost(run), codes=codes_of(run)
+            )
             for run in asked.against
         ]
         against = over_seeds(others, seeds_of(asked.against) if len(others) > 1 else [0])

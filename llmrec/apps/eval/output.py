@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -203,14 +204,39 @@ def _shown(result: dict, between: str = " to ") -> tuple[str, str]:
     return f"{result['value']:.4f}", interval
 
 
-def save_report(out: Path, evaluations: Sequence[Result], runs: Sequence[Path], shown: Sequence[Example]) -> None:
-    """Writes the page or, by its ending, the JSON file, or tables as Markdown or LaTeX. runs: whose training logs are drawn."""
+def print_choices(choices: Mapping[str, Any]) -> None:
+    """What a language model as it is did with lists in several orders, and wrote freely (`choices_of`)."""
+    if bias := choices.get("position_bias"):
+        by_place = ", ".join(f"{share:.2f}" for share in bias["first_choice_by_position"])
+        typer.echo(
+            f"In {bias['orders']} orders of the same candidates ({bias['instances']:,} users) another order changed the choice in "
+            f"{100 * bias['changed']:.0f} %; by place it chose {by_place}."
+        )
+    if free := choices.get("free_text"):
+        typer.echo(
+            f"Written freely, of {free['answers']:,} answers {free['valid']:,} were valid, {free['repeated']:,} repeated the history "
+            f"or the list, {free['none']:,} named no item; under constraint all are items."
+        )
+
+
+def save_report(
+    out: Path,
+    evaluations: Sequence[Result],
+    runs: Sequence[Path],
+    shown: Sequence[Example],
+    choices: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes the page or, by its ending, the JSON file, or tables as Markdown or LaTeX. runs: whose training logs are drawn; choices:
+    see `print_choices`."""
+    choices, name = choices or {}, shown_name(evaluations[0])
+    free = {"free text": choices["free_text"]} if "free_text" in choices else {}
     protocol = evaluations[0].protocol
     report = Report(
-        f"{shown_name(evaluations[0])} on {protocol['data']['name'] or 'unnamed data'}",
+        f"{name} on {protocol['data']['name'] or 'unnamed data'}",
         f"{protocol['num_users']:,} users were asked by the task {protocol['task']['name']}.",
         evaluations,
-        facts=provenance(f"llmrec {shlex.join(sys.argv[1:])}", protocol["interval"]["seed"]),
+        facts={**provenance(f"llmrec {shlex.join(sys.argv[1:])}", protocol["interval"]["seed"]), **free},
+        position_bias={name: choices["position_bias"]} if "position_bias" in choices else {},
         training=_logs(runs),
         examples=shown,
     )

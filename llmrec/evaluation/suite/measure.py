@@ -121,6 +121,7 @@ def _clicks(cell: Cell, data: Data, task: ClicksTask, layout: Layout, cost_secon
 
 # -- the next item --------------------------------------------------------------------------------------------------------------
 def _next_item(cell: Cell, data: Data, task: NextItemTask, layout: Layout, cost_seconds: float) -> Result:
+    from llmrec.evaluation.code_hits import codes_of
     from llmrec.evaluation.runner import evaluate
 
     split, cells = task.make(data), cell.cells
@@ -139,8 +140,9 @@ def _next_item(cell: Cell, data: Data, task: NextItemTask, layout: Layout, cost_
         ranker = open_asked(_asked_settings(cell), data, task, split)
     else:
         ranker, known = _trained(cells, cell, data, layout)
+    codes = codes_of(layout.work(cell.name)) if isinstance(cells, Tuned) else None
     with layout.answers(cell) as work:
-        result = evaluate(ranker, data, task, split=split, work=work)
+        result = evaluate(ranker, data, task, split=split, work=work, codes=codes)
     return _completed(result, ranker, Requests.from_instances(split.test), search, known, cost_seconds)
 
 
