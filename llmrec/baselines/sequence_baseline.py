@@ -38,7 +38,7 @@ class SequenceSettings(Settings):
     dim: int = Field(64, ge=1)
     max_length: int = Field(50, ge=2)  # items, the latest
     num_layers: int = Field(2, ge=1)
-    dropout: float = Field(0.2, ge=0, lt=1)
+    dropout: float = Field(0.3, ge=0, lt=1)
     loss: Literal["full", "sampled"] = "full"  # softmax over all items, or over the target and sampled ones
     num_negatives: int = Field(1024, ge=1)  # of the sampled softmax, drawn anew for every step
     lr: float = Field(1e-3, gt=0)

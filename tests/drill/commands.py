@@ -162,7 +162,7 @@ def add_items(*more: str) -> Callable[[Path], None]:
 def evaluate(report: str, max_users: int) -> Callable[[Path], None]:
     """A report of the run."""
     return lambda world: call(
-        "eval", world / "run", "--max-users", max_users, "--num-beams", 2, "--out", world / report
+        "eval", world / "run", "--max-users", max_users, "--num-beams", 2, "--no-cost", "--out", world / report
     )
 
 

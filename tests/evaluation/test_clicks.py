@@ -153,7 +153,7 @@ def test_the_interval_of_a_difference_is_of_the_same_redrawn_users():
 
 
 def test_other_rows_and_rankings_are_not_compared():
-    with pytest.raises(ConfigError, match=r"dnn and other cannot be compared: they differ in rows \(a and b\)"):
+    with pytest.raises(ConfigError, match=r"DNN and other cannot be compared: they differ in rows \(a and b\)"):
         paired_differences(scored(rows="a"), scored("other", rows="b"), ["auc"])
     with pytest.raises(ConfigError, match=r"no paired difference of ece \(there are: auc"):
         paired_differences(scored(), scored("other"), ["ece"])
@@ -170,4 +170,4 @@ def test_the_model_meets_the_means_after_holm():
     assert all(each.num_tests == 2 and each.verdict == "above" for pair in found for each in pair)
     few = examples(num_users=20)
     said = verdicts([scored(noise=0.2, asked=few), scored("item_mean", noise=30.0, seed=4, asked=few, kind="baseline")])
-    assert said[0].startswith(f"dnn and item mean: {NO_VERDICT} in AUC, +.") and "there is no verdict" in said[1]
+    assert said[0].startswith(f"DNN and item mean: {NO_VERDICT} in AUC, +.") and "there is no verdict" in said[1]

@@ -82,7 +82,7 @@ def click_run(folder: Path, task: str) -> ClickRun:
     if trained.get("objective") != "pointwise":
         raise ConfigError(
             f"'{folder}' ranks items and says of none whether it is liked, so the task '{task}' has nothing to ask it. Name a "
-            "CTR model, a run of click or of soft_tokens with objective=pointwise, or a task of another kind."
+            "CTR model, a run of clicks or of soft_tokens with objective=pointwise, or a task of another kind."
         )
     return ClickRun(folder, trained, trained_on(folder), False)
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from llmrec.evaluation.asked.settings import AskedSettings
 
 # Where a recipe reads its task.
-TASK_SETTINGS = {"click": "clicks.task", "next_item": "validation.task"}
+TASK_SETTINGS = {"clicks": "clicks.task", "next_item": "validation.task"}
 
 
 def main(arguments: list[str]) -> int:
@@ -73,7 +73,7 @@ def check_fits(cell: Cell, task: Task) -> None:
     cells = cell.cells
     if not isinstance(cells, Ctr | Tuned):
         return
-    answers_clicks = isinstance(cells, Ctr) or cells.recipe == "click"
+    answers_clicks = isinstance(cells, Ctr) or cells.recipe == "clicks"
     if isinstance(task, ClicksTask) == answers_clicks:
         return
     what = f"the recipe {cells.recipe}" if isinstance(cells, Tuned) else f"a cell of the kind {cells.kind}"

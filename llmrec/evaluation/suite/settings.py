@@ -42,7 +42,7 @@ class Tuned(_Cells):
 
     kind: Literal["tuned"]
     name: str = Field(min_length=1)
-    recipe: Literal["click", "next_item"]
+    recipe: Literal["clicks", "next_item"]
     config: str | None = None  # a shipped config of the recipe, by its name
     num_beams: int = Field(20, ge=1)  # where items are decoded
 

@@ -1,6 +1,6 @@
 """Fine-tunes a language model to say whether a user would like one item: RecBench's pairwise click-through, TALLRec.
 
-    accelerate launch recipes/click.py --config recipes/configs/click/recbench.yaml data=DATA output=RUN [key=value ...]
+    accelerate launch recipes/clicks.py --config recipes/configs/clicks/recbench.yaml data=DATA output=RUN [key=value ...]
 
 items.prompt_form says how items stand in the prompt: text, unique_id, semantic_id, soft (what the semantic adapter makes of their
 features), image, or several one after another, such as [text, soft].
@@ -145,7 +145,7 @@ def objective(model: LanguageModel) -> Objective:
 # -- run ------------------------------------------------------------------------------------------------------------------------
 def main(config: Click, *, fresh: bool, dry_run: bool = False) -> Estimate | None:
     """Data, model, training, test, artifact. A dry run ends with the estimate of what the training would take."""
-    refuse_sharded("recipes/click.py")
+    refuse_sharded("recipes/clicks.py")
     output, seed = Path(config.output), config.seed
     parts = config.train or usual_parts(config.backbone, config.items.form, config.items.prompt_form)
     config = config.model_copy(update={"train": parts})

@@ -1,12 +1,16 @@
-"""recipes/click.py: whether a user would like one item, in each of the four item forms; saved, loaded, scored, refitted."""
+"""recipes/clicks.py: whether a user would like one item, in each of the four item forms; saved, loaded, scored, refitted."""
 
+import importlib.machinery
 import json
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from llmrec import metrics
+from llmrec.apps.shipped_recipes import recipe_names
 from llmrec.artifacts.run_folder import load_artifact, read_manifest
 from llmrec.config import load_config
 from llmrec.data.click_examples import PADDING
@@ -22,7 +26,7 @@ from llmrec.training.checkpoints import read_log
 from tests.apps.calling import call
 from tests.recipes.running import load_recipe
 
-RECIPE = load_recipe("click")
+RECIPE = load_recipe("clicks")
 FORMS = (("text",), ("unique_id",), ("semantic_id",), ("soft",), ("text", "soft"))
 
 
@@ -174,3 +178,9 @@ def test_what_cannot_be_asked_is_said_in_one_sentence(train, few_users, tiny_mod
     refused("prompt.name=next_item/instruction", match="needs a prompt of the task click")
     refused("clicks.task=leave_one_out", match="should be of the kind 'clicks'")
     refused("clicks.task=clicka", match="there is no task 'clicka'")
+
+
+def test_no_recipe_is_called_as_a_package_that_its_process_would_import_instead():
+    outside = [path for path in sys.path if Path(path).name != "recipes"]
+    for name in recipe_names():
+        assert importlib.machinery.PathFinder.find_spec(name, outside) is None, name
