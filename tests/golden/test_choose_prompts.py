@@ -3,8 +3,6 @@
 A change that is meant: LLMREC_WRITE_GOLDEN=1 python -m pytest tests/golden, then read the difference.
 """
 
-import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +10,7 @@ import pytest
 
 from llmrec.prompting.encoder import PromptEncoder
 from llmrec.prompting.templates import list_prompts, load_prompt
+from tests.golden.files import kept
 from tests.golden.test_prompts import CATALOG, item_tokens
 
 FOLDER = Path(__file__).parent / "choose"
@@ -25,13 +24,7 @@ def test_the_shipped_prompt_renders_as_it_did(smollm2_tokenizer, name):
     ids = encoder.encode([0, 2], candidate=np.array([3, 1, 4])).tolist()
     found = {"prompt_hash": prompt.hash, "prompt": smollm2_tokenizer.decode(ids), "input_ids": ids}
     path = FOLDER / f"{prompt.name}.json"
-    if os.environ.get("LLMREC_WRITE_GOLDEN"):
-        path.parent.mkdir(exist_ok=True)
-        lines = ",\n".join(
-            f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in found.items()
-        )
-        path.write_text(f"{{{lines}}}\n", encoding="utf-8")
-    assert found == json.loads(path.read_text(encoding="utf-8"))
+    assert found == kept(path, found)
 
 
 def test_no_golden_rendering_is_left_over():
