@@ -3,8 +3,6 @@
 A change that is meant: LLMREC_WRITE_GOLDEN=1 python -m pytest tests/golden, then read the difference.
 """
 
-import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +15,7 @@ from llmrec.items.semantic_ids import SemanticIDs
 from llmrec.prompting.alignment import TASKS, AlignmentTexts, alignment_examples
 from llmrec.prompting.encoder import PromptEncoder
 from llmrec.prompting.templates import list_prompts, load_prompt
+from tests.golden.files import kept
 
 FOLDER = Path(__file__).parent / "align"
 V = 49152
@@ -48,13 +47,7 @@ def test_the_shipped_prompt_makes_the_row_it_made(smollm2_tokenizer, name):
         "input_ids": ids,
     }
     path = FOLDER / f"{name}.json"
-    if os.environ.get("LLMREC_WRITE_GOLDEN"):
-        path.parent.mkdir(exist_ok=True)
-        lines = ",\n".join(
-            f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in found.items()
-        )
-        path.write_text(f"{{{lines}}}\n", encoding="utf-8")
-    assert found == json.loads(path.read_text(encoding="utf-8"))
+    assert found == kept(path, found)
 
 
 def test_each_task_has_its_prompt_and_each_prompt_its_task():

@@ -4,8 +4,6 @@ last looked at.
 A change that is meant: LLMREC_WRITE_GOLDEN=1 python -m pytest tests/golden, then read the difference.
 """
 
-import json
-import os
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ from llmrec.enrich.settings import EnrichSettings
 from llmrec.prompting.templates import list_prompts, load_prompt
 from llmrec.text_models.prompt_tokens import PromptTokens
 from tests.enrich.conftest import film_data
+from tests.golden.files import kept
 
 FOLDER = Path(__file__).parent / "enrich"
 NAMES = [name for name in list_prompts() if name.startswith("enrich/")]
@@ -40,13 +39,7 @@ def test_the_shipped_prompt_asks_as_it_did(smollm2_tokenizer, name):
         "input_ids": ids[0],
     }
     path = FOLDER / f"{name.removeprefix('enrich/')}.json"
-    if os.environ.get("LLMREC_WRITE_GOLDEN"):
-        path.parent.mkdir(exist_ok=True)
-        lines = ",\n".join(
-            f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in found.items()
-        )
-        path.write_text(f"{{{lines}}}\n", encoding="utf-8")
-    assert found == json.loads(path.read_text(encoding="utf-8"))
+    assert found == kept(path, found)
 
 
 def test_no_golden_question_is_left_over():
