@@ -9,10 +9,11 @@ import numpy as np
 from llmrec.baselines.ease_r import LowRankEaseR
 from llmrec.baselines.embedding_cache import kept_embeddings
 from llmrec.baselines.ials import Ials
-from llmrec.baselines.sasrec import SasRecRecommender, SasRecSettings
+from llmrec.baselines.sasrec import SasRecRecommender
 from llmrec.data.interactions import Interactions
 from llmrec.errors import ConfigError
 from llmrec.files import cache_dir, content_hash
+from llmrec.sequential.settings import SasRecSettings
 
 CollaborativeKind = Literal["ease_r", "sasrec", "matrix_factorisation"]
 VERSION = 4  # rises whenever a kind's item embeddings come to be other numbers

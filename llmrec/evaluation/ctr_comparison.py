@@ -16,7 +16,7 @@ from pydantic import Field
 from rich.console import Console
 
 from llmrec.artifacts.vector_tokens import load_item_vectors
-from llmrec.baselines.sasrec import SasRecRecommender, SasRecSettings
+from llmrec.baselines.sasrec import SasRecRecommender
 from llmrec.config import Seed, Settings
 from llmrec.ctr.grid import Variant, cell_scores, run_ctr_grid
 from llmrec.ctr.model import CtrSettings
@@ -32,6 +32,7 @@ from llmrec.evaluation.runner import evaluate
 from llmrec.evaluation.tasks import load_task
 from llmrec.files import content_hash, read_json, write_json
 from llmrec.nn.ctr import ModelKind
+from llmrec.sequential.settings import SasRecSettings
 
 _RAW = "raw features"
 _SASREC_VERSION = 3  # rises whenever SASRec would come to other numbers

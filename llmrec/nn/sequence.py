@@ -5,9 +5,10 @@ Letters: N positions of all sequences of a batch, B sequences, D width, I items.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import reduce
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -100,17 +101,28 @@ class SequenceNetwork(nn.Module):
     """Item sequences in, one state per position out; the score of an item is the state's inner product with the item's vector.
 
     An item's vector is the sum of its fields (`ItemInputs`: an embedding, projected frozen features, or both), the same as input and
-    as answer. What a network reads may be an item or, where it has one, the mask (`mask`, the id after the last item).
+    as answer.
     """
 
-    def __init__(self, inputs: ItemInputs) -> None:
+    def __init__(self, inputs: ItemInputs, *, max_length: int) -> None:
+        """max_length: items of a history that are read, the latest."""
         super().__init__()
-        self.inputs, self.dim = inputs, inputs.dim
+        self.inputs, self.dim, self.max_length = inputs, inputs.dim, max_length
 
     @property
-    def mask(self) -> int:
-        """The id that hides an item."""
+    def num_items(self) -> int:
+        """I."""
         return self.inputs.num_items
+
+    def questions(self, windows: Packed) -> tuple[Packed, torch.Tensor, torch.Tensor]:
+        """Of a batch of windows, each 2 to max_length + 1 items long: what is read of it, the positions that are asked, int64 (M,), and
+        the items that are the answers, int64 (M,). Here every position is asked for the next item."""
+        packed, targets = windows.in_and_out()
+        return packed, torch.arange(len(targets)), targets
+
+    def reads(self, histories: Sequence[np.ndarray]) -> Packed:
+        """What is read of whole histories, none empty, so that the latest position of each says what comes next."""
+        return Packed.of([history[-self.max_length :] for history in histories])
 
     def item_vectors(self) -> torch.Tensor:
         """The vectors of all items, the sums of their fields: float32 (I, D)."""
@@ -132,8 +144,10 @@ class SequenceNetwork(nn.Module):
 class SelfAttention(SequenceNetwork):
     """Blocks of self-attention over the items and their places, which are counted from the latest item.
 
-    So a sequence and its latest part agree about places. A sequence is at most `max_length` long.
+    So a sequence and its latest part agree about places.
     """
+
+    num_hidden = 0  # ids behind the items that hide one
 
     def __init__(
         self,
@@ -144,30 +158,71 @@ class SelfAttention(SequenceNetwork):
         num_layers: int,
         num_heads: int,
         dropout: float,
-        is_causal: bool = True,
     ) -> None:
-        """is_causal: see `AttentionRows`; a network that sees both ways hides what it is asked for behind the mask."""
-        super().__init__(inputs)
-        dim = self.dim
+        super().__init__(inputs, max_length=max_length)
+        dim, num_places = self.dim, max_length + self.num_hidden
         assert dim % num_heads == 0, (dim, num_heads)
-        self.max_length, self.dropout, self.is_causal = max_length, dropout, is_causal
-        self.places = nn.Parameter(torch.randn(max_length, dim) * (2 / (max_length + dim)) ** 0.5)
-        self.hidden = None if is_causal else nn.Parameter(torch.zeros(1, dim))  # the mask's vector
+        self.dropout = dropout
+        self.places = nn.Parameter(torch.randn(num_places, dim) * (2 / (num_places + dim)) ** 0.5)
+        self.hidden = nn.Parameter(torch.zeros(self.num_hidden, dim)) if self.num_hidden else None
         self.blocks = nn.ModuleList(block(dim, num_heads, dropout) for _ in range(num_layers))
         self.norm = nn.LayerNorm(dim)
         self.start_weights()
 
     def forward(self, packed: Packed, vectors: torch.Tensor) -> torch.Tensor:
         """See `SequenceNetwork.forward`."""
-        assert int(packed.lengths.max()) <= self.max_length, (packed.lengths.max(), self.max_length)
+        assert int(packed.lengths.max()) <= len(self.places), (packed.lengths.max(), len(self.places))
         if self.hidden is not None:
             vectors = torch.cat([vectors, self.hidden])
         x = F.embedding(packed.items, vectors) + F.embedding(packed.from_end, self.places)  # (N, D)
         x = F.dropout(x, self.dropout, self.training)
-        rows = AttentionRows(packed, is_causal=self.is_causal)
+        rows = AttentionRows(packed, is_causal=self.hidden is None)
         for block in self.blocks:
             x = block(x, rows)
         return self.norm(x)
+
+
+class MaskedSelfAttention(SelfAttention):
+    """Sees both ways and is asked for items that are hidden behind the mask; to recommend, the mask stands behind the history.
+
+    In training each item is hidden with `mask_probability`, and the last one always, in half of the windows alone.
+    """
+
+    num_hidden = 1
+
+    def __init__(
+        self,
+        inputs: ItemInputs,
+        block: Block,
+        *,
+        max_length: int,
+        num_layers: int,
+        num_heads: int,
+        dropout: float,
+        mask_probability: float,
+    ) -> None:
+        super().__init__(
+            inputs, block, max_length=max_length, num_layers=num_layers, num_heads=num_heads, dropout=dropout
+        )
+        self.mask_probability = mask_probability
+
+    @property
+    def mask(self) -> int:
+        """The id that hides an item."""
+        return self.num_items
+
+    def questions(self, windows: Packed) -> tuple[Packed, torch.Tensor, torch.Tensor]:
+        """See `SequenceNetwork.questions`: the hidden positions are asked."""
+        hidden = torch.rand(len(windows.items)) < self.mask_probability
+        alone = torch.rand(len(windows)) < 0.5
+        hidden &= ~alone.repeat_interleave(windows.lengths)
+        hidden[windows.last] = True
+        read = windows.items.masked_fill(hidden, self.mask)
+        return windows.with_items(read), hidden.nonzero().squeeze(1), windows.items[hidden]
+
+    def reads(self, histories: Sequence[np.ndarray]) -> Packed:
+        """See `SequenceNetwork.reads`: the mask stands behind each history."""
+        return Packed.of([[*history[-self.max_length :], self.mask] for history in histories])
 
 
 class Recurrent(SequenceNetwork):
@@ -177,8 +232,10 @@ class Recurrent(SequenceNetwork):
     answer ("constrained embedding": Hidasi and Karatzoglou, CIKM 2018).
     """
 
-    def __init__(self, inputs: ItemInputs, *, hidden_dim: int, num_layers: int, dropout: float) -> None:
-        super().__init__(inputs)
+    def __init__(
+        self, inputs: ItemInputs, *, max_length: int, hidden_dim: int, num_layers: int, dropout: float
+    ) -> None:
+        super().__init__(inputs, max_length=max_length)
         self.dropout = dropout
         self.units = nn.GRU(self.dim, hidden_dim, num_layers, dropout=dropout if num_layers > 1 else 0.0)
         self.out = nn.Linear(hidden_dim, self.dim)

@@ -6,9 +6,10 @@ import pytest
 from llmrec.baselines.ease_r import LowRankEaseR
 from llmrec.baselines.ials import Ials
 from llmrec.baselines.item_embeddings import collaborative_embeddings
-from llmrec.baselines.sasrec import SasRecRecommender, SasRecSettings
+from llmrec.baselines.sasrec import SasRecRecommender
 from llmrec.data.interactions import Interactions
 from llmrec.errors import ConfigError
+from llmrec.sequential.settings import SasRecSettings
 
 QUICK = SasRecSettings(max_length=8, num_layers=1, epochs=2)
 

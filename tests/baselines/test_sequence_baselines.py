@@ -11,12 +11,14 @@ from llmrec.baselines.bert4rec import Bert4RecRecommender
 from llmrec.baselines.by_name import make_baseline
 from llmrec.baselines.gru4rec import Gru4RecRecommender
 from llmrec.baselines.sasrec import SasRecRecommender
-from llmrec.baselines.sequence_baseline import SequenceBaseline, _last_held_back, _windows
+from llmrec.baselines.sequence_baseline import SequenceBaseline
 from llmrec.data.interactions import Histories, Interactions
 from llmrec.data.splits import leave_one_out
 from llmrec.errors import ConfigError, DataError, ModelError
 from llmrec.nn.packed import Packed
 from llmrec.recommenders.requests import Requests
+from llmrec.sequential import learning
+from llmrec.sequential.learning import cut_into_windows, last_held_back
 from tests.test_fit import in_two_processes
 
 SMALL = {"dim": 16, "max_length": 8, "num_layers": 1, "dropout": 0.0, "lr": 1e-2, "batch_size": 16,
@@ -98,8 +100,9 @@ def test_what_is_hidden_or_later_moves_no_answer(kind):
             answers = []
             for items in (window, other):
                 torch.manual_seed(3)  # the same items are hidden
-                read, asked, targets = model._questions(Packed.of([items]))
-                states = model.network(read, model.network.item_vectors())[asked]
+                network = model.sequential.network
+                read, asked, targets = network.questions(Packed.of([items]))
+                states = network(read, network.item_vectors())[asked]
                 answers.append(dict(zip(asked.tolist(), states, strict=True)))
         question = place if kind is Bert4RecRecommender else place - 1
         if question in answers[0]:
@@ -111,11 +114,12 @@ def test_bert4rec_reads_no_item_that_it_is_asked_for_and_is_asked_for_the_last_o
     model = Bert4RecRecommender(**{**SMALL, "epochs": 1, "mask_probability": 0.5}).fit(cycles())
     torch.manual_seed(0)
     windows = Packed.of([np.arange(8)] * 200)
-    read, asked, targets = model._questions(windows)
-    assert torch.equal(windows.items[asked], targets) and (read.items[asked] == model.network.mask).all()
+    network = model.sequential.network
+    read, asked, targets = network.questions(windows)
+    assert torch.equal(windows.items[asked], targets) and (read.items[asked] == network.mask).all()
     assert set(windows.last.tolist()) <= set(asked.tolist())
-    assert int((read.items == model.network.mask).sum()) == len(asked)
-    only_last = (read.items.view(200, 8)[:, :7] != model.network.mask).all(1).float().mean().item()
+    assert int((read.items == network.mask).sum()) == len(asked)
+    only_last = (read.items.view(200, 8)[:, :7] != network.mask).all(1).float().mean().item()
     assert 0.4 < only_last < 0.6
 
 
@@ -200,18 +204,18 @@ def test_a_killed_training_goes_on_to_the_very_scores_of_an_unbroken_one(tmp_pat
         model = SasRecRecommender(**settings)
         return fitted_on(model, split, "train+valid" if refit else "train", refit=refit, folder=folder)
 
-    unbroken, steps, loss = trained(), [], SasRecRecommender._loss
+    unbroken, steps, loss = trained(), [], learning.loss_of
     refit_steps = round(3 * unbroken.epochs_chosen)
     assert refit_steps >= 12
     killed_at = 18 + 11 if refit else 13  # in the refit's fourth epoch, or the fit's fifth
 
-    def killed(self, windows):
+    def killed(*arguments):
         steps.append(None)
         if len(steps) == killed_at:
             raise KeyboardInterrupt
-        return loss(self, windows)
+        return loss(*arguments)
 
-    monkeypatch.setattr(SasRecRecommender, "_loss", killed)
+    monkeypatch.setattr(learning, "loss_of", killed)
     with pytest.raises(KeyboardInterrupt):
         trained(folder)
     kept = folder.with_name("state-refit") if refit else folder
@@ -256,14 +260,14 @@ def scores_of_35_users():
 
 
 def test_windows_ask_for_every_event_but_the_first_exactly_once():
-    windows = _windows(Histories.from_lists([list(range(10)), [4], [], [7, 8]]), 4)
+    windows = cut_into_windows(Histories.from_lists([list(range(10)), [4], [], [7, 8]]), 4)
     assert sorted(int(item) for window in windows for item in window[1:]) == [*range(1, 9), 8, 9]
     assert all(2 <= len(window) <= 4 for window in windows)
 
 
 def test_the_last_event_of_those_with_three_is_held_back_where_nothing_is_given():
     histories = Histories.from_lists([[0, 1, 2], [3, 4], [5, 6, 7, 8]])
-    train, valid = _last_held_back(Interactions(histories.indptr, histories.items, 9))
+    train, valid = last_held_back(Interactions(histories.indptr, histories.items, 9))
     assert [list(train.histories[user]) for user in range(3)] == [[0, 1], [3, 4], [5, 6, 7]]
     assert valid.users.tolist() == [0, 2] and valid.targets.tolist() == [2, 8]
     assert [list(valid.histories[row]) for row in range(2)] == [[0, 1], [5, 6, 7]]

@@ -6,11 +6,11 @@ import torch
 
 from llmrec.nn.item_inputs import ItemInputs
 from llmrec.nn.packed import Packed
-from llmrec.nn.sequence import BertBlock, LigrBlock, Recurrent, SasBlock, SelfAttention
+from llmrec.nn.sequence import BertBlock, LigrBlock, MaskedSelfAttention, Recurrent, SasBlock, SelfAttention
 
 N, T = 11, 6
 CAUSAL, ALL = ["sasrec", "ligr", "gru4rec"], ["sasrec", "ligr", "gru4rec", "bert4rec"]
-BLOCKS = {"sasrec": SasBlock, "ligr": LigrBlock, "bert4rec": BertBlock}
+BLOCKS = {"sasrec": SasBlock, "ligr": LigrBlock}
 
 
 def network(kind="sasrec", widths=None, use_ids=True):
@@ -19,10 +19,11 @@ def network(kind="sasrec", widths=None, use_ids=True):
     for name, width in (widths or {}).items():
         inputs.frozen(name).fit(np.random.default_rng(1).normal(size=(N, width)).astype(np.float32), np.arange(N) != 3)
     if kind == "gru4rec":
-        return Recurrent(inputs, hidden_dim=12, num_layers=2, dropout=0.0).eval()
-    return SelfAttention(
-        inputs, BLOCKS[kind], max_length=T, num_layers=2, num_heads=2, dropout=0.0, is_causal=kind != "bert4rec"
-    ).eval()
+        return Recurrent(inputs, max_length=T, hidden_dim=12, num_layers=2, dropout=0.0).eval()
+    shared = {"max_length": T, "num_layers": 2, "num_heads": 2, "dropout": 0.0}
+    if kind == "bert4rec":
+        return MaskedSelfAttention(inputs, BertBlock, mask_probability=0.2, **shared).eval()
+    return SelfAttention(inputs, BLOCKS[kind], **shared).eval()
 
 
 def states(model, *sequences):

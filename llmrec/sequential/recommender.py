@@ -1,0 +1,73 @@
+"""A learned network of item sequences with its items, as a recommender.
+
+Letters: U requests, I items, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from llmrec.nn.item_inputs import ItemInputs
+from llmrec.nn.sequence import BLOCKS, BertBlock, MaskedSelfAttention, Recurrent, SelfAttention, SequenceNetwork
+from llmrec.recommenders.requests import DenseRecommender, Requests
+from llmrec.sequential.settings import Bert4RecSettings, Gru4RecSettings, SasRecSettings, SequenceSettings
+
+SCORED_AT_ONCE = 512  # requests
+
+
+def make_network(settings: SequenceSettings, num_items: int, widths: Mapping[str, int]) -> SequenceNetwork:
+    """The network of these settings with new weights, drawn from torch's random state.
+
+    widths: D_f of each matrix of features by name; what is in them comes by `inputs.frozen(name).fit`, or with saved weights.
+    """
+    # Glorot's rule for the matrix of all items: scores of all items start near one another, which full softmax wants.
+    std = (2 / (num_items + settings.dim)) ** 0.5
+    inputs = ItemInputs(num_items, settings.dim, widths, use_ids=settings.use_ids, std=std)
+    shared: dict[str, Any] = {
+        "max_length": settings.max_length, "num_layers": settings.num_layers, "dropout": settings.dropout,
+    }  # fmt: skip
+    if isinstance(settings, Gru4RecSettings):
+        return Recurrent(inputs, hidden_dim=settings.hidden_dim, **shared)
+    if isinstance(settings, Bert4RecSettings):
+        return MaskedSelfAttention(
+            inputs, BertBlock, num_heads=settings.num_heads, mask_probability=settings.mask_probability, **shared
+        )
+    assert isinstance(settings, SasRecSettings), settings
+    return SelfAttention(inputs, BLOCKS[settings.layers], num_heads=settings.num_heads, **shared)
+
+
+class SequentialRecommender(DenseRecommender):
+    """Scores are inner products of a state that has read the history with every item's vector, which is also what the network reads."""
+
+    name = "sequential"
+
+    def __init__(self, network: SequenceNetwork, settings: SequenceSettings, facts: Mapping[str, Any]) -> None:
+        """facts: what of the training the card tells beside the settings, JSON values."""
+        self.network, self.settings, self.facts = network, settings, dict(facts)
+        self.num_items = network.num_items
+
+    @property
+    def card(self) -> dict:
+        """Settings, the names of the features, and facts of the training."""
+        return {**self.settings.model_dump(mode="json"), "features": list(self.network.inputs.features), **self.facts}
+
+    @torch.inference_mode()
+    def scores(self, requests: Requests) -> np.ndarray:
+        """float32 (U, I); an empty history scores 0 everywhere."""
+        scores, vectors = np.zeros((len(requests), self.num_items), np.float32), self.network.item_vectors()
+        there = np.flatnonzero(requests.histories.lengths)
+        for rows in np.split(there, range(SCORED_AT_ONCE, len(there), SCORED_AT_ONCE)):
+            if len(rows):
+                packed = self.network.reads([requests.histories[row] for row in rows])
+                states = self.network(packed, vectors)[packed.last]
+                scores[rows] = (states @ vectors.T).numpy()
+        return scores
+
+    @torch.inference_mode()
+    def item_vectors(self) -> np.ndarray:
+        """What the network reads and answers with: float32 (I, D)."""
+        return self.network.item_vectors().numpy()
