@@ -14,7 +14,7 @@ from llmrec.backbones.causal_lm import Backbone, SoftmaxScope
 from llmrec.config import Settings
 from llmrec.engines.torch.trie_loss import TrieLoss
 from llmrec.engines.trie import TokenTrie
-from llmrec.errors import ArtifactError
+from llmrec.errors import ArtifactError, ConfigError
 from llmrec.items.forms import ONE_TOKEN_FORMS
 from llmrec.nn.losses import token_loss
 from llmrec.prompting.answer_words import AnswerWords
@@ -75,7 +75,12 @@ class ScopeSettings(Settings):
     softmax_scope: SoftmaxScope | None = None  # None: level, or vocabulary for the text form
 
     def scope_of(self, form: str) -> SoftmaxScope:
-        """The scope for answers in this form."""
+        """The scope for answers in this form. Raises ConfigError for titles level by level: their words have no levels."""
+        if form == "text" and self.softmax_scope == "level":
+            raise ConfigError(
+                "loss.softmax_scope=level is for items with tokens of their own, but items.form=text writes titles in the model's "
+                "words. Take loss.softmax_scope=trie, which leaves no word that no title goes on with, or vocabulary."
+            )
         return self.softmax_scope or ("vocabulary" if form == "text" else "level")
 
 

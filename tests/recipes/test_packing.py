@@ -69,6 +69,11 @@ def test_a_setting_that_cannot_be_packed_is_refused(few_users, tiny_model, tmp_p
         run_here(settings(few_users, tiny_model, tmp_path / "run", setting))
 
 
+def test_titles_have_no_levels(few_users, tiny_model, tmp_path):
+    with pytest.raises(ConfigError, match=r"Take loss\.softmax_scope=trie"):
+        run_here(settings(few_users, tiny_model, tmp_path / "run", "items.form=text", "loss.softmax_scope=level"))
+
+
 @pytest.mark.parametrize("form", ["unique_id", "text"])
 def test_a_run_trained_by_the_rule_trie_is_decoded_by_it(form, few_users, tiny_model, tmp_path):
     run_here(settings(few_users, tiny_model, tmp_path / "run", *SHORT, f"items.form={form}", "loss.softmax_scope=trie"))
