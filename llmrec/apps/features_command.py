@@ -30,7 +30,10 @@ def features(
         list[str] | None, typer.Option(help="Run an encoder now and keep its vectors: text or image. Repeatable.")
     ] = None,
     encoder: Annotated[
-        str | None, typer.Option(help="The encoder for --encode: a name, a folder, or a name on the hub.")
+        str | None,
+        typer.Option(
+            help="The encoder for --encode: a name, a folder, a name on the hub, or for texts tf_idf, which needs no model."
+        ),
     ] = None,
     field: Annotated[
         list[str] | None, typer.Option(help="Column to encode as text; repeatable. By default all.")

@@ -20,7 +20,10 @@ def tokenize(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the clustering.")] = 0,
     encoder: Annotated[
-        str, typer.Option(help="Encoder of the item texts: a name, a folder, or a name on the hub.")
+        str,
+        typer.Option(
+            help="Encoder of the item texts: a name, a folder, a name on the hub, or tf_idf, which needs no model."
+        ),
     ] = "all-MiniLM-L6-v2",
     feature: Annotated[
         list[str] | None,

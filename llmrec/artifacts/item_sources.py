@@ -2,7 +2,7 @@
 
 | feature | a new item's |
 |---|---|
-| text | its own texts by the run's encoder |
+| text | its own texts by the run's encoder; of TF-IDF those words alone that the run has kept |
 | image | its own image by the run's encoder, where it has one |
 | collaborative | absent: nobody has met the item yet |
 | any other name | given as a matrix |
@@ -23,6 +23,7 @@ from llmrec.data.features import Features
 from llmrec.data.images import ImageError, read_image
 from llmrec.encoders.image import encode_images
 from llmrec.encoders.item_features import COMPUTED, IMAGE, TEXT, ImageSource, TextSource, catalog_features
+from llmrec.encoders.tf_idf import TF_IDF, TfIdf
 from llmrec.errors import ArtifactError, DataError
 from llmrec.nn.soft_tokens import SoftTokens
 from llmrec.recommenders.generative import GenerativeRecommender, OneTokenRecommender
@@ -101,12 +102,15 @@ def grown_features(
     new: Catalog,
     given: Mapping[str, np.ndarray],
     images: Sequence[Path | None] | None,
+    tf_idf: TfIdf | None = None,
 ) -> tuple[Features, dict[str, int]]:
     """The features of the run's items with those of the new ones after them, and how many new ones lack each.
 
     given: name -> (num_new, D) of `own_matrices`, no more and no less. images: the file of each new item, where they have any.
+    tf_idf: what the run has kept of its words, where its texts are encoded by them.
 
-    Raises DataError for a matrix that is missing or of another width, ModelError for an encoder that cannot be used.
+    Raises DataError for a matrix that is missing or of another width, ModelError for an encoder that cannot be used, ArtifactError
+    where the words are needed and were not kept.
     """
     wanted = own_matrices(sources)
     if set(wanted) != set(given):
@@ -119,7 +123,7 @@ def grown_features(
     grown, absent = Features(old.num_items + new.num_items), {}
     for name, source in sources.items():
         width = old[name].shape[1]
-        vectors, present = _new_vectors(name, source, new, given, images, width)
+        vectors, present = _new_vectors(name, source, new, given, images, tf_idf, width)
         _check_width(name, vectors, width, source.get("encoder", f"matrix '{name}'"))
         grown.add(name, np.concatenate([old[name], vectors]), np.concatenate([old.present[name], present]))
         absent[name] = int((~present).sum())
@@ -132,6 +136,7 @@ def _new_vectors(
     new: Catalog,
     given: Mapping[str, np.ndarray],
     images: Sequence[Path | None] | None,
+    tf_idf: TfIdf | None,
     width: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """float32 (num_new, D), bool (num_new,)."""
@@ -140,7 +145,12 @@ def _new_vectors(
         found.add(name, given[name])
         return found[name], found.present[name]
     if name == TEXT:
-        found = catalog_features([TEXT], new, Features(new.num_items), text=TextSource(**source))
+        text = TextSource(**source)
+        if tf_idf is not None:
+            texts = new.texts(text.fields)
+            return tf_idf.encode(texts), tf_idf.knows(texts)
+        check_words_kept(text.encoder)
+        found = catalog_features([TEXT], new, Features(new.num_items), text=text)
         return found[TEXT], found.present[TEXT]
     if name == IMAGE and any(images or ()):
         image = ImageSource(**source)
@@ -148,6 +158,15 @@ def _new_vectors(
             images, image.encoder, item_ids=new.item_ids, on_broken=image.on_broken, max_pixels=image.max_pixels
         )
     return np.zeros((new.num_items, width), np.float32), np.zeros(new.num_items, bool)
+
+
+def check_words_kept(encoder: str) -> None:
+    """Raises ArtifactError for TF-IDF, whose words runs of language models do not keep."""
+    if encoder == TF_IDF:
+        raise ArtifactError(
+            "the texts of this run were encoded by TF-IDF, whose words it has not kept, so texts of new items cannot be: encode texts "
+            "by another encoder and train again, or train a run of the recipe sequential, which keeps them."
+        )
 
 
 def _check_width(name: str, vectors: np.ndarray, width: int, maker: str) -> None:

