@@ -15,21 +15,17 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 
+from llmrec.apps.grouped import grouped
 from llmrec.apps.options import (
     BaseUrl,
-    Beams,
-    Decoding,
-    Device,
-    Engine,
+    Decoder,
     Instruction,
     OldTextModelName,
     Provider,
-    Rule,
     Run,
     TextModelName,
     Wishes,
     check_wishes,
-    open_run,
     text_model_settings,
 )
 from llmrec.errors import DataError, LlmrecError, RequestError
@@ -78,6 +74,7 @@ class Front(Protocol):
         """A piece of a reply, inside of `working`."""
 
 
+@grouped
 def chat(
     run: Run,
     instruction: Instruction = None,
@@ -90,15 +87,12 @@ def chat(
     plain: Annotated[
         bool, typer.Option("--plain", help="Plain lines in a terminal, too: no colours, no keys, nothing that moves.")
     ] = False,
-    num_beams: Beams = None,
-    decoding: Decoding = "trie",
-    softmax_scope: Rule = None,
+    *,
+    decoder: Decoder,
     model: TextModelName = None,
     provider: Provider = "transformers",
     base_url: BaseUrl = None,
     wishes: Wishes = "rules",
-    engine: Engine = "torch",
-    device: Device = None,
     old_model: OldTextModelName = None,
 ) -> None:
     """Say in words what you would like and get titles, again and again. Titles are found however they are spelt.
@@ -125,15 +119,7 @@ def chat(
     written = None if transcript is None else Transcript(transcript, printable(str(run)))
     front = _front(plain)
     front.say(f"Loading the recommender of {printable(str(run))} ...")
-    recommender = open_run(
-        run,
-        num_beams=num_beams,
-        device=device,
-        engine=engine,
-        decoding=decoding,
-        softmax_scope=softmax_scope,
-        wishes=wishes,
-    )
+    recommender = decoder.open(run, wishes=wishes)
     session = Session() if resume is None else Session.load(resume, recommender.catalog)
     session.instruction = instruction or session.instruction
     front.begin(recommender.reader)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llmrec.apps.eval.asked import Asked, Decoder
-from llmrec.apps.options import AsJson, Beams, Decoding, Device, Engine, Rule
+from llmrec.apps.eval.asked import Asked, Questions
+from llmrec.apps.grouped import grouped
+from llmrec.apps.options import AsJson, Decoder
 from llmrec.apps.output import check_writable, print_json, print_table
 from llmrec.errors import ConfigError
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from llmrec.evaluation.significance import Difference
 
 
+@grouped
 def compare(
     things: Annotated[
         list[str],
@@ -32,24 +34,10 @@ def compare(
         list[str] | None,
         typer.Option(help="Such as ndcg@10 or auc; repeat it. Default: ndcg@10 and recall@10, of clicks auc and gauc."),
     ] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="A prepared data folder; by default the one the first run was trained on.")
-    ] = None,
-    task: Annotated[
-        str | None,
-        typer.Option(
-            help="What folders are asked: a name that `llmrec tasks` lists, or a YAML file. Default: that of the first saved result; "
-            "without any leave_one_out, of click models clicks."
-        ),
-    ] = None,
-    subset: Annotated[str, typer.Option(help="test or valid.")] = "test",
-    max_users: Annotated[int | None, typer.Option(help="Only the first so many users.", min=1)] = None,
+    *,
+    questions: Questions,
     out: Annotated[Path | None, typer.Option(help="Write the same as --json to a .json file.")] = None,
-    num_beams: Beams = None,
-    decoding: Decoding = "trie",
-    softmax_scope: Rule = None,
-    engine: Engine = "torch",
-    device: Device = None,
+    decoder: Decoder,
     as_json: AsJson = False,
 ) -> None:
     """Compare recommenders on the same users: every pair, with intervals, p-values and Holm's correction.
@@ -75,9 +63,8 @@ def compare(
             raise ConfigError(f"a comparison is written to a .json file, but --out is '{out}'.")
         check_writable(out)
     sides = [_side(thing) for thing in things]
-    decoder = Decoder(num_beams, decoding, softmax_scope, engine, device)
     with ExitStack() as kept:
-        models, results = _results(sides, decoder, kept, data=data, task=task, subset=subset, max_users=max_users)
+        models, results = _results(sides, questions, decoder, kept)
         names = metric or judged_by(results[0])
         if not names:
             raise ConfigError(
@@ -116,14 +103,7 @@ def _side(thing: str) -> _Side:
 
 
 def _results(
-    sides: list[_Side],
-    decoder: Decoder,
-    kept: ExitStack,
-    *,
-    data: Path | None,
-    task: str | None,
-    subset: str,
-    max_users: int | None,
+    sides: list[_Side], questions: Questions, decoder: Decoder, kept: ExitStack
 ) -> tuple[list[str], list[Result]]:
     """Of each side what it is in words, and its result, read or measured, under the side's name."""
     from llmrec.apps.eval.click_runs import usual_task
@@ -138,9 +118,18 @@ def _results(
         check_same_questions(first, other)
     groups = {side.name: side.folders for side in sides if side.folders}
     if groups:
-        chosen = task or (_task_of(first) if first is not None else usual_task(next(iter(groups.values()))[0]))
+        chosen = questions.task or (
+            _task_of(first) if first is not None else usual_task(next(iter(groups.values()))[0])
+        )
         runs = tuple(folder for folders in groups.values() for folder in folders)
-        asked = Asked(runs=runs, data=data, task=chosen, subset=subset, max_users=max_users, decoder=decoder)
+        asked = Asked(
+            runs=runs,
+            data=questions.data,
+            task=chosen,
+            subset=questions.subset,
+            max_users=questions.max_users,
+            decoder=decoder,
+        )
         measured = _measured(groups, asked, kept)
         models |= {name: shown_name(result) for name, result in measured.items()}
         found |= {name: renamed(result, name) for name, result in measured.items()}
@@ -193,7 +182,10 @@ def _measured(groups: dict[str, tuple[Path, ...]], asked: Asked, kept: ExitStack
     comparison = comparison_of(list(groups.values()), asked)
     return {
         name: over_seeds(
-            [comparison.ask(asked.decoder.open(folder), kept.enter_context(work_of(folder))) for folder in folders],
+            [
+                comparison.ask(asked.decoder.open(folder).ranker, kept.enter_context(work_of(folder)))
+                for folder in folders
+            ],
             seeds_of(folders) if len(folders) > 1 else [0],
         )
         for name, folders in groups.items()

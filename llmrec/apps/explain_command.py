@@ -10,13 +10,13 @@ import typer
 from llmrec.apps.options import (
     AsJson,
     BaseUrl,
+    Decoder,
     Device,
     Instruction,
     OldTextModelName,
     Provider,
     Run,
     TextModelName,
-    open_run,
     text_model_settings,
 )
 from llmrec.apps.output import print_json
@@ -44,7 +44,7 @@ def explain(
       llmrec explain runs/demo --history 50 --item 172 --model my-model --provider openai --base-url http://localhost:8000/v1
     """
     language_model = text_model_settings(model, provider, base_url)
-    recommender = open_run(run, num_beams=None, device=device)
+    recommender = Decoder(device=device).open(run)
     found = recommender.explain(history, item, language_model, instruction=instruction)
     if as_json:
         print_json({"run": str(run), "history": history, "item": item, **dataclasses.asdict(found)})

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmrec.apps.options import AsJson, Device, History, Run, open_run
+from llmrec.apps.options import AsJson, Decoder, Device, History, Run
 from llmrec.apps.output import print_json
 from llmrec.terminal import printable
 
@@ -33,7 +33,7 @@ def image(
     """
     from llmrec.explain.image_change import change_image
 
-    recommender = open_run(run, num_beams=None, device=device)
+    recommender = Decoder(device=device).open(run)
     change = change_image(recommender, item, image, history or [], k)
     if as_json:
         print_json(

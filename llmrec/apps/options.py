@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,17 +19,8 @@ History = Annotated[
     list[str] | None, typer.Option("--history", help="An item id; repeat it, oldest first. None: a new user.")
 ]
 Instruction = Annotated[str | None, typer.Option(help="A wish in words, where the run's prompt takes one.")]
-Beams = Annotated[
-    int | None,
-    typer.Option(
-        help="Beams of the search; more are slower and closer to exact. Default: 20, and 4 for grounding.", min=1
-    ),
-]
 Device = Annotated[
     str | None, typer.Option(help="cpu, cuda, cuda:1, ...; by default the accelerator where there is one.")
-]
-Decoding = Annotated[
-    str, typer.Option(help="For runs of the text form: trie, or grounding (free text, then the nearest titles).")
 ]
 Rule = Annotated[
     str | None,
@@ -74,22 +66,32 @@ OldTextModelName = Annotated[str | None, typer.Option("--language-model", hidden
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
-def open_run(
-    run: Path,
-    *,
-    num_beams: int | None,
-    device: str | None,
-    engine: str = "torch",
-    decoding: str = "trie",
-    softmax_scope: str | None = None,
-    wishes: str = "rules",
-) -> Recommender:
-    """The recommender of a run, on the accelerator where there is one and no device is named."""
-    from llmrec.serving.asked import Source
+@dataclass(frozen=True)
+class Decoder:
+    """How the model of a run is opened; the options of a command by `grouped`."""
 
-    recommender = Source(run, device, num_beams, decoding, softmax_scope, engine=engine).open()
-    recommender.wishes = wishes
-    return recommender
+    num_beams: Annotated[
+        int | None,
+        typer.Option(
+            help="Beams of the search; more are slower and closer to exact. Default: 20, and 4 for grounding.", min=1
+        ),
+    ] = None
+    decoding: Annotated[
+        str, typer.Option(help="For runs of the text form: trie, or grounding (free text, then the nearest titles).")
+    ] = "trie"
+    softmax_scope: Rule = None
+    engine: Engine = "torch"
+    device: Device = None
+
+    def open(self, run: Path, *, wishes: str = "rules") -> Recommender:
+        """The recommender of a run, on the accelerator where there is one and no device is named."""
+        from llmrec.serving.asked import Source
+
+        recommender = Source(
+            run, self.device, self.num_beams, self.decoding, self.softmax_scope, engine=self.engine
+        ).open()
+        recommender.wishes = wishes
+        return recommender
 
 
 def check_wishes(wishes: str, language_model: TextModelSettings | None) -> None:

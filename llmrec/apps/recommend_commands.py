@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llmrec.apps.options import AsJson, Beams, Decoding, Device, Engine, History, Instruction, Rule, Run, open_run
+from llmrec.apps.grouped import grouped
+from llmrec.apps.options import AsJson, Decoder, Device, Engine, History, Instruction, Rule, Run
 from llmrec.apps.output import print_json
 from llmrec.apps.recommend_users import Many, check_who, recommend_to_many
 from llmrec.errors import RequestError
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from llmrec.serving.asked import Question
 
 
+@grouped
 def recommend(
     run: Annotated[
         Path | None,
@@ -52,11 +54,8 @@ def recommend(
         typer.Option(help="Make the list less alike: mmr:0.3 (weight 0 to 1), or ssd:0.5:5 (gamma, window)."),
     ] = None,
     instruction: Instruction = None,
-    num_beams: Beams = None,
-    decoding: Decoding = "trie",
-    softmax_scope: Rule = None,
-    engine: Engine = "torch",
-    device: Device = None,
+    *,
+    decoder: Decoder,
     users: Annotated[
         Path | None,
         typer.Option(
@@ -149,8 +148,8 @@ def recommend(
 
     many = Many(users, data, out, separator, drop_unknown, shard_users, force, ray, workers, worker_gpus)
     source = Source(
-        run, device, num_beams, decoding, softmax_scope, baseline, tuple(baseline_setting or ()), data, engine,
-        tuple(engine_option or ()),
+        run, decoder.device, decoder.num_beams, decoder.decoding, decoder.softmax_scope, baseline, tuple(baseline_setting or ()), data,
+        decoder.engine, tuple(engine_option or ()),
     )  # fmt: skip
     check_who(source, many, history)
     if many.are_asked_about:
@@ -214,7 +213,7 @@ def score(
     Example:
       llmrec score runs/demo --history 50 --candidate 181 --candidate 172
     """
-    recommender = open_run(run, num_beams=1, device=device, engine=engine, softmax_scope=softmax_scope)
+    recommender = Decoder(1, softmax_scope=softmax_scope, engine=engine, device=device).open(run)
     item_ids = list(_listed_ids(candidate, recommender.catalog))
     scores = recommender.score(history or [], item_ids, instruction=instruction)
     titles = [recommender.catalog.title(item) for item in recommender.catalog.index(item_ids)]

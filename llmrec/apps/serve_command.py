@@ -7,26 +7,23 @@ from typing import Annotated
 
 import typer
 
+from llmrec.apps.grouped import grouped
 from llmrec.apps.options import (
     BaseUrl,
-    Beams,
-    Decoding,
-    Device,
-    Engine,
+    Decoder,
     Provider,
-    Rule,
     Run,
     TextModelName,
     Wishes,
     as_overrides,
     check_wishes,
-    open_run,
     text_model_settings,
 )
 from llmrec.errors import ConfigError
 from llmrec.terminal import printable
 
 
+@grouped
 def serve(
     run: Run,
     overrides: Annotated[
@@ -53,11 +50,8 @@ def serve(
             help="Folder in which POST /v1/items writes a new run folder. Default: added items end with the server."
         ),
     ] = None,
-    num_beams: Beams = None,
-    decoding: Decoding = "trie",
-    softmax_scope: Rule = None,
-    engine: Engine = "torch",
-    device: Device = None,
+    *,
+    decoder: Decoder,
     model: TextModelName = None,
     provider: Provider = "transformers",
     base_url: BaseUrl = None,
@@ -100,7 +94,7 @@ def serve(
             f"Warning: everybody who reaches {printable(settings.host)} may ask: no API key is set (--api-key-file).",
             err=True,
         )
-    if engine == "vllm":
+    if decoder.engine == "vllm":
         # A process of its own, on a CPU too: it leaves this one time for requests, two of them can stand side by side while one takes
         # the other's place, and one that is killed can be replaced. Not by fork: this process has threads.
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
@@ -110,12 +104,7 @@ def serve(
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # else a line for everybody who sends what is no HTTP
     typer.echo(f"Loading the recommender of {printable(str(run))} ...", err=True)
-    service = Service(
-        lambda folder: open_run(
-            folder, num_beams=num_beams, device=device, engine=engine, decoding=decoding, softmax_scope=softmax_scope, wishes=wishes
-        ),
-        settings, language_model, api_key,
-    )  # fmt: skip
+    service = Service(lambda folder: decoder.open(folder, wishes=wishes), settings, language_model, api_key)
     Server(
         service, run, listening, lambda: typer.echo(f"Serving at {address}; {address}/docs lists the routes.", err=True)
     ).run()

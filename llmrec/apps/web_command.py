@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
-from llmrec.apps.options import Beams, Decoding, Device, Engine, Rule, Run, Wishes, check_wishes, open_run
+from llmrec.apps.grouped import grouped
+from llmrec.apps.options import Decoder, Run, Wishes, check_wishes
 from llmrec.errors import ConfigError
 from llmrec.terminal import printable
 
 
+@grouped
 def web(
     run: Run,
     other: Annotated[
@@ -26,11 +28,8 @@ def web(
             help="Data folder with the items' pictures. Default: the one the run was trained on; else cards are drawn."
         ),
     ] = None,
-    num_beams: Beams = None,
-    decoding: Decoding = "trie",
-    softmax_scope: Rule = None,
-    engine: Engine = "torch",
-    device: Device = None,
+    *,
+    decoder: Decoder,
     wishes: Wishes = "rules",
 ) -> None:
     """Open a page in the browser: pick titles, see what a run recommends and why, filter, talk to it, look inside the model.
@@ -66,17 +65,7 @@ def web(
     opened = []
     for folder in folders:
         typer.echo(f"Loading the recommender of {printable(str(folder))} ...", err=True)
-        opened.append(
-            open_run(
-                folder,
-                num_beams=num_beams,
-                device=device,
-                engine=engine,
-                decoding=decoding,
-                softmax_scope=softmax_scope,
-                wishes=wishes,
-            )
-        )
+        opened.append(decoder.open(folder, wishes=wishes))
     shelf = shelf_of(folders, opened, data)
     typer.echo(f"Indexing {shelf.catalog.num_items:,} titles ...", err=True)
     _ = shelf.reader

@@ -56,7 +56,7 @@ def test_an_unknown_option_or_command_is_status_2(capsys):
 
 
 def test_a_crash_of_ours_keeps_its_traceback(monkeypatch):
-    monkeypatch.setattr(recommend_commands, "open_run", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(recommend_commands, "Decoder", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main(["score", "x", "--candidate", "50"])
 

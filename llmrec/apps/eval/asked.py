@@ -2,94 +2,118 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llmrec.apps.options import as_overrides, open_run
+from llmrec.apps.grouped import given_options
+from llmrec.apps.options import BaseUrl, Decoder, Provider, as_overrides
 from llmrec.errors import ConfigError
 
 if TYPE_CHECKING:
     from llmrec.evaluation.asked.settings import AskedSettings
-    from llmrec.recommenders.requests import Ranker
 
 SUFFIXES = (".html", ".json", ".md", ".tex")  # of a report
 
 
 @dataclass(frozen=True)
-class Decoder:
-    """How the model of a run is opened; None: as it was trained, or the default of `open_run`."""
+class Questions:
+    """Whom what is asked, of `llmrec eval` and `llmrec compare`."""
 
-    num_beams: int | None = None
-    decoding: str = "trie"
-    softmax_scope: str | None = None
-    engine: str = "torch"
-    device: str | None = None
-
-    def open(self, run: Path) -> Ranker:
-        """The run's model, loaded."""
-        return open_run(
-            run, num_beams=self.num_beams, device=self.device, engine=self.engine, decoding=self.decoding,
-            softmax_scope=self.softmax_scope,
-        ).ranker  # fmt: skip
-
-    @property
-    def given(self) -> list[str]:
-        """The options that differ from their defaults, as they are typed."""
-        chosen = {
-            "--num-beams": self.num_beams,
-            "--softmax-scope": self.softmax_scope,
-            "--device": self.device,
-            "--decoding": None if self.decoding == "trie" else self.decoding,
-            "--engine": None if self.engine == "torch" else self.engine,
-        }
-        return [name for name, value in chosen.items() if value is not None]
+    data: Annotated[
+        Path | None, typer.Option(help="A prepared data folder; by default the one the first run was trained on.")
+    ] = None
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="A name that `llmrec tasks` lists, or a YAML file. Default: the one a run's clicks were trained by, or clicks, or "
+            "leave_one_out; of compare, that of the first saved result."
+        ),
+    ] = None
+    subset: Annotated[str, typer.Option(help="test or valid.")] = "test"
+    max_users: Annotated[int | None, typer.Option(help="Only the first so many users.", min=1)] = None
 
 
 @dataclass(frozen=True)
 class Baselines:
-    """A baseline by its name and how it is fitted. seeds: () for the settings' own; tune: settings tried by validation, 0 for none."""
+    """A baseline by its name and how it is fitted. seeds: as typed, None for the settings' own; tune: settings tried by validation."""
 
-    name: str | None = None
-    settings: tuple[str, ...] = ()
-    seeds: tuple[int, ...] = ()
-    tune: int = 0
-    refit: bool = False
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Instead of a run, of the next item: popularity, markov (first-order chain), ease_r, low_rank_ease_r, item_knn, ials, "
+            "sasrec, gru4rec or bert4rec. Of clicks: item_mean, user_item_mean, popularity, dnn, dcn_v2, din, autoint or gdcn.",
+        ),
+    ] = None
+    baseline_setting: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="One of the baseline's settings, such as dim=64 or inputs=id,text. Repeat it for more.",
+        ),
+    ] = None
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST", help="Seeds of a baseline that is trained, such as 0,1,2: their mean, spread, and each."
+        ),
+    ] = None
+    tune: Annotated[
+        int,
+        typer.Option(help="Choose the baseline's settings by validation, of so many that are tried at random.", min=0),
+    ] = 0
+    refit: Annotated[
+        bool,
+        typer.Option(
+            "--refit",
+            help="Train the baseline anew on train+valid, for as many epochs as validation chose. For a run: refit=true when it is "
+            "trained.",
+        ),
+    ] = False
 
     @property
-    def given(self) -> list[str]:
-        """The options that say how, as they are typed."""
-        chosen = {
-            "--baseline-setting": self.settings,
-            "--seeds": self.seeds,
-            "--tune": self.tune,
-            "--refit": self.refit,
-        }
-        return [name for name, value in chosen.items() if value]
+    def settings(self) -> tuple[str, ...]:
+        """Each as KEY=VALUE."""
+        return tuple(self.baseline_setting or ())
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Its seeds; () for the settings' own. Raises ConfigError for what are no different numbers from 0 on."""
+        return seeds_in(self.seeds)
 
 
 @dataclass(frozen=True)
 class Untrained:
-    """A language model as it is, spelt as for `llmrec enrich`."""
+    """A language model as it is, spelt as for `llmrec enrich`. free_users: how many users it also answers freely."""
 
-    model: str | None = None
-    provider: str = "transformers"
-    base_url: str | None = None
-    shots: int = 0
-    settings: tuple[str, ...] = ()
-
-    @property
-    def given(self) -> list[str]:
-        """The options that say who runs it and how it is asked, as they are typed."""
-        chosen = {
-            "--provider": self.provider if self.provider != "transformers" else None,
-            "--base-url": self.base_url,
-            "--shots": self.shots,
-            "--model-setting": self.settings,
-        }
-        return [name for name, value in chosen.items() if value]
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FOLDER",
+            help="Instead of a run, a language model that was never trained here: zero-shot, or --shots.",
+        ),
+    ] = None
+    provider: Provider = "transformers"
+    base_url: BaseUrl = None
+    shots: Annotated[int, typer.Option(help="Solved examples that --model reads before each question.", min=0)] = 0
+    model_setting: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="How else --model is asked, such as prompt=click/chat or max_history=10. Repeat it for more.",
+        ),
+    ] = None
+    free_users: Annotated[
+        int,
+        typer.Option(
+            help="With --model: how many users it also answers freely (valid, repeated or none), and chooses for from the same "
+            "candidates in three orders.",
+            min=0,
+        ),
+    ] = 100
 
     def checked(self) -> AskedSettings:
         """Its settings. Raises ConfigError for one that is unknown or out of range."""
@@ -97,14 +121,13 @@ class Untrained:
         from llmrec.evaluation.asked.settings import AskedSettings
 
         given = {"model": self.model, "provider": self.provider, "base_url": self.base_url, "shots": self.shots}
-        return load_config(AskedSettings, None, [*as_overrides(given), *self.settings])
+        return load_config(AskedSettings, None, [*as_overrides(given), *(self.model_setting or ())])
 
 
 @dataclass(frozen=True)
 class Asked:
     """The arguments. runs, baseline or untrained, one of the three; task: a name or a file; fit, exclude_seen: None where the task
-    says; cost_seconds: how long the cost of answers is measured, 0 for not at all; free_users: how many
-    users a language model as it is also answers freely."""
+    says; cost_seconds: how long the cost of answers is measured, 0 for not at all."""
 
     runs: tuple[Path, ...] = ()
     baseline: Baselines = Baselines()
@@ -119,29 +142,32 @@ class Asked:
     both_ties: bool = False
     max_users: int | None = None
     cost_seconds: float = 0.0
-    free_users: int = 0
     out: Path | None = None
     as_json: bool = False
-    decoder: Decoder = Decoder()
+    decoder: Decoder = field(default_factory=Decoder)
 
     def check(self) -> None:
         """Raises ConfigError where arguments contradict each other, whatever the task is."""
-        if sum((bool(self.runs), self.baseline.name is not None, self.untrained.model is not None)) != 1:
+        if sum((bool(self.runs), self.baseline.baseline is not None, self.untrained.model is not None)) != 1:
             raise ConfigError(
                 "eval measures a run, a baseline or a language model as it is: give the folder of a RUN, --baseline NAME or "
                 "--model NAME, one of them."
             )
-        if self.both_ties and self.baseline.name is None:
+        if self.both_ties and self.baseline.baseline is None:
             raise ConfigError(
                 "--both-ties fits a baseline under both orders, but a run has learned from one, and the other would ask it about "
                 "events that it was trained on. Prepare a second data folder with --ties shuffle, train a run on it, and evaluate "
                 "each on its own."
             )
         for named, given, what in (
-            (self.baseline.name, self.baseline.given, "a baseline, but none is named. Add --baseline NAME"),
+            (
+                self.baseline.baseline,
+                given_options(self.baseline),
+                "a baseline, but none is named. Add --baseline NAME",
+            ),
             (
                 self.untrained.model,
-                self.untrained.given,
+                given_options(self.untrained),
                 "a language model as it is, but none is named. Add --model NAME",
             ),
         ):
@@ -156,7 +182,7 @@ class Asked:
         if self.data is None:
             what = (
                 "a baseline needs the data to learn from"
-                if self.baseline.name
+                if self.baseline.baseline
                 else "a model needs data to be asked about"
             )
             raise ConfigError(f"{what}: --data DIR.")
@@ -164,9 +190,9 @@ class Asked:
 
     def warn_of_unused(self) -> None:
         """Says which options of a run's model were given where there is no run."""
-        if self.decoder.given and not self.runs:
-            names = " and ".join(self.decoder.given)
-            what = "a baseline has no language model" if self.baseline.name else "they are of a run"
+        if given_options(self.decoder) and not self.runs:
+            names = " and ".join(given_options(self.decoder))
+            what = "a baseline has no language model" if self.baseline.baseline else "they are of a run"
             typer.echo(f"warning: {names} changes nothing here: {what}.", err=True)
 
 

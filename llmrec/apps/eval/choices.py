@@ -17,9 +17,9 @@ from llmrec.text_models.open_model import open_text_model
 
 
 def choices_of(asked: Asked, comparison: Comparison, model: Ranker) -> dict[str, Any]:
-    """JSON values about the first `asked.free_users` instances: among candidates `position_bias`, how choices hang on the order, and
+    """JSON values about the first `untrained.free_users` instances: among candidates `position_bias` (what hangs on the order) and
     `free_text`, the answers of a chat model that may write anything as valid, repeated or none; of the whole catalogue `free_text`."""
-    instances = comparison.instances.take(np.arange(min(asked.free_users, len(comparison.instances))))
+    instances = comparison.instances.take(np.arange(min(asked.untrained.free_users, len(comparison.instances))))
     if not len(instances):
         return {}
     if isinstance(comparison.task, CandidatesTask):

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmrec.apps.eval.asked import Asked, Decoder
+from llmrec.apps.eval.asked import Asked
+from llmrec.apps.options import Decoder
 from llmrec.artifacts.run_folder import read_manifest
 from llmrec.ctr.model import CARD, CtrModel
 from llmrec.data.click_examples import ClickSplit
@@ -53,7 +54,7 @@ class ClickRun:
                     f"'{self.folder}' knows {model.inputs.num_items} items, but '{data}' has {num_items}. Name its own folder."
                 )
             return model
-        ranker = decoder.open(self.folder)
+        ranker = decoder.open(self.folder).ranker
         assert isinstance(ranker, PointwiseRecommender), type(ranker)
         return ranker
 

@@ -40,7 +40,7 @@ def evaluate_clicks_of(asked: Asked) -> None:
             if asked.against:
                 other = _of_runs(asked, comparison, [runs[run] for run in asked.against], kept)
                 measured, against = renamed(measured, named(asked.runs)), renamed(other, named(asked.against))
-        elif asked.baseline.name is not None:
+        elif asked.baseline.baseline is not None:
             comparison = _comparison(asked, asked.data_folder)
             measured = _of_baseline(asked, comparison)
         else:
@@ -80,10 +80,11 @@ def _comparison(asked: Asked, folder: Path) -> ClickComparison:
 
 def _of_baseline(asked: Asked, comparison: ClickComparison) -> ClickEvaluation:
     baseline, data, split = asked.baseline, comparison.data, comparison.split
+    seeds = baseline.numbers
     chosen = chosen_settings(baseline, data, comparison.task, split)
-    scorers = click_baselines(baseline.name, chosen.settings, data, split, seeds=baseline.seeds, refit=baseline.refit)
+    scorers = click_baselines(baseline.baseline, chosen.settings, data, split, seeds=seeds, refit=baseline.refit)
     found = [chosen.on_card(comparison.ask(scorer, known=known, kind="baseline")) for scorer, known in scorers]
-    return over_seeds(found, baseline.seeds)
+    return over_seeds(found, seeds)
 
 
 def _of_runs(asked: Asked, comparison: ClickComparison, runs: Sequence[ClickRun], kept: ExitStack) -> ClickEvaluation:

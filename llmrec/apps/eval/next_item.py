@@ -38,7 +38,7 @@ from llmrec.recommenders.requests import Ranker
 def evaluate_next_item(asked: Asked) -> None:
     """Measures what is asked for, prints a table or one JSON object, and writes the report."""
     with ExitStack() as kept:
-        if asked.baseline.name is not None:
+        if asked.baseline.baseline is not None:
             comparison = _alone(asked)
             found = _with_baseline(asked, comparison)
         elif asked.untrained.model is not None:
@@ -88,15 +88,15 @@ def _alone(asked: Asked) -> Comparison:
 
 
 def _with_baseline(asked: Asked, comparison: Comparison) -> _Found:
-    baseline = asked.baseline
+    baseline, seeds = asked.baseline, asked.baseline.numbers
     chosen = chosen_settings(baseline, comparison.data, comparison.task, comparison.split)
 
     def fitted(split: Split, *more: str) -> Baseline:
-        made = make_baseline(baseline.name, [*chosen.settings, *more])
+        made = make_baseline(baseline.baseline, [*chosen.settings, *more])
         return fitted_on(made, split, comparison.task.fit, refit=baseline.refit)
 
-    rankers = [fitted(comparison.split, *of_seed) for of_seed in [[f"seed={seed}"] for seed in baseline.seeds] or [[]]]
-    measured = over_seeds([chosen.on_card(comparison.ask(ranker)) for ranker in rankers], baseline.seeds)
+    rankers = [fitted(comparison.split, *of_seed) for of_seed in [[f"seed={seed}"] for seed in seeds] or [[]]]
+    measured = over_seeds([chosen.on_card(comparison.ask(ranker)) for ranker in rankers], seeds)
     found = _Found([measured], rankers[0])
     if asked.both_ties:
         shuffled = comparison.with_shuffled_ties()
@@ -149,7 +149,7 @@ def _with_runs(asked: Asked, comparison: Comparison, kept: ExitStack) -> _Found:
         baselines = comparison.baselines()
     first, of_runs, of_hybrids = None, [], []
     for run in asked.runs:
-        ranker = asked.decoder.open(run)
+        ranker = asked.decoder.open(run).ranker
         first = first or ranker
         work = kept.enter_context(work_of(run))
         of_runs.append(comparison.ask(ranker, work, known=training_cost(run), codes=codes_of(run)))
@@ -162,7 +162,10 @@ def _with_runs(asked: Asked, comparison: Comparison, kept: ExitStack) -> _Found:
     if asked.against:
         others = [
             comparison.ask(
-                asked.decoder.open(run), kept.enter_context(work_of(run)), known=training_cost(run), codes=codes_of(run)
+                asked.decoder.open(run).ranker,
+                kept.enter_context(work_of(run)),
+                known=training_cost(run),
+                codes=codes_of(run),
             )
             for run in asked.against
         ]

@@ -35,6 +35,6 @@ def chosen_settings(baseline: Baselines, data: Data, task: Task, split: Split | 
     """Searches where that is asked for, and says what came of it. Raises ConfigError where there is nothing to search."""
     if not baseline.tune:
         return Chosen(baseline.settings)
-    tuned = tuned_baseline(baseline.name, split, task, data, trials=baseline.tune, given=baseline.settings)
+    tuned = tuned_baseline(baseline.baseline, split, task, data, trials=baseline.tune, given=baseline.settings)
     typer.echo(tuned.sentence, err=True)
     return Chosen(tuple(tuned.overrides), tuned.card)

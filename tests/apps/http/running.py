@@ -18,7 +18,7 @@ from typing import Any
 from llmrec.apps.http.server import Server
 from llmrec.apps.http.service import Service
 from llmrec.apps.listening import listen
-from llmrec.apps.options import open_run
+from llmrec.apps.options import Decoder
 from llmrec.config import load_config
 from llmrec.serving.settings import ServingSettings
 
@@ -115,7 +115,7 @@ class Running:
 def serving(run: Path, *overrides: str, key: str | None = None) -> Iterator[Running]:
     """A server of a run, ready; stopped at the end."""
     settings = load_config(ServingSettings, None, list(overrides))
-    service = Service(lambda folder: open_run(folder, num_beams=None, device="cpu"), settings, api_key=key)
+    service = Service(Decoder(device="cpu").open, settings, api_key=key)
     listening, ready = listen("127.0.0.1", 0), threading.Event()
     server = Server(service, run, listening, ready.set)
     port = listening.getsockname()[1]
