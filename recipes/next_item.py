@@ -23,7 +23,7 @@ from torch.nn.functional import dropout
 from llmrec.artifacts.run_folder import MODEL_FOLDER, save_artifact
 from llmrec.backbones.causal_lm import IMAGES, Backbone
 from llmrec.backbones.trained_parts import PartSettings, TrainedPart, train_parts
-from llmrec.config import Seed
+from llmrec.config import CONFIG, Seed
 from llmrec.data.folder import Data, load_data
 from llmrec.data.splits import Split
 from llmrec.enrich.alignment import AlignmentSettings, alignment_inputs, with_alignment
@@ -151,10 +151,10 @@ def training_examples(config: NextItem, data: Data, split: Split, encoder: Promp
 
 
 # -- objective ------------------------------------------------------------------------------------------------------------------
-def objective(config: NextItem, model: LanguageModel) -> ComputeLoss:
+def objective(config: NextItem, model: LanguageModel, split: Split) -> ComputeLoss:
     """-log p(next item | history), summed over the targets of a batch."""
     smoothing = config.loss.label_smoothing
-    item_loss = item_loss_of(model, label_smoothing=smoothing)
+    item_loss = item_loss_of(model, config.loss.seen(split.train), label_smoothing=smoothing)
 
     def compute_loss(backbone: Backbone, batch: Batch) -> tuple[torch.Tensor, int]:
         hidden, targets = backbone.labelled_states(batch)  # (N, D), (N,)
@@ -185,6 +185,7 @@ def protocol_card(config: NextItem, data: Data, split: Split, state: TrainerStat
         "steps": state.global_step,
         "best_step": state.best_global_step,
         "best_valid_ndcg@10": state.best_metric,
+        "negatives": config.loss.negatives,
     }
 
 
@@ -195,6 +196,8 @@ def main(config: NextItem, *, fresh: bool, dry_run: bool = False) -> Estimate | 
     config = config.model_copy(update={"train": parts})
     if (config := settle_run_folder(config, output, fresh=fresh)) is None:
         return None
+    loss = config.loss.settled(config.items.form, goes_on=not fresh and (output / CONFIG).exists())
+    config = config.model_copy(update={"loss": loss})
     set_seed(seed)
     data = load_data(config.data)
     task = load_task(config.validation.task)
@@ -217,7 +220,7 @@ def main(config: NextItem, *, fresh: bool, dry_run: bool = False) -> Estimate | 
     validate, num_instances = ranking_validation(recommender, data, task, split, max_users=config.validation.max_users)
     collate = make_collator(config.training.packing, backbone.tokenizer.pad_token_id)
     trainer = train(
-        Objective(backbone, objective(config, model)), examples, collate, validate, config.training, output, seed=seed,
+        Objective(backbone, objective(config, model, split)), examples, collate, validate, config.training, output, seed=seed,
         num_instances=num_instances, dry_run=dry_run,
     )  # fmt: skip
     if dry_run:
@@ -229,7 +232,7 @@ def main(config: NextItem, *, fresh: bool, dry_run: bool = False) -> Estimate | 
         set_seed(seed)
         model = make_model(config, data, split, make_backbone(config.backbone, seed=seed), codes)
         examples = training_examples(config, data, split, model.encoder)
-        again = Objective(model.backbone, objective(config, model))
+        again = Objective(model.backbone, objective(config, model, split))
         refit(again, examples, collate, config.training, output / REFIT, seed=seed, chosen=state)
     if PartialState().is_main_process:
         num_placed = place_unseen(model, data, split.train.counts() > 0) if config.items.place_unseen else 0

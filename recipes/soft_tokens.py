@@ -25,7 +25,7 @@ from llmrec.artifacts.run_folder import MODEL_FOLDER, save_artifact
 from llmrec.backbones.adapters import TrainablePart, trainable_parts
 from llmrec.backbones.causal_lm import Backbone
 from llmrec.backbones.trained_parts import PartSettings, train_parts
-from llmrec.config import Seed
+from llmrec.config import CONFIG, Seed
 from llmrec.data.click_examples import ClickExamples, ClickSplit, liked_events
 from llmrec.data.folder import Data, load_data
 from llmrec.data.interactions import Interactions
@@ -137,10 +137,12 @@ def in_words(model: LanguageModel, config: SoftTokensRecipe) -> LanguageModel:
 
 
 # -- objective ------------------------------------------------------------------------------------------------------------------
-def objective(model: LanguageModel, curriculum: Curriculum | None) -> ComputeLoss:
+def objective(
+    config: SoftTokensRecipe, model: LanguageModel, events: Events, curriculum: Curriculum | None
+) -> ComputeLoss:
     """-log p(answer): of the right one of two words, or of the next item; summed over the examples of a batch."""
     words = model.encoder.answer_words
-    loss = item_loss_of(model) if words is None else click_loss_of(words)
+    loss = item_loss_of(model, config.loss.seen(events.train)) if words is None else click_loss_of(words)
 
     def compute_loss(backbone: Backbone, batch: Batch) -> tuple[torch.Tensor, int]:
         batch = batch if curriculum is None else curriculum(batch)
@@ -167,7 +169,7 @@ def train_step(
     model = in_words(model, config) if step.name == "words" else model
     monitor, num_instances = validation(config, model, events, data)
     trainer = train(
-        Objective(backbone, objective(model, curriculum)), training_examples(model, events),
+        Objective(backbone, objective(config, model, events, curriculum)), training_examples(model, events),
         make_collator(settings.packing, backbone.tokenizer.pad_token_id),
         monitor, settings, folder, seed=config.seed, num_instances=num_instances, dry_run=dry_run,
         criterion=AUC if events.clicks is not None else NDCG, callbacks=[] if curriculum is None else [curriculum],
@@ -210,6 +212,9 @@ def main(config: SoftTokensRecipe, *, fresh: bool, dry_run: bool = False) -> Est
     output = Path(config.output)
     if (config := settle_run_folder(config, output, fresh=fresh)) is None:
         return None
+    if config.objective == "next_item":
+        loss = config.loss.settled(config.items.form, goes_on=not fresh and (output / CONFIG).exists())
+        config = config.model_copy(update={"loss": loss})
     set_seed(config.seed)
     data = load_data(config.data)
     events = read_events(config, data)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Literal, Self
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.modules.module import _IncompatibleKeys
@@ -12,11 +13,12 @@ from torch.nn.modules.module import _IncompatibleKeys
 from llmrec.backbones.adapters import trained_state
 from llmrec.backbones.causal_lm import Backbone, SoftmaxScope
 from llmrec.config import Settings
+from llmrec.data.interactions import Interactions
 from llmrec.engines.torch.trie_loss import TrieLoss
 from llmrec.engines.trie import TokenTrie
 from llmrec.errors import ArtifactError, ConfigError
 from llmrec.items.forms import ONE_TOKEN_FORMS
-from llmrec.nn.losses import token_loss
+from llmrec.nn.losses import allowed_token_loss, token_loss
 from llmrec.prompting.answer_words import AnswerWords
 from llmrec.recommenders.language_model import LanguageModel
 from llmrec.recommenders.pointwise import liked_logits
@@ -73,6 +75,8 @@ class ScopeSettings(Settings):
     """Over what answers are scored, in training and in decoding."""
 
     softmax_scope: SoftmaxScope | None = None  # None: level, or vocabulary for the text form
+    # what answers compete with in training. seen: items with training events; all: the catalogue; auto: seen where the scope can
+    negatives: Literal["auto", "seen", "all"] = "auto"
 
     def scope_of(self, form: str) -> SoftmaxScope:
         """The scope for answers in this form. Raises ConfigError for titles level by level: their words have no levels."""
@@ -83,19 +87,64 @@ class ScopeSettings(Settings):
             )
         return self.softmax_scope or ("vocabulary" if form == "text" else "level")
 
+    def settled(self, form: str, *, goes_on: bool) -> Self:
+        """The same with seen or all instead of auto. goes_on: the run was begun before; one that kept no more than "auto" is older than
+        the setting and goes on as it began, with all. Raises ConfigError where this scope cannot leave items out."""
+        scope = self.scope_of(form)
+        leaves_out = scope == "trie" or (scope == "level" and form in ONE_TOKEN_FORMS)
+        if self.negatives == "seen" and not leaves_out:
+            raise ConfigError(
+                f"loss.negatives=seen leaves items without training events out of the softmax, but loss.softmax_scope={scope} with "
+                f"items.form={form} normalises over tokens that belong to no item alone. Take loss.softmax_scope=trie, or "
+                "loss.negatives=all."
+            )
+        if self.negatives != "auto":
+            return self
+        return self.model_copy(update={"negatives": "seen" if leaves_out and not goes_on else "all"})
 
-def item_loss_of(model: LanguageModel, *, label_smoothing: float = 0.0) -> ItemLoss:
+    def seen(self, train: Interactions) -> np.ndarray | None:
+        """bool (num_items,), the items that answers compete with; None: all."""
+        assert self.negatives != "auto", "settled before a model is made"
+        return train.counts() > 0 if self.negatives == "seen" else None
+
+
+def item_loss_of(model: LanguageModel, seen: np.ndarray | None = None, *, label_smoothing: float = 0.0) -> ItemLoss:
     """(backbone, hidden (N, D), targets (N,)) -> -log p of the items' tokens by the model's softmax scope, summed.
 
     Where an item is one token the children of the trie's root are the level, so the rules `trie` and `level` are the same.
+
+    seen: bool (num_items,), the items that answers compete with, such as those with training events; None: all.
     """
-    if model.softmax_scope == "trie" and model.item_tokens.form not in ONE_TOKEN_FORMS:
-        trie_loss = TrieLoss(model.item_tokens, TokenTrie.from_item_tokens(model.item_tokens))
+    tokens, scope = model.item_tokens, model.softmax_scope
+    if tokens.form in ONE_TOKEN_FORMS and scope != "vocabulary":
+        if seen is None or seen.all():
+            return lambda backbone, hidden, targets: backbone.loss(
+                hidden, targets, scope="level", label_smoothing=label_smoothing
+            )
+        assert np.array_equal(tokens.sequences[:, 0], tokens.base_vocab_size + np.arange(len(seen))), "row i is item i"
+        return lambda backbone, hidden, targets: seen_items_loss(
+            backbone, hidden, targets, torch.from_numpy(seen).to(hidden.device), label_smoothing=label_smoothing
+        )
+    if scope == "trie":
+        trie_loss = TrieLoss(tokens, TokenTrie.from_item_tokens(tokens), seen)
         return lambda backbone, hidden, targets: trie_loss(backbone, hidden, targets, label_smoothing=label_smoothing)
-    scope = "level" if model.softmax_scope == "trie" else model.softmax_scope
+    assert seen is None, f"the scope {scope} of the form {tokens.form} cannot leave items out"
     return lambda backbone, hidden, targets: backbone.loss(
         hidden, targets, scope=scope, label_smoothing=label_smoothing
     )
+
+
+def seen_items_loss(
+    backbone: Backbone, hidden: torch.Tensor, targets: torch.Tensor, seen: torch.Tensor, *, label_smoothing: float = 0.0
+) -> torch.Tensor:
+    """-log softmax over the items with training events, summed: float32 (). An item without one is no negative, so that nothing
+    teaches it away; where it is the target itself (an alignment example), it competes with the others.
+
+    hidden (N, D); targets int64 (N,), item tokens; seen: bool (num_items,). Equals the scope `level` where all are seen.
+    """
+    rows = targets - backbone.base_vocab_size
+    is_allowed = seen.expand(len(rows), -1).clone().scatter_(1, rows[:, None], True)  # (N, num_items)
+    return allowed_token_loss(backbone.item_logits(hidden), is_allowed, rows, label_smoothing=label_smoothing)
 
 
 def click_loss_of(words: AnswerWords) -> ItemLoss:

@@ -16,6 +16,7 @@ from llmrec.errors import ConfigError, DataError
 from llmrec.evaluation.runner import evaluate
 from llmrec.evaluation.tasks import load_task
 from llmrec.items.semantic_ids import SemanticIDs
+from llmrec.nn.item_table import ItemTable
 from llmrec.recommenders.generative import recommender_of
 from llmrec.training.checkpoints import last_complete_checkpoint, read_log
 from tests.recipes.running import launch, run_here, settings
@@ -184,6 +185,33 @@ def test_a_training_does_not_go_on_over_data_that_were_prepared_again(chain, tin
         assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
     run_here(settings(chain(), tiny_model, run, *more))
     assert (run / "model" / "manifest.json").exists(), "restored, it goes on"
+
+
+def test_a_run_begun_before_there_were_negatives_to_choose_goes_on_with_all(unbroken, few_users, tiny_model, tmp_path):
+    config = (unbroken / "config.yaml").read_text()
+    assert "\n  negatives: seen\n" in config and read_manifest(unbroken)["protocol"]["negatives"] == "seen"
+    run = tmp_path / "run"
+    shutil.copytree(unbroken, run)
+    shutil.rmtree(run / "model")
+    (run / "config.yaml").write_text(config.replace("\n  negatives: seen\n", "\n"))
+    with pytest.raises(ConfigError, match=r"loss\.negatives was 'auto', is 'seen'"):
+        run_here(settings(few_users, tiny_model, run, "loss.negatives=seen"))
+    run_here(settings(few_users, tiny_model, run))
+    assert "\n  negatives: all\n" in (run / "config.yaml").read_text()
+    assert read_manifest(run)["protocol"]["negatives"] == "all"
+
+
+def test_an_item_without_training_events_keeps_the_embedding_it_began_with(few_users, tiny_model, tmp_path):
+    data, more = load_data(few_users), ("training.weight_decay=0", "items.place_unseen=false", "training.max_steps=2")
+    seen = load_task("leave_one_out").make(data).train.counts() > 0
+    for negatives in ("seen", "all"):
+        run = tmp_path / negatives
+        run_here(settings(few_users, tiny_model, run, *more, "validation.max_users=2", f"loss.negatives={negatives}"))
+        table = load_artifact(run).backbone.item_table
+        norm = load_artifact(run).backbone.embedding_norm
+        began = ItemTable(np.zeros(len(seen), int), table.weight.shape[1], norm=norm, seed=0).weight
+        moved = (table.weight != began).any(dim=1).numpy()
+        assert moved[seen].all() and (moved[~seen] == (negatives == "all")).all()
 
 
 def test_loss_falls_on_real_rows(unbroken):

@@ -1,18 +1,24 @@
 """The training loss of the softmax scope `trie`: each token of an answer against the tokens that also continue an item.
 
 -log p(item) = -sum_d log softmax over the children of the node that the first d tokens lead to: the sum over an item's tokens is
-what the decoder scores the item by in the same scope. The children are those of the whole catalogue. A node with one
-child costs nothing and teaches nothing, so its position is left out of the head altogether.
+what the decoder scores the item by in the same scope. A node with one child costs nothing and teaches nothing, so its position is
+left out of the head altogether.
 
-Letters: N targets, D width, U different nodes, C candidate tokens.
+The children are those of the whole catalogue, or only those that lead to an item with training events: a child that never was an
+answer would be pushed down at every pass by its node, and all items below it would be taught away. The decoder's children are those
+of the whole catalogue all the same, so the loss is then its score among the items with training events.
+
+Letters: N targets, D width, I items, P targets of one depth, U different nodes, C candidate tokens.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from llmrec.backbones.causal_lm import Backbone
+from llmrec.engines.allowed_items import AllowedItems, ItemBitmap
 from llmrec.engines.trie import TokenTrie
 from llmrec.items.forms import ItemTokens
 from llmrec.nn.losses import allowed_token_loss
@@ -21,15 +27,25 @@ from llmrec.nn.losses import allowed_token_loss
 class TrieLoss:
     """Summed negative log-likelihood of whole answers under the scope `trie`. Logits are computed for candidate tokens only."""
 
-    def __init__(self, item_tokens: ItemTokens, trie: TokenTrie) -> None:
-        """trie: of these very item tokens, on any device."""
+    def __init__(self, item_tokens: ItemTokens, trie: TokenTrie, seen: np.ndarray | None = None) -> None:
+        """trie: of these very item tokens, on any device. seen: bool (I,), the items that answers compete with, such as those with
+        training events; None: all. A target competes with them even where it is none of them."""
         self._item_tokens = item_tokens
         self._trie = trie
+        self._seen = None if seen is None or seen.all() else seen
+        self._leads_to_seen = self._allowed()
+
+    def _allowed(self) -> AllowedItems | None:
+        if self._seen is None:
+            return None
+        return AllowedItems(self._trie, 1, ItemBitmap.of(self._trie, self._seen[None]), None)
 
     def __call__(self, backbone: Backbone, hidden: Tensor, targets: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
         """float32 (). hidden (N, D) and targets int64 (N,) as `Backbone.labelled_states` gives them: the targets are whole items,
         one after another."""
-        self._trie = self._trie.to(targets.device)
+        if self._trie.items.device != targets.device:
+            self._trie = self._trie.to(targets.device)
+            self._leads_to_seen = self._allowed()
         depths = self._depths(targets)
         total = hidden.new_zeros((), dtype=torch.float32)
         states = torch.full_like(targets, self._trie.root)
@@ -51,24 +67,28 @@ class TrieLoss:
         label_smoothing: float,
     ) -> Tensor:
         """The loss of the targets at `positions`, all of one depth."""
-        nodes, node_of = states[positions].unique(return_inverse=True)  # (U,), (number of positions,)
+        nodes, node_of = states[positions].unique(return_inverse=True)  # (U,), (P,)
         assert bool((nodes >= 0).all()), "targets are whole items of the catalogue"
-        children, _ = self._trie.children(nodes, depth)  # (U, W), padded with -1
-        is_child = children >= 0
-        is_open = is_child.sum(1) > 1  # (U,): more than one way on
-        asked = is_open[node_of]
+        children, next_states = self._trie.children(nodes, depth)  # (U, W) each, padded with -1
+        competes = children >= 0
+        if self._leads_to_seen is not None:
+            competes &= self._leads_to_seen.is_allowed(next_states[None])[0]
+        wanted = targets[positions]
+        candidates = torch.cat([children[competes], wanted]).unique()  # (C,), ascending
+        is_allowed = torch.zeros(len(nodes), len(candidates), dtype=torch.bool, device=hidden.device)
+        is_allowed[torch.nonzero(competes)[:, 0], torch.searchsorted(candidates, children[competes])] = True
+        is_allowed = is_allowed[node_of]  # (P, C)
+        is_allowed.scatter_(1, torch.searchsorted(candidates, wanted)[:, None], True)
+        asked = is_allowed.sum(1) > 1  # more than one way on
         if not bool(asked.any()):
             return hidden.new_zeros((), dtype=torch.float32)
-        positions, node_of = positions[asked], node_of[asked]
-        is_child &= is_open[:, None]
-        candidates = children[is_child].unique()  # (C,), ascending
-        is_allowed = torch.zeros(len(nodes), len(candidates), dtype=torch.bool, device=hidden.device)
-        owner = torch.nonzero(is_child)[:, 0]
-        is_allowed[owner, torch.searchsorted(candidates, children[is_child])] = True
+        is_allowed = is_allowed[asked]
+        used = is_allowed.any(0)
+        candidates = candidates[used]
         return allowed_token_loss(
-            backbone.token_logits(hidden[positions], candidates),
-            is_allowed[node_of],
-            torch.searchsorted(candidates, targets[positions]),
+            backbone.token_logits(hidden[positions[asked]], candidates),
+            is_allowed[:, used],
+            torch.searchsorted(candidates, wanted[asked]),
             label_smoothing=label_smoothing,
         )
 

@@ -8,7 +8,8 @@ from llmrec.backbones.causal_lm import Backbone
 from llmrec.engines.torch.likelihood import score_candidates
 from llmrec.engines.torch.trie_loss import TrieLoss
 from llmrec.engines.trie import TokenTrie
-from llmrec.items.forms import NO_TARGET, ItemTokens, text_tokens, unique_id_tokens
+from llmrec.items.forms import NO_TARGET, ItemTokens, semantic_id_tokens, text_tokens, unique_id_tokens
+from llmrec.items.semantic_ids import SemanticIDs
 from llmrec.nn.item_table import ItemTable
 from llmrec.prompting.collators import Collator
 from llmrec.prompting.packing import PackingCollator
@@ -35,14 +36,17 @@ def model_of(form: str, family: str = "llama") -> tuple[Backbone, ItemTokens]:
 
 
 @torch.no_grad()
-def by_hand(backbone: Backbone, hidden: torch.Tensor, tokens: ItemTokens, items: list[int]) -> float:
-    """-log p, token by token, over the tokens that continue an item of the catalogue."""
-    sequences = [tokens[item].tolist() for item in range(tokens.num_items)]
+def by_hand(
+    backbone: Backbone, hidden: torch.Tensor, tokens: ItemTokens, items: list[int], seen: np.ndarray | None = None
+) -> float:
+    """-log p, token by token, over the tokens that continue an item of the catalogue, or of those that are seen."""
+    seen = np.ones(tokens.num_items, bool) if seen is None else seen
+    sequences = [tokens[item].tolist() for item in np.flatnonzero(seen)]
     logits, total, place = backbone.logits(hidden), 0.0, 0
     for item in items:
-        for depth, token in enumerate(sequences[item]):
-            begun = sequences[item][:depth]
-            children = sorted({s[depth] for s in sequences if s[:depth] == begun and len(s) > depth})
+        for depth, token in enumerate(tokens[item].tolist()):
+            begun = tokens[item].tolist()[:depth]
+            children = sorted({s[depth] for s in sequences if s[:depth] == begun and len(s) > depth} | {token})
             total -= float(logits[place, token] - logits[place, children].logsumexp(0))
             place += 1
     return total
@@ -57,6 +61,32 @@ def test_the_loss_is_that_of_brute_force(form, family):
     hidden = torch.randn(len(targets), backbone.dim)
     loss = TrieLoss(tokens, TokenTrie.from_item_tokens(tokens))(backbone, hidden, targets)
     assert float(loss.detach()) == pytest.approx(by_hand(backbone, hidden, tokens, items), rel=1e-5)
+
+
+@pytest.mark.parametrize("form", ["text", "unique_id", "semantic_id"])
+def test_children_that_lead_to_unseen_items_alone_are_left_out_unless_they_are_the_answer(form):
+    backbone, tokens = model_of(form)
+    seen = np.arange(tokens.num_items) % 3 != 1  # without items 1, 4 and 7
+    items = [3, 0, 5, 6, 6, 1]  # the last one is unseen: an alignment example
+    targets = torch.tensor(np.concatenate([tokens[item] for item in items]).astype(np.int64))
+    hidden = torch.randn(len(targets), backbone.dim)
+    trie = TokenTrie.from_item_tokens(tokens)
+    loss = TrieLoss(tokens, trie, seen)(backbone, hidden, targets)
+    assert float(loss.detach()) == pytest.approx(by_hand(backbone, hidden, tokens, items, seen), rel=1e-5)
+    assert float(loss.detach()) < float(TrieLoss(tokens, trie)(backbone, hidden, targets).detach())
+
+
+def test_a_code_that_only_unseen_items_have_gets_no_gradient():
+    backbone = tiny_backbone("llama")
+    codes = SemanticIDs(np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.int32), (2, 2))
+    tokens = semantic_id_tokens(codes, backbone.base_vocab_size)
+    table = ItemTable(tokens.row_levels, backbone.dim, norm=1.0)
+    backbone.add_item_table(table)
+    targets = torch.tensor(np.concatenate([tokens[0], tokens[1]]).astype(np.int64))
+    for seen, rows in (([1, 1, 0, 0], [False, False, True, True]), ([1, 1, 0, 1], [True, True, True, True])):
+        loss = TrieLoss(tokens, TokenTrie.from_item_tokens(tokens), np.array(seen, bool))
+        (gradient,) = torch.autograd.grad(loss(backbone, torch.randn(4, backbone.dim), targets), table.weight)
+        assert gradient.any(dim=1).tolist() == rows, "the first code of items 2 and 3 competes if one of them is seen"
 
 
 @pytest.mark.parametrize("collate", [Collator(0), PackingCollator(share_prefixes=True)])
