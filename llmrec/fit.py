@@ -10,9 +10,10 @@ Letters: N training examples, B examples of a batch.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -47,12 +48,19 @@ class Schedule:
     batch_size: examples of a step, over all processes; epochs: at most, and of a refit just so many, which may be a fraction; patience:
     validations without a better one before training stops; validate_after: whether a validation follows a step, counted from 1 (a
     killed training goes on from there). Without a validation the last weights are the result.
+
+    average: 0, or the decay a step of averaged weights, which are then what is validated and what comes out: an exponential mean over
+    steps, and a plain one over the first 1 / (1 - average) of them, so that it is never drawn to where the training started (Polyak and
+    Juditsky, "Acceleration of stochastic approximation by averaging", 1992). clip: the largest norm of all gradients of a step
+    together; None: as they are.
     """
 
     batch_size: int
     epochs: float
     patience: int
     validate_after: Callable[[int], bool]
+    average: float = 0.0
+    clip: float | None = None
 
     def num_steps(self, num_examples: int) -> int:
         """Steps of all epochs."""
@@ -83,6 +91,37 @@ class _State:
     validations: list[dict[str, float]] = field(default_factory=list)
 
 
+class _Averages:
+    """The mean of a model's weights over steps; where there is none (`average` 0), the weights themselves."""
+
+    def __init__(self, model: nn.Module, average: float) -> None:
+        self.decay = average
+        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad] if average else []
+        self.means = [parameter.detach().clone() for parameter in self.parameters]
+
+    def add(self, step: int) -> None:
+        """The weights after this step, counted from 1."""
+        if self.means:
+            torch._foreach_lerp_(self.means, [p.detach() for p in self.parameters], max(1 - self.decay, 1 / step))
+
+    @contextlib.contextmanager
+    def in_place(self) -> Iterator[None]:
+        """The model has its averaged weights meanwhile."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    def take(self) -> None:
+        """The model has its averaged weights from now on."""
+        self._swap()
+
+    def _swap(self) -> None:
+        for parameter, mean in zip(self.parameters, self.means, strict=True):
+            parameter.data, mean.data = mean.data, parameter.data
+
+
 def fit(
     model: nn.Module,
     loss_of: Callable[[torch.Tensor], tuple[torch.Tensor, int]],
@@ -95,6 +134,7 @@ def fit(
     seed: int,
     name: str,
     folder: Path | None = None,
+    report: Callable[[list[dict[str, float]]], None] | None = None,
 ) -> list[dict[str, float]]:
     """Trains `model` in place, leaves the weights of its best validation in it, and returns what every validation found.
 
@@ -108,6 +148,7 @@ def fit(
         seed: of the order of the examples and of dropout.
         name: what is trained, for the progress bar and for errors.
         folder: where the training is kept between validations; it is removed at the end. None: a killed training starts over.
+        report: called in the main process with what all validations found so far, after each and where a killed training goes on.
 
     Raises:
         DataError: there are no examples.
@@ -118,7 +159,9 @@ def fit(
         raise DataError(f"{name} has no examples to learn from. Use more data.")
     processes = PartialState()
     state = _State(_key(model, num_examples, schedule, seed))
+    averages = _Averages(model, schedule.average)
     best_weights = copy.deepcopy(model.state_dict())
+    report = report if processes.is_main_process else None
     an_epoch = steps_an_epoch(num_examples, schedule.batch_size)
     total = schedule.num_steps(num_examples)
     is_quiet = not (processes.is_main_process and sys.stderr.isatty())
@@ -127,25 +170,34 @@ def fit(
         Progress(console=Console(stderr=True), transient=True, disable=is_quiet) as bar,
     ):
         if folder is not None and folder.exists():
-            state, best_weights = _resume(folder, state.key, model, optimizer, name)
+            state, best_weights = _resume(folder, state.key, model, optimizer, averages, name)
+            if report is not None:
+                report(state.validations)
         task = bar.add_task(f"training {name}", total=total, completed=state.step)
         while state.step < total and state.without_better < schedule.patience:
             epoch, done = divmod(state.step, an_epoch)
             for examples in _order(num_examples, seed, epoch).split(schedule.batch_size)[done:]:
                 torch.manual_seed(_seed_of_step(seed, state.step, processes.process_index))
-                state.loss += _step(model, loss_of, examples, optimizer, processes)
+                state.loss += _step(model, loss_of, examples, optimizer, schedule.clip, processes)
                 state.losses += 1
                 state.step += 1
+                averages.add(state.step)
                 bar.update(task, completed=state.step)
                 if schedule.validate_after(state.step):
-                    if validate is not None and _validate(model, validate, criterion, state, name):
-                        best_weights = copy.deepcopy(model.state_dict())
+                    if validate is not None:
+                        with averages.in_place():
+                            if _validate(model, validate, criterion, state, name):
+                                best_weights = copy.deepcopy(model.state_dict())
                     if folder is not None and processes.is_main_process:
-                        _save(folder, state, model, best_weights, optimizer)
+                        _save(folder, state, model, best_weights, optimizer, averages)
+                    if validate is not None and report is not None:
+                        report(state.validations)
                 if state.step == total or state.without_better == schedule.patience:
                     break
     if state.validations:
         model.load_state_dict(best_weights)
+    else:
+        averages.take()
     model.eval()
     processes.wait_for_everyone()
     if folder is not None and folder.exists() and processes.is_main_process:
@@ -168,6 +220,7 @@ def _step(
     loss_of: Callable[[torch.Tensor], tuple[torch.Tensor, int]],
     examples: torch.Tensor,
     optimizer: torch.optim.Optimizer,
+    clip: float | None,
     processes: PartialState,
 ) -> float:
     """One step on the batch, of which every process takes its share; returns the mean loss over the targets of the whole batch."""
@@ -186,6 +239,8 @@ def _step(
             if parameter.requires_grad:
                 gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
                 parameter.grad = reduce(gradient.to(processes.device), "sum").to(parameter.device)
+    if clip is not None:
+        nn.utils.clip_grad_norm_(model.parameters(), clip)
     optimizer.step()
     return total / targets
 
@@ -213,7 +268,16 @@ def _validate(
 def _key(model: nn.Module, num_examples: int, schedule: Schedule, seed: int) -> str:
     """What tells a training from another one: the weights it starts from, and its schedule."""
     weights = [part for name, tensor in model.state_dict().items() for part in (name, tensor.detach().cpu().numpy())]
-    return content_hash(f"{num_examples} {schedule.batch_size} {schedule.epochs} {schedule.patience} {seed}", *weights)
+    plan = (
+        num_examples,
+        schedule.batch_size,
+        schedule.epochs,
+        schedule.patience,
+        schedule.average,
+        schedule.clip,
+        seed,
+    )
+    return content_hash(" ".join(map(str, plan)), *weights)
 
 
 def _save(
@@ -222,9 +286,11 @@ def _save(
     model: nn.Module,
     best_weights: dict[str, torch.Tensor],
     optimizer: torch.optim.Optimizer,
+    averages: _Averages,
 ) -> None:
     tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
     tensors |= {f"best/{name}": tensor for name, tensor in best_weights.items()}
+    tensors |= {f"average/{index}": tensor for index, tensor in enumerate(averages.means)}
     for index, of_parameter in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{name}": tensor for name, tensor in of_parameter.items()}
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
@@ -234,7 +300,7 @@ def _save(
 
 
 def _resume(
-    folder: Path, key: str, model: nn.Module, optimizer: torch.optim.Optimizer, name: str
+    folder: Path, key: str, model: nn.Module, optimizer: torch.optim.Optimizer, averages: _Averages, name: str
 ) -> tuple[_State, dict[str, torch.Tensor]]:
     """Puts what `_save` wrote back into model and optimiser."""
     try:
@@ -253,6 +319,8 @@ def _resume(
         return {at.removeprefix(prefix): tensor for at, tensor in tensors.items() if at.startswith(prefix)}
 
     model.load_state_dict(under("model/"))
+    for index, mean in enumerate(averages.means):
+        mean.copy_(tensors[f"average/{index}"])
     of_parameters: dict[int, dict[str, torch.Tensor]] = {}
     for at, tensor in under("optimizer/").items():
         index, _, entry = at.partition("/")

@@ -178,3 +178,45 @@ def test_two_processes_end_with_the_weights_of_one(tmp_path):
     alone = Problem(dropout=0.0, num_examples=51)
     alone.fit(epochs=4)
     assert torch.allclose(torch.load(tmp_path / "weights", weights_only=True), alone.weights, atol=1e-6)
+
+
+class Falling:
+    """One weight that falls by one a step: the loss is the weight itself, and so its gradient is one."""
+
+    def __init__(self, slope: float = 1.0) -> None:
+        self.model, self.slope = nn.Linear(1, 1, bias=False), slope
+        nn.init.zeros_(self.model.weight)
+        self.found: list[float] = []
+
+    def fit(self, steps: int, *, validated: bool = True, **schedule) -> float:
+        def validate():
+            self.found.append(self.model.weight.item())
+            return {"loss": self.model.weight.item()}
+
+        fit(
+            self.model, lambda rows: (self.slope * self.model.weight.sum(), 1), 1,
+            torch.optim.SGD(self.model.parameters(), lr=1.0),
+            Schedule(1, steps, 99, lambda step: True, **schedule),
+            validate=validate if validated else None, criterion=LOWER, seed=0, name="a weight",
+        )  # fmt: skip
+        return self.model.weight.item()
+
+
+def test_averaged_weights_are_a_plain_mean_at_first_and_an_exponential_one_then():
+    problem = Falling()
+    result = problem.fit(4, average=0.5)  # weights -1, -2, -3, -4
+    expected = [-1, -1.5, 0.5 * -1.5 + 0.5 * -3, 0.5 * -2.25 + 0.5 * -4]
+    assert problem.found == pytest.approx(expected) and result == pytest.approx(expected[-1])
+    assert Falling().fit(4, validated=False, average=0.5) == pytest.approx(expected[-1])
+    assert Falling().fit(4) == -4
+
+
+def test_gradients_are_clipped_to_a_norm():
+    assert Falling(slope=10.0).fit(2, clip=3.0) == pytest.approx(-6, rel=1e-5)
+    assert Falling(slope=2.0).fit(2, clip=3.0) == pytest.approx(-4)
+
+
+def test_what_validations_found_is_reported_as_they_come():
+    problem, said = Problem(), []
+    lines = problem.fit(report=lambda found: said.append(len(found)))
+    assert said == list(range(1, len(lines) + 1))

@@ -7,6 +7,8 @@ import math
 import torch
 from torch.nn import functional as F
 
+from llmrec.nn.precision import Precision, products
+
 
 def token_loss(logits: torch.Tensor, targets: torch.Tensor, *, label_smoothing: float = 0.0) -> torch.Tensor:
     """Summed cross-entropy: -sum_n log softmax(logits_n)[targets_n].
@@ -80,39 +82,49 @@ class _AllItemsSoftmax(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: torch.autograd.function.FunctionCtx, states: torch.Tensor, vectors: torch.Tensor, targets: torch.Tensor
+        ctx: torch.autograd.function.FunctionCtx,
+        states: torch.Tensor,
+        vectors: torch.Tensor,
+        targets: torch.Tensor,
+        precision: Precision,
     ) -> torch.Tensor:
         needs_gradient = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
         total = states.new_zeros(())
         of_states, of_vectors = torch.zeros_like(states), torch.zeros_like(vectors)
         at_once = max(16, _LOGITS_AT_ONCE // len(vectors))
         memory, minus_one = states.new_empty(at_once, len(vectors)), states.new_full((at_once, 1), -1.0)
-        for start in range(0, len(states), at_once):
-            rows = slice(start, start + at_once)
-            some, asked = states[rows], targets[rows, None]
-            logits = torch.mm(some, vectors.T, out=memory[: len(some)])  # (rows, I)
-            log_probs = torch.log_softmax(logits, 1, out=logits)
-            total -= log_probs.gather(1, asked).sum()
-            if needs_gradient:
-                gradients = log_probs.exp_().scatter_add_(1, asked, minus_one[: len(some)])  # probabilities - one-hot
-                of_states[rows] = gradients @ vectors
-                of_vectors.addmm_(gradients.T, some)
+        with products(precision):
+            for start in range(0, len(states), at_once):
+                rows = slice(start, start + at_once)
+                some, asked = states[rows], targets[rows, None]
+                logits = torch.mm(some, vectors.T, out=memory[: len(some)])  # (rows, I)
+                log_probs = torch.log_softmax(logits, 1, out=logits)
+                total -= log_probs.gather(1, asked).sum()
+                if needs_gradient:
+                    gradients = log_probs.exp_().scatter_add_(
+                        1, asked, minus_one[: len(some)]
+                    )  # probabilities - one-hot
+                    of_states[rows] = gradients @ vectors
+                    of_vectors.addmm_(gradients.T, some)
         ctx.save_for_backward(of_states, of_vectors)
         return total
 
     @staticmethod
     def backward(
         ctx: torch.autograd.function.FunctionCtx, gradient: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, None]:
+    ) -> tuple[torch.Tensor, torch.Tensor, None, None]:
         of_states, of_vectors = ctx.saved_tensors
-        return gradient * of_states, gradient * of_vectors, None
+        return gradient * of_states, gradient * of_vectors, None, None
 
 
-def all_items_loss(states: torch.Tensor, vectors: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def all_items_loss(
+    states: torch.Tensor, vectors: torch.Tensor, targets: torch.Tensor, *, precision: Precision = "float32"
+) -> torch.Tensor:
     """Summed cross-entropy over the whole catalogue: -sum_n log softmax(states_n vectors')[targets_n].
 
     Equals `token_loss(states @ vectors.T, targets)`, gradients too, in a third of its time on a CPU: a few rows at a time stay in the
-    cache, and nothing of size (N, I) is ever stored.
+    cache, and nothing of size (N, I) is ever stored. precision: of the factors of its three products; the softmax is float32 in any
+    case.
 
     Inputs and labels:
         | what | shape | dtype |
@@ -123,14 +135,20 @@ def all_items_loss(states: torch.Tensor, vectors: torch.Tensor, targets: torch.T
 
     Returns: float32 (), zero for N = 0.
     """
-    return _AllItemsSoftmax.apply(states, vectors, targets)
+    return _AllItemsSoftmax.apply(states, vectors, targets, precision)
 
 
 def sampled_items_loss(
-    states: torch.Tensor, vectors: torch.Tensor, targets: torch.Tensor, negatives: torch.Tensor
+    states: torch.Tensor,
+    vectors: torch.Tensor,
+    targets: torch.Tensor,
+    negatives: torch.Tensor,
+    *,
+    num_items: int | None = None,
 ) -> torch.Tensor:
-    """Summed cross-entropy of the target against negatives that were drawn uniformly, with replacement, from the I items.
+    """Summed cross-entropy of the target against negatives that were drawn uniformly, with replacement, from I items.
 
+    num_items: I; None: as many as there are vectors, which may also be those of the targets and the negatives alone.
     A negative stands for I / K items, so log(I / K) is added to its logit ("logQ correction": Bengio and Senecal 2008; Yi et al.,
     RecSys 2019): the sum over negatives then estimates that over all other items without bias, and the loss comes to `all_items_loss`
     as K grows. A negative that is the target is left out of that row.
@@ -139,14 +157,16 @@ def sampled_items_loss(
         | what | shape | dtype |
         |---|---|---|
         | states: one per question | (N, D) | float32 |
-        | vectors: one per item | (I, D) | float32 |
-        | targets: the right item | (N,), each in [0, I) | int64 |
-        | negatives: the same for all questions | (K,), each in [0, I) | int64 |
+        | vectors: one per item | (M, D) | float32 |
+        | targets: the right item | (N,), each in [0, M) | int64 |
+        | negatives: the same for all questions | (K,), each in [0, M) | int64 |
 
     Returns: float32 (), zero for N = 0.
     """
     own = (states * F.embedding(targets, vectors)).sum(1, keepdim=True)  # (N, 1)
-    others = states @ F.embedding(negatives, vectors).T + math.log(len(vectors) / len(negatives))  # (N, K)
+    others = states @ F.embedding(negatives, vectors).T + math.log(
+        (num_items or len(vectors)) / len(negatives)
+    )  # (N, K)
     others = others.masked_fill(targets[:, None] == negatives, float("-inf"))
     logits = torch.cat([own, others], dim=1)
     return F.cross_entropy(logits, torch.zeros_like(targets), reduction="sum")

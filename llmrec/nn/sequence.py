@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from llmrec.nn.item_inputs import ItemInputs
+from llmrec.nn.item_inputs import IdField, ItemInputs, ItemMatrices
 from llmrec.nn.packed import AttentionRows, Packed
 
 
@@ -42,6 +42,30 @@ class SasBlock(nn.Module):
         )
         normed = self.forward_norm(x)
         return normed + self.forward_net(normed)
+
+
+class PreNormBlock(nn.Module):
+    """A pre-norm layer: queries, keys and values are normed alike, and the residuals stay what they are.
+
+    Xiong et al., "On layer normalization in the transformer architecture", ICML 2020; ReLU inside, as wide as the model.
+    """
+
+    def __init__(self, dim: int, num_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.num_heads, self.dropout = num_heads, dropout
+        self.attention_norm, self.forward_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.query_key_value, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+        self.forward_net = nn.Sequential(
+            nn.Linear(dim, dim), nn.ReLU(), nn.Dropout(dropout), nn.Linear(dim, dim), nn.Dropout(dropout)
+        )
+
+    def forward(self, x: torch.Tensor, rows: AttentionRows) -> torch.Tensor:
+        """x float32 (N, D) -> the same shape."""
+        q, k, v = self.query_key_value(self.attention_norm(x)).chunk(3, dim=-1)
+        dropout = self.dropout if self.training else 0.0
+        read = self.out(rows.attention(q, k, v, num_heads=self.num_heads, dropout=dropout))
+        x = x + F.dropout(read, self.dropout, self.training)
+        return x + self.forward_net(self.forward_norm(x))
 
 
 class LigrBlock(nn.Module):
@@ -94,20 +118,21 @@ class BertBlock(nn.Module):
 
 
 Block = Callable[[int, int, float], nn.Module]  # dim, num_heads, dropout
-BLOCKS: dict[str, Block] = {"sasrec": SasBlock, "ligr": LigrBlock}
+BLOCKS: dict[str, Block] = {"sasrec": SasBlock, "pre_norm": PreNormBlock, "ligr": LigrBlock}
 
 
 class SequenceNetwork(nn.Module):
     """Item sequences in, one state per position out; the score of an item is the state's inner product with the item's vector.
 
     An item's vector is the sum of its fields (`ItemInputs`: an embedding, projected frozen features, or both), the same as input and
-    as answer.
+    as answer. seen: bool (I,), the items of the training events.
     """
 
     def __init__(self, inputs: ItemInputs, *, max_length: int) -> None:
         """max_length: items of a history that are read, the latest."""
         super().__init__()
         self.inputs, self.dim, self.max_length = inputs, inputs.dim, max_length
+        self.register_buffer("seen", torch.ones(inputs.num_items, dtype=torch.bool))
 
     @property
     def num_items(self) -> int:
@@ -124,12 +149,37 @@ class SequenceNetwork(nn.Module):
         """What is read of whole histories, none empty, so that the latest position of each says what comes next."""
         return Packed.of([history[-self.max_length :] for history in histories])
 
-    def item_vectors(self) -> torch.Tensor:
-        """The vectors of all items, the sums of their fields: float32 (I, D)."""
-        return reduce(torch.add, [field.table() for field in self.inputs.fields])
+    def meet(self, seen: np.ndarray) -> None:
+        """Take the items of the training events: bool (I,). Embeddings of the others stay unread."""
+        self.seen.copy_(torch.from_numpy(seen))
+        if self.inputs.use_ids:
+            self.inputs.fields[0].known.copy_(self.seen)
+
+    @property
+    def blank(self) -> torch.Tensor:
+        """The items of which there is nothing, neither a trained embedding nor features: bool (I,)."""
+        fields = self.inputs.fields
+        return ~reduce(torch.logical_or, [f.known if isinstance(f, IdField) else f.present for f in fields])
+
+    def extend(self, matrices: ItemMatrices, num_new: int) -> None:
+        """New items behind the others, known by their features alone: of each matrix float32 (M, D_f), bool (M,)."""
+        if self.inputs.use_ids:
+            self.inputs.fields[0].extend(num_new)
+        for name in self.inputs.features:
+            self.inputs.frozen(name).extend(*matrices[name])
+        self.inputs.num_items += num_new
+        self.seen = torch.cat([self.seen, self.seen.new_zeros(num_new)])
+
+    def item_vectors(self, items: torch.Tensor | None = None) -> torch.Tensor:
+        """The vectors of items, the sums of their fields: float32 (M, D). items: int64 (M,), each once; None: all."""
+        return reduce(torch.add, [field.table() if items is None else field(items) for field in self.inputs.fields])
 
     def forward(self, packed: Packed, vectors: torch.Tensor) -> torch.Tensor:
-        """States after each position: float32 (N, D). vectors: `item_vectors()`, which a step makes once for input and answer."""
+        """States after each position: float32 (N, D).
+
+        vectors: `item_vectors()`, which a step makes once for input and answer; or those of some items, to which the numbers in
+        `packed` then point.
+        """
         raise NotImplementedError
 
     def start_weights(self) -> None:
@@ -158,11 +208,13 @@ class SelfAttention(SequenceNetwork):
         num_layers: int,
         num_heads: int,
         dropout: float,
+        scale_items: bool = False,
     ) -> None:
+        """scale_items: items are multiplied by the root of the width where they are read, but not where they answer."""
         super().__init__(inputs, max_length=max_length)
         dim, num_places = self.dim, max_length + self.num_hidden
         assert dim % num_heads == 0, (dim, num_heads)
-        self.dropout = dropout
+        self.dropout, self.scale = dropout, dim**0.5 if scale_items else 1.0
         self.places = nn.Parameter(torch.randn(num_places, dim) * (2 / (num_places + dim)) ** 0.5)
         self.hidden = nn.Parameter(torch.zeros(self.num_hidden, dim)) if self.num_hidden else None
         self.blocks = nn.ModuleList(block(dim, num_heads, dropout) for _ in range(num_layers))
@@ -174,7 +226,7 @@ class SelfAttention(SequenceNetwork):
         assert int(packed.lengths.max()) <= len(self.places), (packed.lengths.max(), len(self.places))
         if self.hidden is not None:
             vectors = torch.cat([vectors, self.hidden])
-        x = F.embedding(packed.items, vectors) + F.embedding(packed.from_end, self.places)  # (N, D)
+        x = self.scale * F.embedding(packed.items, vectors) + F.embedding(packed.from_end, self.places)  # (N, D)
         x = F.dropout(x, self.dropout, self.training)
         rows = AttentionRows(packed, is_causal=self.hidden is None)
         for block in self.blocks:

@@ -5,7 +5,7 @@ Letters: I items, D_f width of a matrix of features.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from llmrec.sequential.recommender import SCORED_AT_ONCE, SequentialRecommender,
 from llmrec.sequential.settings import AttentionSettings, SequenceSettings
 
 CRITERIA = {"ndcg@10": Criterion("ndcg@10", greater_is_better=True), "loss": Criterion("loss", greater_is_better=False)}
+Report = Callable[[list[dict[str, float]]], None]  # see `fit`
 Validate = Callable[[SequentialRecommender], dict[str, float]]  # metric name -> value; among them the monitored one
 
 
@@ -53,21 +54,22 @@ class Learned:
 class Learner:
     """One training: from these events, with these matrices of features, float32 (I, D_f) and presence bool (I,) by name.
 
-    Longer histories are cut into windows, so that every event is a target. Items without an event share one vector. torch's global
-    random state is left as it was.
+    Longer histories are cut into windows, so that every event is a target. Items without an event have no embedding and are in no
+    softmax, so nothing teaches them away. torch's global random state is left as it was.
     """
 
     settings: SequenceSettings
     events: Interactions
     features: ItemMatrices
 
-    def learn(self, validate: Validate, *, folder: Path | None = None) -> Learned:
+    def learn(self, validate: Validate, *, folder: Path | None = None, report: Report | None = None) -> Learned:
         """The state of the best validation. folder: where the training is kept meanwhile, so that a killed one goes on; None: nowhere.
+        report: see `fit`.
 
         Raises DataError where no user has two events, or a matrix has other rows than the items; what else `fit` raises.
         """
         windows = self.windows()
-        recommender, validations = self._train(windows, self.settings.epochs, validate, folder)
+        recommender, validations = self._train(windows, self.settings.epochs, validate, folder, report)
         chosen = best_step(validations, CRITERIA[self.settings.monitor])
         epochs = chosen / steps_an_epoch(len(windows), self.settings.batch_size)
         recommender.facts |= {"epochs_chosen": epochs, "refit": False}
@@ -75,7 +77,7 @@ class Learner:
 
     def relearn(self, epochs: float, *, folder: Path | None = None) -> SequentialRecommender:
         """The state after just so many epochs, with no validation: the refit on all that may be learned from."""
-        recommender, _ = self._train(self.windows(), epochs, None, folder)
+        recommender, _ = self._train(self.windows(), epochs, None, folder, None)
         recommender.facts |= {"epochs_chosen": epochs, "refit": True}
         return recommender
 
@@ -89,21 +91,32 @@ class Learner:
         return windows
 
     def _train(
-        self, windows: list[np.ndarray], epochs: float, validate: Validate | None, folder: Path | None
+        self,
+        windows: list[np.ndarray],
+        epochs: float,
+        validate: Validate | None,
+        folder: Path | None,
+        report: Report | None,
     ) -> tuple[SequentialRecommender, list[dict[str, float]]]:
         """A new network from the seed, for so many epochs at most, and what its validations found."""
-        settings = self.settings
+        seen = self.events.counts() > 0
+        settings = self.settings.settled(np.count_nonzero(seen))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            network = self._network()
+            network = self._network(seen)
         recommender = SequentialRecommender(network, settings, {})
+        objective = Objective(network, settings)
         between = settings.validate_every * steps_an_epoch(len(windows), settings.batch_size)
         schedule = Schedule(settings.batch_size, epochs, settings.patience, lambda step: step % between == 0)
         last = schedule.num_steps(len(windows))
-        schedule = replace(schedule, validate_after=lambda step: step % between == 0 or step == last)
+        schedule = replace(
+            schedule, validate_after=lambda step: step % between == 0 or step == last, average=settings.average,
+            clip=settings.clip,
+        )  # fmt: skip
+
         validations = fit(
             network,
-            lambda rows: loss_of(network, settings, Packed.of([windows[row] for row in rows])),
+            lambda rows: objective(Packed.of([windows[row] for row in rows])),
             len(windows),
             torch.optim.Adam(network.parameters(), lr=settings.lr, betas=(0.9, 0.98), fused=True),
             schedule,
@@ -112,33 +125,56 @@ class Learner:
             seed=settings.seed,
             name=settings.shown_name,
             folder=folder,
+            report=report,
         )
         return recommender, validations
 
-    def _network(self) -> SequenceNetwork:
-        """With its matrices; items without an event read the row of unknown items."""
-        num_items = self.events.num_items
+    def _network(self, seen: np.ndarray) -> SequenceNetwork:
+        """With its matrices. seen: bool (I,), the items of the events."""
         for name, (matrix, _) in self.features.items():
-            if len(matrix) != num_items:
-                raise DataError(f"the features '{name}' have {len(matrix)} rows, but there are {num_items} items.")
-        widths: Mapping[str, int] = {name: matrix.shape[1] for name, (matrix, _) in self.features.items()}
-        network = make_network(self.settings, num_items, widths)
+            if len(matrix) != len(seen):
+                raise DataError(f"the features '{name}' have {len(matrix)} rows, but there are {len(seen)} items.")
+        widths = {name: matrix.shape[1] for name, (matrix, _) in self.features.items()}
+        network = make_network(self.settings, len(seen), widths)
         for name, (matrix, present) in self.features.items():
-            network.inputs.frozen(name).fit(matrix, present)
-        if self.settings.use_ids:
-            network.inputs.fields[0].known.copy_(torch.from_numpy(self.events.counts() > 0))
+            network.inputs.frozen(name).fit(matrix, present, seen)
+        network.meet(seen)
         return network
 
 
-def loss_of(network: SequenceNetwork, settings: SequenceSettings, windows: Packed) -> tuple[torch.Tensor, int]:
-    """-log p(item), summed over all positions that are asked, and how many they are."""
-    packed, asked, targets = network.questions(windows)
-    vectors = network.item_vectors()
-    states = network(packed, vectors)[asked]
-    if settings.loss == "full":
-        return all_items_loss(states, vectors, targets), len(targets)
-    negatives = torch.randint(network.num_items, (settings.num_negatives,))
-    return sampled_items_loss(states, vectors, targets, negatives), len(targets)
+class Objective:
+    """-log p(item) over the positions that a network is asked at, among the items that it has seen."""
+
+    def __init__(self, network: SequenceNetwork, settings: SequenceSettings) -> None:
+        assert "auto" not in (settings.loss, settings.precision), "the settings are not settled"
+        self.network, self.settings = network, settings
+        for name in network.inputs.features:
+            network.inputs.frozen(name).training_precision = settings.precision
+        self.items = network.seen.nonzero().squeeze(1)  # int64 (S,)
+        self.places = network.seen.cumsum(0) - 1  # of each seen item among them: int64 (I,)
+
+    def __call__(self, windows: Packed) -> tuple[torch.Tensor, int]:
+        """The sum over all positions of a batch that are asked, and how many they are."""
+        packed, asked, targets = self.network.questions(windows)
+        loss = self._full if self.settings.loss == "full" else self._sampled
+        return loss(packed, asked, targets), len(targets)
+
+    def _full(self, packed: Packed, asked: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        vectors = self.network.item_vectors()
+        states = self.network(packed, vectors)[asked]
+        if len(self.items) < len(vectors):
+            vectors, targets = vectors[self.items], self.places[targets]
+        return all_items_loss(states, vectors, targets, precision=self.settings.precision)
+
+    def _sampled(self, packed: Packed, asked: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Only the items of the batch and of the sample get vectors, so that a step costs the same however many items there are."""
+        negatives = self.items[torch.randint(len(self.items), (self.settings.num_negatives,))]
+        items, numbers = torch.unique(torch.cat([packed.items, targets, negatives]), return_inverse=True)
+        read, targets, negatives = numbers.split([len(packed.items), len(targets), len(negatives)])
+        items = items[items < self.network.num_items]  # a mask, the last of all ids, keeps the number behind the items
+        vectors = self.network.item_vectors(items)
+        states = self.network(packed.with_items(read), vectors)[asked]
+        return sampled_items_loss(states, vectors, targets, negatives, num_items=len(self.items))
 
 
 def validation_of(valid: Instances) -> Validate:

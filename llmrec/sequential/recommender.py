@@ -5,13 +5,15 @@ Letters: U requests, I items, D width.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
-from llmrec.nn.item_inputs import ItemInputs
+from llmrec.nn.item_inputs import ItemInputs, ItemMatrices
 from llmrec.nn.sequence import BLOCKS, BertBlock, MaskedSelfAttention, Recurrent, SelfAttention, SequenceNetwork
 from llmrec.recommenders.requests import DenseRecommender, Requests
 from llmrec.sequential.settings import Bert4RecSettings, Gru4RecSettings, SasRecSettings, SequenceSettings
@@ -26,7 +28,12 @@ def make_network(settings: SequenceSettings, num_items: int, widths: Mapping[str
     """
     # Glorot's rule for the matrix of all items: scores of all items start near one another, which full softmax wants.
     std = (2 / (num_items + settings.dim)) ** 0.5
-    inputs = ItemInputs(num_items, settings.dim, widths, use_ids=settings.use_ids, std=std)
+    inputs = ItemInputs(
+        num_items, settings.dim, widths, use_ids=settings.use_ids, id_dropout=settings.id_dropout, std=std,
+        feature_length=None, absent="zero",
+    )  # fmt: skip
+    if settings.use_ids and settings.id_start == "zero":
+        nn.init.zeros_(inputs.fields[0].rows)
     shared: dict[str, Any] = {
         "max_length": settings.max_length, "num_layers": settings.num_layers, "dropout": settings.dropout,
     }  # fmt: skip
@@ -37,7 +44,8 @@ def make_network(settings: SequenceSettings, num_items: int, widths: Mapping[str
             inputs, BertBlock, num_heads=settings.num_heads, mask_probability=settings.mask_probability, **shared
         )
     assert isinstance(settings, SasRecSettings), settings
-    return SelfAttention(inputs, BLOCKS[settings.layers], num_heads=settings.num_heads, **shared)
+    shared |= {"num_heads": settings.num_heads, "scale_items": settings.scale_items}
+    return SelfAttention(inputs, BLOCKS[settings.layers], **shared)
 
 
 class SequentialRecommender(DenseRecommender):
@@ -57,7 +65,7 @@ class SequentialRecommender(DenseRecommender):
 
     @torch.inference_mode()
     def scores(self, requests: Requests) -> np.ndarray:
-        """float32 (U, I); an empty history scores 0 everywhere."""
+        """float32 (U, I); an empty history scores 0 everywhere. Items of which nothing is known score like the least of the others."""
         scores, vectors = np.zeros((len(requests), self.num_items), np.float32), self.network.item_vectors()
         there = np.flatnonzero(requests.histories.lengths)
         for rows in np.split(there, range(SCORED_AT_ONCE, len(there), SCORED_AT_ONCE)):
@@ -65,9 +73,21 @@ class SequentialRecommender(DenseRecommender):
                 packed = self.network.reads([requests.histories[row] for row in rows])
                 states = self.network(packed, vectors)[packed.last]
                 scores[rows] = (states @ vectors.T).numpy()
+        blank = self.network.blank.numpy()
+        if blank.any():
+            scores[:, blank] = scores[:, ~blank].min(axis=1, keepdims=True)
         return scores
 
     @torch.inference_mode()
     def item_vectors(self) -> np.ndarray:
         """What the network reads and answers with: float32 (I, D)."""
         return self.network.item_vectors().numpy()
+
+    def with_new_items(self, features: ItemMatrices, num_new: int) -> SequentialRecommender:
+        """A recommender of `num_new` more items, behind the others and known by their features: float32 (M, D_f), bool (M,) each.
+
+        Nothing is learned; the scores of the others stay. features: a matrix for each of the network's.
+        """
+        network = copy.deepcopy(self.network)
+        network.extend(features, num_new)
+        return SequentialRecommender(network, self.settings, self.facts)

@@ -63,7 +63,7 @@ def test_the_next_item_of_a_cycle_ranks_first(kind, settings):
 @every_kind
 def test_the_next_item_ranks_first_from_features_alone(kind):
     matrix = np.random.default_rng(0).normal(size=(12, 12)).astype(np.float32)
-    model = kind(item_inputs={"text": (matrix, np.ones(12, bool))}, **{**SMALL, "use_ids": False, "epochs": 60})
+    model = kind(item_inputs={"text": (matrix, np.ones(12, bool))}, **{**SMALL, "use_ids": False, "epochs": 100})
     assert learned(model.fit(cycles()), length=8) == 1
 
 
@@ -204,7 +204,7 @@ def test_a_killed_training_goes_on_to_the_very_scores_of_an_unbroken_one(tmp_pat
         model = SasRecRecommender(**settings)
         return fitted_on(model, split, "train+valid" if refit else "train", refit=refit, folder=folder)
 
-    unbroken, steps, loss = trained(), [], learning.loss_of
+    unbroken, steps, loss = trained(), [], learning.Objective.__call__
     refit_steps = round(3 * unbroken.epochs_chosen)
     assert refit_steps >= 12
     killed_at = 18 + 11 if refit else 13  # in the refit's fourth epoch, or the fit's fifth
@@ -215,7 +215,7 @@ def test_a_killed_training_goes_on_to_the_very_scores_of_an_unbroken_one(tmp_pat
             raise KeyboardInterrupt
         return loss(*arguments)
 
-    monkeypatch.setattr(learning, "loss_of", killed)
+    monkeypatch.setattr(learning.Objective, "__call__", killed)
     with pytest.raises(KeyboardInterrupt):
         trained(folder)
     kept = folder.with_name("state-refit") if refit else folder

@@ -6,11 +6,11 @@ import torch
 
 from llmrec.nn.item_inputs import ItemInputs
 from llmrec.nn.packed import Packed
-from llmrec.nn.sequence import BertBlock, LigrBlock, MaskedSelfAttention, Recurrent, SasBlock, SelfAttention
+from llmrec.nn.sequence import BLOCKS, BertBlock, MaskedSelfAttention, Recurrent, SelfAttention
 
 N, T = 11, 6
-CAUSAL, ALL = ["sasrec", "ligr", "gru4rec"], ["sasrec", "ligr", "gru4rec", "bert4rec"]
-BLOCKS = {"sasrec": SasBlock, "ligr": LigrBlock}
+CAUSAL = ["sasrec", "pre_norm", "ligr", "gru4rec"]
+ALL = [*CAUSAL, "bert4rec"]
 
 
 def network(kind="sasrec", widths=None, use_ids=True):
