@@ -1,6 +1,8 @@
 """A model and EASE-R together: what the model lists is added, on a common scale, to the scores of EASE-R.
 
-Letters: U requests, I items, N the model's list, W weights tried.
+The small sibling of `stacked.Stacked`: two parts and one weight, with nothing to be learned, beside every run that is measured.
+
+Letters: U requests, I items, W weights tried.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ import numpy as np
 from llmrec.data.splits import Instances
 from llmrec.errors import ConfigError
 from llmrec.metrics import ndcg, ranks_from_scores
-from llmrec.recommenders.requests import REQUESTS_AT_ONCE, DenseRecommender, Ranker, Ranking, Requests, allowed_items
+from llmrec.recommenders.requests import REQUESTS_AT_ONCE, DenseRecommender, Ranker, Requests, allowed_items
+from llmrec.recommenders.stacked import ListedScores, standardised
 
 GRID = tuple(round(0.1 * step, 1) for step in range(11))
 
@@ -21,10 +24,8 @@ GRID = tuple(round(0.1 * step, 1) for step in range(11))
 class Hybrid(DenseRecommender):
     """score = weight z(model) + (1 - weight) z(EASE-R), z standardised per request over the items that may be recommended.
 
-    Every model is taken by its best `num_listed` items, also one that could score all: a generative model has no more,
-    and log-probabilities far down the list, where their spread is largest, would drown EASE-R's. Items outside the
-    list share one score, the list's worst score less its mean step from item to item: below every listed item, so that
-    weight 1 keeps the model's own order, and close, so that EASE-R can lift what the model just missed.
+    Every model is taken by its best `num_listed` items (`ListedScores`), also one that could score all: a generative model has no
+    more, and log-probabilities far down the list, where their spread is largest, would drown EASE-R's.
 
     Standardised scores were chosen over reciprocal ranks and min-max by validation NDCG@10 on MovieLens-100K and 3,000
     Beauty users (a first-order Markov chain and a smoothed Markov model stood for the two parts): ranks forget how sure each side is
@@ -107,34 +108,6 @@ class Hybrid(DenseRecommender):
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Both sides' standardised scores, float64 (U, I) each, and allowed bool (U, I)."""
         allowed = allowed_items(requests, self.num_items, exclude_seen=exclude_seen, candidates=candidates)
-        listed = self.model.rank(requests, self.num_listed, exclude_seen=exclude_seen, candidates=candidates)
-        return (
-            _standardised(_spread(listed, self.num_items), allowed),
-            _standardised(self.ease_r.scores(requests), allowed),
-            allowed,
-        )
-
-
-def _spread(listed: Ranking, num_items: int) -> np.ndarray:
-    """The list's scores at its items and the common lower score everywhere else: float64 (U, I). An empty list is 0 everywhere."""
-    real = (listed.items >= 0) & np.isfinite(listed.scores)  # (U, N): an item scored -inf counts as not listed
-    scores = listed.scores.astype(np.float64)
-    sizes = real.sum(axis=1)
-    best = np.where(real, scores, -np.inf).max(axis=1, initial=-np.inf)
-    worst = np.where(real, scores, np.inf).min(axis=1, initial=np.inf)
-    with np.errstate(invalid="ignore"):  # inf - inf of empty lists
-        step = (best - worst) / np.maximum(sizes - 1, 1)
-    step[step == 0] = 1.0  # one item, or a list of equals: any distance will do
-    floor = np.where(sizes > 0, worst - step, 0.0)
-    spread = np.repeat(floor[:, None], num_items, axis=1)
-    rows, places = np.nonzero(real)
-    spread[rows, listed.items[rows, places]] = scores[rows, places]
-    return spread
-
-
-def _standardised(scores: np.ndarray, allowed: np.ndarray) -> np.ndarray:
-    """(scores - mean) / standard deviation over each row's allowed items; 0 in rows where they are all equal."""
-    count = np.maximum(allowed.sum(axis=1, keepdims=True), 1)
-    centred = scores - (scores * allowed).sum(axis=1, keepdims=True) / count
-    deviation = np.sqrt((centred**2 * allowed).sum(axis=1, keepdims=True) / count)
-    return np.divide(centred, deviation, out=np.zeros_like(centred), where=deviation > 0)
+        listed = ListedScores(self.model, self.num_listed)
+        model, _ = listed.allowed_scores(requests, exclude_seen=exclude_seen, candidates=candidates)
+        return standardised(model, allowed), standardised(self.ease_r.scores(requests), allowed), allowed
