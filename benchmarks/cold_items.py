@@ -1,172 +1,142 @@
 """What items are worth that were added to a finished run with `llmrec add-items`: found in the first ten without retraining?
 
-    python benchmarks/cold_items.py --data $LLMREC_BENCH_DATA/amazon14_beauty --work runs/cold_items
+    python benchmarks/cold_items.py --recipe sequential --draws 3 --data $LLMREC_BENCH_DATA/amazon14_beauty --work runs/cold_items
+    python benchmarks/cold_items.py --recipe next_item loss.softmax_scope=level ...
 
-1. A share of the items, sampled by seed, is held out of everything: their rows leave the catalogue and their events the histories.
-2. The other items are tokenised (`llmrec tokenize`) and a small decoder is trained on them from scratch (three codes per item).
-3. The held-out items are added to that run (`llmrec add-items`): by their titles and fields, through the kept codebooks.
+1. A share of the items, sampled by seed, is held out of everything: their rows leave the catalogue and their events the histories
+   (`held_items.py`). Each draw holds out others.
+2. A model is trained on the rest (`llmrec train`), with any recipe, config and settings. Without --config next_item is a small decoder
+   from scratch on three codes an item (`llmrec tokenize`), by the settings below.
+3. The held-out items are added to that run (`llmrec add-items`): by their titles and fields, without training.
 4. Users whose last event is a held-out item are asked for it, and as many others for their own last event, before and after.
 
-The histories that are asked hold no held-out item: a held-out event that is not the user's last is left out. Compared with it are the
-same run with the new items at random free codes, the encoder's texts alone (nearest to the mean of the history), popularity, and
-chance. WORK is filled as by hand with the commands above, and what is finished there is used again.
+Compared with it are: the same run with the scores of new items raised by ln(odds), so that each counts as `odds` of itself in the
+softmax; with semantic ids, the new items at random free codes; texts alone (nearest to the mean of the history), by a sentence
+encoder and by TF-IDF of the old items' words; popularity; and a random order. Intervals are over users and over items (all the
+users of one item together), over the draws as one.
+
+WORK/draw-N holds the data of a draw and a folder for each --name with run, grown run and what was measured; finished parts are used
+again.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
-import shlex
-import subprocess
-import sys
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import harness
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
+from held_items import Asked, hold_out, llmrec, who_is_asked
 
-from llmrec.artifacts.run_folder import load_artifact
 from llmrec.baselines.popularity import Popularity
-from llmrec.data.folder import Data, load_data
-from llmrec.data.readers import read_interactions, read_items
-from llmrec.data.splits import Instances, Split
 from llmrec.encoders.text import encode_texts
+from llmrec.encoders.tf_idf import TfIdf
 from llmrec.evaluation.runner import evaluate
 from llmrec.evaluation.tasks import load_task
-from llmrec.files import write_arrow
+from llmrec.files import read_json, write_json
 from llmrec.items.forms import semantic_id_tokens
 from llmrec.items.semantic_ids import SemanticIDs
+from llmrec.metrics import ratio_resamples
 from llmrec.prompting.encoder import PromptEncoder
+from llmrec.recommender import Recommender
 from llmrec.recommenders.generative import recommender_of
-from llmrec.recommenders.language_model import LanguageModel
-from llmrec.recommenders.requests import DenseRecommender, Ranker, Requests
+from llmrec.recommenders.requests import DenseRecommender, Ranker, Ranking, Requests
 
-SETTINGS = (
-    "items.form=semantic_id", "items.start=text", "items.dropout=0.2", "backbone.dtype=float32", "prompt.max_history=20",
-    "validation.max_users=300", "validation.num_beams=10",
-)  # fmt: skip
+# Where no config is named: the config, and the settings before those that are given.
+DEFAULTS: dict[str, tuple[str | None, tuple[str, ...]]] = {
+    "next_item": (
+        "amazon_beauty_scratch",
+        (
+            "items.form=semantic_id", "items.start=text", "items.dropout=0.2", "backbone.dtype=float32",
+            "prompt.max_history=20", "validation.max_users=300", "validation.num_beams=10", "loss.softmax_scope=trie",
+            "training.epochs=5",
+        ),
+    ),
+    "sequential": (None, ()),
+}  # fmt: skip
+EPOCHS = {"next_item": "training.epochs", "sequential": "epochs"}
+KS = (2, 10)
 
 
 def flags() -> argparse.ArgumentParser:
     """The command line."""
-    result = harness.parser(__doc__, quick={"epochs": 1, "max_instances": 100}, rounds=1)
+    result = harness.parser(__doc__, quick={"max_instances": 100, "max_epochs": 1}, rounds=1)
     default = Path(os.environ.get("LLMREC_BENCH_DATA", ".")) / "amazon14_beauty"
+    result.add_argument("settings", nargs="*", metavar="key=value", help="settings of the recipe")
+    result.add_argument("--recipe", choices=tuple(DEFAULTS), default="next_item", help="what the run is trained by")
+    result.add_argument("--config", help="a config of the recipe; without it see above")
+    result.add_argument("--name", help="folder of the runs in each draw's; by default RECIPE or RECIPE-CONFIG")
     result.add_argument("--data", type=Path, default=default, help="folder with items.jsonl.gz and interactions.tsv.gz")
-    result.add_argument("--work", type=Path, default=Path("runs/cold_items"), help="folder for data, run and grown run")
+    result.add_argument("--work", type=Path, default=Path("runs/cold_items"), help="folder for data and runs")
     result.add_argument("--share", type=float, default=0.05, help="share of the items that is held out")
-    result.add_argument("--seed", type=int, default=0, help="of the samples, the codes and the training")
-    result.add_argument("--epochs", type=float, default=5, help="passes over the training examples")
+    result.add_argument("--draws", type=int, default=1, help="how many times, by other seeds")
+    result.add_argument("--seed", type=int, default=0, help="of the first draw: its samples, codes and training")
     result.add_argument(
-        "--softmax-scope",
-        choices=("level", "trie", "vocabulary"),
-        default="trie",
-        help="loss and softmax scope of the run",
+        "--odds", type=float, nargs="*", default=[0.25, 4, 16], help="strengths of the bias on new items"
     )
+    result.add_argument("--max-epochs", type=int, help="instead of the config's or the settings'")
     result.add_argument("--max-instances", type=int, default=10_000, help="users asked at most, of either kind")
     return result
 
 
-# -- 1. data ----------------------------------------------------------------------------------------------------------
-def hold_out(options: argparse.Namespace) -> None:
-    """Writes WORK/warm and WORK/asked, both data folders, and WORK/new_items.parquet."""
-    items = read_items(options.data / "items.jsonl.gz")
-    events = read_interactions(options.data / "interactions.tsv.gz")
-    rng = np.random.default_rng(options.seed)
-    titled = np.flatnonzero(pc.fill_null(pc.not_equal(items["title"], ""), False))  # add-items asks for titles
-    is_new = np.zeros(len(items), bool)
-    is_new[rng.choice(titled, round(options.share * len(items)), replace=False)] = True
-    new_ids = items["item_id"].filter(pa.array(is_new)).combine_chunks()
-    of_new = np.asarray(pc.is_in(events["item_id"].cast(pa.string()), new_ids))
-    users = events["user_id"].combine_chunks().indices.to_numpy()
-    order = np.lexsort((np.arange(len(users)), events["step"].to_numpy(), users))
-    last = np.zeros(len(users), bool)
-    last[order[np.append(np.diff(users[order]) != 0, True)]] = True
-    tables = {
-        "warm_items": items.filter(pa.array(~is_new)),
-        "new_items": items.filter(pa.array(is_new)),
-        "warm_events": events.filter(pa.array(~of_new)),
-        "asked_events": events.filter(pa.array(~of_new | last)),
-    }
-    # the old items first, in their order: the catalogue of a run that the new ones were added to
-    tables["all_items"] = pa.concat_tables([tables["warm_items"], tables["new_items"]])
-    for name, table in tables.items():
-        write_arrow(options.work / f"{name}.parquet", table)
-    for name, which in (("warm", "warm_items"), ("asked", "all_items")):
-        llmrec(
-            "data", "prepare", "--items", options.work / f"{which}.parquet",
-            "--interactions", options.work / f"{name}_events.parquet", "--out", options.work / name,
-        )  # fmt: skip
-
-
-# -- 2. and 3. the run, and the run with the new items ------------------------------------------------------------------
-def train_and_add(options: argparse.Namespace) -> None:
-    """Writes WORK/run and WORK/grown."""
-    work = options.work
-    llmrec("tokenize", work / "warm", "--seed", options.seed)
+# -- the run, and the run with the new items ------------------------------------------------------------------------------
+def train_and_add(options: argparse.Namespace, draw: Path, work: Path, seed: int) -> None:
+    """Writes WORK/run and WORK/grown, unless they are there."""
+    config, settings = (options.config, ()) if options.config else DEFAULTS[options.recipe]
+    if (work / "grown").exists():
+        return
+    if options.recipe == "next_item" and not (draw / "warm" / "semantic_ids").exists():
+        llmrec("tokenize", draw / "warm", "--seed", seed)
+    named = ["--config", config] if config else []
+    epochs = [f"{EPOCHS[options.recipe]}={options.max_epochs}"] if options.max_epochs else []
     llmrec(
-        "train", "next_item", "--config", "amazon_beauty_scratch", f"data={work / 'warm'}", f"output={work / 'run'}",
-        *SETTINGS, f"loss.softmax_scope={options.softmax_scope}", f"training.epochs={options.epochs}", f"seed={options.seed}",
+        "train", options.recipe, *named, f"data={draw / 'warm'}", f"output={work / 'run'}", f"seed={seed}",
+        *settings, *options.settings, *epochs,
     )  # fmt: skip
-    llmrec("add-items", work / "run", work / "new_items.parquet", "--out", work / "grown")
+    llmrec("add-items", work / "run", draw / "new_items.parquet", "--out", work / "grown")
 
 
-def llmrec(*arguments: object) -> None:
-    """One command, shown as it would be typed."""
-    words = [str(argument) for argument in arguments]
-    print(f"llmrec {shlex.join(words)}", file=sys.stderr)
-    subprocess.run([sys.executable, "-m", "llmrec", *words], check=True, stdout=sys.stderr)
-
-
-# -- 4. who finds them --------------------------------------------------------------------------------------------------
+# -- who finds them -------------------------------------------------------------------------------------------------------
 class TextNeighbours(DenseRecommender):
-    """Items whose encoded texts are nearest to the mean of the history's: no model, no training."""
+    """Items whose texts are nearest to the mean of the history's: no model, no training."""
 
-    name = "texts_alone"
-
-    def __init__(self, vectors: np.ndarray) -> None:
-        """vectors: float32 (I, D), each of length 1."""
-        self.vectors, self.num_items = vectors, len(vectors)
+    def __init__(self, name: str, vectors: np.ndarray) -> None:
+        """vectors: float32 (I, D); a row of zeros is near to nothing."""
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        self.name, self.num_items = name, len(vectors)
+        self.vectors = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
 
     def scores(self, requests: Requests) -> np.ndarray:
-        """Cosines with the mean of the history, float32 (U, I)."""
+        """Products with the mean of the history, float32 (U, I)."""
         means = [self.vectors[requests.histories[row]].mean(axis=0) for row in range(len(requests))]
         return np.stack(means) @ self.vectors.T
 
 
-@dataclass(frozen=True)
-class Asked:
-    """Users whose last event is a new item, and as many others."""
+class Biased:
+    """A ranker whose scores of new items are raised: the best old and the best new items of each request, merged."""
 
-    of_new: Instances
-    of_old: Instances
-    split: Split
-    data: Data
-    old_data: Data
-    new_items: np.ndarray  # int64
+    def __init__(self, ranker: Ranker, bias: float, old_items: np.ndarray, new_items: np.ndarray) -> None:
+        """bias: in the unit of the scores; of logits and of log-probabilities ln(m) makes m items of each new one."""
+        self.name, self.num_items, self.card = ranker.name, ranker.num_items, {**ranker.card, "bias": bias}
+        self.ranker, self.parts = ranker, ((old_items, 0.0), (new_items, bias))
 
-
-def ask(options: argparse.Namespace) -> Asked:
-    """The test instances of WORK/asked; items from the number of WORK/warm's on are new."""
-    data, old_data = load_data(options.work / "asked"), load_data(options.work / "warm")
-    split = load_task("leave_one_out").make(data)
-    num_old = old_data.catalog.num_items
-    is_new = split.test.targets >= num_old
-    rng = np.random.default_rng(options.seed)
-    of_new, of_old = (rng.permutation(np.flatnonzero(rows))[: options.max_instances] for rows in (is_new, ~is_new))
-    of_old = np.sort(of_old[: len(of_new)])
-    new_items = np.arange(num_old, data.catalog.num_items)
-    assert split.train.counts()[new_items].sum() == 0, "no new item has an event before the last of a user"
-    return Asked(_take(split.test, np.sort(of_new)), _take(split.test, of_old), split, data, old_data, new_items)
+    def rank(self, requests: Requests, k: int, *, exclude_seen: bool, candidates: np.ndarray | None = None) -> Ranking:
+        """See `Ranker.rank`; there are no candidates here."""
+        assert candidates is None, candidates
+        found = [self.ranker.rank(requests, k, exclude_seen=exclude_seen, candidates=part) for part, _ in self.parts]
+        items = np.concatenate([part.items for part in found], axis=1)
+        scores = np.concatenate([part.scores + bias for part, (_, bias) in zip(found, self.parts, strict=True)], axis=1)
+        best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        return Ranking(np.take_along_axis(items, best, axis=1), np.take_along_axis(scores, best, axis=1))
 
 
-def _take(instances: Instances, rows: np.ndarray) -> Instances:
-    return Instances(instances.users[rows], instances.histories.take(rows), instances.targets[rows], None)
-
-
-def at_random_codes(model: LanguageModel, ids: SemanticIDs, num_old: int, seed: int) -> LanguageModel:
+def at_random_codes(grown: Path, ranker: Ranker, num_old: int, seed: int) -> Ranker:
     """The same model with its new items at free codes sampled by seed."""
+    model, ids = ranker.model, SemanticIDs.load(grown / "semantic_ids")
     sizes = np.array(ids.codebook_sizes)
     sampled = np.random.default_rng(seed).integers(0, sizes, (4 * ids.num_items, len(sizes)))
     sampled = sampled[ids.decode(sampled) < 0]
@@ -179,50 +149,144 @@ def at_random_codes(model: LanguageModel, ids: SemanticIDs, num_old: int, seed: 
         old.prompt, old.tokenizer, tokens, model.catalog,
         max_history=old.max_history, history_step=old.history_step, max_tokens=old.max_tokens,
     )  # fmt: skip
-    return replace(model, item_tokens=tokens, encoder=encoder)
+    return recommender_of(replace(model, item_tokens=tokens, encoder=encoder))
 
 
-def measure(ranker: Ranker, asked: Asked) -> dict[str, dict]:
-    """Recall@10 and NDCG@10 over the whole catalogue for either kind of user, and recall among the new items alone."""
+def rankers_of(options: argparse.Namespace, asked: Asked, work: Path, seed: int) -> dict[str, Callable[[], Ranker]]:
+    """What is measured, by name; each is made when it is asked for, so that one at a time is in memory beside the run."""
+    texts, num_old = asked.data.catalog.texts(), len(asked.old_items)
+    grown = Recommender.from_pretrained(work / "grown").ranker
+    assert grown.num_items == asked.data.catalog.num_items, (grown.num_items, asked.data.catalog.num_items)
+    rankers: dict[str, Callable[[], Ranker]] = {"add_items": lambda: grown}
+    for odds in options.odds:
+        rankers[f"odds_{odds:g}"] = lambda odds=odds: Biased(grown, math.log(odds), asked.old_items, asked.new_items)
+    if (work / "grown" / "semantic_ids").exists():
+        rankers["random_free_codes"] = lambda: at_random_codes(work / "grown", grown, num_old, seed)
+    return rankers | {
+        "before_adding": lambda: Recommender.from_pretrained(work / "run").ranker,
+        "texts_alone": lambda: TextNeighbours("texts_alone", encode_texts(texts)),
+        "tf_idf_alone": lambda: TextNeighbours("tf_idf_alone", TfIdf.fit(texts[:num_old]).encode(texts)),
+        "popularity": lambda: Popularity().fit(asked.split.train),
+    }
+
+
+def measure(ranker: Ranker, asked: Asked) -> dict[str, dict[str, list[float]]]:
+    """Recall@10 and NDCG@10 over the whole catalogue for either kind of user, and recall among the new items alone: of every user."""
     task = load_task("leave_one_out").model_copy(update={"metrics": ("recall", "ndcg"), "ks": (10,)})
     knows_new = ranker.num_items == asked.data.catalog.num_items
     result = {}
-    for kind, instances in (("new_target", asked.of_new), ("old_target", asked.of_old)):
-        if kind == "old_target" or knows_new:
-            data = asked.data if knows_new else asked.old_data
-            found = evaluate(ranker, data, task, split=replace(asked.split, test=instances))
-            result[kind] = found.metrics
-            assert found.slices["cold_target"]["num_users"] >= (len(instances) if kind == "new_target" else 0)
-    if knows_new and not isinstance(ranker, Popularity):  # to which all new items are equal
-        requests = Requests.from_instances(asked.of_new)
-        items = ranker.rank(requests, 10, exclude_seen=True, candidates=asked.new_items).items
-        hits = items == asked.of_new.targets[:, None]
-        result["new_target_among_new"] = {f"recall@{k}": float(hits[:, :k].any(axis=1).mean()) for k in (2, 10)}
+    for kind in ("new_target", "old_target") if knows_new else ("old_target",):
+        data, instances = asked.data if knows_new else asked.old_data, asked.instances(kind)
+        found = evaluate(ranker, data, task, split=replace(asked.split, test=instances))
+        assert found.slices["cold_target"]["num_users"] >= (len(instances) if kind == "new_target" else 0)
+        result[kind] = {name: values.tolist() for name, values in found.per_user.items()}
+    if not knows_new or isinstance(
+        ranker, Popularity | Biased
+    ):  # to which all new items are equal, or in the same order
+        return result
+    requests, width = Requests.from_instances(asked.of_new), max(KS)
+    items = ranker.rank(requests, width, exclude_seen=True, candidates=asked.new_items).items
+    hits = items == asked.of_new.targets[:, None]
+    result["new_target_among_new"] = {f"recall@{k}": hits[:, :k].any(axis=1).astype(float).tolist() for k in KS}
+    listed = ranker.rank(Requests.from_instances(asked.of_old), width, exclude_seen=True).items
+    result["new_items_a_list"] = {"mean": (listed >= len(asked.old_items)).sum(axis=1).astype(float).tolist()}
     return result
+
+
+def one_draw(options: argparse.Namespace, seed: int) -> dict:
+    """What every user of one draw found; kept in WORK/draw-SEED/NAME/measured.json with what it was asked for."""
+    name = options.name or "-".join(filter(None, (options.recipe, options.config)))
+    draw = options.work / f"draw-{seed}"
+    work, kept = draw / name, draw / name / "measured.json"
+    keys = ("recipe", "config", "settings", "share", "odds", "max_epochs", "max_instances")
+    asked_for = {key: getattr(options, key) for key in keys} | {"seed": seed}
+    if kept.is_file() and (known := read_json(kept, "what was measured"))["asked_for"] == asked_for:
+        return known
+    hold_out(options.data, draw / "data", options.share, seed)
+    train_and_add(options, draw / "data", work, seed)
+    asked = who_is_asked(draw / "data", options.max_instances, seed)
+    found = {name: measure(make(), asked) for name, make in rankers_of(options, asked, work, seed).items()}
+    result = {
+        "asked_for": asked_for,
+        "items": {"old": len(asked.old_items), "new": len(asked.new_items)},
+        "asked": {kind: asked.names(kind) for kind in ("new_target", "old_target")},
+        "found": found,
+    }
+    write_json(kept, result)
+    return result
+
+
+# -- over the draws -------------------------------------------------------------------------------------------------------
+def interval(values: np.ndarray, groups: Sequence[str]) -> list[float]:
+    """[low, high], 95 %, of the mean, of groups of values sampled with replacement."""
+    at = np.unique(groups, return_inverse=True)[1]
+    sums = np.stack([np.bincount(at, values), np.bincount(at)], axis=1)  # (groups, 2)
+    return np.quantile(ratio_resamples(sums), [0.025, 0.975]).tolist()
+
+
+def summary(draws: Sequence[dict], values: Callable[[dict], list[float]], kind: str) -> dict:
+    """The mean over the users of all draws, that of each draw, and intervals over users and over items."""
+    found = [np.array(values(draw), float) for draw in draws]
+    who = {what: [each for draw in draws for each in draw["asked"][kind][what]] for what in ("users", "items")}
+    together = np.concatenate(found)
+    return {
+        "value": float(together.mean()),
+        "over_users": interval(together, who["users"]),
+        "over_items": interval(together, who["items"]),
+        "draws": [float(each.mean()) for each in found],
+    }
+
+
+def results_of(draws: Sequence[dict]) -> dict:
+    """name -> kind -> metric -> `summary`."""
+    return {
+        name: {
+            kind: {
+                metric: summary(
+                    draws,
+                    lambda draw, at=(name, kind, metric): draw["found"][at[0]][at[1]][at[2]],
+                    "new_target" if kind.startswith("new_target") else "old_target",
+                )
+                for metric in metrics
+            }
+            for kind, metrics in kinds.items()
+        }
+        for name, kinds in draws[0]["found"].items()
+    }
+
+
+def differences_of(draws: Sequence[dict]) -> dict:
+    """Paired differences of Recall@10: from texts alone for new targets, from the run before adding for old ones."""
+    pairs = [
+        ("new_target", kind, "add_items", other)
+        for kind in ("new_target", "new_target_among_new")
+        for other in ("texts_alone", "tf_idf_alone")
+    ]
+    after = [name for name in draws[0]["found"] if name == "add_items" or name.startswith("odds_")]
+    pairs += [("old_target", "old_target", name, "before_adding") for name in after]
+
+    def difference(draw: dict, kind: str, one: str, other: str) -> np.ndarray:
+        return np.subtract(*(draw["found"][name][kind]["recall@10"] for name in (one, other)))
+
+    return {
+        f"{one} - {other}, {kind}": summary(draws, lambda draw, at=(kind, one, other): difference(draw, *at), asked)
+        for asked, kind, one, other in pairs
+    }
 
 
 def run(options: argparse.Namespace) -> dict:
     """See the module's docstring."""
-    hold_out(options)
-    train_and_add(options)
-    asked = ask(options)
-    grown, before = load_artifact(options.work / "grown"), load_artifact(options.work / "run")
-    ids = SemanticIDs.load(options.work / "grown" / "semantic_ids")
-    num_old, num_items = before.catalog.num_items, grown.catalog.num_items
-    scattered = at_random_codes(grown, ids, num_old, options.seed)
-    rankers = {
-        "add_items": recommender_of(grown),
-        "random_free_codes": recommender_of(scattered),
-        "before_adding": recommender_of(before),
-        "texts_alone": TextNeighbours(encode_texts(grown.catalog.texts(ids.card["fields"]))),
-        "popularity": Popularity().fit(asked.split.train),
-    }
+    draws = [one_draw(options, options.seed + number) for number in range(options.draws)]
+    num_new, num_old = (np.array([draw["items"][which] for draw in draws]) for which in ("new", "old"))
     return {
-        "items": {"old": num_old, "new": num_items - num_old},
-        "users": {"new_target": len(asked.of_new), "old_target": len(asked.of_old)},
-        "chance": {"recall@10": 10 / num_items, "among_new": 10 / (num_items - num_old)},
-        "run": {key: before.card[key] for key in ("form", "softmax_scope", "layers")} | {"epochs": options.epochs},
-        "results": {name: measure(ranker, asked) for name, ranker in rankers.items()},
+        "items": draws[0]["items"],
+        "users": {kind: [len(draw["asked"][kind]["users"]) for draw in draws] for kind in ("new_target", "old_target")},
+        "random_order": {
+            "recall@10": float(np.mean(10 / (num_new + num_old))),
+            "among_new": float(np.mean(10 / num_new)),
+        },
+        "results": results_of(draws),
+        "differences": differences_of(draws),
     }
 
 
