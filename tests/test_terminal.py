@@ -1,8 +1,11 @@
 """Texts from hallucinated_titles on a terminal."""
 
+import warnings
+
 import pytest
 
-from llmrec.terminal import printable
+from llmrec import terminal
+from llmrec.terminal import printable, say_warnings_in_sentences
 
 
 @pytest.mark.parametrize(
@@ -22,3 +25,12 @@ from llmrec.terminal import printable
 )
 def test_texts_are_shown_without_what_steers_a_terminal(text, shown):
     assert printable(text) == shown
+
+
+def test_a_warning_of_our_own_is_one_line_and_others_stay_as_they_are(monkeypatch):
+    before = warnings.formatwarning
+    monkeypatch.setattr(warnings, "formatwarning", before)  # put back afterwards
+    say_warnings_in_sentences()
+    assert warnings.formatwarning("a\ntitle", UserWarning, terminal.__file__, 3) == "warning: a title\n"
+    for other in ((UserWarning, "/elsewhere/package.py"), (DeprecationWarning, terminal.__file__)):
+        assert warnings.formatwarning("old", *other, 3, "code()") == before("old", *other, 3, "code()")

@@ -31,7 +31,7 @@ from llmrec.apps.tokenize_command import tokenize
 from llmrec.apps.train_command import train
 from llmrec.apps.web_command import web
 from llmrec.errors import LlmrecError, sentence_of_place
-from llmrec.terminal import printable
+from llmrec.terminal import printable, say_warnings_in_sentences
 from llmrec.version import __version__
 
 
@@ -136,6 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a title that the terminal's encoding lacks is no crash
+    say_warnings_in_sentences()
     asked = sys.argv[1:] if arguments is None else list(arguments)
     try:
         if arguments is None and _needs_no_pandas(asked):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import re
+import shlex
+from itertools import takewhile
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +17,9 @@ from llmrec.apps.shipped_recipes import config_names, launch_names, nearest_sent
 from llmrec.errors import LlmrecError
 from llmrec.resources import resource_path
 from llmrec.terminal import printable
+
+if TYPE_CHECKING:
+    from llmrec.evaluation.tasks import Task
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Copy = Annotated[
@@ -124,12 +129,19 @@ def prompts(
     print_table(("prompt", "kind", "what it is for"), [tuple(row.values()) for row in rows])
 
 
-def tasks(copy: Copy = None, as_json: AsJson = False) -> None:
-    """List the evaluation tasks: what is asked of whom, and what is counted.
+def tasks(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME|FILE]", help="One task, or a YAML file of one; all by default.")
+    ] = None,
+    copy: Copy = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the evaluation tasks: what is asked of whom, and what is counted; or show all settings of one and what data it needs.
 
     \b
     Example:
       llmrec tasks
+      llmrec tasks recbench/clicks
       llmrec tasks --copy leave_one_out my_tasks
     """
     from llmrec.evaluation.tasks import load_any_task, task_names
@@ -138,14 +150,33 @@ def tasks(copy: Copy = None, as_json: AsJson = False) -> None:
         name = _known(copy[0], task_names(), "task")
         _copy(resource_path("eval/tasks"), [Path(f"{name}.yaml")], copy[1])
         return
-    loaded = [load_any_task(name) for name in task_names()]
+    loaded = [load_any_task(each) for each in (task_names() if name is None else [name])]
     if as_json:
-        print_json({"tasks": [task.model_dump(mode="json") for task in loaded]})
+        print_json({"tasks": [task.model_dump(mode="json") | {"needs": task.split.needs} for task in loaded]})
+        return
+    if name is not None:
+        _show_task(name, loaded[0])
         return
     rows = []
     for task in loaded:
         rows.append((task.name, f"{task.kind}: {task.summary}", task.counted))
     print_table(("task", "what is asked", "metrics"), rows)
+
+
+def _show_task(name: str, task: Task) -> None:
+    """What the file says of it, all settings as a file would have them, the data it needs, and how it is asked."""
+    import yaml
+
+    file = Path(name) if Path(name).suffix else resource_path("eval/tasks") / f"{name}.yaml"
+    for line in takewhile(lambda line: line.startswith("#"), file.read_text(encoding="utf-8").splitlines()):
+        typer.echo(printable(line))
+    settings = yaml.safe_dump(task.model_dump(mode="json"), default_flow_style=None, sort_keys=False, width=130)
+    for line in settings.splitlines():
+        typer.echo(line)
+    baseline = "item_mean" if task.kind == "clicks" else "ease_r"
+    typer.echo(f"\nNeeds {task.split.needs}. Asked so:")
+    for who in ("RUN", f"--baseline {baseline} --data DATA", "--model SmolLM2-135M-Instruct --data DATA"):
+        typer.echo(f"  llmrec eval {who} --task {shlex.quote(printable(name))}")
 
 
 def _first_sentence(doc: str) -> str:

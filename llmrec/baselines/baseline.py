@@ -119,7 +119,8 @@ def fitted_on(
     """
     if refit and fit == "train":
         raise ConfigError(
-            "a refit learns from the validation events, too, but only 'train' may be learned from. Set fit to train+valid."
+            "a refit learns from the validation events, too, but only 'train' may be learned from. Set fit to train+valid, by "
+            "--fit train+valid or in the task."
         )
     began = time.process_time()
     if not isinstance(baseline, TrainedBaseline):

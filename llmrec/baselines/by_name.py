@@ -39,7 +39,10 @@ def baseline_type(name: str) -> type[Baseline]:
     for kind in WITHOUT_TORCH:
         if kind.name == name:
             return kind
-    raise ConfigError(f"there is no baseline '{name}' (there are: {', '.join(NAMES)}).")
+    raise ConfigError(
+        f"there is no baseline '{name}' of the next item (there are: {', '.join(NAMES)}; tasks of clicks, such as `--task clicks`, "
+        "have others)."
+    )
 
 
 def make_baseline(name: str, overrides: Sequence[str] = ()) -> Baseline:

@@ -22,7 +22,7 @@ from llmrec.data.folder import Data
 from llmrec.errors import ConfigError, DataError, LlmrecError, sentence_of_place
 from llmrec.files import check_writable, put_back, remove_folder, sweep, unfinished, write_json
 from llmrec.processes import end_with_parent, only_one
-from llmrec.terminal import printable
+from llmrec.terminal import printable, say_warnings_in_sentences
 from llmrec.training.checkpoints import CHECKPOINTS, LOG
 from llmrec.training.cost import FILE, Estimate, Estimates
 from llmrec.training.inputs import INPUTS, check_inputs
@@ -51,6 +51,7 @@ def recipe_main(settings: type[SettingsT], main: Callable[..., Estimate | Estima
     if arguments.json and not arguments.dry_run:
         parser.error("--json prints the estimate of a dry run: give --dry-run too")
     end_with_parent()
+    say_warnings_in_sentences()
     try:
         # First of all: asked without `cpu`, each of several processes on the CPU would believe itself alone.
         PartialState(cpu=not torch.cuda.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU"))

@@ -74,6 +74,8 @@ def test_a_run_is_compared_with_the_baselines(tiny_run, capsys):
     shown = call(capsys, "eval", tiny_run, "--with-baselines")
     assert "LoRA" in shown.out and "popularity" in shown.out and "interval" in shown.out
     assert all(len(line) <= 80 for line in shown.out.splitlines() if line.startswith(("│", "┃")))
+    cost = shown.out.split("cost, on cpu")[1].split("\n\n")[0]
+    assert "…" not in cost and "low-rank EASE-R" in cost and "parameters" in cost and "train" in cost  # whole words
 
 
 @pytest.fixture(scope="module")
@@ -139,9 +141,7 @@ def test_two_runs_are_tested_on_the_same_users(tiny_run, other_seed, few_users, 
 def test_runs_that_cannot_be_put_together_are_refused(tiny_run, other_seed, tiny_code_run, tmp_path, capsys):
     assert_one_sentence(call(capsys, "eval", tiny_run, tiny_run), "should have different seeds, but they have 0, 0")
     called = call(capsys, "eval", tiny_run, tiny_code_run)
-    assert_one_sentence(
-        called, "items.form, items.semantic_ids, prompt.name, prompt.targets, training.evaluate_every and more"
-    )
+    assert_one_sentence(called, "items.form, items.semantic_ids, loss.negatives, prompt.name, prompt.targets and more")
     assert "--against" in called.err
     shutil.copytree(other_seed, tmp_path / "run")
     manifest = tmp_path / "run" / "model" / "manifest.json"
@@ -214,6 +214,8 @@ def test_another_split_is_refused_and_other_events_are_warned_of(tiny_run, few_u
         (["--baseline", "popularity"], "--data DIR"),
         (["--baseline", "populatiry", "--data", "DATA"], "no baseline 'populatiry'"),
         (["--baseline", "markov", "--data", "DATA", "--with-baselines"], "there is none"),
+        (["--baseline", "markov", "--data", "DATA", "--seeds", "0,1"], "it has no seeds"),
+        (["--baseline", "din", "--data", "DATA"], "tasks of clicks, such as `--task clicks`, have others"),
         (["--baseline", "markov", "--data", "DATA", "--baseline-setting", "dim=3"], "unknown setting 'dim'"),
         (["--baseline", "ease_r", "--data", "DATA", "--baseline-setting", "recency=2"], "'recency=2'"),
         (["RUN", "--baseline-setting", "dim=3"], "--baseline NAME"),

@@ -3,7 +3,7 @@ import re
 import pytest
 
 from llmrec.artifacts.run_folder import load_artifact
-from llmrec.evaluation.tasks import load_task
+from llmrec.evaluation.tasks import load_any_task, load_task
 from llmrec.prompting.templates import load_prompt
 from llmrec.resources import resource_path
 from tests.apps.calling import assert_one_sentence, call
@@ -19,6 +19,17 @@ def test_what_is_shipped_is_listed(capsys):
     }  # fmt: skip
     for listing, word in (("recipes", "next_item"), ("prompts", "next_item/chat"), ("tasks", "leave_one_out")):
         assert word in call(capsys, listing).out
+
+
+@pytest.mark.parametrize(("name", "needs"), [("recbench/clicks", "for 20,000 rows"), ("temporal", "data with times"),
+                                             ("collm_ml1m", "the split 'collm_ml1m'"), ("sampled_candidates", "any data")])  # fmt: skip
+def test_a_task_is_shown_with_all_its_settings_what_it_needs_and_how_it_is_asked(capsys, tmp_path, name, needs):
+    shown, _, after = call(capsys, "tasks", name).out.partition("\nNeeds ")
+    (tmp_path / "shown.yaml").write_text(shown)
+    assert load_any_task(tmp_path / "shown.yaml") == load_any_task(name)
+    assert shown.startswith("# ") and "interval:" in shown and needs in after and f"--task {name}" in after
+    (told,) = call(capsys, "tasks", name, "--json").json["tasks"]
+    assert told["name"] == name and needs in told["needs"]
 
 
 def test_copies_are_whole_and_can_be_used(capsys, tmp_path):

@@ -17,7 +17,7 @@ from llmrec.apps.eval.tuned import chosen_settings
 from llmrec.apps.output import print_json
 from llmrec.artifacts.run_folder import read_manifest
 from llmrec.baselines.baseline import Baseline, fitted_on
-from llmrec.baselines.by_name import make_baseline
+from llmrec.baselines.by_name import baseline_type, make_baseline
 from llmrec.data.folder import load_data
 from llmrec.data.splits import Split
 from llmrec.errors import ConfigError
@@ -89,6 +89,8 @@ def _alone(asked: Asked) -> Comparison:
 
 def _with_baseline(asked: Asked, comparison: Comparison) -> _Found:
     baseline, seeds = asked.baseline, asked.baseline.numbers
+    if seeds and "seed" not in baseline_type(baseline.baseline).Settings.model_fields:
+        raise ConfigError(f"'{baseline.baseline}' samples nothing, so it has no seeds. Leave out --seeds.")
     chosen = chosen_settings(baseline, comparison.data, comparison.task, comparison.split)
 
     def fitted(split: Split, *more: str) -> Baseline:

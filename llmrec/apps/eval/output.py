@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -131,7 +132,7 @@ def _side_by_side(first: Result) -> list[str]:
 
 
 def _cost_table(evaluations: Sequence[Result]) -> Table | None:
-    """What answering and training cost; None where nothing was measured."""
+    """What answering and training cost, a row each: eight columns fit into 80 characters or so. None where nothing was measured."""
     costs = [each.cost or Cost() for each in evaluations]
     names = [name for name in COSTS if any(getattr(cost, name) is not None for cost in costs)]
     if not names:
@@ -139,12 +140,16 @@ def _cost_table(evaluations: Sequence[Result]) -> Table | None:
     table = Table(
         title=Text("cost, on " + " and ".join(sorted({cost.device for cost in costs if cost.device}))),
         title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
     )
     table.add_column("", justify="left")
-    for evaluation in evaluations:
-        table.add_column(Text(shown_name(evaluation)), justify="right")
-    for name in names:
-        table.add_row(COSTS[name], *(cost_in_words(cost, name) for cost in costs))
+    cells = {name: [cost_in_words(cost, name) for cost in costs] for name in names}
+    for name, column in cells.items():  # as narrow as whole words allow; the names fold
+        table.add_column(COSTS[name], justify="right", width=max(map(len, [*COSTS[name].split(), *column])))
+    for evaluation, *row in zip(evaluations, *cells.values(), strict=True):
+        table.add_row(Text(shown_name(evaluation)), *row)
     return table
 
 

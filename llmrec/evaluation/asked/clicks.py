@@ -29,10 +29,8 @@ if TYPE_CHECKING:
     from llmrec.text_models.vllm import VllmModel
 
 
-class AskedClicks:
+class AskedClicks(PointwiseRecommender):
     """P(yes) is the softmax over the logits of the two answer words after the prompt, as of trained models."""
-
-    name = "llm"
 
     def __init__(self, settings: AskedSettings, data: Data, split: ClickSplit) -> None:
         """Loads the model. Raises ModelError where its name leads to none, ConfigError for a prompt that asks something else."""
@@ -40,7 +38,7 @@ class AskedClicks:
         prompt = prompt_for(settings, CLICK, PROMPTS, is_chat=backbone.tokenizer.chat_template is not None)
         examples = shot_rows(split, settings.shots, settings.seed)
         shots = click_shots(examples, prompt)
-        self.recommender = PointwiseRecommender(untrained_model(backbone, data.catalog, prompt, settings, shots))
+        super().__init__(untrained_model(backbone, data.catalog, prompt, settings, shots))
         self._card = {
             "provider": "transformers",
             "max_title_tokens": settings.max_title_tokens,
@@ -51,11 +49,7 @@ class AskedClicks:
     @property
     def card(self) -> dict[str, Any]:
         """Model, prompt, and how the numbers came about."""
-        return {**self.recommender.card, **self._card}
-
-    def score_rows(self, rows: ClickExamples) -> np.ndarray:
-        """P(liked) of each row: float32 (N,)."""
-        return self.recommender.score_rows(rows)
+        return {**super().card, **self._card}
 
 
 class VllmClicks:

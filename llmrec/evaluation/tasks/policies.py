@@ -5,7 +5,7 @@ A policy that needs no more than its name may be written so: `split: temporal` i
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -19,11 +19,16 @@ from llmrec.data.interactions import Interactions
 from llmrec.data.splits import Split
 
 
+def _folder_with(name: str) -> str:
+    return f"a data folder with the split '{name}', such as `llmrec data published` makes"
+
+
 # -- the next item ----------------------------------------------------------------------------------------------------------------
 class LeaveOneOut(Settings):
     """Each user's last event; see `llmrec.data.splits.leave_one_out`."""
 
     policy: Literal["leave_one_out"] = "leave_one_out"
+    needs: ClassVar[str] = "any data; users with fewer than three events are not asked"
 
     def make(self, interactions: Interactions) -> Split:
         """The split of these interactions."""
@@ -34,6 +39,7 @@ class Temporal(Settings):
     """One global cut in time; see `llmrec.data.splits.temporal`."""
 
     policy: Literal["temporal"]
+    needs: ClassVar[str] = "data with times"
     test_quantile: float = Field(0.9, gt=0, lt=1)
     valid_quantile: float = Field(0.8, gt=0, lt=1)
 
@@ -46,6 +52,7 @@ class ByUser(Settings):
     """Whole users held out; see `llmrec.data.splits.by_user`."""
 
     policy: Literal["by_user"]
+    needs: ClassVar[str] = "any data"
     valid: float = Field(0.1, gt=0, lt=1)
     test: float = Field(0.1, gt=0, lt=1)
     seed: Seed = 0
@@ -69,6 +76,11 @@ class RecBenchUsers(Settings):
         """The split of these interactions. Raises DataError for too few users."""
         return recbench.recbench_users(interactions, **self.model_dump(exclude={"policy"}))
 
+    @property
+    def needs(self) -> str:
+        """What data it can divide, in words."""
+        return f"more than {self.test_users:,} users with two events or more (split.test_users)"
+
 
 class GivenUsers(Settings):
     """Users that lie in the data folder as the split `name`; see `llmrec.data.given_splits`."""
@@ -76,6 +88,11 @@ class GivenUsers(Settings):
     policy: Literal["given_users"]
     name: str
     max_events: int = Field(20, ge=2)  # a user's last so many count, the target among them
+
+    @property
+    def needs(self) -> str:
+        """What data it can divide, in words."""
+        return _folder_with(self.name)
 
     def read(self, data: Data) -> Split:
         """The split of these data. Raises DataError where their folder has none of this name."""
@@ -101,6 +118,7 @@ class ByTime(_Shares):
     """The latest share of all labelled events is asked; see `llmrec.data.click_examples`."""
 
     policy: Literal["time"] = "time"
+    needs: ClassVar[str] = "data with times"
 
     @property
     def summary(self) -> str:
@@ -112,6 +130,7 @@ class LastOfUser(_Shares):
     """The same share of each user's own events; see `llmrec.data.click_examples`."""
 
     policy: Literal["last"]
+    needs: ClassVar[str] = "any data"
 
     @property
     def summary(self) -> str:
@@ -136,6 +155,11 @@ class RecBench(Settings):
         return recbench.recbench_clicks(data.interactions, max_history=max_history, **settings)
 
     @property
+    def needs(self) -> str:
+        """What data it can divide, in words."""
+        return f"enough users for {self.test_rows:,} rows, and others to learn from (split.test_rows); with ratings, dislikes too"
+
+    @property
     def summary(self) -> str:
         """In words."""
         return (
@@ -153,6 +177,11 @@ class Given(Settings):
     def make(self, data: Data, *, max_history: int) -> ClickSplit:
         """The click examples. Raises DataError where the folder of the data has none of this name."""
         return given_click_split(data, self.name, max_history=max_history)
+
+    @property
+    def needs(self) -> str:
+        """What data it can divide, in words."""
+        return _folder_with(self.name)
 
     @property
     def summary(self) -> str:

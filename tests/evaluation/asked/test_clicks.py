@@ -14,6 +14,7 @@ from llmrec.evaluation.asked.clicks import open_asked_clicks
 from llmrec.evaluation.asked.local import title_encoder
 from llmrec.evaluation.asked.settings import AskedSettings
 from llmrec.evaluation.asked.shots import click_shots, shot_rows
+from llmrec.evaluation.cost import measure_cost
 from llmrec.prompting.templates import load_prompt
 
 MODEL = "SmolLM2-135M-Instruct"
@@ -64,7 +65,7 @@ def zero_shot(data):
 
 def plain_probability(scorer, row):
     """By transformers' own forward pass over the row's prompt alone."""
-    model = scorer.recommender.model
+    model = scorer.model
     history = TEST.histories[row][TEST.histories[row] != PADDING]
     ids = model.encoder.encode(history, candidate=int(TEST.items[row])).astype(np.int64)
     with torch.no_grad():
@@ -83,9 +84,7 @@ def test_the_score_is_the_softmax_of_the_two_words_after_the_prompt_of_each_row_
     card = scorer.card
     assert (card["layers"], card["adaptation"]) == ("30 of 30 layers", "few-shot" if shots else "zero-shot")
     assert card["shots"] == shots and card["scored_by"] == "probability of the two answer words"
-    text = scorer.recommender.model.backbone.tokenizer.decode(
-        scorer.recommender.model.encoder.encode([1, 2], candidate=3)
-    )
+    text = scorer.model.backbone.tokenizer.decode(scorer.model.encoder.encode([1, 2], candidate=3))
     assert text.count("<|im_start|>system") == 1 and text.count("Candidate: ") == shots + 1
     assert (
         text.count("<|im_start|>assistant\nYes<|im_end|>")
@@ -93,6 +92,12 @@ def test_the_score_is_the_softmax_of_the_two_words_after_the_prompt_of_each_row_
         == shots // 2
     )
     assert text.endswith("Candidate: Dune\nAnswer (Yes or No):<|im_end|>\n<|im_start|>assistant\n")
+
+
+def test_what_a_row_costs_counts_the_tokens_of_its_prompt(zero_shot):
+    cost = measure_cost(zero_shot, TEST, seconds=0.1, single=1)
+    first_two = [zero_shot.model.encoder.encode([1, 2, 3], candidate=item) for item in (7, 8)]
+    assert cost.tokens_per_prompt == np.mean([len(ids) for ids in first_two])
 
 
 def test_examples_are_of_users_who_are_never_asked_and_depend_on_nothing_of_the_test_rows():
