@@ -14,7 +14,7 @@ import contextlib
 import copy
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,6 +65,10 @@ class Schedule:
     def num_steps(self, num_examples: int) -> int:
         """Steps of all epochs."""
         return round(self.epochs * steps_an_epoch(num_examples, self.batch_size))
+
+    def of_steps(self, num_steps: int, num_examples: int) -> Schedule:
+        """The same for so many steps alone."""
+        return replace(self, epochs=num_steps / steps_an_epoch(num_examples, self.batch_size))
 
 
 def steps_an_epoch(num_examples: int, batch_size: int) -> int:

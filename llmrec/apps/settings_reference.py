@@ -19,7 +19,6 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from llmrec.apps.shipped_recipes import recipe_names
-from llmrec.backbones.trained_parts import PartSettings
 from llmrec.config import Settings
 from llmrec.resources import resource_path
 
@@ -131,7 +130,7 @@ def recipe_model(name: str) -> type[Settings]:
     sys.modules[spec.name] = module  # where pydantic and inspect look it up
     spec.loader.exec_module(module)
     own = [made for made in vars(module).values() if isinstance(made, type) and made.__module__ == module.__name__]
-    (model,) = (made for made in own if issubclass(made, PartSettings))
+    (model,) = (made for made in own if issubclass(made, Settings) and {"data", "output"} <= made.model_fields.keys())
     return model
 
 
@@ -220,5 +219,6 @@ def _comments(model: type[Settings]) -> dict[str, str]:
                 before.insert(0, comments[line])
                 line -= 1
             within = [comments[line] for line in range(statement.lineno, statement.end_lineno + 1) if line in comments]
-            said[statement.target.id] = " ".join(before + within)
+            inherited = said.get(statement.target.id, "")  # where a default alone is another one
+            said[statement.target.id] = " ".join(before + within) or inherited
     return said

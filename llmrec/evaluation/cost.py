@@ -19,7 +19,7 @@ from llmrec.files import read_json
 from llmrec.memory import peak_bytes, restart_peak
 from llmrec.recommenders.clicks import ClickScorer
 from llmrec.recommenders.hybrid import Hybrid
-from llmrec.recommenders.requests import Ranker, Requests
+from llmrec.recommenders.requests import DenseRecommender, Ranker, Requests
 
 if TYPE_CHECKING:
     import torch
@@ -218,7 +218,9 @@ def _networks(model: Any) -> list[torch.nn.Module]:
         return _networks(model.model)
     if (language_model := _language_model(model)) is not None:
         return [language_model.backbone] if language_model.served_by is None else []
-    return [part for part in (model, *vars(model).values()) if isinstance(part, torch.nn.Module)]
+    parts = [model, *vars(model).values()]
+    inner = [network for part in parts[1:] if isinstance(part, DenseRecommender) for network in _networks(part)]
+    return [*(part for part in parts if isinstance(part, torch.nn.Module)), *inner]
 
 
 def _device(language_model: LanguageModel | None, networks: Sequence[torch.nn.Module]) -> str:

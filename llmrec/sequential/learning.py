@@ -6,7 +6,7 @@ Letters: I items, D_f width of a matrix of features.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,8 @@ from llmrec.sequential.settings import AttentionSettings, SequenceSettings
 
 CRITERIA = {"ndcg@10": Criterion("ndcg@10", greater_is_better=True), "loss": Criterion("loss", greater_is_better=False)}
 Report = Callable[[list[dict[str, float]]], None]  # see `fit`
-Validate = Callable[[SequentialRecommender], dict[str, float]]  # metric name -> value; among them the monitored one
+# of a recommender that is about to learn, what is called again and again: metric name -> value; among them the monitored one
+Validation = Callable[[SequentialRecommender], Callable[[], dict[str, float]]]
 
 
 def check_inputs(settings: SequenceSettings, features: ItemMatrices) -> None:
@@ -62,24 +63,34 @@ class Learner:
     events: Interactions
     features: ItemMatrices
 
-    def learn(self, validate: Validate, *, folder: Path | None = None, report: Report | None = None) -> Learned:
+    def learn(self, validation: Validation, *, folder: Path | None = None, report: Report | None = None) -> Learned:
         """The state of the best validation. folder: where the training is kept meanwhile, so that a killed one goes on; None: nowhere.
         report: see `fit`.
 
         Raises DataError where no user has two events, or a matrix has other rows than the items; what else `fit` raises.
         """
-        windows = self.windows()
-        recommender, validations = self._train(windows, self.settings.epochs, validate, folder, report)
-        chosen = best_step(validations, CRITERIA[self.settings.monitor])
-        epochs = chosen / steps_an_epoch(len(windows), self.settings.batch_size)
+        training = self.begin(self.settings.epochs)
+        recommender = training.recommender
+        validations = training.run(validation(recommender), folder, report)
+        epochs = best_step(validations, CRITERIA[self.settings.monitor]) / training.an_epoch
         recommender.facts |= {"epochs_chosen": epochs, "refit": False}
         return Learned(recommender, validations, epochs)
 
     def relearn(self, epochs: float, *, folder: Path | None = None) -> SequentialRecommender:
         """The state after just so many epochs, with no validation: the refit on all that may be learned from."""
-        recommender, _ = self._train(self.windows(), epochs, None, folder, None)
-        recommender.facts |= {"epochs_chosen": epochs, "refit": True}
-        return recommender
+        training = self.begin(epochs)
+        training.run(None, folder, None)
+        training.recommender.facts |= {"epochs_chosen": epochs, "refit": True}
+        return training.recommender
+
+    def begin(self, epochs: float) -> Training:
+        """A new network from the seed, and all that it takes to train it for so many epochs at most."""
+        windows, seen = self.windows(), self.events.counts() > 0
+        settings = self.settings.settled(np.count_nonzero(seen))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            network = self._network(seen)
+        return Training(SequentialRecommender(network, settings, {}), windows, epochs)
 
     def windows(self) -> list[np.ndarray]:
         """The training examples: each history cut into pieces of at most max_length + 1 items."""
@@ -89,45 +100,6 @@ class Learner:
                 f"{self.settings.shown_name} learns from users with two events or more, but these data have none."
             )
         return windows
-
-    def _train(
-        self,
-        windows: list[np.ndarray],
-        epochs: float,
-        validate: Validate | None,
-        folder: Path | None,
-        report: Report | None,
-    ) -> tuple[SequentialRecommender, list[dict[str, float]]]:
-        """A new network from the seed, for so many epochs at most, and what its validations found."""
-        seen = self.events.counts() > 0
-        settings = self.settings.settled(np.count_nonzero(seen))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed)
-            network = self._network(seen)
-        recommender = SequentialRecommender(network, settings, {})
-        objective = Objective(network, settings)
-        between = settings.validate_every * steps_an_epoch(len(windows), settings.batch_size)
-        schedule = Schedule(settings.batch_size, epochs, settings.patience, lambda step: step % between == 0)
-        last = schedule.num_steps(len(windows))
-        schedule = replace(
-            schedule, validate_after=lambda step: step % between == 0 or step == last, average=settings.average,
-            clip=settings.clip,
-        )  # fmt: skip
-
-        validations = fit(
-            network,
-            lambda rows: objective(Packed.of([windows[row] for row in rows])),
-            len(windows),
-            torch.optim.Adam(network.parameters(), lr=settings.lr, betas=(0.9, 0.98), fused=True),
-            schedule,
-            validate=None if validate is None else lambda: validate(recommender),
-            criterion=CRITERIA[settings.monitor],
-            seed=settings.seed,
-            name=settings.shown_name,
-            folder=folder,
-            report=report,
-        )
-        return recommender, validations
 
     def _network(self, seen: np.ndarray) -> SequenceNetwork:
         """With its matrices. seen: bool (I,), the items of the events."""
@@ -140,6 +112,39 @@ class Learner:
             network.inputs.frozen(name).fit(matrix, present, seen)
         network.meet(seen)
         return network
+
+
+class Training:
+    """A network and what it takes to train it on windows, for so many epochs at most."""
+
+    def __init__(self, recommender: SequentialRecommender, windows: list[np.ndarray], epochs: float) -> None:
+        settings, network = recommender.settings, recommender.network
+        self.recommender, self.windows = recommender, windows
+        self.objective = Objective(network, settings)
+        self.optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr, betas=(0.9, 0.98), fused=True)
+        self.an_epoch = steps_an_epoch(len(windows), settings.batch_size)
+        between = settings.validate_every * self.an_epoch
+        last = round(epochs * self.an_epoch)
+        self.schedule = Schedule(
+            settings.batch_size, epochs, settings.patience,
+            validate_after=lambda step: step % between == 0 or step == last,
+            average=settings.average, clip=settings.clip,
+        )  # fmt: skip
+
+    def loss_of(self, rows: torch.Tensor) -> tuple[torch.Tensor, int]:
+        """Of some windows, int64 (B,): see `Objective`."""
+        return self.objective(Packed.of([self.windows[row] for row in rows]))
+
+    def run(
+        self, validate: Callable[[], dict[str, float]] | None, folder: Path | None, report: Report | None
+    ) -> list[dict[str, float]]:
+        """Trains the network in place; what its validations found. See `fit`."""
+        settings = self.recommender.settings
+        return fit(
+            self.recommender.network, self.loss_of, len(self.windows), self.optimizer, self.schedule,
+            validate=validate, criterion=CRITERIA[settings.monitor], seed=settings.seed, name=settings.shown_name,
+            folder=folder, report=report,
+        )  # fmt: skip
 
 
 class Objective:
@@ -177,12 +182,12 @@ class Objective:
         return sampled_items_loss(states, vectors, targets, negatives, num_items=len(self.items))
 
 
-def validation_of(valid: Instances) -> Validate:
+def validation_of(valid: Instances) -> Validation:
     """-log p(target) among all items, and NDCG@10 where other items of the history are filtered; means over the instances."""
     requests, targets = Requests.from_instances(valid), valid.targets.astype(np.int64)
 
     @torch.inference_mode()
-    def validate(recommender: SequentialRecommender) -> dict[str, float]:
+    def found(recommender: SequentialRecommender) -> dict[str, float]:
         loss, gains = 0.0, []
         for rows in np.split(np.arange(len(valid)), range(SCORED_AT_ONCE, len(valid), SCORED_AT_ONCE)):
             some, scores = requests.take(rows), recommender.scores(requests.take(rows))
@@ -198,7 +203,7 @@ def validation_of(valid: Instances) -> Validate:
             "ndcg@10": float(np.concatenate(gains).mean()) if is_finite else float("nan"),
         }
 
-    return validate
+    return lambda recommender: lambda: found(recommender)
 
 
 def cut_into_windows(histories: Histories, width: int) -> list[np.ndarray]:

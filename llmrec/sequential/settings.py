@@ -10,7 +10,7 @@ from llmrec.config import Seed, Settings
 from llmrec.errors import ConfigError
 from llmrec.nn.precision import multiplies_bfloat16
 
-FULL_SOFTMAX = 50_000  # items
+FULL_SOFTMAX = 50_000  # items, see `SequenceSettings.loss`
 
 
 class SequenceSettings(Settings):
@@ -22,7 +22,7 @@ class SequenceSettings(Settings):
     max_length: int = Field(50, ge=2)  # items, the latest
     num_layers: int = Field(2, ge=1)
     dropout: float = Field(0.3, ge=0, lt=1)
-    # softmax over the items of the training events, or over the target and sampled ones of them; auto: sampled beyond FULL_SOFTMAX
+    # softmax over the items of the training events, or over the target and sampled ones of them; auto: sampled beyond 50,000 items
     loss: Literal["auto", "full", "sampled"] = "full"
     num_negatives: int = Field(1024, ge=1)  # of the sampled softmax, drawn anew for every step
     lr: float = Field(1e-3, gt=0)

@@ -25,7 +25,7 @@ INPUTS = "inputs.json"
 def training_inputs(
     data: Data,
     train: Interactions,
-    backbone: Backbone,
+    backbone: Backbone | None,
     *,
     features: Sequence[str] = (),
     encoder: PromptEncoder | None = None,
@@ -34,15 +34,17 @@ def training_inputs(
 ) -> dict[str, str]:
     """A digest of each thing that enters a training, by a name that a person knows.
 
-    train: the events learned from, which a task chose. features: names among which those of matrices and of images are looked at;
-    what is computed from texts or events follows from the data. encoder: how prompts and items are written, semantic ids among it.
-    texts: what `llmrec enrich` wrote, by name. clicks: the labelled examples of pointwise prompts.
+    train: the events learned from, which a task chose. backbone: None of a run without a language model. features: names among which
+    those of matrices and of images are looked at; what is computed from texts or events follows from the data. encoder: how prompts and
+    items are written, semantic ids among it. texts: what `llmrec enrich` wrote, by name. clicks: the labelled examples of pointwise
+    prompts.
     """
     found = {
         "items and events": data.content_hash(),
         "training events": content_hash(train.indptr, train.items),
-        "language model": backbone.source.identity,
     }
+    if backbone is not None:
+        found["language model"] = backbone.source.identity
     if encoder is not None:
         tokens = encoder.item_tokens
         found["prompt"] = encoder.prompt.hash

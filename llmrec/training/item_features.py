@@ -26,6 +26,7 @@ from llmrec.encoders.item_features import (
     item_features,
     items_without_features,
 )
+from llmrec.encoders.tf_idf import TfIdf
 from llmrec.errors import ConfigError
 from llmrec.nn.adapters.semantic import AdapterKind, SemanticAdapter
 from llmrec.nn.adapters.soft_prompt import SoftPrompt
@@ -45,8 +46,8 @@ class AdapterSettings(Settings):
     dropout: float = Field(0.1, ge=0, lt=1)
 
 
-class SoftTokenSettings(Settings):
-    """Which features of the items become soft tokens, and how."""
+class FeatureSettings(Settings):
+    """Which features of the items a model reads, and what makes them."""
 
     # "text", "image", "collaborative" (item embeddings learned from the training events), or names of the data folder's own features
     features: tuple[str, ...] = ("text",)
@@ -54,6 +55,11 @@ class SoftTokenSettings(Settings):
     image: ImageSource = ImageSource()
     collaborative: CollaborativeKind = "ease_r"
     collaborative_dim: int = Field(64, ge=1)
+
+
+class SoftTokenSettings(FeatureSettings):
+    """Which features of the items become soft tokens, and how."""
+
     on_missing: OnMissing = "learned"  # items without any of the features: tokens of their own, or an error
     adapter: AdapterSettings = AdapterSettings()
 
@@ -73,22 +79,36 @@ def add_images(settings: ImageSettings, data: Data, backbone: Backbone) -> None:
 
 
 def soft_features(settings: SoftTokenSettings, data: Data, train: Interactions | None, *, seed: int) -> Features:
+    """See `features_of`; items without any are counted, or refused."""
+    features = features_of(settings, data, train, seed=seed, prefix="soft.")
+    items_without_features(features, data.catalog, settings.on_missing)
+    return features
+
+
+def features_of(
+    settings: FeatureSettings,
+    data: Data,
+    train: Interactions | None,
+    *,
+    seed: int,
+    prefix: str = "",
+    tf_idf: TfIdf | None = None,
+) -> Features:
     """The features that `settings.features` names, each at its own width; see `item_features`.
 
-    train: the events that "collaborative" may be fitted to; None where it is not among the features. seed: of what it samples.
+    train: the events that "collaborative" may be fitted to; None where it is not among the features. seed: of what it samples. prefix:
+    of the settings' names on a command line.
     """
     extra = Features(data.catalog.num_items)
     if "collaborative" in settings.features:
         assert train is not None, "collaborative features need the events that they may be fitted to"
         if settings.collaborative == "ease_r":
-            check_collaborative_dim("soft.collaborative_dim", settings.collaborative_dim, data.catalog.num_items)
+            check_collaborative_dim(f"{prefix}collaborative_dim", settings.collaborative_dim, data.catalog.num_items)
         vectors, present = collaborative_embeddings(
             settings.collaborative, train, settings.collaborative_dim, seed=seed
         )
         extra.add("collaborative", vectors, present)
-    features = item_features(settings.features, data, text=settings.text, image=settings.image, extra=extra)
-    items_without_features(features, data.catalog, settings.on_missing)
-    return features
+    return item_features(settings.features, data, text=settings.text, image=settings.image, extra=extra, tf_idf=tf_idf)
 
 
 def check_collaborative_dim(setting: str, dim: int, num_items: int) -> None:
@@ -100,7 +120,7 @@ def check_collaborative_dim(setting: str, dim: int, num_items: int) -> None:
         )
 
 
-def feature_sources(settings: SoftTokenSettings) -> dict[str, dict[str, Any]]:
+def feature_sources(settings: FeatureSettings) -> dict[str, dict[str, Any]]:
     """JSON facts of what makes each feature; a run keeps them for new items and other images (`recommenders.item_sources`)."""
     facts: dict[str, dict[str, Any]] = {
         TEXT: settings.text.model_dump(),
