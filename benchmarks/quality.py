@@ -170,7 +170,7 @@ class Bench:
     def _ours(self, name: str, fit: str) -> dict:
         """Models that train in epochs are trained anew on train+valid for as many as validation chose: their minutes are of both."""
         task, seeded = self.tasks[fit], "seed" in make_baseline(name).card
-        model = make_baseline(name, [f"seed={self.options.seed}"] if seeded else [])
+        model = make_baseline(name, [f"seed={self.options.seed}"] if seeded else [], self.data.catalog)
         clocked = Clocked(fitted_on(model, self.split, fit, refit=fit == "train+valid"))
         found = {"test": self._evaluate(clocked, task, "test")}
         minutes = {"train": model.fit_cpu_minutes, "score": clocked.seconds / 60}

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import numpy as np
+import scipy.sparse as sp
 from pydantic import ValidationError
 
 from llmrec.config import Settings
@@ -15,6 +17,27 @@ from llmrec.data.interactions import Interactions
 from llmrec.data.splits import Instances, Split
 from llmrec.errors import ConfigError, ModelError
 from llmrec.recommenders.requests import DenseRecommender
+
+Arrays = dict[str, np.ndarray]  # by name
+
+
+def sparse_arrays(name: str, matrix: sp.csr_array) -> Arrays:
+    """A sparse matrix as arrays, for `sparse_of`."""
+    return {f"{name}.values": matrix.data, f"{name}.columns": matrix.indices, f"{name}.starts": matrix.indptr}
+
+
+def sparse_of(name: str, arrays: Arrays, shape: tuple[int, int]) -> sp.csr_array:
+    """The matrix of `sparse_arrays`. Raises KeyError where it is not there, ValueError where it is none of this shape."""
+    found = sp.csr_array(tuple(arrays[f"{name}.{part}"] for part in ("values", "columns", "starts")), shape=shape)
+    found.check_format()
+    return found
+
+
+def counts_in(arrays: Arrays, num_items: int) -> np.ndarray:
+    """The array `counts`. Raises KeyError where there is none, ValueError where it is not of all items."""
+    if arrays["counts"].shape != (num_items,):
+        raise ValueError(f"counts of {arrays['counts'].shape} for {num_items} items")
+    return arrays["counts"]
 
 
 class DoesNotFit(ModelError):
@@ -34,6 +57,7 @@ class Baseline(DenseRecommender):
 
     name: ClassVar[str]
     Settings: ClassVar[type[Settings]] = NoSettings
+    by_events: ClassVar[bool] = True  # whether it knows items by their training events alone
     fit_cpu_minutes: float | None = None  # process time of `fitted` or `fitted_on`, over all threads
 
     def __init__(self, **settings: object) -> None:
@@ -64,6 +88,14 @@ class Baseline(DenseRecommender):
     @abstractmethod
     def fit(self, interactions: Interactions) -> Self:
         """Learn from these events; returns itself."""
+
+    def arrays(self) -> Arrays:
+        """What it has learned, for `with_arrays` of one of the same settings. Raises ModelError for a baseline that cannot be kept."""
+        raise ModelError(f"'{self.name}' cannot be kept in a folder by itself.")
+
+    def with_arrays(self, arrays: Arrays, num_items: int) -> Self:
+        """What `arrays` gave, taken up in place of `fit`; returns itself. Raises KeyError or ValueError for what it did not give."""
+        raise ModelError(f"'{self.name}' cannot be kept in a folder by itself.")
 
     def fitted(self, interactions: Interactions) -> Self:
         """`fit`, and how long it took: see fit_cpu_minutes."""

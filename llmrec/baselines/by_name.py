@@ -11,13 +11,15 @@ from llmrec.baselines.ials import Ials
 from llmrec.baselines.item_knn import ItemKnn
 from llmrec.baselines.markov import Markov
 from llmrec.baselines.popularity import Popularity
+from llmrec.baselines.text_neighbours import TextNeighbours
 from llmrec.config import load_config
+from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Interactions
 from llmrec.errors import ConfigError
 
 # Those without a training loop, which a table compares with a run.
 STANDARD: tuple[type[Baseline], ...] = (Popularity, Markov, EaseR, LowRankEaseR)
-WITHOUT_TORCH: tuple[type[Baseline], ...] = (*STANDARD, ItemKnn, Ials)
+WITHOUT_TORCH: tuple[type[Baseline], ...] = (*STANDARD, ItemKnn, Ials, TextNeighbours)
 TRAINED = ("sasrec", "gru4rec", "bert4rec")
 NAMES = (*(kind.name for kind in WITHOUT_TORCH), *TRAINED)
 
@@ -45,13 +47,18 @@ def baseline_type(name: str) -> type[Baseline]:
     )
 
 
-def make_baseline(name: str, overrides: Sequence[str] = ()) -> Baseline:
+def make_baseline(name: str, overrides: Sequence[str] = (), catalog: Catalog | None = None) -> Baseline:
     """A baseline by its name, with settings such as "dim=64" in place of defaults, not yet fitted.
+
+    catalog: what a baseline that compares the items' words reads; it cannot be fitted without.
 
     Raises ConfigError for a name that there is not, and for a setting that it does not have or that does not fit.
     """
     kind = baseline_type(name)
-    return kind.from_settings(load_config(kind.Settings, None, overrides))
+    made = kind.from_settings(load_config(kind.Settings, None, overrides))
+    if isinstance(made, TextNeighbours) and catalog is not None:
+        made.read(catalog)
+    return made
 
 
 def fit_baselines(interactions: Interactions) -> list[Baseline]:

@@ -17,13 +17,15 @@ from pydantic import Field
 from rich.console import Console
 from rich.progress import Progress
 
-from llmrec.baselines.baseline import Baseline
+from llmrec.baselines.baseline import Arrays, Baseline, sparse_arrays, sparse_of
 from llmrec.baselines.eigenpairs import largest_eigenpairs
 from llmrec.baselines.item_inverse import check_memory, gram_of, inverse, inverse_diagonal
 from llmrec.config import Settings
 from llmrec.data.interactions import Histories, Interactions
+from llmrec.errors import ModelError
 from llmrec.recommenders.requests import Requests
 
+_ROWS_AT_ONCE = 1024  # of the matrix, when it is thinned
 SAID_FROM = 10  # seconds of a computation from which its estimate is worth a line
 
 
@@ -50,6 +52,7 @@ class EaseR(Baseline):
 
     name = "ease_r"
     Settings = EaseRSettings
+    neighbours: int | None = None
 
     def fit(self, interactions: Interactions) -> Self:
         """Invert the matrix of the N items that have events: 4 N^2 bytes, up to N^3 / 2 multiply-adds; see `item_inverse`.
@@ -71,8 +74,49 @@ class EaseR(Baseline):
     def weights(self) -> np.ndarray:
         """B, float32 (I, I), made anew and as large as the catalogue squared. Items without an event have zeros."""
         whole = np.zeros((self.num_items, self.num_items), np.float32)
-        whole[np.ix_(self._order, self._order)] = self._weights
+        kept = self._weights if isinstance(self._weights, np.ndarray) else self._weights.toarray()
+        whole[np.ix_(self._order, self._order)] = kept
         return whole
+
+    def thinned(self, neighbours: int) -> Self:
+        """The same with the `neighbours` weights of each item of a history that are largest by size, the others 0: 8 bytes each.
+
+        A matrix of all items with all items is too large to keep in a run. Of equal ones those at the lower place are kept.
+        """
+        num_kept = min(neighbours, max(len(self._order) - 1, 1))
+        rows = []
+        for start in range(0, len(self._order), _ROWS_AT_ONCE):
+            block = self._weights[start : start + _ROWS_AT_ONCE]
+            nearest = np.argsort(-np.abs(block), axis=1, kind="stable")[:, :num_kept]
+            nearest.sort(axis=1)
+            ends = np.arange(0, nearest.size + 1, num_kept)
+            values = np.take_along_axis(block, nearest, axis=1).ravel()
+            rows.append(sp.csr_array((values, nearest.ravel().astype(np.int32), ends), shape=block.shape))
+        other = copy.copy(self)
+        other._weights, other.neighbours = sp.vstack(rows, format="csr"), neighbours
+        return other
+
+    @property
+    def card(self) -> dict:
+        """The settings, and how many weights an item kept where it did not keep all."""
+        return super().card | ({} if self.neighbours is None else {"neighbours": self.neighbours})
+
+    def arrays(self) -> Arrays:
+        """See `Baseline.arrays`. Raises ModelError for the whole matrix: `thinned` first."""
+        if isinstance(self._weights, np.ndarray):
+            raise ModelError("EASE-R keeps a matrix of all items with all items; keep a thinned one.")
+        return {
+            "order": self._order,
+            **sparse_arrays("weights", self._weights),
+            "neighbours": np.array([self.neighbours]),
+        }
+
+    def with_arrays(self, arrays: Arrays, num_items: int) -> Self:
+        """See `Baseline.with_arrays`."""
+        self.num_items, self._order = num_items, arrays["order"]
+        size = len(self._order)
+        self._weights, self.neighbours = sparse_of("weights", arrays, (size, size)), int(arrays["neighbours"][0])
+        return self
 
     def with_recency(self, recency: float) -> Self:
         """The same fitted model with another recency, sharing its matrix."""
@@ -84,7 +128,8 @@ class EaseR(Baseline):
         """float32 (U, I); an empty history scores 0 everywhere."""
         history = recency_rows(requests.histories, self.num_items, self.settings.recency)
         scores = np.zeros((len(requests), self.num_items), np.float32)
-        scores[:, self._order] = history[:, self._order].astype(np.float32) @ self._weights
+        product = history[:, self._order].astype(np.float32) @ self._weights
+        scores[:, self._order] = product if isinstance(product, np.ndarray) else product.toarray()
         return scores
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 from pydantic import Field
 
-from llmrec.baselines.baseline import Baseline, DoesNotFit
+from llmrec.baselines.baseline import Arrays, Baseline, DoesNotFit, sparse_arrays, sparse_of
 from llmrec.baselines.ease_r import recency_rows
 from llmrec.config import Settings
 from llmrec.data.interactions import Interactions
@@ -102,6 +102,16 @@ class ItemKnn(Baseline):
         """float64 (U, I); an empty history scores 0 everywhere."""
         history = recency_rows(requests.histories, self.num_items, self.settings.recency)
         return (history @ self.similarity).toarray()
+
+    def arrays(self) -> Arrays:
+        """See `Baseline.arrays`."""
+        return sparse_arrays("similarity", self.similarity)
+
+    def with_arrays(self, arrays: Arrays, num_items: int) -> Self:
+        """See `Baseline.with_arrays`."""
+        self.num_items = num_items
+        self.similarity = sparse_of("similarity", arrays, (num_items, num_items))
+        return self
 
 
 def _check_memory(num_pairs: int, num_items: int) -> None:

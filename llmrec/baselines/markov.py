@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 import scipy.sparse as sp
 
-from llmrec.baselines.baseline import Baseline
+from llmrec.baselines.baseline import Arrays, Baseline, counts_in, sparse_arrays, sparse_of
 from llmrec.data.interactions import Interactions
 from llmrec.recommenders.requests import Requests
 
@@ -36,3 +36,13 @@ class Markov(Baseline):
         shape = (len(requests), self.num_items)
         picks = sp.csr_array((np.ones(len(rows)), (rows, last)), shape=shape)
         return (picks @ self.follows).toarray() + 1e-6 * self.counts
+
+    def arrays(self) -> Arrays:
+        """See `Baseline.arrays`."""
+        return {"counts": self.counts, **sparse_arrays("follows", self.follows)}
+
+    def with_arrays(self, arrays: Arrays, num_items: int) -> Self:
+        """See `Baseline.with_arrays`."""
+        self.num_items, self.counts = num_items, counts_in(arrays, num_items)
+        self.follows = sparse_of("follows", arrays, (num_items, num_items))
+        return self

@@ -6,7 +6,7 @@ from typing import Self
 
 import numpy as np
 
-from llmrec.baselines.baseline import Baseline
+from llmrec.baselines.baseline import Arrays, Baseline, counts_in
 from llmrec.data.interactions import Interactions
 from llmrec.recommenders.requests import Requests
 
@@ -25,3 +25,12 @@ class Popularity(Baseline):
     def scores(self, requests: Requests) -> np.ndarray:
         """float64 (U, I)."""
         return np.tile(self.counts, (len(requests), 1))
+
+    def arrays(self) -> Arrays:
+        """See `Baseline.arrays`."""
+        return {"counts": self.counts}
+
+    def with_arrays(self, arrays: Arrays, num_items: int) -> Self:
+        """See `Baseline.with_arrays`."""
+        self.num_items, self.counts = num_items, counts_in(arrays, num_items)
+        return self

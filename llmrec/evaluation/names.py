@@ -14,6 +14,8 @@ _BASELINES = {
     "low_rank_ease_r": "low-rank EASE-R embeddings",
     "item_knn": "item-kNN",
     "ials": "iALS",
+    "text_neighbours": "text neighbours",
+    "stacked": "stack",
     "matrix_factorisation": "matrix factorisation",  # until December 2026, what is iALS now
     "sasrec": "SASRec",
     "gru4rec": "GRU4Rec",

@@ -38,6 +38,7 @@ SPACES: dict[str, Space] = {
     "ease_r": {"regularisation": (10.0, 30.0, 100.0, 300.0, 1000.0), "recency": _RECENCY},
     "low_rank_ease_r": {"dim": (32, 64, 128, 256), "regularisation": (30.0, 100.0, 300.0), "recency": _RECENCY},
     "item_knn": {"weights": ("tf_idf", "bm25", "cosine"), "neighbours": (50, 100, 200, 400), "recency": _RECENCY},
+    "text_neighbours": {"recency": (0.2, *_RECENCY), "latest": (1, 3, 10, 50)},
     # Rendle et al., "Revisiting the performance of iALS on item recommendation benchmarks", RecSys 2022: wide vectors, the weight of
     # what was not met and the regularisation searched together, frequency-scaled regularisation
     "ials": {

@@ -173,7 +173,7 @@ def _ranking_measure(name: str, split: Split, task: Task, data: Data, max_users:
     monitored = task.model_copy(update={"fit": "train", "metrics": ("ndcg",), "ks": (10,)})
 
     def measure(overrides: list[str], training: Path | None) -> float:
-        fitted = fitted_on(make_baseline(name, overrides), split, "train", folder=training)
+        fitted = fitted_on(make_baseline(name, overrides, data.catalog), split, "train", folder=training)
         found = evaluate(fitted, data, monitored, "valid", split=split, max_instances=max_users)
         return found.metrics["ndcg@10"]["value"]
 

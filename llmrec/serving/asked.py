@@ -75,7 +75,7 @@ class Source:
         from llmrec.data.folder import load_data
 
         data = load_data(self.data)
-        fitted = make_baseline(self.baseline, self.baseline_settings).fit(data.interactions)
+        fitted = make_baseline(self.baseline, self.baseline_settings, data.catalog).fit(data.interactions)
         return Recommender(fitted, data.catalog)
 
     def identity(self) -> dict[str, object]:

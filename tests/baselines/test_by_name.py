@@ -14,6 +14,7 @@ from llmrec.baselines.by_name import NAMES, STANDARD, TRAINED, baseline_type, fi
 from llmrec.baselines.ease_r import EaseR, LowRankEaseR, ease_r_embeddings
 from llmrec.baselines.markov import Markov
 from llmrec.baselines.popularity import Popularity
+from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Histories, Interactions
 from llmrec.errors import ConfigError
 from llmrec.recommenders.requests import Requests
@@ -171,7 +172,12 @@ def test_two_recencies_share_one_matrix():
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in TRAINED])
 def test_a_batch_scores_like_its_requests_one_by_one(name):
     rng = np.random.default_rng(0)
-    recommender = make_baseline(name).fit(_interactions([rng.integers(0, 30, 9).tolist() for _ in range(50)], 30))
+    words = Catalog.from_rows(
+        [{"item_id": f"i{item}", "title": f"word{item % 7} word{item % 3}"} for item in range(30)]
+    )
+    recommender = make_baseline(name, catalog=words).fit(
+        _interactions([rng.integers(0, 30, 9).tolist() for _ in range(50)], 30)
+    )
     requests = _requests(*[rng.integers(0, 30, rng.integers(0, 9)).tolist() for _ in range(20)])
     batch = recommender.scores(requests)
     for row in range(len(requests)):

@@ -45,6 +45,7 @@ class Baselines:
         typer.Option(
             metavar="NAME",
             help="Instead of a run, of the next item: popularity, markov (first-order chain), ease_r, low_rank_ease_r, item_knn, ials, "
+            "text_neighbours, "
             "sasrec, gru4rec or bert4rec. Of clicks: item_mean, user_item_mean, popularity, dnn, dcn_v2, din, autoint or gdcn.",
         ),
     ] = None

@@ -94,7 +94,7 @@ def _with_baseline(asked: Asked, comparison: Comparison) -> _Found:
     chosen = chosen_settings(baseline, comparison.data, comparison.task, comparison.split)
 
     def fitted(split: Split, *more: str) -> Baseline:
-        made = make_baseline(baseline.baseline, [*chosen.settings, *more])
+        made = make_baseline(baseline.baseline, [*chosen.settings, *more], comparison.data.catalog)
         return fitted_on(made, split, comparison.task.fit, refit=baseline.refit)
 
     rankers = [fitted(comparison.split, *of_seed) for of_seed in [[f"seed={seed}"] for seed in seeds] or [[]]]

@@ -132,7 +132,7 @@ def _next_item(cell: Cell, data: Data, task: NextItemTask, layout: Layout, cost_
 
         settings, search = _searched(cell, cells, split, task, data, layout)
         has_seed = "seed" in baseline_type(cell.model).Settings.model_fields
-        made = make_baseline(cell.model, [*settings, *([f"seed={cell.seed}"] if has_seed else [])])
+        made = make_baseline(cell.model, [*settings, *([f"seed={cell.seed}"] if has_seed else [])], data.catalog)
         ranker: Ranker = fitted_on(made, split, task.fit, folder=layout.work(cell.name))
     elif isinstance(cells, Asked):
         from llmrec.evaluation.asked.open import open_asked
