@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from llmrec.apps.grouped import grouped
 from llmrec.terminal import printable
 
 data_app = typer.Typer(
@@ -25,25 +27,41 @@ Items = Annotated[
 Events = Annotated[
     Path, typer.Option("--interactions", help="Who met what and when: the same formats, or RecBole .inter.")
 ]
-TitleColumn = Annotated[str | None, typer.Option(help="Column of the items to use as title.")]
-UserColumn = Annotated[str | None, typer.Option(help="Column of the interactions with the user's id.")]
-ItemColumn = Annotated[str | None, typer.Option(help="Column of the interactions with the item's id.")]
-CatalogIdColumn = Annotated[str | None, typer.Option(help="Column of the items with the item's id.")]
-TimeColumn = Annotated[str | None, typer.Option(help="Column of the interactions with the time.")]
-RatingColumn = Annotated[str | None, typer.Option(help="Column of the interactions with the rating.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
+@dataclass(frozen=True)
+class Columns:
+    """Which columns are meant, where their names do not say it."""
+
+    title_column: Annotated[str | None, typer.Option(help="Column of the items to use as title.")] = None
+    catalog_id_column: Annotated[str | None, typer.Option(help="Column of the items with the item's id.")] = None
+    user_column: Annotated[str | None, typer.Option(help="Column of the interactions with the user's id.")] = None
+    item_column: Annotated[str | None, typer.Option(help="Column of the interactions with the item's id.")] = None
+    time_column: Annotated[str | None, typer.Option(help="Column of the interactions with the time.")] = None
+    rating_column: Annotated[str | None, typer.Option(help="Column of the interactions with the rating.")] = None
+
+    @property
+    def chosen(self) -> dict[str, str]:
+        """Those that are named, by what they are to llmrec."""
+        named = {
+            "title": self.title_column,
+            "catalog_id": self.catalog_id_column,
+            "user_id": self.user_column,
+            "item_id": self.item_column,
+            "timestamp": self.time_column,
+            "rating": self.rating_column,
+        }
+        return {canonical: column for canonical, column in named.items() if column}
+
+
 @data_app.command("check")
+@grouped
 def check_command(
     items: Items,
     interactions: Events,
-    title_column: TitleColumn = None,
-    catalog_id_column: CatalogIdColumn = None,
-    user_column: UserColumn = None,
-    item_column: ItemColumn = None,
-    time_column: TimeColumn = None,
-    rating_column: RatingColumn = None,
+    *,
+    columns: Columns,
     as_json: AsJson = False,
 ) -> None:
     """Say what is in items and interactions and what is wrong with them; nothing is written. Exit status 2 where there are problems.
@@ -52,15 +70,7 @@ def check_command(
     """
     from llmrec.data.check import check  # pyarrow and numpy only once they are needed: --help stays quick
 
-    columns = _columns(
-        title=title_column,
-        catalog_id=catalog_id_column,
-        user_id=user_column,
-        item_id=item_column,
-        timestamp=time_column,
-        rating=rating_column,
-    )
-    report = check(items, interactions, columns=columns)
+    report = check(items, interactions, columns=columns.chosen)
     if as_json:
         typer.echo(json.dumps(report, ensure_ascii=False))
     else:
@@ -75,6 +85,7 @@ def check_command(
 
 
 @data_app.command("prepare")
+@grouped
 def prepare_command(
     items: Items,
     interactions: Events,
@@ -100,12 +111,8 @@ def prepare_command(
     unescape: Annotated[
         bool, typer.Option("--unescape", help="Take the markup of web pages out of titles and texts: &amp; and <b>.")
     ] = False,
-    title_column: TitleColumn = None,
-    catalog_id_column: CatalogIdColumn = None,
-    user_column: UserColumn = None,
-    item_column: ItemColumn = None,
-    time_column: TimeColumn = None,
-    rating_column: RatingColumn = None,
+    *,
+    columns: Columns,
     image_root: Annotated[
         Path | None, typer.Option(help="Where the files named in the column 'image' lie; by default next to the items.")
     ] = None,
@@ -141,14 +148,7 @@ def prepare_command(
         image_root=image_root,
         name=name,
         force=force,
-        columns=_columns(
-            title=title_column,
-            catalog_id=catalog_id_column,
-            user_id=user_column,
-            item_id=item_column,
-            timestamp=time_column,
-            rating=rating_column,
-        ),
+        columns=columns.chosen,
     )
     kept = [str(part) for part in added_parts(out)]
     if as_json:
@@ -184,7 +184,3 @@ def _print_order(card: dict) -> None:
         typer.echo(f"Times have decimals and are kept as whole numbers of 1e-{card['time_decimals']}.")
     if others:
         typer.echo(f"warning: {printable(other_times_sentence(column, others))}.", err=True)
-
-
-def _columns(**chosen: str | None) -> dict[str, str]:
-    return {canonical: column for canonical, column in chosen.items() if column}

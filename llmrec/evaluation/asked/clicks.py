@@ -9,8 +9,6 @@ import numpy as np
 from llmrec.data.click_examples import PADDING, ClickExamples, ClickSplit
 from llmrec.data.folder import Data
 from llmrec.evaluation.asked.local import (
-    FEW_SHOT,
-    ZERO_SHOT,
     load_untrained,
     prompt_for,
     title_encoder,
@@ -18,7 +16,7 @@ from llmrec.evaluation.asked.local import (
 )
 from llmrec.evaluation.asked.server import BY_WORDS, PROMPTS, ServerClicks
 from llmrec.evaluation.asked.settings import AskedSettings
-from llmrec.evaluation.asked.shots import click_shots, shot_rows, shots_card
+from llmrec.evaluation.asked.shots import click_question_card, click_shots, shot_rows, shots_card
 from llmrec.prompting.answer_words import answer_words
 from llmrec.prompting.templates import CLICK
 from llmrec.recommenders.clicks import ClickScorer
@@ -72,14 +70,7 @@ class VllmClicks:
             "backbone": model.identity,
             "layers": model.card["layers"],
             "dtype": model.identity["dtype"],
-            "adaptation": FEW_SHOT if settings.shots else ZERO_SHOT,
-            "form": "text",
-            "prompt": f"{prompt.task}/{prompt.name}",
-            "prompt_hash": prompt.hash,
-            "answers": prompt.answers,
-            "max_history": settings.max_history,
-            "max_title_tokens": settings.max_title_tokens,
-            **shots_card(examples, data.catalog, settings.seed),
+            **click_question_card(settings, prompt, examples, data.catalog),
             "scored_by": BY_WORDS,
         }
 

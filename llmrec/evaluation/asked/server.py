@@ -8,10 +8,10 @@ import numpy as np
 
 from llmrec.data.click_examples import PADDING, ClickExamples, ClickSplit
 from llmrec.data.folder import Data
-from llmrec.evaluation.asked.local import FEW_SHOT, ZERO_SHOT, chat_for
+from llmrec.evaluation.asked.local import chat_for
 from llmrec.evaluation.asked.questions import Questions
 from llmrec.evaluation.asked.settings import AskedSettings
-from llmrec.evaluation.asked.shots import click_shots, shot_rows, shots_card
+from llmrec.evaluation.asked.shots import click_question_card, click_shots, shot_rows
 from llmrec.evaluation.names import BY_ANSWERS
 from llmrec.prompting.templates import CLICK
 from llmrec.text_models.openai import OpenAIModel
@@ -51,14 +51,7 @@ class ServerClicks:
         self._card = {
             "provider": "openai",
             "backbone": model.identity,
-            "adaptation": FEW_SHOT if settings.shots else ZERO_SHOT,
-            "form": "text",
-            "prompt": f"{prompt.task}/{prompt.name}",
-            "prompt_hash": prompt.hash,
-            "answers": prompt.answers,
-            "max_history": settings.max_history,
-            "max_title_tokens": settings.max_title_tokens,
-            **shots_card(examples, data.catalog, settings.seed),
+            **click_question_card(settings, prompt, examples, data.catalog),
         }
 
     @property

@@ -10,6 +10,8 @@ import numpy as np
 from llmrec.data.catalog import Catalog
 from llmrec.data.click_examples import PADDING, ClickExamples, ClickSplit
 from llmrec.errors import ConfigError
+from llmrec.evaluation.asked.local import FEW_SHOT, ZERO_SHOT
+from llmrec.evaluation.asked.settings import AskedSettings
 from llmrec.prompting.encoder import Shot
 from llmrec.prompting.templates import Prompt
 
@@ -58,3 +60,17 @@ def shots_card(rows: ClickExamples, catalog: Catalog, seed: int) -> dict:
         for user, item, label in zip(rows.users, rows.items, rows.labels, strict=True)
     ]
     return {"shots": len(rows), "shots_seed": seed, "examples": examples} if examples else {"shots": 0}
+
+
+def click_question_card(settings: AskedSettings, prompt: Prompt, examples: ClickExamples, catalog: Catalog) -> dict:
+    """How a model outside of llmrec's own engine is asked about clicks: for reports."""
+    return {
+        "adaptation": FEW_SHOT if settings.shots else ZERO_SHOT,
+        "form": "text",
+        "prompt": f"{prompt.task}/{prompt.name}",
+        "prompt_hash": prompt.hash,
+        "answers": prompt.answers,
+        "max_history": settings.max_history,
+        "max_title_tokens": settings.max_title_tokens,
+        **shots_card(examples, catalog, settings.seed),
+    }
