@@ -38,7 +38,7 @@ from llmrec.errors import ArtifactError, RequestError
 from llmrec.explain.evidence import Evidence, measure
 from llmrec.explain.words import Explanation
 from llmrec.explain.writers import Writer, Writers
-from llmrec.recommenders.diversity import MMR, SSD, token_vectors
+from llmrec.recommenders.diversity import MMR, SSD
 from llmrec.recommenders.filters import Filter, ruled
 from llmrec.recommenders.language_model import LanguageModel
 from llmrec.recommenders.requests import REQUESTS_AT_ONCE, Ranker, Ranking, Requests
@@ -84,7 +84,7 @@ class Recommender:
 
         item_vectors: what diversity measures likeness by: items int (U, P) -> vectors float (U, P, D); rows for -1 are not
         read. `matrix.__getitem__` of a matrix (num_items, D) is one, `encode_texts(catalog.texts())` such a matrix.
-        `from_pretrained` takes the mean of each item's token embeddings, which every run has.
+        `from_pretrained` takes the mean of each item's token embeddings, and of a network of item sequences the item vectors.
 
         device: where a language model that explains is put; None for the accelerator where there is one.
         """
@@ -114,6 +114,9 @@ class Recommender:
     ) -> Self:
         """The recommender in a run folder, or in the model folder that `save_pretrained` or `llmrec train` wrote.
 
+        A run of a network of item sequences (`llmrec train sequential`) answers on the CPU and takes `device`, for language models
+        that explain, and `prompt_cache_mib`, which it has no use for; the other settings are of language models.
+
         Args:
             dtype: precision of the frozen part; None for the one it was trained in.
             device: "cpu", "cuda", "cuda:1", ...; None: the CPU. vLLM takes the device that it was built for.
@@ -134,21 +137,25 @@ class Recommender:
         Raises:
             ArtifactError: the folder is no artifact, is of a newer format, or is damaged.
             ConfigError: there is no such device, engine, decoding or softmax scope, num_beams is below 1, or vLLM is not installed or
-                cannot serve what this run is.
+                cannot serve what this run is; a setting of language models is given for another run.
         """
         model_folder = find_model(checked_path(folder, "the run folder"))
-        ranker, model, device = open_ranker(
+        opened = open_ranker(
             model_folder, dtype=dtype, device=device, num_beams=num_beams, engine=engine, engine_options=engine_options,
             align_prompts=align_prompts, decoding=decoding, softmax_scope=softmax_scope, prompt_cache_mib=prompt_cache_mib,
         )  # fmt: skip
-        vectors = functools.partial(token_vectors, model)
-        return cls(ranker, model.catalog, model_folder, item_vectors=vectors, device=device)
+        return cls(opened.ranker, opened.catalog, model_folder, item_vectors=opened.item_vectors, device=opened.device)
 
     @property
     def is_alive(self) -> bool:
         """Whether what reads the model still runs: a vLLM engine may have a process of its own, which can be killed."""
+        return self.language_model is None or self.language_model.engine.is_alive
+
+    @property
+    def language_model(self) -> LanguageModel | None:
+        """The language model that ranks; None where something else does."""
         model = getattr(self.ranker, "model", None)
-        return not isinstance(model, LanguageModel) or model.engine.is_alive
+        return model if isinstance(model, LanguageModel) else None
 
     @property
     def lock(self) -> threading.Lock:
@@ -157,10 +164,9 @@ class Recommender:
 
     def close(self) -> None:
         """Ends a vLLM engine and gives its memory back; of other recommenders nothing has to be ended."""
-        model = getattr(self.ranker, "model", None)
-        if isinstance(model, LanguageModel):
+        if self.language_model is not None:
             with self._lock:
-                model.engine.close()
+                self.language_model.engine.close()
 
     def recommend(
         self,

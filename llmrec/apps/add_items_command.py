@@ -27,8 +27,7 @@ def add_items(
         list[str] | None,
         typer.Option(
             metavar="NAME=FILE.npy",
-            help="Vectors of the new items, one row per item, where the run's codes or soft tokens were made from matrices of your "
-            "own; repeatable.",
+            help="Vectors of the new items, one row per item, where the run knows items by matrices of your own; repeatable.",
         ),
     ] = None,
     title_column: Annotated[str | None, typer.Option(help="Column of the items to use as title.")] = None,
@@ -37,8 +36,9 @@ def add_items(
 ) -> None:
     """Let a run recommend items it was not trained on: each gets a free code near its features. Old codes stay.
 
-    Runs of the text form only need the titles. Runs of soft tokens make them of the new items' texts, and of their images where
-    the column `image` names files next to ITEMS. Runs with one token per item refuse: a new token has learned nothing.
+    Runs of the text form only need the titles. Runs of soft tokens, and of the recipe sequential, know the new items by their texts,
+    and by their images where the column `image` names files next to ITEMS. Runs with one token per item, or with trained embeddings
+    alone, refuse: a new one has learned nothing.
     To evaluate the run afterwards, prepare data whose items are the old ones followed by the new ones, in this order.
 
     \b
@@ -61,7 +61,14 @@ def add_items(
             typer.echo(f"{what}: {', '.join(columns)}.", err=True)
     for name, number in added.without.items():
         typer.echo(
-            f"{number} of {added.num_new} new items have no '{name}'; their soft tokens are made of the rest.", err=True
+            f"{number} of {added.num_new} new items have no '{name}' that the run could read; they are known by the rest.",
+            err=True,
+        )
+    if added.num_unknown:
+        typer.echo(
+            f"{added.num_unknown} of {added.num_new} new items share no word with the items before, and have nothing else by which the "
+            "run knows items: they stand last in every list.",
+            err=True,
         )
     if added.codes is not None and added.softmax_scope != "trie":
         typer.echo(
@@ -75,7 +82,7 @@ def add_items(
             {
                 "folder": str(added.folder), "added": added.num_new, "num_items": added.num_items, "codes": codes,
                 "missing_columns": added.missing_columns, "unused_columns": added.unused_columns,
-                "without": added.without,
+                "without": added.without, "num_unknown": added.num_unknown,
             }
         )  # fmt: skip
         return

@@ -22,7 +22,7 @@ from llmrec.data.catalog import Catalog
 from llmrec.data.features import Features
 from llmrec.data.images import ImageError, read_image
 from llmrec.encoders.image import encode_images
-from llmrec.encoders.item_features import COMPUTED, IMAGE, TEXT, ImageSource, TextSource, catalog_features
+from llmrec.encoders.item_features import IMAGE, TEXT, ImageSource, TextSource, encoded_texts
 from llmrec.encoders.tf_idf import TF_IDF, TfIdf
 from llmrec.errors import ArtifactError, DataError
 from llmrec.nn.soft_tokens import SoftTokens
@@ -93,7 +93,12 @@ def soft_tokens_of_images(model: LanguageModel) -> SoftTokens:
 
 def own_matrices(sources: Sources) -> list[str]:
     """The features that came as matrices."""
-    return [name for name in sources if name not in COMPUTED]
+    return [name for name, source in sources.items() if "matrix" in source]
+
+
+def is_of_images(name: str, source: Mapping[str, Any]) -> bool:
+    """Whether an image encoder made the features of this name and source."""
+    return name == IMAGE or "on_broken" in source  # of an ImageSource
 
 
 def grown_features(
@@ -102,62 +107,66 @@ def grown_features(
     new: Catalog,
     given: Mapping[str, np.ndarray],
     images: Sequence[Path | None] | None,
-    tf_idf: TfIdf | None = None,
 ) -> tuple[Features, dict[str, int]]:
-    """The features of the run's items with those of the new ones after them, and how many new ones lack each.
+    """The features of the run's items with those of the new ones after them, and how many new ones lack each; see `new_features`."""
+    added, absent = new_features({name: old[name].shape[1] for name in sources}, sources, new, given, images, {})
+    grown = Features(old.num_items + new.num_items)
+    for name in sources:
+        vectors, present = np.concatenate([old[name], added[name]]), [old.present[name], added.present[name]]
+        grown.add(name, vectors, np.concatenate(present))
+    return grown, absent
+
+
+def new_features(
+    widths: Mapping[str, int],
+    sources: Sources,
+    new: Catalog,
+    given: Mapping[str, np.ndarray],
+    images: Sequence[Path | None] | None,
+    words: Mapping[str, TfIdf],
+) -> tuple[Features, dict[str, int]]:
+    """The features of the new items, at the widths that the run has, and how many of them lack each that some lack.
 
     given: name -> (num_new, D) of `own_matrices`, no more and no less. images: the file of each new item, where they have any.
-    tf_idf: what the run has kept of its words, where its texts are encoded by them.
+    words: by name, what the run has kept of texts by TF-IDF.
 
     Raises DataError for a matrix that is missing or of another width, ModelError for an encoder that cannot be used, ArtifactError
-    where the words are needed and were not kept.
+    where words are needed and were not kept.
     """
     wanted = own_matrices(sources)
     if set(wanted) != set(given):
         named = ", ".join(f"'{name}'" for name in wanted)
         came = ", ".join(f"'{name}'" for name in given) or "nothing"
         raise DataError(
-            f"the soft tokens of this run are made of {', '.join(sources)}, but there are matrices for {came}. "
+            f"the items of this run are known by {', '.join(sources)}, but there are matrices for {came}. "
             + (f"Give {named}: --features NAME=FILE.npy." if wanted else "Leave --features out.")
         )
-    grown, absent = Features(old.num_items + new.num_items), {}
+    added, absent = Features(new.num_items), {}
     for name, source in sources.items():
-        width = old[name].shape[1]
-        vectors, present = _new_vectors(name, source, new, given, images, tf_idf, width)
-        _check_width(name, vectors, width, source.get("encoder", f"matrix '{name}'"))
-        grown.add(name, np.concatenate([old[name], vectors]), np.concatenate([old.present[name], present]))
-        absent[name] = int((~present).sum())
-    return grown, {name: number for name, number in absent.items() if number}
+        vectors, present = (given[name], None) if name in given else _computed(name, source, new, images, words)
+        if vectors is None:
+            vectors = np.zeros((new.num_items, widths[name]), np.float32)
+        added.add(name, vectors, present)
+        _check_width(name, added[name], widths[name], source.get("encoder", f"matrix '{name}'"))
+        absent[name] = int((~added.present[name]).sum())
+    return added, {name: number for name, number in absent.items() if number}
 
 
-def _new_vectors(
-    name: str,
-    source: dict[str, Any],
-    new: Catalog,
-    given: Mapping[str, np.ndarray],
-    images: Sequence[Path | None] | None,
-    tf_idf: TfIdf | None,
-    width: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """float32 (num_new, D), bool (num_new,)."""
-    if name in given:
-        found = Features(new.num_items)
-        found.add(name, given[name])
-        return found[name], found.present[name]
-    if name == TEXT:
+def _computed(
+    name: str, source: dict[str, Any], new: Catalog, images: Sequence[Path | None] | None, words: Mapping[str, TfIdf]
+) -> tuple[np.ndarray | None, np.ndarray]:
+    """float32 (num_new, D), None where no new item has any, bool (num_new,)."""
+    if name == TEXT or "fields" in source:  # of a TextSource
         text = TextSource(**source)
-        if tf_idf is not None:
-            texts = new.texts(text.fields)
-            return tf_idf.encode(texts), tf_idf.knows(texts)
-        check_words_kept(text.encoder)
-        found = catalog_features([TEXT], new, Features(new.num_items), text=text)
-        return found[TEXT], found.present[TEXT]
-    if name == IMAGE and any(images or ()):
+        if name not in words:
+            check_words_kept(text.encoder)
+        return encoded_texts(new.texts(text.fields), text, words.get(name))
+    if is_of_images(name, source) and any(images or ()):
         image = ImageSource(**source)
         return encode_images(
             images, image.encoder, item_ids=new.item_ids, on_broken=image.on_broken, max_pixels=image.max_pixels
         )
-    return np.zeros((new.num_items, width), np.float32), np.zeros(new.num_items, bool)
+    return None, np.zeros(new.num_items, bool)
 
 
 def check_words_kept(encoder: str) -> None:

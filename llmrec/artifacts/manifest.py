@@ -1,4 +1,7 @@
-"""What a run's manifest may say: kinds and bounds of every value that something is built from, checked before that."""
+"""What a run's manifest may say: kinds and bounds of every value that something is built from, checked before that.
+
+`kind` says what ranks: a language model (runs before December 2026 say nothing) or a network of item sequences.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from llmrec.backbones.decoder_layers import LayerPart
 from llmrec.errors import ArtifactError
 from llmrec.items.forms import Form, PromptForm
 
+LANGUAGE_MODEL, SEQUENTIAL = "language_model", "sequential"
 Count = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
 
 
@@ -50,8 +54,8 @@ class _Adapters(BaseModel, extra="forbid"):
     last_layers: Annotated[int, Field(ge=1, le=1000, strict=True)] | None = None
 
 
-class Manifest(BaseModel):
-    """The keys that loading a run reads; others are facts for people."""
+class LanguageModelManifest(BaseModel):
+    """The keys that loading a language model's run reads; others are facts for people."""
 
     backbone: _Asked
     source: _Source
@@ -69,6 +73,26 @@ class Manifest(BaseModel):
     max_title_tokens: Count
     catalog_hash: str
     weights: dict[str, str] = Field({})  # SHA-256 of every file of weights; runs before November 2026 have none
+
+
+class SequentialManifest(BaseModel):
+    """The same of a network of item sequences. sources: what made each matrix of features, in their order; widths: their numbers."""
+
+    network: Literal["sequential", "sasrec", "gru4rec", "bert4rec"]
+    settings: dict[str, Any]
+    facts: dict[str, Any]
+    sources: dict[str, dict[str, Any]]
+    widths: dict[str, Count]
+    num_items: Annotated[int, Field(ge=1, strict=True)]
+    catalog_hash: str
+    weights: dict[str, str]
+
+
+# The format version that is written, and what it has to say.
+FORMATS: dict[str, tuple[int, type[BaseModel]]] = {
+    LANGUAGE_MODEL: (3, LanguageModelManifest),
+    SEQUENTIAL: (1, SequentialManifest),
+}
 
 
 def adaptation_of(full_fine_tuning: bool, adapters: Mapping[str, Any]) -> str:
@@ -102,9 +126,10 @@ def with_split_of_today(manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_manifest(manifest: dict[str, Any], folder: Path) -> None:
-    """Raises ArtifactError for a manifest that lacks a key, or has a value that no run has."""
+    """Raises ArtifactError for a manifest that lacks a key, or has a value that no run of its kind has."""
+    _, model = FORMATS[manifest["kind"]]
     try:
-        Manifest.model_validate(manifest)
+        model.model_validate(manifest)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         key = ".".join(str(part) for part in first["loc"])[:100]

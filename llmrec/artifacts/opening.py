@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
+import numpy as np
 import torch
 
 from llmrec.arguments import checked_flag, is_count
+from llmrec.artifacts.manifest import SEQUENTIAL
 from llmrec.artifacts.run_folder import load_artifact, read_manifest
+from llmrec.artifacts.sequential_run import load_sequential
 from llmrec.artifacts.served_checkpoint import check_exportable, served_checkpoint
 from llmrec.backbones.causal_lm import SoftmaxScope
 from llmrec.backbones.export import drop_layers
+from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Histories
 from llmrec.engines.engine import EngineName
 from llmrec.errors import ConfigError
+from llmrec.recommenders.diversity import token_vectors
 from llmrec.recommenders.generative import recommender_of
 from llmrec.recommenders.grounding import GroundedRecommender
 from llmrec.recommenders.language_model import LanguageModel, ready_to_serve
@@ -27,10 +33,11 @@ Decoding = Literal["trie", "grounding"]
 
 
 class Opened(NamedTuple):
-    """device: where the model lies; None where vLLM chose."""
+    """item_vectors: see `Recommender`; device: as was asked for, of a language model where it lies; None where vLLM chose."""
 
     ranker: Ranker
-    model: LanguageModel
+    catalog: Catalog
+    item_vectors: Callable[[np.ndarray], np.ndarray]
     device: str | None
 
 
@@ -50,11 +57,18 @@ def open_ranker(
     """The ranker of a model folder. Arguments and errors: see `Recommender.from_pretrained`."""
     _check(dtype, num_beams, engine, decoding, softmax_scope, prompt_cache_mib)
     align_prompts = checked_flag(align_prompts, "align_prompts")
+    if read_manifest(folder)["kind"] == SEQUENTIAL:
+        of_language_models = {
+            "dtype": dtype, "num_beams": num_beams, "decoding": None if decoding == "trie" else decoding,
+            "softmax_scope": softmax_scope, "engine": None if engine == "torch" else engine,
+            "engine_options": engine_options or None, "align_prompts": align_prompts or None,
+        }  # fmt: skip
+        return _sequential(folder, of_language_models, device)
     if engine == "vllm":
         model = _on_vllm(folder, dtype, device, softmax_scope, engine_options or {})
         if align_prompts:
             model.encoder.block_tokens = model.engine.block_size
-        return Opened(_ranker(recommender_of, model, num_beams), model, None)
+        return _opened(_ranker(recommender_of, model, num_beams), model, None)
     if engine_options or align_prompts:
         raise ConfigError(
             'engine_options and align_prompts are settings of vLLM, but the engine is torch. Leave them out, or say engine="vllm".'
@@ -67,7 +81,28 @@ def open_ranker(
         model = _scored_by(model, softmax_scope)
     if to_serve:
         model = ready_to_serve(model, prompt_cache_bytes=prompt_cache_mib << 20)
-    return Opened(_ranker(recommender_of if to_serve else GroundedRecommender, model, num_beams), model, device)
+    return _opened(_ranker(recommender_of if to_serve else GroundedRecommender, model, num_beams), model, device)
+
+
+def _sequential(folder: Path, of_language_models: Mapping[str, Any], device: str | None) -> Opened:
+    """A network of item sequences. It answers on the CPU; `device` is for language models that explain.
+
+    of_language_models: settings, None where they are not given. Raises ConfigError for one that is.
+    """
+    given = [name for name, value in of_language_models.items() if value is not None]
+    if given:
+        are, them = ("are settings", "them") if len(given) > 1 else ("is a setting", "it")
+        raise ConfigError(
+            f"this run is a network of item sequences, which scores all items at once, and {' and '.join(given)} {are} of language "
+            f"models. Leave {them} out."
+        )
+    device = None if device is None else _checked_device(device)
+    run = load_sequential(folder)
+    return Opened(run.recommender, run.catalog, run.recommender.item_vectors().__getitem__, device)
+
+
+def _opened(ranker: Ranker, model: LanguageModel, device: str | None) -> Opened:
+    return Opened(ranker, model.catalog, functools.partial(token_vectors, model), device)
 
 
 def _check(

@@ -1,5 +1,7 @@
 """The run folder: everything a trained recommender needs, in safe formats, written whole or not at all.
 
+Here those of language models, and what runs of every kind say of themselves; networks of item sequences: `sequential_run`.
+
 | file | what |
 |---|---|
 | manifest.json | format version, backbone and where its weights came from, layers used, form, prompt hash, protocol card |
@@ -21,7 +23,14 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from llmrec.artifacts.manifest import adaptation_of, check_manifest, from_version_2, with_split_of_today
+from llmrec.artifacts.manifest import (
+    FORMATS,
+    LANGUAGE_MODEL,
+    adaptation_of,
+    check_manifest,
+    from_version_2,
+    with_split_of_today,
+)
 from llmrec.artifacts.part_files import LORA_FOLDER, load_adapters, save_adapters
 from llmrec.artifacts.vector_tokens import (
     ADAPTER_KIND,
@@ -49,7 +58,6 @@ from llmrec.recommenders.item_tokens import SOFT, item_prompt_sequences, item_to
 from llmrec.recommenders.language_model import LanguageModel
 from llmrec.version import __version__
 
-FORMAT_VERSION = 3
 MODELS_VARIABLE = (
     "LLMREC_MODELS"  # a folder of checkpoints, each in a folder of its name, for runs trained on a user's own
 )
@@ -111,6 +119,7 @@ def load_artifact(
         ArtifactError: the folder is no run, is of a newer format, or a file in it is missing, broken or does not belong.
     """
     folder, manifest = find_model(run), read_manifest(run)
+    check_language_model(manifest, folder)
     if "weights" in manifest:  # runs of llmrec 0.1 up to November 2026 have no checksums
         check_weights(folder, manifest["weights"])
     quantize = manifest["quantize"] if quantized else None
@@ -133,18 +142,33 @@ def read_manifest(run: str | Path) -> dict[str, Any]:
             f"'{folder}' holds a semantic adapter of recipes/ease.py, which makes item vectors and does not recommend; name a run of "
             "next_item or soft_tokens."
         )
-    version = manifest.get("format_version")
-    if version == 2:
-        manifest = from_version_2(manifest)
-    elif version != FORMAT_VERSION:
+    kind, version = manifest.setdefault("kind", LANGUAGE_MODEL), manifest.get("format_version")
+    if kind not in FORMATS:
         raise ArtifactError(
-            f"expected a run of format version {FORMAT_VERSION} in '{folder}', found {version!r}; "
+            f"the run in '{folder}' is of the kind {kind!r:.60}, but this llmrec knows {', '.join(FORMATS)}; use the llmrec that wrote "
+            "it."
+        )
+    expected, _ = FORMATS[kind]
+    if kind == LANGUAGE_MODEL and version == 2:
+        manifest = from_version_2(manifest)
+    elif version != expected:
+        raise ArtifactError(
+            f"expected a run of format version {expected} in '{folder}', found {version!r}; "
             "use the llmrec version that wrote it, or train again."
         )
     if not isinstance(manifest.get("protocol"), dict):
         raise ArtifactError(f"the manifest in '{folder}' does not say what the run was trained on; train it again.")
     check_manifest(manifest, folder)
     return with_split_of_today(manifest)
+
+
+def check_language_model(manifest: dict[str, Any], folder: Path) -> None:
+    """Raises ArtifactError for a run of another kind."""
+    if manifest["kind"] != LANGUAGE_MODEL:
+        raise ArtifactError(
+            f"the run in '{folder}' is a network of item sequences and no language model: it ranks and scores, but it has no prompt, "
+            "no tokens and no checkpoint to export. Name a run of next_item or soft_tokens for those."
+        )
 
 
 def find_model(run: str | Path) -> Path:
@@ -269,7 +293,8 @@ def _manifest(
 ) -> dict[str, Any]:
     backbone = model.backbone
     return {
-        "format_version": FORMAT_VERSION,
+        "format_version": FORMATS[LANGUAGE_MODEL][0],
+        "kind": LANGUAGE_MODEL,
         "llmrec_version": __version__,
         "backbone": {"name": backbone.source.name,
                      # only a first guess: on another machine the folder lies elsewhere (find_backbone)

@@ -106,7 +106,7 @@ def catalog_features(
         if name in known:
             found.add(name, known[name], known.present[name])
         elif name == TEXT:
-            found.add(name, *_encoded_texts(catalog.texts(text.fields), text, tf_idf))
+            found.add(name, *encoded_texts(catalog.texts(text.fields), text, tf_idf))
         elif name == IMAGE:
             if folder is None:
                 raise DataError(
@@ -131,6 +131,15 @@ def fit_words(text: TextSource, catalog: Catalog, is_seen: np.ndarray | None = N
     return fitted_tf_idf(texts if is_seen is None else [texts[item] for item in np.flatnonzero(is_seen)])
 
 
+def encoded_texts(texts: list[str], text: TextSource, tf_idf: TfIdf | None) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors float32 (N, D) and which texts have one, bool (N,). tf_idf: see `catalog_features`."""
+    if text.encoder == TF_IDF:
+        made = tf_idf or fitted_tf_idf(texts)
+        return made.encode(texts), made.knows(texts)
+    present = np.array([bool(words.strip()) for words in texts], bool)
+    return encode_texts(texts, text.encoder, max_tokens=text.max_tokens), present
+
+
 def items_without_features(features: Features, catalog: Catalog, on_missing: OnMissing = "learned") -> np.ndarray:
     """Which items have none of the features: bool (N,).
 
@@ -149,14 +158,6 @@ def items_without_features(features: Features, catalog: Catalog, on_missing: OnM
             )
         logger.warning("%s. They share what is learned for items without features.", sentence)
     return missing
-
-
-def _encoded_texts(texts: list[str], text: TextSource, tf_idf: TfIdf | None) -> tuple[np.ndarray, np.ndarray]:
-    if text.encoder == TF_IDF:
-        made = tf_idf or fitted_tf_idf(texts)
-        return made.encode(texts), made.knows(texts)
-    present = np.array([bool(words.strip()) for words in texts], bool)
-    return encode_texts(texts, text.encoder, max_tokens=text.max_tokens), present
 
 
 def _encoded_images(catalog: Catalog, folder: Path, image: ImageSource) -> tuple[np.ndarray, np.ndarray]:

@@ -35,6 +35,6 @@ def code_hits(items: np.ndarray, targets: np.ndarray, codes: np.ndarray, ks: Seq
 
 def codes_of(run: Path) -> np.ndarray | None:
     """`shared_codes` of a run of semantic ids; None of a run of another item form."""
-    if read_manifest(run)["form"] != "semantic_id":
+    if read_manifest(run).get("form") != "semantic_id":
         return None
     return shared_codes(SemanticIDs.load(find_model(run) / "semantic_ids"))

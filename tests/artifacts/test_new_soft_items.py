@@ -85,7 +85,7 @@ def test_matrices_of_ones_own_are_asked_for_and_collaborative_is_absent(imaged_i
         "soft.adapter.hidden_dim=8",
     )
     run_here(settings(imaged_items, tiny_model, run, *more, "training.max_steps=1", "training.evaluate_every=1"))
-    with pytest.raises(DataError, match=r"are made of text, collaborative, taste, but .* for nothing\. Give 'taste'"):
+    with pytest.raises(DataError, match=r"are known by text, collaborative, taste, but .* for nothing\. Give 'taste'"):
         add_items(run, new)
     with pytest.raises(DataError, match=r"'taste' of this run have 4 numbers per item, but those that came have 3"):
         add_items(run, new, features={"taste": np.ones((1, 3))})

@@ -7,7 +7,7 @@ from math import log, sqrt
 import numpy as np
 import pytest
 
-from llmrec.artifacts.item_sources import grown_features
+from llmrec.artifacts.item_sources import grown_features, new_features
 from llmrec.data.catalog import Catalog
 from llmrec.data.features import Features
 from llmrec.encoders import tf_idf as module
@@ -128,8 +128,8 @@ def test_texts_of_new_items_are_encoded_by_the_words_that_were_kept_or_refused(f
     text = TextSource(encoder="tf_idf")
     sources, words = {"text": text.model_dump()}, fit_words(text, catalog)
     old = catalog_features(["text"], catalog, Features(2), text=text, tf_idf=words)
-    grown, absent = grown_features(old, sources, new, {}, None, words)
-    assert absent == {"text": 1} and grown.present["text"].tolist() == [True, True, True, False]
-    assert (grown["text"][2] == words.encode(["bus bus"])[0]).all() and (grown["text"][:2] == old["text"]).all()
+    added, absent = new_features({"text": words.dim}, sources, new, {}, None, {"text": words})
+    assert absent == {"text": 1} and added.present["text"].tolist() == [True, False]
+    assert (added["text"][0] == words.encode(["bus bus"])[0]).all()
     with pytest.raises(ArtifactError, match="encoded by TF-IDF, whose words it has not kept"):
         grown_features(old, sources, new, {}, None)

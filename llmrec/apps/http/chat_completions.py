@@ -18,7 +18,6 @@ from llmrec.apps.http.chat_schemas import ChatBody, Completion
 from llmrec.apps.http.errors import error_response
 from llmrec.apps.http.routes import ERRORS, finite
 from llmrec.apps.http.service import Served, Service
-from llmrec.artifacts.item_sources import language_model_of
 from llmrec.conversation.asks import AnswerQuestion, Ask, Explain, Rank, ReadByModel, Reasons
 from llmrec.conversation.model_readers import ModelReaders
 from llmrec.conversation.replay import replayed
@@ -39,11 +38,14 @@ class Listener:
     def __init__(self, model: ServedModel) -> None:
         self.reader = reader_of(model.recommender, model.names.search, model.recommender.wishes)
         self.by_model = ModelReaders(model.recommender.wishes, self.reader)  # asked by the thread that writes
+        ranks = model.recommender.language_model
         # a copy: a tokenizer is no matter for two threads
-        self._tokenizer = copy.deepcopy(language_model_of(model.recommender.ranker).encoder.tokenizer)
+        self._tokenizer = None if ranks is None else copy.deepcopy(ranks.encoder.tokenizer)
 
     def num_tokens(self, text: str) -> int:
-        """Tokens of a text."""
+        """Tokens of a text; words, where no language model ranks."""
+        if self._tokenizer is None:
+            return len(text.split())
         return len(self._tokenizer(text, add_special_tokens=False).input_ids)
 
 
