@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from llmrec.evaluation.asked.settings import AskedSettings
 
 # Where a recipe reads its task.
-TASK_SETTINGS = {"clicks": "clicks.task", "next_item": "validation.task"}
+TASK_SETTINGS = {"clicks": "clicks.task", "next_item": "validation.task", "sequential": "validation.task"}
 
 
 def main(arguments: list[str]) -> int:
@@ -160,6 +160,10 @@ def _trained(cells: Tuned, cell: Cell, data: Data, layout: Layout) -> tuple[Any,
     status = subprocess.run(command, env=with_parent(), check=False).returncode
     if status:
         raise ConfigError(f"the training of '{cell.name}' ended with status {status}: see what it says above.")
+    if cells.recipe == "sequential":
+        from llmrec.artifacts.sequential_run import load_sequential
+
+        return load_sequential(run).recommender, training_cost(run)
     from llmrec.artifacts.run_folder import load_artifact
     from llmrec.recommenders.generative import recommender_of
 

@@ -38,11 +38,11 @@ class _Searched(_Cells):
 
 
 class Tuned(_Cells):
-    """A language model, trained by a recipe on the task's training rows, then asked its test rows."""
+    """A language model, or a network of item sequences, trained by a recipe on the task's training rows, then asked its test rows."""
 
     kind: Literal["tuned"]
     name: str = Field(min_length=1)
-    recipe: Literal["clicks", "next_item"]
+    recipe: Literal["clicks", "next_item", "sequential"]
     config: str | None = None  # a shipped config of the recipe, by its name
     num_beams: int = Field(20, ge=1)  # where items are decoded
 
@@ -71,7 +71,7 @@ AnyCells = Annotated[Tuned | Asked | ByName | Ctr, Field(discriminator="kind")]
 
 @dataclass(frozen=True)
 class Cell:
-    """One of a suite's cells: what is measured, on which task, with one seed. model: "" of a language model that is trained."""
+    """One of a suite's cells: what is measured, on which task, with one seed. model: "" of what a recipe trains."""
 
     cells: AnyCells
     task: str
