@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from llmrec.apps.grouped import grouped
+from llmrec.apps.options import AsJson
 from llmrec.terminal import printable
 
 data_app = typer.Typer(
@@ -27,7 +28,6 @@ Items = Annotated[
 Events = Annotated[
     Path, typer.Option("--interactions", help="Who met what and when: the same formats, or RecBole .inter.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llmrec.apps.options import History, Instruction
+from llmrec.apps.options import AsJson, History, Instruction
 from llmrec.apps.output import print_json, print_table
 from llmrec.apps.shipped_recipes import config_names, launch_names, nearest_sentence, recipe_names
 from llmrec.errors import LlmrecError
@@ -21,7 +21,6 @@ from llmrec.terminal import printable
 if TYPE_CHECKING:
     from llmrec.evaluation.tasks import Task
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Copy = Annotated[
     tuple[str, Path] | None,
     typer.Option("--copy", metavar="NAME DIR", help="Copy one into a folder; nothing there is overwritten."),

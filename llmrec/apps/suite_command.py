@@ -68,8 +68,10 @@ def suite(
     else:
         rows = [(each.cell.name, each.problem or each.state, _minutes(each.cpu_minutes)) for each in found]
         print_table(("cell", "state", "CPU min"), rows)
-        rest = "how much is left is not known yet" if left is None else f"about {left / 60:.1f} left"
-        typer.echo(f"{hours:.2f} CPU hours so far, {rest}.")
+        rest = "how much is left is not known yet" if left is None else f"about {left / 60:.2f} left"
+        typer.echo(
+            f"{hours:.2f} CPU hours so far, {rest}." if left != 0 else f"{hours:.2f} CPU hours; nothing is left to do."
+        )
     if any(status.state == "failed" for status in found):
         raise typer.Exit(1)
 
