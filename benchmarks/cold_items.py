@@ -11,9 +11,9 @@
 4. Users whose last event is a held-out item are asked for it, and as many others for their own last event, before and after.
 
 Compared with it are: the same run with the scores of new items raised by ln(odds), so that each counts as `odds` of itself in the
-softmax; with semantic ids, the new items at random free codes; texts alone (nearest to the mean of the history), by a sentence
-encoder and by TF-IDF of the old items' words; popularity; and a random order. Intervals are over users and over items (all the
-users of one item together), over the draws as one.
+softmax; with semantic ids, the new items at random free codes; texts alone, by a sentence encoder (nearest to the mean of the
+history) and by the baseline `text_neighbours` (TF-IDF of the old items' words, the latest events first); popularity; and a random
+order. Intervals are over users and over items (all the users of one item together), over the draws as one.
 
 WORK/draw-N holds the data of a draw and a folder for each --name with run, grown run and what was measured; finished parts are used
 again.
@@ -30,11 +30,13 @@ from pathlib import Path
 
 import harness
 import numpy as np
+import scipy.sparse as sp
 from held_items import Asked, hold_out, llmrec, who_is_asked
 
 from llmrec.baselines.popularity import Popularity
+from llmrec.baselines.text_neighbours import TextNeighbours
 from llmrec.encoders.text import encode_texts
-from llmrec.encoders.tf_idf import TfIdf
+from llmrec.encoders.tf_idf import fitted_tf_idf
 from llmrec.evaluation.runner import evaluate
 from llmrec.evaluation.tasks import load_task
 from llmrec.files import read_json, write_json
@@ -44,7 +46,7 @@ from llmrec.metrics import ratio_resamples
 from llmrec.prompting.encoder import PromptEncoder
 from llmrec.recommender import Recommender
 from llmrec.recommenders.generative import recommender_of
-from llmrec.recommenders.requests import DenseRecommender, Ranker, Ranking, Requests
+from llmrec.recommenders.requests import Ranker, Ranking, Requests
 
 # Where no config is named: the config, and the settings before those that are given.
 DEFAULTS: dict[str, tuple[str | None, tuple[str, ...]]] = {
@@ -101,21 +103,6 @@ def train_and_add(options: argparse.Namespace, draw: Path, work: Path, seed: int
 
 
 # -- who finds them -------------------------------------------------------------------------------------------------------
-class TextNeighbours(DenseRecommender):
-    """Items whose texts are nearest to the mean of the history's: no model, no training."""
-
-    def __init__(self, name: str, vectors: np.ndarray) -> None:
-        """vectors: float32 (I, D); a row of zeros is near to nothing."""
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        self.name, self.num_items = name, len(vectors)
-        self.vectors = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
-
-    def scores(self, requests: Requests) -> np.ndarray:
-        """Products with the mean of the history, float32 (U, I)."""
-        means = [self.vectors[requests.histories[row]].mean(axis=0) for row in range(len(requests))]
-        return np.stack(means) @ self.vectors.T
-
-
 class Biased:
     """A ranker whose scores of new items are raised: the best old and the best new items of each request, merged."""
 
@@ -155,6 +142,10 @@ def at_random_codes(grown: Path, ranker: Ranker, num_old: int, seed: int) -> Ran
 def rankers_of(options: argparse.Namespace, asked: Asked, work: Path, seed: int) -> dict[str, Callable[[], Ranker]]:
     """What is measured, by name; each is made when it is asked for, so that one at a time is in memory beside the run."""
     texts, num_old = asked.data.catalog.texts(), len(asked.old_items)
+
+    def nearest(vectors: np.ndarray | sp.csr_array, **settings: float) -> Ranker:
+        return TextNeighbours(vectors=vectors, **settings).fit(asked.split.train)
+
     grown = Recommender.from_pretrained(work / "grown").ranker
     assert grown.num_items == asked.data.catalog.num_items, (grown.num_items, asked.data.catalog.num_items)
     rankers: dict[str, Callable[[], Ranker]] = {"add_items": lambda: grown}
@@ -164,8 +155,8 @@ def rankers_of(options: argparse.Namespace, asked: Asked, work: Path, seed: int)
         rankers["random_free_codes"] = lambda: at_random_codes(work / "grown", grown, num_old, seed)
     return rankers | {
         "before_adding": lambda: Recommender.from_pretrained(work / "run").ranker,
-        "texts_alone": lambda: TextNeighbours("texts_alone", encode_texts(texts)),
-        "tf_idf_alone": lambda: TextNeighbours("tf_idf_alone", TfIdf.fit(texts[:num_old]).encode(texts)),
+        "texts_alone": lambda: nearest(encode_texts(texts), recency=1.0, latest=10_000),
+        "text_neighbours": lambda: nearest(fitted_tf_idf(texts[:num_old]).rows(texts)),
         "popularity": lambda: Popularity().fit(asked.split.train),
     }
 
@@ -180,9 +171,8 @@ def measure(ranker: Ranker, asked: Asked) -> dict[str, dict[str, list[float]]]:
         found = evaluate(ranker, data, task, split=replace(asked.split, test=instances))
         assert found.slices["cold_target"]["num_users"] >= (len(instances) if kind == "new_target" else 0)
         result[kind] = {name: values.tolist() for name, values in found.per_user.items()}
-    if not knows_new or isinstance(
-        ranker, Popularity | Biased
-    ):  # to which all new items are equal, or in the same order
+    # to popularity all new items are equal, and a bias keeps their order
+    if not knows_new or isinstance(ranker, Popularity | Biased):
         return result
     requests, width = Requests.from_instances(asked.of_new), max(KS)
     items = ranker.rank(requests, width, exclude_seen=True, candidates=asked.new_items).items
@@ -260,7 +250,7 @@ def differences_of(draws: Sequence[dict]) -> dict:
     pairs = [
         ("new_target", kind, "add_items", other)
         for kind in ("new_target", "new_target_among_new")
-        for other in ("texts_alone", "tf_idf_alone")
+        for other in ("texts_alone", "text_neighbours")
     ]
     after = [name for name in draws[0]["found"] if name == "add_items" or name.startswith("odds_")]
     pairs += [("old_target", "old_target", name, "before_adding") for name in after]

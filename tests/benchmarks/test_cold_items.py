@@ -77,12 +77,6 @@ def test_a_bias_of_ln_m_ranks_as_scores_that_new_items_have_raised():
     assert not (found.items == ByTable(scores).rank(requests, 6, exclude_seen=True).items).all()
 
 
-def test_an_item_without_known_words_is_near_to_nothing():
-    vectors = np.array([[3, 0], [0, 2], [0, 0], [1, 1]], np.float32)
-    found = cold_items.TextNeighbours("texts", vectors).scores(Requests(Histories.from_lists([[0, 2], [0, 1]])))
-    np.testing.assert_allclose(found, [[0.5, 0, 0, 0.5 / math.sqrt(2)], [0.5, 0.5, 0, 1 / math.sqrt(2)]], rtol=1e-6)
-
-
 def test_users_of_one_item_are_sampled_together():
     values = np.array([1.0, 1, 0, 0])
     assert cold_items.interval(values, ["a", "b", "a", "b"]) == [0.5, 0.5], "either group has the mean of all"
@@ -97,7 +91,7 @@ def test_draws_count_as_one_and_differences_are_of_the_same_users():
         alike = {kind: {"recall@10": texts} for kind in kinds[:2]}
         ours = {kind: {"recall@10": hits} for kind in kinds}
         before = {"old_target": {"recall@10": [1.0] * len(hits)}}
-        found = {"add_items": ours, "before_adding": before, "texts_alone": alike, "tf_idf_alone": alike}
+        found = {"add_items": ours, "before_adding": before, "texts_alone": alike, "text_neighbours": alike}
         return {"asked": {"new_target": who, "old_target": who}, "found": found}
 
     draws = [draw([1.0, 0.0], [0.0, 0.0]), draw([1.0], [1.0])]
