@@ -31,7 +31,8 @@ def llmrec(*arguments: object) -> None:
     """One command, shown as it would be typed."""
     words = [str(argument) for argument in arguments]
     print(f"llmrec {shlex.join(words)}", file=sys.stderr)
-    subprocess.run([sys.executable, "-m", "llmrec", *words], check=True, stdout=sys.stderr)
+    if status := subprocess.run([sys.executable, "-m", "llmrec", *words], stdout=sys.stderr).returncode:
+        sys.exit(f"cold_items: that command ended with status {status}; see what it says above.")
 
 
 def hold_out(source: Path, folder: Path, share: float, seed: int) -> None:
