@@ -136,8 +136,8 @@ def _able(
     else:
         if not disliked.num_events:
             raise DataError(
-                f"the ratings have no negatives: none lies below {negative_below:g}. Lower nothing: prepare the data with all ratings "
-                "(no rating threshold), or set split.negative_below."
+                f"the ratings have no negatives: none lies below {negative_below:g}. Prepare the data with all ratings "
+                "(no rating threshold), or raise split.negative_below."
             )
         has_negatives = disliked.lengths > 0
         lacking = f"has a rating below {negative_below:g}"
