@@ -27,6 +27,7 @@ from llmrec.sequential.recommender import SCORED_AT_ONCE, SequentialRecommender,
 from llmrec.sequential.settings import AttentionSettings, SequenceSettings
 
 CRITERIA = {"ndcg@10": Criterion("ndcg@10", greater_is_better=True), "loss": Criterion("loss", greater_is_better=False)}
+SCORES_AT_ONCE = 50_000_000  # of a validation: 200 MB
 Report = Callable[[list[dict[str, float]]], None]  # see `fit`
 # of a recommender that is about to learn, what is called again and again: metric name -> value; among them the monitored one
 Validation = Callable[[SequentialRecommender], Callable[[], dict[str, float]]]
@@ -188,8 +189,8 @@ def validation_of(valid: Instances) -> Validation:
 
     @torch.inference_mode()
     def found(recommender: SequentialRecommender) -> dict[str, float]:
-        loss, gains = 0.0, []
-        for rows in np.split(np.arange(len(valid)), range(SCORED_AT_ONCE, len(valid), SCORED_AT_ONCE)):
+        loss, gains, at_once = 0.0, [], max(1, min(SCORED_AT_ONCE, SCORES_AT_ONCE // recommender.num_items))
+        for rows in np.split(np.arange(len(valid)), range(at_once, len(valid), at_once)):
             some, scores = requests.take(rows), recommender.scores(requests.take(rows))
             own = torch.from_numpy(targets[rows])
             loss += F.cross_entropy(torch.from_numpy(scores), own, reduction="sum").item()

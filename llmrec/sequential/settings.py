@@ -88,6 +88,7 @@ class SequentialSettings(SasRecSettings):
     num_heads: int = Field(2, ge=1)
     scale_items: bool = True
     loss: Literal["auto", "full", "sampled"] = "auto"
+    epochs: int = Field(100, ge=1)
     id_start: Literal["normal", "zero"] = "zero"
     id_dropout: float = Field(0.2, ge=0, lt=1)
     average: float = Field(0.998, ge=0, lt=1)
