@@ -26,6 +26,7 @@ from llmrec.apps.published_command import published
 from llmrec.apps.recommend_commands import recommend, score
 from llmrec.apps.results_command import results
 from llmrec.apps.serve_command import serve
+from llmrec.apps.stack_command import stack
 from llmrec.apps.suite_command import suite
 from llmrec.apps.tokenize_command import tokenize
 from llmrec.apps.train_command import train
@@ -90,6 +91,7 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "tokenize": tokenize,
     "enrich": enrich,
     "train": train,
+    "stack": stack,
     "recommend": recommend,
     "score": score,
     "image": image,

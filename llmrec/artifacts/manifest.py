@@ -1,6 +1,6 @@
 """What a run's manifest may say: kinds and bounds of every value that something is built from, checked before that.
 
-`kind` says what ranks: a language model (runs before December 2026 say nothing) or a network of item sequences.
+`kind` says what ranks: a language model (runs before December 2026 say nothing), a network of item sequences, or a stack of several.
 """
 
 from __future__ import annotations
@@ -16,7 +16,12 @@ from llmrec.backbones.decoder_layers import LayerPart
 from llmrec.errors import ArtifactError
 from llmrec.items.forms import Form, PromptForm
 
-LANGUAGE_MODEL, SEQUENTIAL = "language_model", "sequential"
+LANGUAGE_MODEL, SEQUENTIAL, STACKED = "language_model", "sequential", "stacked"
+# What runs of each kind are, in a sentence.
+IN_WORDS = {
+    LANGUAGE_MODEL: "a language model", SEQUENTIAL: "a network of item sequences", STACKED: "a stack of several recommenders",
+}  # fmt: skip
+PartName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]  # a folder's, see `files.check_name`
 Count = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
 
 
@@ -88,10 +93,21 @@ class SequentialManifest(BaseModel):
     weights: dict[str, str]
 
 
+class StackedManifest(BaseModel):
+    """The same of a stack. stack_weights: see `StackWeights.to_json`."""
+
+    parts: Annotated[list[PartName], Field(min_length=1)]
+    stack_weights: dict[str, Any]
+    num_items: Annotated[int, Field(ge=1, strict=True)]
+    catalog_hash: str
+    weights: dict[str, str]
+
+
 # The format version that is written, and what it has to say.
 FORMATS: dict[str, tuple[int, type[BaseModel]]] = {
     LANGUAGE_MODEL: (3, LanguageModelManifest),
     SEQUENTIAL: (1, SequentialManifest),
+    STACKED: (1, StackedManifest),
 }
 
 

@@ -22,7 +22,7 @@ from llmrec.artifacts.item_sources import (
     new_features,
     own_matrices,
 )
-from llmrec.artifacts.manifest import SEQUENTIAL
+from llmrec.artifacts.manifest import SEQUENTIAL, STACKED
 from llmrec.artifacts.run_folder import MANIFEST, find_model, read_manifest
 from llmrec.artifacts.sequential_run import load_sequential, save_network
 from llmrec.artifacts.vector_tokens import FEATURES, VECTOR_TOKENS, soft_sources
@@ -100,6 +100,10 @@ def add_items(
     folder, manifest = find_model(run), read_manifest(run)
     if "weights" in manifest:
         check_weights(folder, manifest["weights"])
+    if manifest["kind"] == STACKED:
+        raise ArtifactError(
+            f"'{folder}' is a stack: its parts are what knows items. Add the items to the runs that it was made of, and stack those."
+        )
     is_sequential = manifest["kind"] == SEQUENTIAL
     (_refuse_ids_alone if is_sequential else _refuse_what_cannot_grow)(manifest)
     _refuse_untitled(new)

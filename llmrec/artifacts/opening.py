@@ -12,10 +12,11 @@ import numpy as np
 import torch
 
 from llmrec.arguments import checked_flag, is_count
-from llmrec.artifacts.manifest import SEQUENTIAL
+from llmrec.artifacts.manifest import IN_WORDS, LANGUAGE_MODEL, STACKED
 from llmrec.artifacts.run_folder import load_artifact, read_manifest
 from llmrec.artifacts.sequential_run import load_sequential
 from llmrec.artifacts.served_checkpoint import check_exportable, served_checkpoint
+from llmrec.artifacts.stacked_run import load_stacked
 from llmrec.backbones.causal_lm import SoftmaxScope
 from llmrec.backbones.export import drop_layers
 from llmrec.data.catalog import Catalog
@@ -37,7 +38,7 @@ class Opened(NamedTuple):
 
     ranker: Ranker
     catalog: Catalog
-    item_vectors: Callable[[np.ndarray], np.ndarray]
+    item_vectors: Callable[[np.ndarray], np.ndarray] | None
     device: str | None
 
 
@@ -57,13 +58,16 @@ def open_ranker(
     """The ranker of a model folder. Arguments and errors: see `Recommender.from_pretrained`."""
     _check(dtype, num_beams, engine, decoding, softmax_scope, prompt_cache_mib)
     align_prompts = checked_flag(align_prompts, "align_prompts")
-    if read_manifest(folder)["kind"] == SEQUENTIAL:
+    kind = read_manifest(folder)["kind"]
+    if kind != LANGUAGE_MODEL:
         of_language_models = {
             "dtype": dtype, "num_beams": num_beams, "decoding": None if decoding == "trie" else decoding,
             "softmax_scope": softmax_scope, "engine": None if engine == "torch" else engine,
             "engine_options": engine_options or None, "align_prompts": align_prompts or None,
         }  # fmt: skip
-        return _sequential(folder, of_language_models, device)
+        _refuse_settings(kind, of_language_models)
+        device = None if device is None else _checked_device(device)
+        return _stacked(folder, device, prompt_cache_mib) if kind == STACKED else _sequential(folder, device)
     if engine == "vllm":
         model = _on_vllm(folder, dtype, device, softmax_scope, engine_options or {})
         if align_prompts:
@@ -84,21 +88,37 @@ def open_ranker(
     return _opened(_ranker(recommender_of if to_serve else GroundedRecommender, model, num_beams), model, device)
 
 
-def _sequential(folder: Path, of_language_models: Mapping[str, Any], device: str | None) -> Opened:
-    """A network of item sequences. It answers on the CPU; `device` is for language models that explain.
-
-    of_language_models: settings, None where they are not given. Raises ConfigError for one that is.
-    """
+def _refuse_settings(kind: str, of_language_models: Mapping[str, Any]) -> None:
+    """Raises ConfigError for a setting that is given to a run of another kind; None: not given."""
     given = [name for name, value in of_language_models.items() if value is not None]
     if given:
         are, them = ("are settings", "them") if len(given) > 1 else ("is a setting", "it")
         raise ConfigError(
-            f"this run is a network of item sequences, which scores all items at once, and {' and '.join(given)} {are} of language "
-            f"models. Leave {them} out."
+            f"this run is {IN_WORDS[kind]}, which scores all items at once, and {' and '.join(given)} {are} of language models. "
+            f"Leave {them} out."
         )
-    device = None if device is None else _checked_device(device)
+
+
+def _sequential(folder: Path, device: str | None) -> Opened:
+    """A network of item sequences. It answers on the CPU; `device` is for language models that explain."""
     run = load_sequential(folder)
     return Opened(run.recommender, run.catalog, run.recommender.item_vectors().__getitem__, device)
+
+
+def _stacked(folder: Path, device: str | None, prompt_cache_mib: int) -> Opened:
+    """A stack: its language models lie on `device` and search as by default. Items are as alike as its first run holds them to be."""
+    vectors = []
+
+    def open_part(part: Path) -> Ranker:
+        opened = open_ranker(
+            part, dtype=None, device=device, num_beams=None, engine="torch", engine_options=None, align_prompts=False,
+            decoding="trie", softmax_scope=None, prompt_cache_mib=prompt_cache_mib,
+        )  # fmt: skip
+        vectors.append(opened.item_vectors)
+        return opened.ranker
+
+    run = load_stacked(folder, open_part)
+    return Opened(run.recommender, run.catalog, vectors[0] if vectors else None, device)
 
 
 def _opened(ranker: Ranker, model: LanguageModel, device: str | None) -> Opened:

@@ -25,6 +25,7 @@ from safetensors.torch import load_file, save_file
 
 from llmrec.artifacts.manifest import (
     FORMATS,
+    IN_WORDS,
     LANGUAGE_MODEL,
     adaptation_of,
     check_manifest,
@@ -166,7 +167,7 @@ def check_language_model(manifest: dict[str, Any], folder: Path) -> None:
     """Raises ArtifactError for a run of another kind."""
     if manifest["kind"] != LANGUAGE_MODEL:
         raise ArtifactError(
-            f"the run in '{folder}' is a network of item sequences and no language model: it ranks and scores, but it has no prompt, "
+            f"the run in '{folder}' is {IN_WORDS[manifest['kind']]} and no language model: it ranks and scores, but it has no prompt, "
             "no tokens and no checkpoint to export. Name a run of next_item or soft_tokens for those."
         )
 

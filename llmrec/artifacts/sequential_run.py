@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from llmrec.artifacts.item_sources import Sources
-from llmrec.artifacts.manifest import FORMATS, SEQUENTIAL
+from llmrec.artifacts.manifest import FORMATS, IN_WORDS, SEQUENTIAL
 from llmrec.artifacts.run_folder import MANIFEST, find_model, read_manifest
 from llmrec.backbones.model_files import check_weights, loading, shapes_in, weight_checksums
 from llmrec.data.catalog import Catalog
@@ -103,7 +103,7 @@ def load_sequential(run: str | Path) -> SequentialRun:
     """
     folder, manifest = find_model(run), read_manifest(run)
     if manifest["kind"] != SEQUENTIAL:
-        raise ArtifactError(f"the run in '{folder}' is a language model, not a network of item sequences.")
+        raise ArtifactError(f"the run in '{folder}' is {IN_WORDS[manifest['kind']]}, not a network of item sequences.")
     check_weights(folder, manifest["weights"])
     mend = "It is damaged or was changed by hand; train it again."
     with loading(f"a complete run in '{folder}'", mend, ArtifactError):

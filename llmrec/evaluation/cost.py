@@ -20,6 +20,7 @@ from llmrec.memory import peak_bytes, restart_peak
 from llmrec.recommenders.clicks import ClickScorer
 from llmrec.recommenders.hybrid import Hybrid
 from llmrec.recommenders.requests import DenseRecommender, Ranker, Requests
+from llmrec.recommenders.stacked import ListedScores, Stacked
 
 if TYPE_CHECKING:
     import torch
@@ -216,6 +217,10 @@ def _networks(model: Any) -> list[torch.nn.Module]:
         return []
     if isinstance(model, Hybrid):
         return _networks(model.model)
+    if isinstance(model, Stacked):
+        return [network for part in model.parts for network in _networks(part.ranker)]
+    if isinstance(model, ListedScores):
+        return _networks(model.ranker)
     if (language_model := _language_model(model)) is not None:
         return [language_model.backbone] if language_model.served_by is None else []
     parts = [model, *vars(model).values()]

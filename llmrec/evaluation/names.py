@@ -15,7 +15,6 @@ _BASELINES = {
     "item_knn": "item-kNN",
     "ials": "iALS",
     "text_neighbours": "text neighbours",
-    "stacked": "stack",
     "matrix_factorisation": "matrix factorisation",  # until December 2026, what is iALS now
     "sasrec": "SASRec",
     "gru4rec": "GRU4Rec",
@@ -30,6 +29,8 @@ _NOT_ADDED = ("full fine-tuning", "frozen", "zero-shot", "few-shot")
 
 def name_in_words(card: Mapping[str, Any]) -> str:
     """The name of the recommender whose card this is, as people write it."""
+    if isinstance(card.get("parts"), Mapping):  # a stack's
+        return f"stack ({', '.join(name_in_words(part) for part in card['parts'].values())})"
     if "ease_r" in card:  # the hybrid's
         model = card["model"]  # a list where seeds differ in it
         return f"hybrid ({name_in_words(model) if isinstance(model, Mapping) else 'model'} and EASE-R)"

@@ -14,8 +14,8 @@ from llmrec.data.splits import Split
 from llmrec.errors import ConfigError
 from llmrec.yaml_text import read_yaml
 
-# Settings that runs of several seeds need not share: where they lie, and what "auto" was settled to.
-_OWN = {"seed", "output", "data", "backbone.dtype"}
+# Settings that runs of several seeds need not share: where they and their parts lie, and what "auto" was settled to.
+_OWN = {"seed", "output", "data", "backbone.dtype", "runs", "weights_of"}
 
 
 def settings_of(run: Path) -> dict:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import pyarrow.compute as pc
 
-from llmrec.artifacts.manifest import LANGUAGE_MODEL
+from llmrec.artifacts.manifest import IN_WORDS, LANGUAGE_MODEL
 from llmrec.artifacts.run_folder import find_backbone, read_manifest
 from llmrec.data.catalog import Catalog
 from llmrec.errors import ModelError, RequestError
@@ -161,7 +161,7 @@ def without_language_model(folder: Path | None) -> str:
         return f"this recommender was made in memory, so it has no language model of its own. {how}"
     manifest = read_manifest(folder)
     if manifest["kind"] != LANGUAGE_MODEL:
-        return f"this run is a network of item sequences, so it has no language model of its own. {how}"
+        return f"this run is {IN_WORDS[manifest['kind']]}, so it has no language model of its own. {how}"
     if manifest["source"]["source"] == "scratch":
         return f"this run was trained from random weights, so it has no language model that could write. {how}"
     return ""

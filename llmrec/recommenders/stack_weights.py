@@ -6,7 +6,7 @@ Letters: U requests, I items, C candidates of a request, P parts, A features of 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
 import numpy as np
@@ -124,7 +124,8 @@ class Shortlists:
     """Of each validation user the target and the items it competes with.
 
     z: standardised scores, float32 (U, C, P); real: bool (U, C), false for padding; known: whether a part knows the item, bool
-    (U, C, P); counts: training events of the items, int (U, C); lengths: events of the histories, int (U,). The target is the first.
+    (U, C, P); counts: training events of the items, int (U, C); lengths: events of the histories, int (U,); near: bool (U,), whether
+    the target is among the best items of a part. The target is the first.
     """
 
     z: np.ndarray
@@ -132,6 +133,7 @@ class Shortlists:
     known: np.ndarray
     counts: np.ndarray
     lengths: np.ndarray
+    near: np.ndarray
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -142,18 +144,13 @@ class Shortlists:
 
     def take(self, rows: np.ndarray) -> Shortlists:
         """Those of the given users."""
-        return Shortlists(self.z[rows], self.real[rows], self.known[rows], self.counts[rows], self.lengths[rows])
+        return Shortlists(*(getattr(self, each.name)[rows] for each in fields(self)))
 
     @classmethod
     def joined(cls, parts: Iterable[Shortlists]) -> Shortlists:
         """All of them, one after another."""
         parts = list(parts)
-        return cls(
-            *(
-                np.concatenate([getattr(part, name) for part in parts])
-                for name in ("z", "real", "known", "counts", "lengths")
-            )
-        )
+        return cls(*(np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(cls)))
 
 
 def learned(names: Sequence[str], form: str, lists: Shortlists) -> StackWeights:
@@ -163,9 +160,9 @@ def learned(names: Sequence[str], form: str, lists: Shortlists) -> StackWeights:
     so that the gain 1 / log2(1 + rank) has a gradient: Qin, Liu, Li, "A general approximation framework for direct optimization of
     information retrieval measures", Information Retrieval 13 (2010). lists: with pressed z. A softmax over the candidates was tried
     first: most users' targets are out of reach of every part, and their loss is nearly all that it looks at.
-    Users whose target cannot be recommended teach nothing.
+    Users whose target no part has near the top teach nothing: no weights would bring it there.
     """
-    shape, lists = _shape(len(names), form), lists.take(np.flatnonzero(lists.real[:, 0]))
+    shape, lists = _shape(len(names), form), lists.take(np.flatnonzero(lists.near))
     f = history_features(lists.lengths, form).astype(np.float32)
     g = item_features(lists.counts, form).astype(np.float32)
     found = minimize(

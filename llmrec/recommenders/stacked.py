@@ -187,7 +187,8 @@ class Stacked(DenseRecommender):
             known = self.known[:, items].transpose(1, 2, 0)
             real = (items >= 0) & allowed[own, items] & _first_ones(items) & known.any(axis=-1)
             of_items = np.stack([scores[own, items] for scores in z], axis=-1)
-            lists.append(Shortlists(of_items, real, known, self.counts[items], some.histories.lengths))
+            near = (np.concatenate(tops, axis=1) == targets[:, None]).any(axis=1)
+            lists.append(Shortlists(of_items, real, known, self.counts[items], some.histories.lengths, near))
         alone = {part.name: float(gain) / len(instances) for part, gain in zip(self.parts, gains, strict=True)}
         return Shortlists.joined(lists), alone
 

@@ -101,6 +101,8 @@ def test_recommenders_are_called_what_people_call_them():
     assert name_in_words(model | {"adaptation": "full fine-tuning"}) == "SmolLM2-135M (full fine-tuning)"
     assert name_in_words({"name": "hybrid", "model": model, "ease_r": {}}) == "hybrid (SmolLM2-135M + LoRA and EASE-R)"
     assert name_in_words({"name": "dcn_v2"}) == "DCNv2"
+    stack = {"name": "stacked", "parts": {"run": model, "ease_r": {"name": "ease_r"}}}
+    assert name_in_words(stack) == "stack (SmolLM2-135M + LoRA, EASE-R)"
 
 
 def test_baselines_alone_make_no_claims():
