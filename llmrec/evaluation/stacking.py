@@ -103,7 +103,7 @@ def build_stack(
     open_run: the ranker of a run folder; say: what is done, for people. Raises ConfigError for another stack in the folder, and for
     runs of other data; what the baselines raise.
     """
-    began, output = time.process_time(), Path(settings.output)
+    output = Path(settings.output)
     _check_same(settings, output)
     data, task = load_data(settings.data), load_task(settings.task)
     split = task.make(data)
@@ -120,15 +120,17 @@ def build_stack(
         parts.append(Part(name, baseline, baseline.by_events))
     weights = _weights_of(settings, names)
     stack = Stacked(parts, split.fitted(settings.fit).counts(), weights)
+    began = time.process_time()
     if weights is None:
         asked = split.valid.take(np.arange(min(settings.max_users, len(split.valid))))
         stack.fit_weights(
             asked, exclude_seen=task.exclude_seen, folds=settings.folds, seed=settings.seed, batches=batches
         )
+    minutes = (time.process_time() - began) / 60
     known = {name: data.card.get(name) for name in ("content_hash", "ties")}
     facts = {"data": data.card.get("name"), **known, "split": split.card, "fit": settings.fit, "seed": settings.seed}
     save_stacked(output / MODEL_FOLDER, StackedRun(stack, data.catalog), folders, facts)
-    _write_cost(settings, parts, output, (time.process_time() - began) / 60)
+    _write_cost(settings, parts, output, minutes)
     shutil.rmtree(output / PARTS, ignore_errors=True)
     return stack
 
@@ -179,12 +181,11 @@ def _fitted(
     return baseline
 
 
-def _write_cost(settings: StackSettings, parts: Sequence[Part], output: Path, minutes: float) -> None:
-    """CPU time of all parts and the weights, where all are known."""
+def _write_cost(settings: StackSettings, parts: Sequence[Part], output: Path, of_weights: float) -> None:
+    """CPU minutes of all parts and of the weights, for `training_cost`, where all are known."""
     of_runs = [training_cost(Path(run)).training_cpu_minutes for run in settings.runs]
-    of_baselines = [part.ranker.fit_cpu_minutes for part in parts[len(of_runs) :] if isinstance(part.ranker, Baseline)]
-    known = {"weights_and_baselines": minutes, "baselines": sum(each or 0 for each in of_baselines)}
-    if None not in of_runs:
-        write_json(
-            output / ESTIMATE, {"measured": {"cpu_seconds": 60 * (sum(of_runs) + minutes), "cpu_minutes": known}}
-        )
+    of_baselines = [part.ranker.fit_cpu_minutes for part in parts if isinstance(part.ranker, Baseline)]
+    minutes = dict(zip((part.name for part in parts), [*of_runs, *of_baselines], strict=True)) | {"weights": of_weights}
+    if None not in minutes.values():
+        measured = {"cpu_seconds": 60 * sum(minutes.values()), "cpu_minutes": minutes}
+        write_json(output / ESTIMATE, {"measured": measured})

@@ -83,6 +83,8 @@ def test_commands_make_it_and_take_it_like_any_run(real, tmp_path, capsys):
     made = call(capsys, "stack", "--baselines", "markov,text_neighbours", *data, "--out", tmp_path / "stack")
     assert made.status == 0, made.err
     assert "stack, cross-fitted" in made.out and "history 30, item 3" in made.out
+    minutes = json.loads((tmp_path / "stack" / "estimate.json").read_text())["measured"]["cpu_minutes"]
+    assert list(minutes) == ["markov", "text_neighbours", "weights"] and all(each > 0 for each in minutes.values())
     known = load_data(real.data).catalog.item_ids[3]
     listed = call(capsys, "recommend", tmp_path / "stack", "--history", known, "-k", "3", "--json").json
     assert len(listed["recommendations"]) == 3
