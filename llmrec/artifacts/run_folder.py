@@ -144,7 +144,7 @@ def read_manifest(run: str | Path) -> dict[str, Any]:
             "next_item or soft_tokens."
         )
     kind, version = manifest.setdefault("kind", LANGUAGE_MODEL), manifest.get("format_version")
-    if kind not in FORMATS:
+    if kind not in list(FORMATS):  # what is no text may not be hashable
         raise ArtifactError(
             f"the run in '{folder}' is of the kind {kind!r:.60}, but this llmrec knows {', '.join(FORMATS)}; use the llmrec that wrote "
             "it."

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from llmrec.artifacts.item_sources import Sources
 from llmrec.artifacts.manifest import FORMATS, IN_WORDS, SEQUENTIAL
 from llmrec.artifacts.run_folder import MANIFEST, find_model, read_manifest
-from llmrec.backbones.model_files import check_weights, loading, shapes_in, weight_checksums
+from llmrec.backbones.model_files import check_weights, loading, weight_checksums
 from llmrec.data.catalog import Catalog
 from llmrec.encoders.tf_idf import TF_IDF, TfIdf
 from llmrec.errors import ArtifactError
@@ -122,18 +122,22 @@ def load_sequential(run: str | Path) -> SequentialRun:
 def _recommender(
     path: Path, settings: SequenceSettings, num_items: int, manifest: Mapping[str, Any]
 ) -> SequentialRecommender:
-    shapes = shapes_in(path)
+    tensors = load_file(path)
     foreign = ArtifactError(
         f"'{path}' does not hold a network of the sizes that {MANIFEST} says; put the originals back."
     )
-    if settings.num_layers > len(shapes):  # before so many are made
+    if settings.num_layers > len(tensors):  # before so many are made
         raise foreign
     with torch.device("meta"):
         network = make_network(settings, num_items, manifest["widths"])
-    if shapes != {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}:
+    if _kinds(tensors) != _kinds(network.state_dict()):
         raise foreign
-    network.load_state_dict(load_file(path), assign=True)
+    network.load_state_dict(tensors, assign=True)
     return SequentialRecommender(network.requires_grad_(False).eval(), settings, manifest["facts"])
+
+
+def _kinds(tensors: Mapping[str, torch.Tensor]) -> dict[str, tuple[torch.dtype, torch.Size]]:
+    return {name: (tensor.dtype, tensor.shape) for name, tensor in tensors.items()}
 
 
 def _settled(source: Mapping[str, Any], catalog: Catalog) -> dict[str, Any]:

@@ -114,6 +114,8 @@ class TfIdf:
             not is_ours
             or not all(isinstance(word, str) for word in words)
             or idf.shape != (len(words),)
+            or idf.dtype != np.float32
+            or components.dtype != np.float32
             or components.ndim != 2
             or len(components) != len(words)
         ):

@@ -14,11 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from llmrec.artifacts.manifest import SEQUENTIAL
 from llmrec.artifacts.run_folder import load_artifact
+from llmrec.artifacts.sequential_run import load_sequential
 from llmrec.backbones.model_files import weight_checksums
+from llmrec.data.interactions import Histories
+from llmrec.recommenders.requests import Requests
 from tests.fuzz.conftest import fuzzed
 from tests.fuzz.outcome import loads_or_says_why
-from tests.fuzz.tiny_runs import FORMS, make_runs
+from tests.fuzz.tiny_runs import FORMS, make_runs, make_sequential_run
 
 VALUES = [
     None, True, False, 0, 1, -1, 2, 3, 1.5, float("nan"), float("inf"), -(10**9), 10**9, 10**30, "", "x", "../x", "nf4",
@@ -28,7 +32,8 @@ VALUES = [
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> dict[str, Path]:
-    return make_runs(tmp_path_factory.mktemp("runs"))
+    folder = tmp_path_factory.mktemp("runs")
+    return make_runs(folder) | {SEQUENTIAL: make_sequential_run(folder / SEQUENTIAL)}
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +42,12 @@ def workplace(tmp_path_factory) -> Path:
 
 
 def test_every_run_loads_as_it_was_written(runs):
-    for form, run in runs.items():
-        assert load_artifact(run).item_tokens.form == form
+    for form in FORMS:
+        assert load_artifact(runs[form]).item_tokens.form == form
+    assert load_sequential(runs[SEQUENTIAL]).recommender.card["epochs_chosen"] == 1.5
 
 
-@given(data=st.data(), form=st.sampled_from(FORMS), as_a_stranger=st.booleans())
+@given(data=st.data(), form=st.sampled_from([*FORMS, SEQUENTIAL]), as_a_stranger=st.booleans())
 @fuzzed(0.1)
 def test_a_changed_run_loads_or_is_refused_in_a_sentence(runs, workplace, data, form, as_a_stranger):
     shutil.rmtree(workplace, ignore_errors=True)
@@ -56,10 +62,18 @@ def test_a_changed_run_loads_or_is_refused_in_a_sentence(runs, workplace, data, 
         manifest.write_text(json.dumps(said | {"weights": weight_checksums(workplace / "model")}))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        loaded = loads_or_says_why(lambda: load_artifact(workplace))
+        loaded = loads_or_says_why(lambda: (load_and_ask if form == SEQUENTIAL else load_artifact)(workplace))
     assert not (
         loaded and not as_a_stranger and path.suffix == ".safetensors" and is_other(path, runs[form], workplace)
     )
+
+
+def load_and_ask(run: Path) -> None:
+    """A network of item sequences is small enough to be asked, too, and its words to be read."""
+    loaded = load_sequential(run)
+    loaded.recommender.scores(Requests(Histories.from_lists([[0, 3], []])))
+    for words in loaded.words.values():
+        words.encode(["Film drama"])
 
 
 def is_other(path: Path, run: Path, workplace: Path) -> bool:

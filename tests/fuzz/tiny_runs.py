@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from llmrec.artifacts.run_folder import save_artifact
+from llmrec.artifacts.sequential_run import SequentialRun, save_sequential
 from llmrec.artifacts.vector_tokens import soft_tokens
 from llmrec.backbones.adapters import add_lora, lora_parameters, train_full_model
 from llmrec.backbones.causal_lm import Backbone
@@ -15,6 +16,7 @@ from llmrec.backbones.prefix import add_prefix
 from llmrec.backbones.pretrained import load_backbone
 from llmrec.data.catalog import Catalog
 from llmrec.data.features import Features
+from llmrec.encoders.item_features import TextSource, fit_words
 from llmrec.items.codebooks import Codebooks, Scaling
 from llmrec.items.forms import ItemTokens
 from llmrec.items.semantic_ids import SemanticIDs
@@ -26,11 +28,27 @@ from llmrec.prompting.encoder import PromptEncoder
 from llmrec.prompting.templates import load_prompt
 from llmrec.recommenders.item_tokens import SOFT, SOFT_PROMPT, item_prompt_sequences, item_tokens_for, soft_prompt_ids
 from llmrec.recommenders.language_model import LanguageModel
+from llmrec.sequential.recommender import SequentialRecommender, make_network
+from llmrec.sequential.settings import SequentialSettings
 from tests.tiny import tiny_backbone
 
 NUM_ITEMS = 12
 FORMS = ("text", "unique_id", "semantic_id", "soft")
 CATALOG = [{"item_id": f"i{n}", "title": f"Film {n}", "genres": ["Drama", "War"][: n % 3]} for n in range(NUM_ITEMS)]
+
+
+def make_sequential_run(folder: Path) -> Path:
+    """A network of item sequences that knows items by texts, by a matrix and by embeddings, untrained."""
+    catalog, text = Catalog.from_rows(CATALOG), TextSource(encoder="tf_idf")
+    words = fit_words(text, catalog)
+    settings = SequentialSettings(dim=8)
+    network = make_network(settings, NUM_ITEMS, {"text": words.dim, "taste": 3})
+    network.inputs.frozen("text").fit(words.encode(catalog.texts()), np.ones(NUM_ITEMS, bool))
+    recommender = SequentialRecommender(network.eval(), settings, {"epochs_chosen": 1.5})
+    sources = {"text": text.model_dump(), "taste": {"matrix": "taste"}}
+    protocol = {"data": "none", "seed": 0}
+    save_sequential(folder / "model", SequentialRun(recommender, catalog, sources, {"text": words}), protocol)
+    return folder
 
 
 def make_runs(folder: Path, family: str = "llama") -> dict[str, Path]:
