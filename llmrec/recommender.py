@@ -45,6 +45,7 @@ from llmrec.recommenders.requests import REQUESTS_AT_ONCE, Ranker, Ranking, Requ
 from llmrec.recommenders.reranking import reranked, without_disliked
 from llmrec.recommenders.rules import Condition, ItemRules
 from llmrec.recommenders.steering import Steering, steered_items
+from llmrec.sequential.recommender import SequentialRecommender
 from llmrec.text_models.protocol import TextModel
 from llmrec.text_models.settings import TextModelSettings
 
@@ -405,6 +406,10 @@ class Recommender:
     def _requests(self, histories: Sequence[Sequence[str]], instructions: Sequence[str] | None) -> Requests:
         histories = checked_rows(histories, "the histories")
         if instructions is not None:
+            if isinstance(self.ranker, SequentialRecommender):
+                raise RequestError(
+                    "this run is a network of item sequences, which reads no words, so the instruction would be lost. Leave it out."
+                )
             instructions = [checked_instruction(text) for text in checked_rows(instructions, "the instructions")]
         rows = [checked_history(history) for history in histories]
         item_ids = [item_id for row in rows for item_id in row]

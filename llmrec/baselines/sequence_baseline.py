@@ -72,7 +72,9 @@ class SequenceBaseline(TrainedBaseline):
 
     def scores(self, requests: Requests) -> np.ndarray:
         """float32 (U, I); an empty history scores 0 everywhere."""
-        return self.sequential.scores(requests)
+        scores = self.sequential.scores(requests)
+        scores[requests.histories.lengths == 0] = 0
+        return scores
 
     def item_embeddings(self) -> np.ndarray:
         """float32 (I, dim)."""

@@ -19,6 +19,7 @@ from llmrec.recommenders.requests import DenseRecommender, Requests
 from llmrec.sequential.settings import Bert4RecSettings, Gru4RecSettings, SasRecSettings, SequenceSettings
 
 SCORED_AT_ONCE = 512  # requests
+STRANGERS = 1024  # items that stand for the history of somebody without one
 
 
 def make_network(settings: SequenceSettings, num_items: int, widths: Mapping[str, int]) -> SequenceNetwork:
@@ -65,7 +66,11 @@ class SequentialRecommender(DenseRecommender):
 
     @torch.inference_mode()
     def scores(self, requests: Requests) -> np.ndarray:
-        """float32 (U, I); an empty history scores 0 everywhere. Items of which nothing is known score like the least of the others."""
+        """float32 (U, I). Items of which nothing is known score like the least of the others.
+
+        An empty history scores what histories of one item do in the mean, of STRANGERS items at most that training has met, evenly
+        spread over the catalogue: items that many take next come first.
+        """
         scores, vectors = np.zeros((len(requests), self.num_items), np.float32), self.network.item_vectors()
         there = np.flatnonzero(requests.histories.lengths)
         for rows in np.split(there, range(SCORED_AT_ONCE, len(there), SCORED_AT_ONCE)):
@@ -73,6 +78,11 @@ class SequentialRecommender(DenseRecommender):
                 packed = self.network.reads([requests.histories[row] for row in rows])
                 states = self.network(packed, vectors)[packed.last]
                 scores[rows] = (states @ vectors.T).numpy()
+        if len(there) < len(requests):
+            met = self.network.seen.nonzero().squeeze(1).numpy()
+            packed = self.network.reads(list(met[:: len(met) // STRANGERS + 1, None]))
+            mean = self.network(packed, vectors)[packed.last].mean(dim=0)
+            scores[requests.histories.lengths == 0] = (vectors @ mean).numpy()
         blank = self.network.blank.numpy()
         if blank.any():
             scores[:, blank] = scores[:, ~blank].min(axis=1, keepdims=True)

@@ -13,7 +13,7 @@ from llmrec.backbones.model_files import weight_checksums
 from llmrec.data.catalog import Catalog
 from llmrec.data.folder import load_data
 from llmrec.data.interactions import Histories
-from llmrec.errors import ArtifactError, ConfigError, DataError, LlmrecError
+from llmrec.errors import ArtifactError, ConfigError, DataError, LlmrecError, RequestError
 from llmrec.evaluation.tasks import load_task
 from llmrec.recommender import Recommender
 from llmrec.recommenders.diversity import MMR
@@ -150,6 +150,14 @@ def test_a_run_answers_like_any_other(opened, history, real, tmp_path, capsys):
     assert [item["item_id"] for item in listed] == [item.item_id for item in found]
 
 
+def test_who_has_met_nothing_is_asked_as_the_mean_of_all_who_have_met_one_item():
+    recommender = tiny_run(3).recommender
+    recommender.network.seen[4] = False
+    ones = recommender.scores(Requests(Histories.from_lists([[0], [1], [2], [3], [5]])))
+    found = recommender.scores(Requests(Histories.from_lists([[2, 1], []])))
+    assert np.allclose(found[1], ones.mean(axis=0), atol=1e-5) and np.ptp(found[1]) > 0
+
+
 @pytest.mark.parametrize(
     ("setting", "sentence"),
     [
@@ -170,6 +178,8 @@ def test_there_is_no_prompt_to_show_and_no_checkpoint_to_export(real, opened, tm
         load_artifact(real.folder)
     assert_one_sentence(call(capsys, "export", real.folder, tmp_path / "out"), sentence)
     assert not (tmp_path / "out").exists() and opened.language_model is None
+    with pytest.raises(RequestError, match="reads no words, so the instruction would be lost"):
+        opened.recommend([], k=3, instruction="something light")
     with pytest.raises(ArtifactError, match="so its items have no soft tokens"):
         opened.replace_image(opened.catalog.item_id(0), "image.png")
 
