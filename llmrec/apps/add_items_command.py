@@ -60,10 +60,11 @@ def add_items(
         if columns:
             typer.echo(f"{what}: {', '.join(columns)}.", err=True)
     for name, number in added.without.items():
-        typer.echo(
-            f"{number} of {added.num_new} new items have no '{name}' that the run could read; they are known by the rest.",
-            err=True,
-        )
+        if more := number - added.num_unknown:
+            typer.echo(
+                f"{more} of {added.num_new} new items have no '{name}' that the run could read; they are known by the rest.",
+                err=True,
+            )
     if added.num_unknown:
         typer.echo(
             f"{added.num_unknown} of {added.num_new} new items share no word with the items before, and have nothing else by which the "

@@ -213,7 +213,7 @@ def score(
     Example:
       llmrec score runs/demo --history 50 --candidate 181 --candidate 172
     """
-    recommender = Decoder(1, softmax_scope=softmax_scope, engine=engine, device=device).open(run)
+    recommender = Decoder(softmax_scope=softmax_scope, engine=engine, device=device).open(run)
     item_ids = list(_listed_ids(candidate, recommender.catalog))
     scores = recommender.score(history or [], item_ids, instruction=instruction)
     titles = [recommender.catalog.title(item) for item in recommender.catalog.index(item_ids)]

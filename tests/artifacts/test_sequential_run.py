@@ -148,6 +148,8 @@ def test_a_run_answers_like_any_other(opened, history, real, tmp_path, capsys):
     asked = [word for item in history for word in ("--history", item)]
     listed = call(capsys, "recommend", real.folder, *asked, "-k", "5", "--json").json["recommendations"]
     assert [item["item_id"] for item in listed] == [item.item_id for item in found]
+    scored = call(capsys, "score", real.folder, *asked, "--candidate", found[2].item_id, "--json").json
+    assert scored["scores"][0]["score"] == pytest.approx(found[2].score, abs=1e-4)
 
 
 def test_who_has_met_nothing_is_asked_as_the_mean_of_all_who_have_met_one_item():
