@@ -92,8 +92,8 @@ class StackWeights:
 def pressed(z: np.ndarray, knee: float) -> np.ndarray:
     """sign(z) log(1 + |z| / knee), times what makes 5 standard deviations the same for every knee: any shape, its dtype kept.
 
-    About proportional to z within the knee, logarithmic beyond it: 1 suits sparse data, where the items a part means stand far out
-    (Beauty), 10, almost z itself, dense ones (MovieLens).
+    About proportional to z within the knee, logarithmic beyond it. On Amazon Beauty validation chooses 10 (NDCG@10 .0789 of three parts
+    with constant weights, .0775 for 1); on MovieLens-100K a chain and EASE-R have .0964 with 3 and .0939 with 1.
     """
     scale = np.log1p(_FIXED) / np.log1p(_FIXED / knee)
     return np.copysign(np.log1p(np.abs(z) / z.dtype.type(knee)), z) * z.dtype.type(scale)
