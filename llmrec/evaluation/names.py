@@ -27,6 +27,11 @@ _CTR_MODELS = {"dnn": "DNN", "dcn_v2": "DCNv2", "din": "DIN", "autoint": "AutoIn
 _NOT_ADDED = ("full fine-tuning", "frozen", "zero-shot", "few-shot")
 
 
+def model_in_words(name: str) -> str:
+    """A baseline or CTR model that is known by its short name alone."""
+    return (_BASELINES | _CTR_MODELS).get(name, name)
+
+
 def name_in_words(card: Mapping[str, Any]) -> str:
     """The name of the recommender whose card this is, as people write it."""
     if isinstance(card.get("parts"), Mapping):  # a stack's
@@ -38,8 +43,8 @@ def name_in_words(card: Mapping[str, Any]) -> str:
         return _model_in_words(card)
     if card["name"] in _CTR_MODELS:
         inputs = ", ".join(str(each).replace("_", " ") for each in card.get("inputs", ()))
-        return _CTR_MODELS[card["name"]] + (f" ({inputs})" if inputs else "")
-    return _BASELINES.get(card["name"], card["name"])
+        return model_in_words(card["name"]) + (f" ({inputs})" if inputs else "")
+    return model_in_words(card["name"])
 
 
 def _model_in_words(card: Mapping[str, Any]) -> str:

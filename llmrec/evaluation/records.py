@@ -194,19 +194,29 @@ def better(metric: str) -> int:
 
 def asked_in_words(record: Record) -> str:
     """The protocol in one line: task, data, who was asked, among what, what was filtered, what was learned from."""
-    protocol = record.protocol
+    protocol, split = record.protocol, record.protocol.get("split") or {}
     task, data = protocol["task"]["name"], protocol["data"]["name"] or "unnamed data"
     if record.is_of_clicks:
         return (
             f"{task} on {data}: {protocol['num_rows']:,} {protocol['subset']} examples of {protocol['num_users']:,} users (GAUC: of "
-            f"{protocol['gauc_users']:,} who have both answers)"
+            f"{protocol['gauc_users']:,} who have both answers){_rows_in_words(split)}"
         )
     among = f"all {protocol['num_items']:,} items" if protocol["candidates"] == "all" else protocol["candidates"]
     seen = "seen items filtered" if protocol["exclude_seen"] else "no filtering of seen items"
     ties = (protocol.get("ties") or {}).get("time") or {}
     order = f", equal times: {ties['policy']}" if ties.get("policy") else ""
     asked = f"{protocol['num_users']:,} {protocol['subset']} users, {among}, {seen}"
-    return f"{task} on {data}: {asked}, training events: {protocol['fit']}{order}"
+    of_users = f" of {split['max_train_users']['users']:,} users" if "max_train_users" in split else ""
+    return f"{task} on {data}: {asked}, training events: {protocol['fit']}{of_users}{order}"
+
+
+def _rows_in_words(split: dict[str, Any]) -> str:
+    """What a click model learned from, where the protocol counts it."""
+    rows = split.get("parts", {}).get("train", {}).get("rows")
+    if rows is None:
+        return ""
+    sampled = f"{split['train_rows']['sampled']:,} of " if "train_rows" in split else ""
+    return f", learned from {sampled}{rows:,} training rows"
 
 
 def flat(values: dict, prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -117,7 +117,7 @@ def _source(path: Path, out: Path, kept: Sequence[Path]) -> str:
     said = [
         f"{key} `{str(facts[key])[:10]}`" if key == "commit" else f"{key} `{facts[key]}`"
         for key in _SAID
-        if key in facts
+        if facts.get(key) is not None
     ]
     return f"- {kept.index(path) + 1}: [{path.name}]({_link(path, out)}): {', '.join(said)}"
 

@@ -20,7 +20,6 @@ from llmrec.errors import ConfigError, LlmrecError
 from llmrec.evaluation.cost import Cost, measure_cost, training_cost
 from llmrec.evaluation.provenance import provenance
 from llmrec.evaluation.results import Result
-from llmrec.evaluation.significance import renamed
 from llmrec.evaluation.suite.kept import save_cell
 from llmrec.evaluation.suite.layout import Layout
 from llmrec.evaluation.suite.settings import Asked, ByName, Cell, Ctr, SuiteFile, Tuned
@@ -65,7 +64,7 @@ def measure_cell(suite: SuiteFile, cell: Cell, data: Data, layout: Layout) -> No
         "digest": layout.digest(suite, cell),
         "cpu_minutes": cpu_minutes(),
     }
-    save_cell(layout.cell(cell.name), renamed(result, cell.label.replace("_", " ")), facts)
+    save_cell(layout.cell(cell.name), result, facts)
 
 
 def check_fits(cell: Cell, task: Task) -> None:

@@ -13,6 +13,7 @@ from rapidfuzz import process
 
 from llmrec.config import Seed, Settings, load_config
 from llmrec.errors import ConfigError
+from llmrec.evaluation.names import model_in_words
 from llmrec.files import check_name
 from llmrec.resources import resource_path
 
@@ -23,7 +24,7 @@ class _Cells(Settings):
     """Cells that differ in task, model and seed alone. settings: "key=value" of what is measured, on top of its defaults or its
     config."""
 
-    name: str = ""  # what tables call it, after the model's name where there are models
+    name: str = ""  # part of the cell's; tables show it, beside the model's where there are models
     tasks: tuple[str, ...] = Field(min_length=1)  # of the suite's
     models: tuple[str, ...] = ()
     seeds: tuple[Seed, ...] = Field((0,), min_length=1)
@@ -82,6 +83,13 @@ class Cell:
     def label(self) -> str:
         """What it is, whatever its task and seed."""
         return "_".join(part for part in (self.model.rpartition("/")[2], self.cells.name) if part)
+
+    @property
+    def shown(self) -> str:
+        """What tables call it: "DNN (text)", "tuned unique id"."""
+        name = self.cells.name.replace("_", " ")
+        model = model_in_words(self.model.rpartition("/")[2])
+        return f"{model} ({name})" if model and name else model or name
 
     @property
     def group(self) -> str:

@@ -7,6 +7,7 @@ from llmrec.evaluation.report import Report, to_json, write_report
 from llmrec.evaluation.results import Result
 from llmrec.evaluation.saved import save_results
 from llmrec.evaluation.seeds import over_seeds
+from llmrec.evaluation.significance import renamed
 from llmrec.evaluation.suite.kept import load_cell
 from llmrec.evaluation.suite.layout import Layout
 from llmrec.evaluation.suite.run import Status
@@ -20,7 +21,10 @@ def results_of(found: list[Status], layout: Layout) -> list[Result]:
         if status.state == "done":
             by_group.setdefault(status.cell.group, []).append(status)
     return [
-        over_seeds([load_cell(layout.cell(each.cell.name)) for each in group], [each.cell.seed for each in group])
+        renamed(
+            over_seeds([load_cell(layout.cell(each.cell.name)) for each in group], [each.cell.seed for each in group]),
+            group[0].cell.shown,
+        )
         for group in by_group.values()
     ]
 

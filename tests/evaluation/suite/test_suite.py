@@ -174,3 +174,17 @@ def test_what_is_left_is_unknown_until_a_cell_of_the_kind_is_done(counters):
     assert minutes_left([Status(one, "open"), Status(two, "open")]) is None
     assert minutes_left([Status(one, "done", 2.0), Status(two, "open")]) == 2.0
     assert minutes_left([Status(one, "done", 2.0), Status(two, "failed")]) == 0.0
+
+
+def test_a_cell_is_shown_as_people_write_it(suite_of):
+    suite = suite_of(
+        COUNTERS
+        + """  - {kind: ctr, tasks: [next_item], models: [dcn_v2], name: semantic_embedding}
+  - {kind: tuned, tasks: [next_item], recipe: next_item, name: tuned_unique_id}
+  - {kind: asked, tasks: [next_item], models: [HuggingFaceTB/SmolLM2-135M-Instruct], name: zero_shot}
+"""
+    )
+    assert [cell.shown for cell in suite.expanded()] == [
+        "popularity", "first-order Markov chain", "DCNv2 (semantic embedding)", "tuned unique id",
+        "SmolLM2-135M-Instruct (zero shot)",
+    ]  # fmt: skip
