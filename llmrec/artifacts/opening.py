@@ -14,9 +14,7 @@ import torch
 from llmrec.arguments import checked_flag, is_count
 from llmrec.artifacts.manifest import IN_WORDS, LANGUAGE_MODEL, STACKED
 from llmrec.artifacts.run_folder import load_artifact, read_manifest
-from llmrec.artifacts.sequential_run import load_sequential
 from llmrec.artifacts.served_checkpoint import check_exportable, served_checkpoint
-from llmrec.artifacts.stacked_run import load_stacked
 from llmrec.backbones.causal_lm import SoftmaxScope
 from llmrec.backbones.export import drop_layers
 from llmrec.data.catalog import Catalog
@@ -101,12 +99,18 @@ def _refuse_settings(kind: str, of_language_models: Mapping[str, Any]) -> None:
 
 def _sequential(folder: Path, device: str | None) -> Opened:
     """A network of item sequences. It answers on the CPU; `device` is for language models that explain."""
+    from llmrec.artifacts.sequential_run import (
+        load_sequential,  # a language model answers without what this brings along
+    )
+
     run = load_sequential(folder)
     return Opened(run.recommender, run.catalog, run.recommender.item_vectors().__getitem__, device)
 
 
 def _stacked(folder: Path, device: str | None, prompt_cache_mib: int) -> Opened:
     """A stack: its language models lie on `device` and search as by default. Items are as alike as its first run holds them to be."""
+    from llmrec.artifacts.stacked_run import load_stacked  # brings scipy along
+
     vectors = []
 
     def open_part(part: Path) -> Ranker:

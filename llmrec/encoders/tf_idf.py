@@ -13,16 +13,17 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
-import scipy.linalg
-import scipy.sparse as sp
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from llmrec.errors import ArtifactError, DataError
 from llmrec.files import atomic_folder, cache_dir, content_hash, put_back, read_json, write_json
+
+if TYPE_CHECKING:
+    import scipy.sparse as sp  # brought in by what counts words: who answers with a language model never does
 
 TF_IDF = "tf_idf"  # its name among text encoders
 DIM = 384
@@ -73,6 +74,8 @@ class TfIdf:
 
     def rows(self, texts: Sequence[str]) -> sp.csr_array:
         """TF-IDF itself: float32 (N, W), rows of length 1, empty for texts of unknown words only."""
+        import scipy.sparse as sp
+
         counts = [
             Counter(place for word in _words(text) if (place := self._places.get(word)) is not None) for text in texts
         ]
@@ -154,6 +157,8 @@ def _words(text: str) -> list[str]:
 
 def _directions(rows: sp.csr_array, dim: int, seed: int) -> np.ndarray:
     """The first right singular vectors of a matrix: float64 (W, D), as many as are more than rounding."""
+    import scipy.linalg
+
     num_words = rows.shape[1]
     columns = min(dim + _MORE_COLUMNS, num_words)
     if columns == num_words:
