@@ -23,7 +23,7 @@ from llmrec.artifacts.item_sources import (
     own_matrices,
 )
 from llmrec.artifacts.manifest import SEQUENTIAL, STACKED
-from llmrec.artifacts.run_folder import MANIFEST, find_model, read_manifest
+from llmrec.artifacts.run_folder import MANIFEST, find_model, kept_catalog, read_manifest
 from llmrec.artifacts.sequential_run import load_sequential, save_network
 from llmrec.artifacts.vector_tokens import FEATURES, VECTOR_TOKENS, soft_sources
 from llmrec.backbones.model_files import check_weights, weight_checksums
@@ -108,7 +108,7 @@ def add_items(
     (_refuse_ids_alone if is_sequential else _refuse_what_cannot_grow)(manifest)
     _refuse_untitled(new)
     target = _checked_target(folder, out)
-    old, sources = _catalog(folder, manifest), _sources(folder, manifest)
+    old, sources = kept_catalog(folder, manifest), _sources(folder, manifest)
     lacking = [name for name in old.fields if name not in new.fields and name != "image"]
     left_out = [name for name in new.fields if name not in old.fields or name == "image"]  # a run keeps no images
     reads_images = any(is_of_images(*source) for source in sources.items()) and "image" in new.fields
@@ -253,13 +253,6 @@ def _placed_by(ids: SemanticIDs, new: Catalog, features: Mapping[str, np.ndarray
     text = TextSource(encoder=ids.card["encoder"], fields=fields) if TEXT in sources else None
     found = catalog_features(sources, new, named, text=text)
     return ids.codebooks.scaling.apply([found[name] for name in sources], [found.present[name] for name in sources])
-
-
-def _catalog(folder: Path, manifest: dict[str, Any]) -> Catalog:
-    catalog = Catalog.load(folder / "items.parquet")
-    if catalog.content_hash != manifest["catalog_hash"]:
-        raise ArtifactError(f"'{folder / 'items.parquet'}' is not the catalogue of this run; put the original back.")
-    return catalog
 
 
 def _grown_manifest(manifest: dict[str, Any], grown: Catalog, num_new: int) -> dict[str, Any]:

@@ -16,6 +16,7 @@ Here those of language models, and what runs of every kind say of themselves; ne
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -321,14 +322,19 @@ def _manifest(
 
 
 def _model_card(model: LanguageModel, protocol: dict[str, Any]) -> str:
-    lines = [f"- {key}: {value}" for key, value in {**model.card, **protocol}.items()]
+    named = f"{model.backbone.source.name} ({model.backbone.layers}) fine-tuned to recommend {model.catalog.num_items:,} items."
+    return model_card(named, {**model.card, **protocol})
+
+
+def model_card(sentence: str, facts: Mapping[str, Any]) -> str:
+    """The README.md of a model folder, of any kind: what it is, what is known of it, and how it is asked."""
     return "\n".join(
         [
             "# A recommender made with llmrec",
             "",
-            f"{model.backbone.source.name} ({model.backbone.layers}) fine-tuned to recommend {model.catalog.num_items:,} items.",
+            sentence,
             "",
-            *lines,
+            *(f"- {key}: {value}" for key, value in facts.items()),
             "",
             "```",
             "llmrec recommend RUN --history ITEM_ID -k 10",
@@ -336,3 +342,11 @@ def _model_card(model: LanguageModel, protocol: dict[str, Any]) -> str:
             "",
         ]
     )
+
+
+def kept_catalog(folder: Path, manifest: Mapping[str, Any]) -> Catalog:
+    """The catalogue in a model folder. Raises ArtifactError where it is not the one that the manifest names."""
+    catalog = Catalog.load(folder / "items.parquet")
+    if catalog.content_hash != manifest["catalog_hash"] or catalog.num_items != manifest["num_items"]:
+        raise ArtifactError(f"'{folder / 'items.parquet'}' is not the catalogue of this run; put the original back.")
+    return catalog

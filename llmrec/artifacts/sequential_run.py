@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 
 from llmrec.artifacts.item_sources import Sources
 from llmrec.artifacts.manifest import FORMATS, IN_WORDS, SEQUENTIAL
-from llmrec.artifacts.run_folder import MANIFEST, find_model, read_manifest
+from llmrec.artifacts.run_folder import MANIFEST, find_model, kept_catalog, model_card, read_manifest
 from llmrec.backbones.model_files import check_weights, loading, weight_checksums
 from llmrec.data.catalog import Catalog
 from llmrec.encoders.tf_idf import TF_IDF, TfIdf
@@ -107,11 +107,7 @@ def load_sequential(run: str | Path) -> SequentialRun:
     check_weights(folder, manifest["weights"])
     mend = "It is damaged or was changed by hand; train it again."
     with loading(f"a complete run in '{folder}'", mend, ArtifactError):
-        catalog = Catalog.load(folder / "items.parquet")
-        if catalog.content_hash != manifest["catalog_hash"] or catalog.num_items != manifest["num_items"]:
-            raise ArtifactError(
-                f"'{folder / 'items.parquet'}' is not the catalogue of this run; put the original back."
-            )
+        catalog = kept_catalog(folder, manifest)
         settings = SETTINGS[manifest["network"]].model_validate(manifest["settings"])
         recommender = _recommender(folder / NETWORK, settings, catalog.num_items, manifest)
         by_words = [name for name, source in manifest["sources"].items() if source.get("encoder") == TF_IDF]
@@ -146,20 +142,7 @@ def _settled(source: Mapping[str, Any], catalog: Catalog) -> dict[str, Any]:
 
 
 def _model_card(run: SequentialRun, manifest: Mapping[str, Any]) -> str:
+    named = f"A network of item sequences ({manifest['network']}), no language model, that recommends {run.catalog.num_items:,} items."
+    made = {f"features `{name}`": source for name, source in manifest["sources"].items()}
     facts = {**run.recommender.card, **manifest["protocol"]}
-    made = [f"- features `{name}`: {source}" for name, source in manifest["sources"].items()]
-    return "\n".join(
-        [
-            "# A recommender made with llmrec",
-            "",
-            f"A network of item sequences ({manifest['network']}), no language model, that recommends {run.catalog.num_items:,} items.",
-            "",
-            *made,
-            *(f"- {key}: {value}" for key, value in facts.items() if key != "features"),
-            "",
-            "```",
-            "llmrec recommend RUN --history ITEM_ID -k 10",
-            "```",
-            "",
-        ]
-    )
+    return model_card(named, made | {key: value for key, value in facts.items() if key != "features"})

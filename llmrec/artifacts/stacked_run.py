@@ -21,7 +21,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from llmrec.artifacts.manifest import FORMATS, LANGUAGE_MODEL, SEQUENTIAL, STACKED
-from llmrec.artifacts.run_folder import MANIFEST, find_model, read_manifest
+from llmrec.artifacts.run_folder import MANIFEST, find_model, kept_catalog, model_card, read_manifest
 from llmrec.backbones.model_files import check_weights, loading, weight_checksums
 from llmrec.baselines.kept import BASELINE, load_baseline
 from llmrec.data.catalog import Catalog
@@ -94,11 +94,7 @@ def load_stacked(run: str | Path, open_part: Callable[[Path], Ranker]) -> Stacke
     check_weights(folder, manifest["weights"])
     mend = "It is damaged or was changed by hand; stack its parts again."
     with loading(f"a complete run in '{folder}'", mend, ArtifactError):
-        catalog = Catalog.load(folder / "items.parquet")
-        if catalog.content_hash != manifest["catalog_hash"]:
-            raise ArtifactError(
-                f"'{folder / 'items.parquet'}' is not the catalogue of this run; put the original back."
-            )
+        catalog = kept_catalog(folder, manifest)
         counts = load_file(folder / COUNTS)["counts"]
         if counts.shape != (catalog.num_items,) or not np.issubdtype(counts.dtype, np.integer):
             raise ArtifactError(f"'{folder / COUNTS}' is not of this catalogue; put the original back.")
@@ -114,18 +110,5 @@ def _part(name: str, folder: Path, open_part: Callable[[Path], Ranker]) -> Part:
 
 
 def _model_card(stack: Stacked, protocol: Mapping[str, Any]) -> str:
-    facts = {"parts": ", ".join(stack.weights.names), **stack.weights.card, **protocol}
-    return "\n".join(
-        [
-            "# A recommender made with llmrec",
-            "",
-            f"A stack of {len(stack.parts)} recommenders that recommends {stack.num_items:,} items.",
-            "",
-            *(f"- {key}: {value}" for key, value in facts.items()),
-            "",
-            "```",
-            "llmrec recommend RUN --history ITEM_ID -k 10",
-            "```",
-            "",
-        ]
-    )
+    named = f"A stack of {len(stack.parts)} recommenders that recommends {stack.num_items:,} items."
+    return model_card(named, {"parts": ", ".join(stack.weights.names), **stack.weights.card, **protocol})
